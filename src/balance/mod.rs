@@ -1,0 +1,184 @@
+//! Which endpoint gets the next request: the published [`Snapshot`], the round-robin [`Cursor`], and the
+//! place both are shared from.
+//!
+//! This room owns no socket, clock or lock. Invariants: a snapshot is never edited after it was
+//! published; only the health thread publishes; `healthy` holds positions within `endpoints`, ascending.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use crossbeam::utils::CachePadded;
+
+/// Names one endpoint for the life of the process. Never reused, so that a pooled connection can
+/// never be taken for one to another address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointId(pub u32);
+
+/// One resolved socket address of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name for the life of the process.
+    pub id: EndpointId,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// The target's address as configured, for people.
+    pub target: Arc<str>,
+    /// Whether it may be picked.
+    pub healthy: bool,
+}
+
+/// One immutable view of all endpoints and of which of them are healthy.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// Counts publications; grows by at least one with each.
+    pub generation: u64,
+    endpoints: Box<[Endpoint]>,
+    healthy: Box<[u32]>,
+}
+
+impl Snapshot {
+    /// A snapshot of `endpoints` in this order.
+    pub fn new(generation: u64, endpoints: Vec<Endpoint>) -> Self {
+        let healthy =
+            (0u32..).zip(&endpoints).filter(|(_, e)| e.healthy).map(|(at, _)| at).collect();
+        Snapshot { generation, endpoints: endpoints.into_boxed_slice(), healthy }
+    }
+
+    /// Every endpoint, healthy or not.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// How many endpoints are healthy.
+    pub fn healthy_count(&self) -> usize {
+        self.healthy.len()
+    }
+
+    /// The healthy endpoint at `position` modulo their number; `None` if there is none.
+    pub fn healthy_at(&self, position: usize) -> Option<&Endpoint> {
+        let at = match self.healthy.len() {
+            0 => return None,
+            count => position % count,
+        };
+        Some(&self.endpoints[self.healthy[at] as usize])
+    }
+
+    /// The endpoint with this id, if the snapshot has it.
+    pub fn endpoint(&self, id: EndpointId) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|e| e.id == id)
+    }
+}
+
+/// The one counter all workers share: each pick takes the next ticket, so that requests one after
+/// another alternate over the healthy endpoints whatever connection or worker they arrive on.
+#[derive(Debug, Default)]
+pub struct Cursor(CachePadded<AtomicUsize>);
+
+impl Cursor {
+    /// The next ticket. Wraps around at `usize::MAX`.
+    pub fn ticket(&self) -> usize {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Exact round robin: the next healthy endpoint, or `None` when none is healthy. No ticket is used
+/// up in that case. Returns the ticket too, so that a failed connect can move on from it.
+pub fn pick<'s>(snapshot: &'s Snapshot, cursor: &Cursor) -> Option<(usize, &'s Endpoint)> {
+    if snapshot.healthy_count() == 0 {
+        return None;
+    }
+    let ticket = cursor.ticket();
+    snapshot.healthy_at(ticket).map(|endpoint| (ticket, endpoint))
+}
+
+/// The healthy endpoint that follows `ticket`'s own and is not in `tried`, or `None` when all were tried.
+pub fn pick_other<'s>(
+    snapshot: &'s Snapshot,
+    ticket: usize,
+    tried: &[EndpointId],
+) -> Option<&'s Endpoint> {
+    (0..snapshot.healthy_count())
+        .filter_map(|step| snapshot.healthy_at(ticket.wrapping_add(step)))
+        .find(|endpoint| !tried.contains(&endpoint.id))
+}
+
+/// What the health thread publishes and the workers read.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// The current snapshot. Workers read it through [`arc_swap::cache::Cache`], once a turn.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// The round-robin counter.
+    pub cursor: Cursor,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(health: &[bool]) -> Snapshot {
+        let endpoints = health
+            .iter()
+            .enumerate()
+            .map(|(at, &healthy)| Endpoint {
+                id: EndpointId(at as u32),
+                address: SocketAddr::from(([127, 0, 0, 1], 8000 + at as u16)),
+                target: "t".into(),
+                healthy,
+            })
+            .collect();
+        Snapshot::new(1, endpoints)
+    }
+
+    #[test]
+    fn requests_alternate_over_the_healthy_endpoints_only() {
+        let snapshot = snapshot(&[true, false, true]);
+        let cursor = Cursor::default();
+        let picked: Vec<u32> = (0..6).map(|_| pick(&snapshot, &cursor).unwrap().1.id.0).collect();
+        assert_eq!(picked, [0, 2, 0, 2, 0, 2]);
+    }
+
+    #[test]
+    fn shares_are_exact_over_all_threads() {
+        let snapshot = snapshot(&[true; 3]);
+        let cursor = Cursor::default();
+        let counts = [const { AtomicUsize::new(0) }; 3];
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..3_000 {
+                        let id = pick(&snapshot, &cursor).unwrap().1.id.0;
+                        counts[id as usize].fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(counts.map(AtomicUsize::into_inner), [4_000; 3]);
+    }
+
+    #[test]
+    fn nothing_healthy_picks_nothing_and_uses_no_ticket() {
+        let snapshot = snapshot(&[false, false]);
+        let cursor = Cursor::default();
+        assert!(pick(&snapshot, &cursor).is_none());
+        assert_eq!(cursor.ticket(), 0);
+    }
+
+    #[test]
+    fn moving_on_visits_every_healthy_endpoint_once() {
+        let snapshot = snapshot(&[true, true, false, true]);
+        let mut tried = vec![snapshot.healthy_at(4).unwrap().id];
+        while let Some(next) = pick_other(&snapshot, 4, &tried) {
+            tried.push(next.id);
+        }
+        assert_eq!(tried, [EndpointId(1), EndpointId(3), EndpointId(0)]);
+    }
+
+    #[test]
+    fn the_counter_may_wrap() {
+        let snapshot = snapshot(&[true, true]);
+        assert!(pick_other(&snapshot, usize::MAX, &[]).is_some());
+        assert!(snapshot.healthy_at(usize::MAX).is_some());
+    }
+}

@@ -1,0 +1,6 @@
+//! `evenly`: an HTTP load balancer for the edge.
+
+#![forbid(unsafe_code)]
+
+pub mod balance;
+pub mod settings;

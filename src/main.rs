@@ -1,0 +1,2 @@
+//! The `evenly` program: arguments to settings to run; error to exit code.
+fn main() {}

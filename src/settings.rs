@@ -1,0 +1,270 @@
+//! What the program needs at run time, as plain types. This room knows nothing of TOML or of the
+//! command line: `config` turns what people write into these values, and tests build them by hand.
+//!
+//! Every default of the product is written here, once, in the `Default` implementations.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything one `evenly` process runs by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Addresses to listen on, each by every worker. Default `0.0.0.0:8080`. Port 0 lets the kernel choose.
+    pub listen: Vec<SocketAddr>,
+    /// How many worker threads. Default [`Workers::Auto`].
+    pub workers: Workers,
+    /// The servers behind this one; never empty after validation.
+    pub targets: Vec<Target>,
+    /// Clients whose `X-Forwarded-*` fields are believed. Default: none.
+    pub trusted_proxies: Vec<Network>,
+    /// How long each phase of an exchange may take.
+    pub timeouts: Timeouts,
+    /// How large anything may grow.
+    pub limits: Limits,
+    /// What is done when a target fails before it answers.
+    pub retry: Retry,
+    /// Where the admin listener binds; `None` (the default) means there is none.
+    pub admin: Option<SocketAddr>,
+    /// The access log.
+    pub log: AccessLog,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
+            workers: Workers::Auto,
+            targets: Vec::new(),
+            trusted_proxies: Vec::new(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            retry: Retry::default(),
+            admin: None,
+            log: AccessLog::default(),
+        }
+    }
+}
+
+/// How many worker threads to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// As many as the CPUs this process may use (affinity mask and cgroup quota included).
+    Auto,
+    /// Exactly this many, 1 to 1,024.
+    Count(usize),
+}
+
+/// A configured server. A name may resolve to several endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where it is.
+    pub address: TargetAddress,
+    /// How its endpoints are probed.
+    pub health: HealthCheck,
+}
+
+/// `host:port` as the operator wrote it, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum TargetAddress {
+    /// An IP address and port: exactly one endpoint.
+    Ip(SocketAddr),
+    /// A DNS name and port: one endpoint for each address the name resolves to.
+    Name {
+        /// The name, lower case, without a trailing dot.
+        host: String,
+        /// 1 to 65,535.
+        port: u16,
+    },
+}
+
+impl std::fmt::Display for TargetAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            TargetAddress::Ip(address) => write!(f, "{address}"),
+            TargetAddress::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// How the endpoints of one target are probed (DESIGN.md section 6, `[health]`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Path and query of the HTTP probe, starting with `/`. `None` (the default): a TCP connect is the probe.
+    pub endpoint: Option<String>,
+    /// Time from one probe of an endpoint to the next. Default 5 s.
+    pub interval: Duration,
+    /// Time from the start of a probe to the end of the answer's head. Default 2 s.
+    pub timeout: Duration,
+    /// Successes in a row that bring a down endpoint up. Default 1; at least 1.
+    pub rise: u32,
+    /// Failures in a row that take an up endpoint down. Default 1; at least 1.
+    pub fall: u32,
+    /// Statuses that count as success. Default 200 to 299.
+    pub expect: StatusRanges,
+    /// The probe's `Host` field. `None` (the default): the target's address as configured.
+    pub host: Option<String>,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        HealthCheck {
+            endpoint: None,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            rise: 1,
+            fall: 1,
+            expect: StatusRanges::default(),
+            host: None,
+        }
+    }
+}
+
+/// A set of status codes as inclusive ranges within 100 to 599.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusRanges(pub Vec<(u16, u16)>);
+
+impl Default for StatusRanges {
+    fn default() -> Self {
+        StatusRanges(vec![(200, 299)])
+    }
+}
+
+impl StatusRanges {
+    /// Whether `status` is in the set.
+    pub fn contains(&self, status: u16) -> bool {
+        self.0.iter().any(|&(low, high)| (low..=high).contains(&status))
+    }
+}
+
+/// An IP network in CIDR form; a single address is a network of full length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// The network's address. Host bits are zero.
+    pub address: IpAddr,
+    /// Bits of the prefix: 0 to 32 for IPv4, 0 to 128 for IPv6.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Whether `ip` lies in this network. An IPv4-mapped IPv6 address counts as the IPv4 address.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.address, ip.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(ip)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                u32::from(network) & mask == u32::from(ip) & mask
+            }
+            (IpAddr::V6(network), IpAddr::V6(ip)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                u128::from(network) & mask == u128::from(ip) & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+/// How long each phase may take. Every one is at least 1 ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// First byte of a request head to its last: 408. Default 10 s.
+    pub client_header: Duration,
+    /// A keep-alive client connection without a request: closed. Default 60 s.
+    pub client_idle: Duration,
+    /// Between two reads of a request body: 408. Also between two writes that a client takes. Default 30 s.
+    pub client_body: Duration,
+    /// A TCP connect to an endpoint; the request then moves on. Default 1 s.
+    pub connect: Duration,
+    /// The request sent to the response head: 504. Default 30 s.
+    pub response_header: Duration,
+    /// Between two reads of a response body: the client's connection is cut. Default 30 s.
+    pub response_body: Duration,
+    /// A tunnel with no byte either way: closed. Default 1 h.
+    pub tunnel_idle: Duration,
+    /// A pooled upstream connection without a request: closed. Default 60 s.
+    pub upstream_idle: Duration,
+    /// From the first stop signal to the end of the process. Default 30 s.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            client_header: Duration::from_secs(10),
+            client_idle: Duration::from_secs(60),
+            client_body: Duration::from_secs(30),
+            connect: Duration::from_secs(1),
+            response_header: Duration::from_secs(30),
+            response_body: Duration::from_secs(30),
+            tunnel_idle: Duration::from_secs(3600),
+            upstream_idle: Duration::from_secs(60),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How large anything may grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a head, request (431; 414 when the request line alone is longer) or response (502). Default 16 KiB;
+    /// 1 KiB to 64 KiB.
+    pub head: usize,
+    /// Fields of a head: 431 or 502. Default 100; 1 to 256.
+    pub headers: usize,
+    /// Client connections at once over all workers; `None` (the default) derives it from the descriptor limit.
+    pub connections: Option<usize>,
+    /// Idle upstream connections a worker keeps for each endpoint. Default 256; 0 turns pooling off.
+    pub idle_per_target: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { head: 16 * 1024, headers: 100, connections: None, idle_per_target: 256 }
+    }
+}
+
+/// What is done when an endpoint fails before the first byte of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Endpoints one request may try to connect to, the first included, each at most once. Default 16; at least 1.
+    pub connect_attempts: usize,
+    /// Whether an idempotent request whose bytes are still at hand is sent once more when its connection
+    /// dies before the first byte of the answer. Default true.
+    pub replay: bool,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry { connect_attempts: 16, replay: true }
+    }
+}
+
+/// The access log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AccessLog {
+    /// Where each finished exchange is written. Default off.
+    pub access: AccessSink,
+    /// How a line looks. Default JSON.
+    pub format: AccessFormat,
+}
+
+/// Where access lines go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AccessSink {
+    /// Nowhere: nothing is logged per request.
+    #[default]
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Appended to this file.
+    File(PathBuf),
+}
+
+/// How an access line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccessFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// The combined log format of Apache httpd.
+    Combined,
+}
