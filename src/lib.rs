@@ -3,4 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod balance;
+pub mod base;
+pub mod metrics;
 pub mod settings;

@@ -1,0 +1,144 @@
+//! Bytes that must wait: an unfinished head, a request that may have to be sent again, what a slow
+//! reader has not taken. They lie in [`Chunk`]s lent by a worker's [`Pool`]; a connection with nothing waiting
+//! holds none.
+//!
+//! Invariants: a chunk goes back to the pool it came from or is dropped with its connection through
+//! [`Pool::take_back`]; free chunks of a class never hold more than [`FREE_BYTES`].
+
+/// Capacities that are kept for reuse. Anything larger goes back to the allocator.
+const CLASSES: [usize; 5] = [256, 1024, 4096, 16 * 1024, 64 * 1024];
+/// Bytes of free chunks kept in each class.
+const FREE_BYTES: usize = 512 * 1024;
+
+/// Bytes that wait, taken from the front.
+#[derive(Debug)]
+pub struct Chunk {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Chunk {
+    /// What still waits.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+
+    /// What still waits, to be decoded in place.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.taken..]
+    }
+
+    /// How many bytes still wait.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.taken
+    }
+
+    /// Whether nothing waits any more.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes `count` bytes from the front.
+    ///
+    /// # Panics
+    /// If fewer wait.
+    pub fn consume(&mut self, count: usize) {
+        assert!(count <= self.len(), "consumed {count} of {} bytes", self.len());
+        self.taken += count;
+    }
+
+    /// Puts `bytes` behind what waits, first moving that to the front if room is short.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        if self.taken > 0 && self.bytes.capacity() - self.bytes.len() < bytes.len() {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+}
+
+/// One worker's free chunks.
+#[derive(Debug, Default)]
+pub struct Pool {
+    free: [Vec<Vec<u8>>; CLASSES.len()],
+    lent: usize,
+}
+
+impl Pool {
+    /// A chunk that holds `pieces` one behind the other.
+    pub fn lend(&mut self, pieces: &[&[u8]]) -> Chunk {
+        let len = pieces.iter().map(|piece| piece.len()).sum();
+        let mut bytes = self.empty(len);
+        for piece in pieces {
+            bytes.extend_from_slice(piece);
+        }
+        self.lent += 1;
+        Chunk { bytes, taken: 0 }
+    }
+
+    fn empty(&mut self, len: usize) -> Vec<u8> {
+        match CLASSES.iter().position(|&size| len <= size) {
+            Some(class) => {
+                self.free[class].pop().unwrap_or_else(|| Vec::with_capacity(CLASSES[class]))
+            }
+            None => Vec::with_capacity(len),
+        }
+    }
+
+    /// Ends the loan of `chunk`.
+    pub fn take_back(&mut self, chunk: Chunk) {
+        self.lent -= 1;
+        let mut bytes = chunk.bytes;
+        if let Some(class) = CLASSES.iter().position(|&size| size == bytes.capacity())
+            && self.free[class].len() < FREE_BYTES / CLASSES[class]
+        {
+            bytes.clear();
+            self.free[class].push(bytes);
+        }
+    }
+
+    /// How many chunks are lent.
+    pub fn lent(&self) -> usize {
+        self.lent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_out_in_the_order_they_went_in() {
+        let mut pool = Pool::default();
+        let mut chunk = pool.lend(&[b"ab", b"cd"]);
+        chunk.consume(3);
+        chunk.extend(&[b'x'; 300]);
+        assert_eq!(&chunk.as_slice()[..3], b"dxx");
+        assert_eq!(chunk.len(), 301);
+        pool.take_back(chunk);
+        assert_eq!(pool.lent(), 0);
+    }
+
+    #[test]
+    fn a_chunk_that_came_back_is_lent_again() {
+        let mut pool = Pool::default();
+        let chunk = pool.lend(&[b"hello"]);
+        let place = chunk.bytes.as_ptr();
+        pool.take_back(chunk);
+        let again = pool.lend(&[&[1; 200]]);
+        assert_eq!(again.bytes.as_ptr(), place);
+        assert_eq!(again.as_slice(), [1; 200]);
+    }
+
+    #[test]
+    fn free_chunks_are_bounded_and_odd_sizes_are_not_kept() {
+        let mut pool = Pool::default();
+        let chunks: Vec<Chunk> = (0..20).map(|_| pool.lend(&[&[0; 60_000]])).collect();
+        let huge = pool.lend(&[&[0; 200_000]]);
+        for chunk in chunks.into_iter().chain([huge]) {
+            pool.take_back(chunk);
+        }
+        let kept: usize = pool.free.iter().flatten().map(Vec::capacity).sum();
+        assert_eq!(kept, FREE_BYTES);
+    }
+}

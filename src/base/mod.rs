@@ -1,0 +1,6 @@
+//! Small tools every room may use: they know nothing of HTTP, sockets or threads.
+
+pub mod buffer;
+pub mod slab;
+pub mod tick;
+pub mod wheel;

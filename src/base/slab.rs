@@ -1,0 +1,139 @@
+//! A vector of slots whose keys carry a generation, so that a key to a value that is gone finds nothing,
+//! even when its slot was given to another value since. One batch of events may hold such stale keys.
+
+/// Names one value of a [`Slab`] for as long as it lives there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Position in the slab; below 2^31.
+    pub index: u32,
+    /// Which of the values that had this position is meant.
+    pub generation: u32,
+}
+
+struct Slot<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+/// Values by generation-checked key. Insertion, removal and look-up take constant time.
+pub struct Slab<T> {
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Slab { slots: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slab<T> {
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many positions there are, free ones included: a bound for [`Slab::key_at`].
+    pub fn positions(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The key that the next insertion will return.
+    ///
+    /// # Panics
+    /// With 2^31 values, far above any descriptor limit.
+    pub fn next_key(&self) -> Key {
+        match self.free.last() {
+            Some(&index) => Key { index, generation: self.slots[index as usize].generation },
+            None => {
+                let index = u32::try_from(self.slots.len()).expect("fewer than 2^31 connections");
+                assert!(index < 1 << 31, "fewer than 2^31 connections");
+                Key { index, generation: 0 }
+            }
+        }
+    }
+
+    /// Stores `value` and names it.
+    pub fn insert(&mut self, value: T) -> Key {
+        let key = self.next_key();
+        match self.free.pop() {
+            Some(index) => self.slots[index as usize].value = Some(value),
+            None => self.slots.push(Slot { generation: 0, value: Some(value) }),
+        }
+        key
+    }
+
+    /// The value named `key`, if it is still there.
+    #[inline]
+    pub fn get(&self, key: Key) -> Option<&T> {
+        let slot = self.slots.get(key.index as usize)?;
+        if slot.generation == key.generation { slot.value.as_ref() } else { None }
+    }
+
+    /// The value named `key`, if it is still there, to be changed.
+    #[inline]
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation == key.generation { slot.value.as_mut() } else { None }
+    }
+
+    /// Takes the value named `key` out.
+    pub fn remove(&mut self, key: Key) -> Option<T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation != key.generation {
+            return None;
+        }
+        let value = slot.value.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(key.index);
+        Some(value)
+    }
+
+    /// The key of the value at a position, if there is one.
+    pub fn key_at(&self, position: usize) -> Option<Key> {
+        let slot = self.slots.get(position)?;
+        let index = u32::try_from(position).ok()?;
+        slot.value.as_ref().map(|_| Key { index, generation: slot.generation })
+    }
+
+    /// The keys of all values.
+    pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        (0..self.slots.len()).filter_map(|at| self.key_at(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_to_a_value_that_is_gone_finds_nothing() {
+        let mut slab = Slab::default();
+        let old = slab.insert("old");
+        assert_eq!(slab.remove(old), Some("old"));
+        let new = slab.insert("new");
+        assert_eq!(new.index, old.index);
+        assert_eq!((slab.get(old), slab.get(new)), (None, Some(&"new")));
+        assert_eq!(slab.remove(old), None);
+        assert_eq!(slab.len(), 1);
+    }
+
+    #[test]
+    fn the_next_key_is_the_one_that_insertion_returns() {
+        let mut slab = Slab::default();
+        for _ in 0..3 {
+            let foretold = slab.next_key();
+            assert_eq!(slab.insert(()), foretold);
+        }
+        let second = slab.key_at(1).unwrap();
+        slab.remove(second);
+        let foretold = slab.next_key();
+        assert_eq!(slab.insert(()), foretold);
+        assert_eq!(slab.keys().count(), 3);
+    }
+}

@@ -1,0 +1,231 @@
+//! A coarse, lazy timer wheel. It holds *when to look*, not what is due: whoever set a timer keeps the true
+//! deadline, and an entry that fires early is simply set again. So a deadline that only ever moves
+//! later, as nearly all do, costs one store and no work here.
+//!
+//! Invariants: every entry is in exactly one slot's list; entries fire at or after the slot they were put in, never
+//! before; a wheel of stable size allocates nothing.
+
+use super::tick::Tick;
+
+/// Microseconds a slot spans: 2^15, about 33 ms. No timer is more exact than this.
+const SLOT_SHIFT: u32 = 15;
+/// Slots of the wheel: about 8 s. Later deadlines wait in the last slot and are set again.
+const SLOTS: usize = 256;
+const NONE: u32 = u32::MAX;
+
+struct Node<K> {
+    key: K,
+    at: Tick,
+    next: u32,
+}
+
+/// When to look at which key again.
+pub struct Wheel<K> {
+    nodes: Vec<Node<K>>,
+    free: u32,
+    heads: Box<[u32]>,
+    occupied: [u64; SLOTS / 64],
+    /// The first slot (counted from tick 0) that was not fired yet.
+    current: u64,
+    len: usize,
+}
+
+/// What [`Wheel::set`] was asked: look at `key` at `at`. Handed back when it fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fired<K> {
+    /// What to look at.
+    pub key: K,
+    /// The tick that was asked for, or the wheel's horizon if that was nearer.
+    pub at: Tick,
+}
+
+impl<K: Copy> Default for Wheel<K> {
+    fn default() -> Self {
+        Wheel {
+            nodes: Vec::new(),
+            free: NONE,
+            heads: vec![NONE; SLOTS].into_boxed_slice(),
+            occupied: [0; SLOTS / 64],
+            current: 0,
+            len: 0,
+        }
+    }
+}
+
+impl<K: Copy> Wheel<K> {
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Asks to look at `key` at `at`. Returns the tick by which the entry is known when it fires: `at`,
+    /// or the horizon if `at` lies beyond it.
+    pub fn set(&mut self, key: K, at: Tick) -> Tick {
+        let horizon = (self.current + SLOTS as u64 - 1) << SLOT_SHIFT;
+        let at = Tick(at.0.min(horizon));
+        let slot = self.slot_of(at);
+        let next = self.heads[slot];
+        self.heads[slot] = self.store(Node { key, at, next });
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+        self.len += 1;
+        at
+    }
+
+    fn slot_of(&self, at: Tick) -> usize {
+        // Rounded up: a slot fires when its span has begun, and no entry may fire early.
+        let number = at.0.div_ceil(1 << SLOT_SHIFT).clamp(self.current, self.current + SLOTS as u64 - 1);
+        usize::try_from(number % SLOTS as u64).unwrap_or(0)
+    }
+
+    fn store(&mut self, node: Node<K>) -> u32 {
+        if self.free == NONE {
+            self.nodes.push(node);
+            return u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 timers");
+        }
+        let at = self.free;
+        let place = &mut self.nodes[at as usize];
+        self.free = place.next;
+        *place = node;
+        at
+    }
+
+    /// Moves every entry that is due at `now` into `fired`.
+    pub fn advance(&mut self, now: Tick, fired: &mut Vec<Fired<K>>) {
+        let target = now.0 >> SLOT_SHIFT;
+        if self.len == 0 {
+            self.current = self.current.max(target + 1);
+            return;
+        }
+        let last = target.min(self.current + SLOTS as u64 - 1);
+        while self.current <= last {
+            let slot = usize::try_from(self.current % SLOTS as u64).unwrap_or(0);
+            self.empty_slot(slot, fired);
+            self.current += 1;
+        }
+        self.current = self.current.max(target + 1);
+    }
+
+    fn empty_slot(&mut self, slot: usize, fired: &mut Vec<Fired<K>>) {
+        let mut at = std::mem::replace(&mut self.heads[slot], NONE);
+        self.occupied[slot / 64] &= !(1 << (slot % 64));
+        while at != NONE {
+            let node = &mut self.nodes[at as usize];
+            fired.push(Fired { key: node.key, at: node.at });
+            let next = std::mem::replace(&mut node.next, self.free);
+            self.free = at;
+            self.len -= 1;
+            at = next;
+        }
+    }
+
+    /// The tick at which [`Wheel::advance`] will next find something; `None` without entries.
+    pub fn next(&self) -> Option<Tick> {
+        if self.len == 0 {
+            return None;
+        }
+        let start = usize::try_from(self.current % SLOTS as u64).unwrap_or(0);
+        // The word of the current slot is looked at twice: first its upper bits, at the end its lower.
+        let words = SLOTS / 64;
+        for step in 0..=words {
+            let word = (start / 64 + step) % words;
+            let mut bits = self.occupied[word];
+            if step == 0 {
+                bits &= u64::MAX << (start % 64);
+            } else if step == words {
+                bits &= !(u64::MAX << (start % 64));
+            }
+            if bits != 0 {
+                let slot = word * 64 + bits.trailing_zeros() as usize;
+                let ahead = (slot + SLOTS - start) % SLOTS;
+                return Some(Tick((self.current + ahead as u64) << SLOT_SHIFT));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fire(wheel: &mut Wheel<u32>, now: u64) -> Vec<u32> {
+        let mut fired = Vec::new();
+        wheel.advance(Tick(now), &mut fired);
+        fired.iter().map(|f| f.key).collect()
+    }
+
+    #[test]
+    fn fires_at_or_after_its_tick_and_within_a_slot() {
+        for at in [1, 1 << SLOT_SHIFT, 1_000_000, 20_000_000] {
+            let mut wheel = Wheel::default();
+            wheel.set(7, Tick(at));
+            assert_eq!(fire(&mut wheel, at - 1), [0u32; 0], "{at} early");
+            let next = wheel.next().unwrap();
+            assert!(next.0 >= at && next.0 - at < 1 << SLOT_SHIFT, "{at}: {next:?}");
+            assert_eq!(fire(&mut wheel, next.0), [7], "{at}");
+            assert_eq!(wheel.next(), None);
+        }
+    }
+
+    #[test]
+    fn a_tick_beyond_the_horizon_fires_at_the_horizon() {
+        let mut wheel = Wheel::default();
+        let at = wheel.set(1, Tick::NEVER);
+        assert!(at < Tick(40_000_000));
+        assert_eq!(fire(&mut wheel, at.0), [1]);
+    }
+
+    #[test]
+    fn a_long_sleep_fires_all_that_was_due() {
+        let mut wheel = Wheel::default();
+        for key in 0..100 {
+            wheel.set(key, Tick(u64::from(key) * 300_000));
+        }
+        assert_eq!(fire(&mut wheel, 500_000_000).len(), 100);
+        wheel.set(5, Tick(3));
+        let next = wheel.next().unwrap();
+        assert_eq!(fire(&mut wheel, next.0), [5], "the past fires at the next chance");
+    }
+
+    #[test]
+    fn a_wheel_of_stable_size_reuses_its_nodes() {
+        let mut wheel = Wheel::default();
+        for round in 0..1_000u64 {
+            wheel.set(1, Tick(round * 40_000 + 40_000));
+            fire(&mut wheel, (round + 2) * 40_000);
+        }
+        assert!(wheel.nodes.len() <= 3, "{} nodes", wheel.nodes.len());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_entry_fires_once_and_never_early(
+            ticks in proptest::collection::vec(0u64..60_000_000, 1..60),
+            step in 1u64..5_000_000,
+        ) {
+            let mut wheel = Wheel::default();
+            for (key, &at) in (0u32..).zip(&ticks) {
+                wheel.set(key, Tick(at));
+            }
+            let mut seen = vec![0; ticks.len()];
+            let mut now = 0;
+            while !wheel.is_empty() {
+                let next = wheel.next().unwrap();
+                now += step;
+                let mut fired = Vec::new();
+                wheel.advance(Tick(now), &mut fired);
+                proptest::prop_assert_eq!(fired.is_empty(), next.0 > now);
+                for entry in fired {
+                    seen[entry.key as usize] += 1;
+                    proptest::prop_assert!(entry.at.0 <= now);
+                }
+            }
+            proptest::prop_assert!(seen.iter().all(|&count| count == 1));
+        }
+    }
+}
