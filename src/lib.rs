@@ -4,5 +4,6 @@
 
 pub mod balance;
 pub mod base;
+pub mod http1;
 pub mod metrics;
 pub mod settings;

@@ -1,0 +1,91 @@
+//! Answers of our own: refusals, 502 to 505, and OPTIONS that go no further.
+//!
+//! Owns: their bytes. Does not own: when one is given, or what becomes of the connection.
+
+/// The methods that are served, as a 405 and an OPTIONS answer list them.
+pub const ALLOW: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
+
+/// Appends a whole response of our own. `why` is its body, a short sentence; where it is empty, and always for 503,
+/// the reason phrase is. After HEAD (`head_only`) the body is left out and Content-Length stays (RFC 9110 section
+/// 9.3.2).
+pub fn answer(status: u16, why: &str, close: bool, head_only: bool, out: &mut Vec<u8>) {
+    let reason = reason(status);
+    let body = if why.is_empty() || status == 503 { reason } else { why };
+    status_line(status, reason, out);
+    if status == 405 {
+        field("Allow", ALLOW, out);
+    }
+    field("Content-Type", "text/plain; charset=utf-8", out);
+    out.extend_from_slice(b"Content-Length: ");
+    decimal(body.len() as u64, out);
+    out.extend_from_slice(b"\r\n");
+    end(close, out);
+    if !head_only {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+/// Appends the answer to an OPTIONS that goes no further (RFC 9110 section 7.6.2).
+pub fn answer_options(close: bool, out: &mut Vec<u8>) {
+    status_line(200, reason(200), out);
+    field("Allow", ALLOW, out);
+    field("Content-Length", "0", out);
+    end(close, out);
+}
+
+fn status_line(status: u16, reason: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    decimal(u64::from(status), out);
+    out.push(b' ');
+    out.extend_from_slice(reason.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn field(name: &str, value: &str, out: &mut Vec<u8>) {
+    for part in [name, ": ", value, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+fn end(close: bool, out: &mut Vec<u8>) {
+    if close {
+        field("Connection", "close", out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a number in decimal.
+pub(crate) fn decimal(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b"0123456789"[(number % 10) as usize];
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// The standard phrases of the statuses that we give ourselves (RFC 9110 section 15, RFC 6585).
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}

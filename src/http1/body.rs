@@ -1,0 +1,361 @@
+//! Bodies: taking a message's payload out of the bytes that carry it (RFC 9112 section 7).
+//!
+//! Owns: chunk lines, chunk data, trailers and the end of the body. Does not own: the bytes, which stay where they are.
+//! Invariants: payload is never copied but to close the gaps between chunks of one call; whatever is not consumed is
+//! shorter than a limit; nothing behind the end is touched.
+
+use std::ops::Range;
+
+use super::fields::Kind;
+use super::syntax::{self, Line, TOKEN};
+use super::{BadMessage, BodyLength, HeadLimits};
+
+/// The last chunk; trailer lines and an empty line follow.
+pub const LAST_CHUNK: &[u8] = b"0\r\n";
+
+/// The longest chunk line, size, extensions and CRLF together.
+const MAX_CHUNK_LINE: usize = 1024;
+
+/// Hex digits of a chunk size, leading zeros included.
+const MAX_SIZE_DIGITS: usize = 16;
+
+/// How many bytes of extensions may come beyond one for each byte of payload: extensions are read for nothing.
+const MAX_IDLE_EXTENSIONS: u64 = 16 * 1024;
+
+/// Reads one body. After an error it must not be used again.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyDecoder {
+    state: State,
+    limits: HeadLimits,
+    trailer_bytes: usize,
+    trailer_fields: usize,
+    idle_extensions: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// So many bytes are left; more than 0.
+    Length(u64),
+    UntilClose,
+    /// At the start of a chunk line.
+    ChunkLine,
+    /// So many bytes of the chunk are left; more than 0.
+    Chunk(u64),
+    /// At the CRLF behind a chunk.
+    ChunkEnd,
+    /// At the start of a trailer line or the last empty line.
+    Trailers,
+    Done,
+}
+
+/// What one call took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// Bytes of input that are done with; the rest is to be handed in again, with more behind it.
+    pub consumed: usize,
+    /// Where the payload stands in the input now.
+    pub data: Range<usize>,
+    /// Has the body ended?
+    pub done: bool,
+}
+
+impl BodyDecoder {
+    /// A decoder at the first byte of the body. `trailers` limits a trailer section.
+    #[must_use]
+    pub fn new(length: BodyLength, trailers: HeadLimits) -> Self {
+        let state = match length {
+            BodyLength::None | BodyLength::Length(0) => State::Done,
+            BodyLength::Length(length) => State::Length(length),
+            BodyLength::Chunked => State::ChunkLine,
+            BodyLength::UntilClose => State::UntilClose,
+        };
+        Self { state, limits: trailers, trailer_bytes: 0, trailer_fields: 0, idle_extensions: 0 }
+    }
+
+    /// Takes as much of `input` as it can. Payload of chunks is moved together in place, so that all of this call
+    /// lies in `input[data]`; the first run stays where it is. Trailer fields that may pass are appended to `trailers`
+    /// as `name: value` lines with CRLF; those that RFC 9110 section 6.5.1 rules out are dropped.
+    ///
+    /// # Errors
+    /// A chunk that is not exact or a trailer section beyond its limits, as soon as its byte is there.
+    pub fn decode(
+        &mut self,
+        input: &mut [u8],
+        trailers: &mut Vec<u8>,
+    ) -> Result<Decoded, BadMessage> {
+        let taken = match self.state {
+            State::Done => 0,
+            State::UntilClose => input.len(),
+            State::Length(left) => {
+                let (taken, left) = take(left, input.len());
+                self.state = if left == 0 { State::Done } else { State::Length(left) };
+                taken
+            }
+            _ => return self.decode_chunks(input, trailers).map_err(|why| BadMessage { why }),
+        };
+        Ok(Decoded { consumed: taken, data: 0..taken, done: self.is_done() })
+    }
+
+    /// The peer closed.
+    ///
+    /// # Errors
+    /// The body was not at its end: it is cut short (RFC 9112 section 8).
+    pub fn finish_at_close(&mut self) -> Result<(), BadMessage> {
+        match self.state {
+            State::Done | State::UntilClose => {
+                self.state = State::Done;
+                Ok(())
+            }
+            _ => Err(BadMessage { why: "The connection closed within a body." }),
+        }
+    }
+
+    /// Has the body ended?
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    fn decode_chunks(
+        &mut self,
+        input: &mut [u8],
+        trailers: &mut Vec<u8>,
+    ) -> Result<Decoded, &'static str> {
+        let mut consumed = 0;
+        let mut data = 0..0;
+        loop {
+            let rest = input.get(consumed..).unwrap_or_default();
+            let step = match self.state {
+                State::ChunkLine => self.chunk_line(rest)?,
+                State::Chunk(left) => {
+                    let taken = self.chunk(left, rest.len());
+                    gather(input, &mut data, consumed..consumed + taken);
+                    taken
+                }
+                State::ChunkEnd => self.chunk_end(rest)?,
+                State::Trailers => self.trailer_line(rest, trailers)?,
+                State::Length(_) | State::UntilClose | State::Done => 0,
+            };
+            if step == 0 {
+                return Ok(Decoded { consumed, data, done: self.is_done() });
+            }
+            consumed += step;
+        }
+    }
+
+    /// The functions below return the bytes they took; 0 for as long as more are needed.
+    fn chunk_line(&mut self, rest: &[u8]) -> Result<usize, &'static str> {
+        let Some(line) = ChunkLine::read(rest)? else { return Ok(0) };
+        let idle = self.idle_extensions + line.extension as u64;
+        self.idle_extensions = idle.saturating_sub(line.size);
+        if self.idle_extensions > MAX_IDLE_EXTENSIONS {
+            return Err("The chunk extensions outweigh the payload.");
+        }
+        self.state = if line.size == 0 { State::Trailers } else { State::Chunk(line.size) };
+        Ok(line.len)
+    }
+
+    fn chunk(&mut self, left: u64, available: usize) -> usize {
+        let (taken, left) = take(left, available);
+        self.state = if left == 0 { State::ChunkEnd } else { State::Chunk(left) };
+        taken
+    }
+
+    fn chunk_end(&mut self, rest: &[u8]) -> Result<usize, &'static str> {
+        match rest {
+            [] | [b'\r'] => Ok(0),
+            [b'\r', b'\n', ..] => {
+                self.state = State::ChunkLine;
+                Ok(2)
+            }
+            _ => Err("A chunk does not end in CRLF."),
+        }
+    }
+
+    fn trailer_line(&mut self, rest: &[u8], out: &mut Vec<u8>) -> Result<usize, &'static str> {
+        let room = self.limits.bytes.saturating_sub(self.trailer_bytes);
+        let line = match syntax::next_line(rest)? {
+            Line::Whole([], _) => {
+                self.state = State::Done;
+                return Ok(2);
+            }
+            Line::Whole(line, _) if line.len() + 2 <= room => line,
+            Line::Part(line) if rest.len() < room => {
+                return syntax::field_line_in_part(line).map(|()| 0);
+            }
+            _ => return Err("The trailer section is too large."),
+        };
+        self.trailer_bytes += line.len() + 2;
+        self.trailer_fields += 1;
+        if self.trailer_fields > self.limits.fields {
+            return Err("The trailer section has too many fields.");
+        }
+        let (name, value) = syntax::field_line(line)?;
+        if may_trail(name) {
+            append_line(name, value, out);
+        }
+        Ok(line.len() + 2)
+    }
+}
+
+fn append_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+/// How many of `left` bytes are among `available` ones, and how many are left then.
+fn take(left: u64, available: usize) -> (usize, u64) {
+    let taken = usize::try_from(left).map_or(available, |left| left.min(available));
+    (taken, left - taken as u64)
+}
+
+/// Adds `run` to the payload, moving it up to what is there.
+fn gather(input: &mut [u8], data: &mut Range<usize>, run: Range<usize>) {
+    if data.start == data.end {
+        *data = run;
+    } else {
+        let len = run.len();
+        input.copy_within(run, data.end);
+        data.end += len;
+    }
+}
+
+/// `chunk-size [ chunk-ext ] CRLF`
+struct ChunkLine {
+    size: u64,
+    /// Bytes of the extensions.
+    extension: usize,
+    /// Bytes of all of it.
+    len: usize,
+}
+
+impl ChunkLine {
+    /// The line at the start of `rest`; None as long as it has no end and no fault.
+    fn read(rest: &[u8]) -> Result<Option<Self>, &'static str> {
+        let is_hex = |byte: &&u8| byte.is_ascii_hexdigit();
+        let digits = rest.iter().take(MAX_SIZE_DIGITS + 1).take_while(is_hex).count();
+        if digits > MAX_SIZE_DIGITS || (digits == 0 && !rest.is_empty()) {
+            return Err("A chunk size is not a bounded hex number.");
+        }
+        let (size, after) = rest.split_at(digits);
+        let line = match after {
+            [] | [b'\r'] => return Ok(None),
+            [b'\r', b'\n', ..] => Line::Whole(b"", b""),
+            [b';' | b' ' | b'\t', ..] => {
+                syntax::next_line(&after[..after.len().min(MAX_CHUNK_LINE - digits)])?
+            }
+            _ => return Err("A chunk size is not a bounded hex number."),
+        };
+        match line {
+            Line::Whole(extension, _) => {
+                extensions(extension)?;
+                let len = digits + extension.len() + 2;
+                Ok(Some(Self { size: hex(size)?, extension: extension.len(), len }))
+            }
+            Line::Part(_) if rest.len() >= MAX_CHUNK_LINE => Err("A chunk line is too long."),
+            Line::Part(part) => match syntax::all(part, syntax::VALUE) {
+                true => Ok(None),
+                false => Err("A chunk extension holds a control character."),
+            },
+        }
+    }
+}
+
+/// At most `i64::MAX`, as for Content-Length.
+fn hex(digits: &[u8]) -> Result<u64, &'static str> {
+    let digit = |byte: u8| (byte as char).to_digit(16).map_or(0, u64::from);
+    let size = digits.iter().fold(0u64, |size, &byte| (size << 4) | digit(byte));
+    (size <= i64::MAX.unsigned_abs()).then_some(size).ok_or("A chunk size is too large.")
+}
+
+/// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 section 7.1.1).
+fn extensions(mut rest: &[u8]) -> Result<(), &'static str> {
+    let malformed = "A chunk extension is malformed.";
+    while !rest.is_empty() {
+        rest = trim_start(rest).strip_prefix(b";").ok_or(malformed)?;
+        rest = token(trim_start(rest)).ok_or(malformed)?;
+        if let Some(value) = trim_start(rest).strip_prefix(b"=") {
+            let value = trim_start(value);
+            let after = if value.starts_with(b"\"") { quoted(value) } else { token(value) };
+            rest = after.ok_or(malformed)?;
+        }
+    }
+    Ok(())
+}
+
+fn trim_start(bytes: &[u8]) -> &[u8] {
+    let blank = bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    &bytes[blank..]
+}
+
+/// What follows a token; None without one.
+fn token(bytes: &[u8]) -> Option<&[u8]> {
+    let len = bytes.iter().take_while(|&&byte| syntax::is(byte, TOKEN)).count();
+    (len > 0).then(|| &bytes[len..])
+}
+
+/// What follows a quoted-string (RFC 9110 section 5.6.4); None without one.
+fn quoted(bytes: &[u8]) -> Option<&[u8]> {
+    let mut rest = bytes.strip_prefix(b"\"")?;
+    loop {
+        rest = match rest {
+            [b'"', after @ ..] => return Some(after),
+            [b'\\', byte, after @ ..] | [byte, after @ ..] if syntax::is(*byte, syntax::VALUE) => {
+                after
+            }
+            _ => return None,
+        };
+    }
+}
+
+/// Names that have no business in trailers (RFC 9110 section 6.5.1): authentication, routing, request modifiers,
+/// response control. Framing, hop-by-hop and forwarded fields are known by their [`Kind`], content by its prefix.
+const NEVER_TRAILING: [&str; 29] = [
+    "age",
+    "authentication-info",
+    "authorization",
+    "cache-control",
+    "cookie",
+    "date",
+    "expires",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "location",
+    "origin",
+    "pragma",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "range",
+    "referer",
+    "retry-after",
+    "set-cookie",
+    "set-cookie2",
+    "strict-transport-security",
+    "vary",
+    "via",
+    "warning",
+    "www-authenticate",
+    "alt-svc",
+];
+
+fn may_trail(name: &[u8]) -> bool {
+    let is_content = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-"));
+    Kind::of(name) == Kind::Plain
+        && !is_content
+        && !NEVER_TRAILING.iter().any(|never| name.eq_ignore_ascii_case(never.as_bytes()))
+}
+
+/// Appends the line that begins a chunk of `len` > 0 bytes; the data and a CRLF follow.
+pub fn chunk_head(len: usize, out: &mut Vec<u8>) {
+    debug_assert!(len > 0, "a chunk of nothing would end the body");
+    let digits = (usize::BITS - len.leading_zeros()).div_ceil(4).max(1);
+    for place in (0..digits).rev() {
+        out.push(b"0123456789abcdef"[len >> (place * 4) & 15]);
+    }
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,296 @@
+//! The field block of a head: one pass that classifies by name and collects what a proxy must know.
+//!
+//! Owns: which fields are special, where each line stands, and what Connection nominates. Does not own: the judgement
+//! on a value (`framing`, `head`) or what becomes of a field (`rewrite`).
+//! Invariant: a field is marked exactly if its kind is not [`Kind::Plain`].
+
+use httparse::Header;
+
+use super::MAX_FIELDS;
+use super::framing::{Framing, Values};
+use super::syntax;
+
+/// More connection options than this make a head malformed: each is compared with each field.
+const MAX_OPTIONS: u16 = 128;
+
+/// What a field is to a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Nothing special: end-to-end.
+    Plain,
+    Connection,
+    /// `Keep-Alive`, `Proxy-Connection`, `TE`, `HTTP2-Settings`: about one hop, never passed on.
+    Hop,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    ContentLength,
+    Host,
+    Expect,
+    MaxForwards,
+    XForwardedFor,
+    XForwardedProto,
+    XForwardedHost,
+    /// `Forwarded`, `X-Real-IP` and every other `X-Forwarded-*`.
+    Forwarded,
+    /// One of the forwarded fields with underscores for dashes, which some servers read as the same name.
+    Imitation,
+}
+
+impl Kind {
+    /// Classifies by length first: 1 to 2 ns for a name.
+    #[inline]
+    pub(crate) fn of(name: &[u8]) -> Self {
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            _ if matches!(name.first(), Some(b'x' | b'X')) => Self::of_x(name),
+            2 if is(b"te") => Self::Hop,
+            4 if is(b"host") => Self::Host,
+            6 if is(b"expect") => Self::Expect,
+            7 if is(b"upgrade") => Self::Upgrade,
+            7 if is(b"trailer") => Self::Trailer,
+            9 if is(b"forwarded") => Self::Forwarded,
+            10 if is(b"connection") => Self::Connection,
+            10 if is(b"keep-alive") => Self::Hop,
+            12 if is(b"max-forwards") => Self::MaxForwards,
+            14 if is(b"content-length") => Self::ContentLength,
+            14 if is(b"http2-settings") => Self::Hop,
+            16 if is(b"proxy-connection") => Self::Hop,
+            17 if is(b"transfer-encoding") => Self::TransferEncoding,
+            _ => Self::Plain,
+        }
+    }
+
+    /// `X-Forwarded`, `X-Forwarded-*` and `X-Real-IP`, with underscores too.
+    fn of_x(name: &[u8]) -> Self {
+        let is_forwarded = name.get(..11).is_some_and(|start| reads_as(start, b"x-forwarded"))
+            && matches!(name.get(11), None | Some(b'-' | b'_'));
+        if !is_forwarded && !reads_as(name, b"x-real-ip") {
+            return Self::Plain;
+        }
+        if memchr::memchr(b'_', name).is_some() {
+            return Self::Imitation;
+        }
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            15 if is(b"x-forwarded-for") => Self::XForwardedFor,
+            16 if is(b"x-forwarded-host") => Self::XForwardedHost,
+            17 if is(b"x-forwarded-proto") => Self::XForwardedProto,
+            _ => Self::Forwarded,
+        }
+    }
+}
+
+/// Is `name` the same as `known` (lower case) to a server that takes underscores for dashes?
+fn reads_as(name: &[u8], known: &[u8]) -> bool {
+    let same = |(&a, &b): (&u8, &u8)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-');
+    name.len() == known.len() && name.iter().zip(known).all(same)
+}
+
+/// One bit for each field of a head.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks([u64; MAX_FIELDS / 64]);
+
+impl Marks {
+    fn set(&mut self, index: usize) {
+        if let Some(word) = self.0.get_mut(index / 64) {
+            *word |= 1 << (index % 64);
+        }
+    }
+
+    fn iter(self) -> impl Iterator<Item = usize> {
+        self.0.into_iter().enumerate().flat_map(|(at, word)| Bits(word).map(move |b| at * 64 + b))
+    }
+}
+
+/// The set bits of a word, lowest first.
+struct Bits(u64);
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let lowest = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some(lowest)
+    }
+}
+
+/// What all the Connection fields say (RFC 9110 section 7.6.1).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) close: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) upgrade: bool,
+    /// Options that are none of these: names of fields that go no further.
+    pub(crate) others: u16,
+}
+
+impl Options {
+    fn add(&mut self, value: &[u8]) {
+        for option in syntax::list(value) {
+            match option.len() {
+                0 => {}
+                5 if option.eq_ignore_ascii_case(b"close") => self.close = true,
+                10 if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
+                7 if option.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+                _ => self.others = self.others.saturating_add(1),
+            }
+        }
+    }
+}
+
+/// The special fields of a head, collected in one pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Survey<'b> {
+    marks: Marks,
+    pub(crate) options: Options,
+    pub(crate) framing: Framing<'b>,
+    pub(crate) upgrade: Values<'b>,
+    pub(crate) host: Values<'b>,
+    pub(crate) expect: Expect,
+    pub(crate) max_forwards: Values<'b>,
+}
+
+/// What the Expect fields say together (RFC 9110 section 10.1.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Expect {
+    #[default]
+    Nothing,
+    Continue,
+    Unknown,
+}
+
+impl Expect {
+    fn add(&mut self, value: &[u8]) {
+        let is_continue = value.eq_ignore_ascii_case(b"100-continue") && *self != Self::Unknown;
+        *self = if is_continue { Self::Continue } else { Self::Unknown };
+    }
+}
+
+impl<'b> Survey<'b> {
+    #[inline]
+    fn add(&mut self, index: usize, field: &Header<'b>) {
+        let kind = Kind::of(field.name.as_bytes());
+        if kind == Kind::Plain {
+            return;
+        }
+        self.marks.set(index);
+        match kind {
+            Kind::Connection => self.options.add(field.value),
+            Kind::TransferEncoding => self.framing.transfer_encoding.add(field.value),
+            Kind::ContentLength => self.framing.content_length.add(field.value),
+            Kind::Upgrade => self.upgrade.add(field.value),
+            Kind::Host => self.host.add(field.value),
+            Kind::Expect => self.expect.add(field.value),
+            Kind::MaxForwards => self.max_forwards.add(field.value),
+            _ => {}
+        }
+    }
+}
+
+/// The fields of one head and where their lines stand in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields<'h, 'b> {
+    list: &'h [Header<'b>],
+    /// The address of the head's first byte; a field's offset is its address less this.
+    origin: usize,
+    /// Where the empty line stands that ends the head.
+    end: usize,
+    marks: Marks,
+    /// Does Connection name a field?
+    nominates: bool,
+}
+
+impl<'h, 'b> Fields<'h, 'b> {
+    /// Looks at each field of `head` once. None if a field line ends in a bare LF (httparse allows it) or the
+    /// Connection fields hold too many options.
+    pub(crate) fn survey(list: &'h [Header<'b>], head: &'b [u8]) -> Option<(Self, Survey<'b>)> {
+        let end = head.strip_suffix(b"\r\n").filter(|rest| rest.ends_with(b"\r\n"))?.len();
+        let origin = head.as_ptr().addr();
+        let mut survey = Survey::default();
+        for (index, field) in list.iter().enumerate() {
+            let start = field.name.as_ptr().addr().wrapping_sub(origin);
+            if head.get(start.wrapping_sub(2)) != Some(&b'\r') {
+                return None;
+            }
+            survey.add(index, field);
+        }
+        let nominates = survey.options.others > 0;
+        Some((Self { list, origin, end, marks: survey.marks, nominates }, survey))
+    }
+
+    /// Where the field lines end.
+    pub(crate) fn end(&self) -> usize {
+        self.end
+    }
+
+    /// The special fields, in order.
+    pub(crate) fn marked(&self) -> impl Iterator<Item = Field<'b>> {
+        self.marks.iter().filter_map(|index| self.field(index))
+    }
+
+    /// The values of the fields of one special kind, in order.
+    pub(crate) fn values(&self, kind: Kind) -> impl Iterator<Item = &'b [u8]> {
+        self.marked().filter(move |field| field.kind == kind).map(|field| field.value)
+    }
+
+    /// Calls `visit` for each field that may not pass as it is: the special ones and those that Connection names.
+    pub(crate) fn visit(&self, mut visit: impl FnMut(Field<'b>)) {
+        if self.nominates {
+            (0..self.list.len()).filter_map(|index| self.field(index)).for_each(&mut visit);
+        } else {
+            self.marked().for_each(visit);
+        }
+    }
+
+    fn field(&self, index: usize) -> Option<Field<'b>> {
+        let header = self.list.get(index)?;
+        let next = self.list.get(index + 1);
+        Some(Field {
+            kind: Kind::of(header.name.as_bytes()),
+            nominated: self.nominates && self.is_nominated(header.name.as_bytes()),
+            name: header.name.as_bytes(),
+            value: header.value,
+            start: self.offset(header.name.as_bytes()),
+            value_start: self.offset(header.value),
+            end: next.map_or(self.end, |next| self.offset(next.name.as_bytes())),
+        })
+    }
+
+    fn offset(&self, bytes: &[u8]) -> usize {
+        bytes.as_ptr().addr().wrapping_sub(self.origin)
+    }
+
+    fn is_nominated(&self, name: &[u8]) -> bool {
+        let names = |value| syntax::list(value).any(|option| option.eq_ignore_ascii_case(name));
+        let connections = self.marks.iter().filter_map(|index| self.list.get(index));
+        connections
+            .filter(|field| Kind::of(field.name.as_bytes()) == Kind::Connection)
+            .any(|field| names(field.value))
+    }
+}
+
+/// Are there more connection options than are compared?
+pub(crate) fn has_too_many_options(options: Options) -> bool {
+    options.others > MAX_OPTIONS
+}
+
+/// One field and where its line stands; offsets count from the head's first byte.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Field<'b> {
+    pub(crate) kind: Kind,
+    /// Does Connection name it?
+    pub(crate) nominated: bool,
+    pub(crate) name: &'b [u8],
+    pub(crate) value: &'b [u8],
+    /// The first byte of the line.
+    pub(crate) start: usize,
+    /// The first byte of the value.
+    pub(crate) value_start: usize,
+    /// Behind the line's CRLF.
+    pub(crate) end: usize,
+}

@@ -1,0 +1,139 @@
+//! Where a message's body ends: RFC 9112 section 6.3 as pure functions beside the RFC's numbered rules.
+//!
+//! Owns: the judgement on Content-Length and Transfer-Encoding. Does not own: taking the body apart (`body`).
+//! Invariant: every message that could be read two ways is refused, whichever rule would win.
+
+use super::{BadMessage, Method, Refusal, Version, syntax};
+
+/// How the end of a body is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// There is no body.
+    None,
+    /// This many bytes, 0 included.
+    Length(u64),
+    /// Chunked (RFC 9112 section 7.1).
+    Chunked,
+    /// Everything until the peer closes; only ever a response.
+    UntilClose,
+}
+
+/// What the fields of one name say together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Values<'b> {
+    /// No such field.
+    #[default]
+    Absent,
+    /// One field, or several with the very same bytes.
+    Same(&'b [u8], usize),
+    /// Fields that differ.
+    Differing,
+}
+
+impl<'b> Values<'b> {
+    /// One more field of that name.
+    pub(crate) fn add(&mut self, value: &'b [u8]) {
+        *self = match *self {
+            Self::Absent => Self::Same(value, 1),
+            Self::Same(first, count) if first == value => Self::Same(first, count + 1),
+            _ => Self::Differing,
+        };
+    }
+
+    /// The value of the only field of that name.
+    pub(crate) fn only(self) -> Option<&'b [u8]> {
+        match self {
+            Self::Same(value, 1) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// The framing fields of one head.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Framing<'b> {
+    pub(crate) content_length: Values<'b>,
+    pub(crate) transfer_encoding: Values<'b>,
+}
+
+/// What the framing fields of a head say, before method and status have a say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Declared {
+    Nothing,
+    Length(u64),
+    Chunked,
+}
+
+impl Framing<'_> {
+    /// Rules 3 to 5. The status is what a request with that fault is refused with.
+    pub(crate) fn declared(self, version: Version) -> Result<Declared, Refusal> {
+        if self.transfer_encoding == Values::Absent {
+            return content_length(self.content_length);
+        }
+        // RFC 9112 section 6.1: a 1.0 message with Transfer-Encoding has faulty framing.
+        if version == Version::Http10 {
+            return Err(Refusal::bad("HTTP/1.0 knows no Transfer-Encoding."));
+        }
+        // Rule 3, where the RFC leaves the choice to refuse.
+        if self.content_length != Values::Absent {
+            return Err(Refusal::bad("There is Content-Length beside Transfer-Encoding."));
+        }
+        match self.transfer_encoding.only() {
+            Some(value) => transfer_encoding(value),
+            None => Err(Refusal::bad("There is more than one Transfer-Encoding.")),
+        }
+    }
+}
+
+/// Rule 5: digits only, and one value. A list is refused, duplicates of the same bytes are one.
+fn content_length(values: Values<'_>) -> Result<Declared, Refusal> {
+    match values {
+        Values::Absent => Ok(Declared::Nothing),
+        Values::Same(value, _) => syntax::number(value)
+            .map(Declared::Length)
+            .ok_or(Refusal::bad("The Content-Length is not a valid number.")),
+        Values::Differing => Err(Refusal::bad("There are two different Content-Lengths.")),
+    }
+}
+
+/// Rule 4: the one coding that is known is `chunked`, once. Others are not implemented (RFC 9112 section 6.1).
+fn transfer_encoding(value: &[u8]) -> Result<Declared, Refusal> {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(Declared::Chunked);
+    }
+    let is_other = |coding: &[u8]| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"chunked");
+    if syntax::list(value).any(is_other) {
+        return Err(Refusal::new(501, "The Transfer-Encoding is none but chunked that is known."));
+    }
+    Err(Refusal::bad("The Transfer-Encoding is not exactly chunked."))
+}
+
+/// A request's body: rules 3 to 6, then 7 (no framing field: no body).
+pub(crate) fn request_body(declared: Declared) -> BodyLength {
+    match declared {
+        Declared::Nothing => BodyLength::None,
+        Declared::Length(length) => BodyLength::Length(length),
+        Declared::Chunked => BodyLength::Chunked,
+    }
+}
+
+/// A response's body, by the method of its request and its status.
+pub(crate) fn response_body(
+    declared: Declared,
+    request: Method,
+    status: u16,
+) -> Result<BodyLength, BadMessage> {
+    // Rule 1: HEAD, 1xx, 204 and 304 end with the head, whatever the fields say.
+    if request == Method::Head || matches!(status, 100..=199 | 204 | 304) {
+        return Ok(BodyLength::None);
+    }
+    // Rule 2: a 2xx to CONNECT is a tunnel, and CONNECT is never sent.
+    if request == Method::Connect && matches!(status, 200..=299) {
+        return Err(BadMessage { why: "a tunnel that nobody asked for" });
+    }
+    Ok(match declared {
+        Declared::Chunked => BodyLength::Chunked, // rule 4
+        Declared::Length(length) => BodyLength::Length(length), // rule 6
+        Declared::Nothing => BodyLength::UntilClose, // rule 8
+    })
+}

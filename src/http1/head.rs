@@ -1,0 +1,361 @@
+//! Request and response heads: from bytes to what a session must know (RFC 9112 sections 2 to 6).
+//!
+//! Owns: parsing on the hot path and the judgement on a whole head. Does not own: naming the fault in a malformed head
+//! (`diagnose`), the rules of framing (`framing`), what is sent on (`rewrite`).
+//! Invariant: a head that comes out has exact CRLF line ends, one empty line before it at most, and one framing.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Header, Status};
+
+use super::diagnose::{self, MAX_METHOD};
+use super::fields::{Expect, Fields, Kind, Options, Survey, has_too_many_options};
+use super::framing::{self, BodyLength, Declared, Values};
+use super::syntax;
+use super::target::Target;
+use super::{BadMessage, Method, Progress, Refusal, Version};
+
+/// The most fields a head may have, whatever its limits say.
+pub const MAX_FIELDS: usize = 256;
+
+/// How large a head, or a trailer section, may be.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Bytes from the first to the last, line ends included.
+    pub bytes: usize,
+    /// Fields; more than [`MAX_FIELDS`] counts as [`MAX_FIELDS`].
+    pub fields: usize,
+}
+
+/// Room on the stack for the fields of one head. Making one costs nothing: it stays uninitialised.
+pub struct FieldSpace<'b>([MaybeUninit<Header<'b>>; MAX_FIELDS]);
+
+impl<'b> FieldSpace<'b> {
+    /// An empty one.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        Self([const { MaybeUninit::uninit() }; MAX_FIELDS])
+    }
+
+    fn first(&mut self, count: usize) -> &mut [MaybeUninit<Header<'b>>] {
+        &mut self.0[..count.min(MAX_FIELDS)]
+    }
+}
+
+impl Default for FieldSpace<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A whole request head that may be served.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'h, 'b> {
+    /// The method.
+    pub method: Method,
+    /// The client's version.
+    pub version: Version,
+    /// The method as sent.
+    pub method_text: &'b str,
+    /// The target as sent.
+    pub target: &'b str,
+    /// Where the body ends; never [`BodyLength::UntilClose`].
+    pub body: BodyLength,
+    /// Does the client want the connection kept (RFC 9112 section 9.3)? `close` wins.
+    pub keep_alive: bool,
+    /// Did the client say `Expect: 100-continue`? Never for HTTP/1.0 (RFC 9110 section 10.1.1).
+    pub expect_continue: bool,
+    /// The protocols asked for: a valid Upgrade value that Connection nominates, in HTTP/1.1, and without `h2c`.
+    pub upgrade: Option<&'b [u8]>,
+    /// OPTIONS with `Max-Forwards: 0`: to be answered here (RFC 9110 section 7.6.2).
+    pub max_forwards_zero: bool,
+    /// Bytes of input the head took, an empty line before it included.
+    pub len: usize,
+    pub(crate) form: Target<'b>,
+    /// The valid Host as sent; always there in HTTP/1.1.
+    pub(crate) host: Option<&'b [u8]>,
+    /// What OPTIONS sends on as Max-Forwards.
+    pub(crate) max_forwards: Option<u64>,
+    /// The first byte of the request line.
+    pub(crate) line_start: usize,
+    /// Behind the request line.
+    pub(crate) line_end: usize,
+    pub(crate) fields: Fields<'h, 'b>,
+}
+
+/// A whole response head that may be passed on.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseHead<'h, 'b> {
+    /// 100..=599.
+    pub status: u16,
+    /// The target's version.
+    pub version: Version,
+    /// May this upstream connection carry another request, as far as its head says (RFC 9112 section 9.3)? A body
+    /// that ends with the connection rules it out as well.
+    pub keep_alive: bool,
+    /// The protocol switched to: a valid Upgrade value that Connection nominates, in HTTP/1.1, and without `h2c`.
+    pub upgrade: Option<&'b [u8]>,
+    /// Bytes of input the head took.
+    pub len: usize,
+    declared: Declared,
+    pub(crate) fields: Fields<'h, 'b>,
+}
+
+/// Parses a request head at the start of `input`.
+///
+/// # Errors
+/// The status to refuse it with: 400, 405, 414, 417, 431, 501 or 505. A fault is reported as soon as its byte is there;
+/// what the fields mean together is judged when the head is whole.
+pub fn parse_request<'h, 'b>(
+    input: &'b [u8],
+    limits: HeadLimits,
+    space: &'h mut FieldSpace<'b>,
+) -> Result<Progress<RequestHead<'h, 'b>>, Refusal> {
+    let window = &input[..input.len().min(limits.bytes)];
+    let field_limit = limits.fields.min(MAX_FIELDS);
+    let mut request = httparse::Request::new(&mut []);
+    let malformed = || {
+        let fault = diagnose::request(window, field_limit).err();
+        fault.unwrap_or(Refusal::bad("The request head is malformed."))
+    };
+    match request.parse_with_uninit_headers(window, space.first(field_limit)) {
+        Ok(Status::Complete(len)) => {
+            let raw = RawRequest::of(request, &window[..len]).ok_or_else(malformed)?;
+            raw.judge().map(Progress::Complete)
+        }
+        Ok(Status::Partial) => {
+            diagnose::request(window, field_limit)?;
+            if window.len() < limits.bytes { Ok(Progress::Partial) } else { Err(too_large(window)) }
+        }
+        Err(_) => Err(malformed()),
+    }
+}
+
+/// A head that reaches its limit without an end (RFC 9110 section 15.5.15, RFC 6585 section 5).
+fn too_large(window: &[u8]) -> Refusal {
+    let line = window.strip_prefix(b"\r\n").unwrap_or(window);
+    match memchr::memchr(b'\n', line) {
+        None => Refusal::new(414, "The request line is too long."),
+        Some(_) => Refusal::new(431, "The request head is too large."),
+    }
+}
+
+/// A request head whose every line is exact; what it means is not judged yet.
+struct RawRequest<'h, 'b> {
+    version: Version,
+    method: &'b str,
+    target: &'b str,
+    line_start: usize,
+    line_end: usize,
+    len: usize,
+    fields: Fields<'h, 'b>,
+    survey: Survey<'b>,
+}
+
+impl<'h, 'b> RawRequest<'h, 'b> {
+    /// None if httparse was more lenient than we are.
+    #[inline]
+    fn of(request: httparse::Request<'h, 'b>, head: &'b [u8]) -> Option<Self> {
+        let httparse::Request { method, path, version, headers } = request;
+        let (method, target) = (method?, path?);
+        let line_start = method.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
+        let before_is_exact = line_start == 0 || (line_start == 2 && head.starts_with(b"\r\n"));
+        let line_end =
+            line_start + method.len() + target.len() + " ".len() * 2 + "HTTP/1.1\r\n".len();
+        let line_is_exact = head.get(line_end.wrapping_sub(2)..line_end) == Some(b"\r\n");
+        if !before_is_exact || !line_is_exact || method.len() > MAX_METHOD {
+            return None;
+        }
+        let version = Version::of_minor(version);
+        let (fields, survey) = Fields::survey(headers, head)?;
+        Some(Self {
+            version,
+            method,
+            target,
+            line_start,
+            line_end,
+            len: head.len(),
+            fields,
+            survey,
+        })
+    }
+
+    fn judge(self) -> Result<RequestHead<'h, 'b>, Refusal> {
+        let method = Method::of(self.method);
+        let form = Target::of(method, self.target)?;
+        let host = host(self.version, self.survey.host)?;
+        let body = framing::request_body(self.survey.framing.declared(self.version)?);
+        options_are_few(self.survey.options)?;
+        let expect_continue = expect_continue(self.version, self.survey.expect)?;
+        let max_forwards = max_forwards(method, self.survey.max_forwards)?;
+        if method == Method::Trace {
+            return Err(Refusal::new(405, "TRACE is not enabled."));
+        }
+        Ok(RequestHead {
+            method,
+            version: self.version,
+            method_text: self.method,
+            target: self.target,
+            body,
+            keep_alive: keep_alive(self.version, self.survey.options),
+            expect_continue,
+            upgrade: upgrade(self.version, &self.survey),
+            max_forwards_zero: max_forwards == Some(0),
+            len: self.len,
+            form,
+            host,
+            max_forwards: max_forwards.map(|count| count.saturating_sub(1)),
+            line_start: self.line_start,
+            line_end: self.line_end,
+            fields: self.fields,
+        })
+    }
+}
+
+/// Exactly one in HTTP/1.1, at most one in HTTP/1.0, and valid (RFC 9112 section 3.2).
+fn host(version: Version, values: Values<'_>) -> Result<Option<&[u8]>, Refusal> {
+    match (values, version) {
+        (Values::Absent, Version::Http10) => Ok(None),
+        (Values::Absent, Version::Http11) => Err(Refusal::bad("There is no Host.")),
+        (Values::Same(host, 1), _) if syntax::is_authority(host) => Ok(Some(host)),
+        (Values::Same(_, 1), _) => Err(Refusal::bad("The Host is not valid.")),
+        _ => Err(Refusal::bad("There is more than one Host.")),
+    }
+}
+
+/// RFC 9112 section 9.3, the rules for one message.
+fn keep_alive(version: Version, options: Options) -> bool {
+    !options.close && (version == Version::Http11 || options.keep_alive)
+}
+
+/// A 1.0 client's expectation is ignored, an unknown one refused (RFC 9110 section 10.1.1).
+fn expect_continue(version: Version, expect: Expect) -> Result<bool, Refusal> {
+    match (version, expect) {
+        (Version::Http10, _) | (_, Expect::Nothing) => Ok(false),
+        (_, Expect::Continue) => Ok(true),
+        (_, Expect::Unknown) => Err(Refusal::new(417, "The expectation is not 100-continue.")),
+    }
+}
+
+/// Counts down for OPTIONS only; a number beyond all counting is the greatest we know (RFC 9110 section 7.6.2).
+fn max_forwards(method: Method, values: Values<'_>) -> Result<Option<u64>, Refusal> {
+    if method != Method::Options || values == Values::Absent {
+        return Ok(None);
+    }
+    let digits = values.only().filter(|v| !v.is_empty() && v.iter().all(u8::is_ascii_digit));
+    let digits = digits.ok_or(Refusal::bad("The Max-Forwards is not a number."))?;
+    Ok(Some(syntax::number(digits).unwrap_or(u64::from(u32::MAX))))
+}
+
+/// Each option is compared with each field, so their number is bounded.
+fn options_are_few(options: Options) -> Result<(), Refusal> {
+    if has_too_many_options(options) {
+        return Err(Refusal::bad("The Connection field names too many fields."));
+    }
+    Ok(())
+}
+
+/// RFC 9110 section 7.8; `h2c` never passes (RFC 9113 section 3.1 has done away with it).
+fn upgrade<'b>(version: Version, survey: &Survey<'b>) -> Option<&'b [u8]> {
+    let is_protocol = |protocol: &[u8]| {
+        !protocol.eq_ignore_ascii_case(b"h2c")
+            && protocol.splitn(2, |&byte| byte == b'/').all(syntax::is_token)
+    };
+    let value = survey.upgrade.only()?;
+    let may_pass = version == Version::Http11
+        && survey.options.upgrade
+        && syntax::list(value).all(is_protocol);
+    may_pass.then_some(value)
+}
+
+/// Parses a response head at the start of `input`.
+///
+/// # Errors
+/// Everything that is not exactly a response: a fault in a line is reported as soon as its byte is there; conflicting
+/// or unknown framing when the head is whole.
+pub fn parse_response<'h, 'b>(
+    input: &'b [u8],
+    limits: HeadLimits,
+    space: &'h mut FieldSpace<'b>,
+) -> Result<Progress<ResponseHead<'h, 'b>>, BadMessage> {
+    let window = &input[..input.len().min(limits.bytes)];
+    let field_limit = limits.fields.min(MAX_FIELDS);
+    let mut response = httparse::Response::new(&mut []);
+    let malformed = || {
+        let fault = diagnose::response(window, field_limit).err();
+        fault.unwrap_or(BadMessage { why: "The response head is malformed." })
+    };
+    let parser = httparse::ParserConfig::default();
+    let fields = space.first(field_limit);
+    match parser.parse_response_with_uninit_headers(&mut response, window, fields) {
+        Ok(Status::Complete(len)) => judge_response(response, &window[..len], malformed),
+        Ok(Status::Partial) => {
+            diagnose::response(window, field_limit)?;
+            let too_large = BadMessage { why: "The response head is too large." };
+            if window.len() < limits.bytes { Ok(Progress::Partial) } else { Err(too_large) }
+        }
+        Err(_) => Err(malformed()),
+    }
+}
+
+fn judge_response<'h, 'b>(
+    response: httparse::Response<'h, 'b>,
+    head: &'b [u8],
+    malformed: impl Fn() -> BadMessage,
+) -> Result<Progress<ResponseHead<'h, 'b>>, BadMessage> {
+    let httparse::Response { version, code, headers, .. } = response;
+    let status = code.filter(|code| (100..=599).contains(code)).ok_or_else(&malformed)?;
+    let version = Version::of_minor(version);
+    if !status_line_is_exact(headers, head) {
+        return Err(malformed());
+    }
+    let (fields, survey) = Fields::survey(headers, head).ok_or_else(&malformed)?;
+    let declared = survey.framing.declared(version)?;
+    options_are_few(survey.options)?;
+    Ok(Progress::Complete(ResponseHead {
+        status,
+        version,
+        keep_alive: keep_alive(version, survey.options)
+            && !announces_a_forbidden_body(status, declared),
+        upgrade: upgrade(version, &survey),
+        len: head.len(),
+        declared,
+        fields,
+    }))
+}
+
+/// No empty line before it and CRLF behind it: the two liberties that httparse takes with status lines.
+fn status_line_is_exact(fields: &[Header<'_>], head: &[u8]) -> bool {
+    let first = fields.first().map(|field| field.name.as_ptr().addr() - head.as_ptr().addr());
+    let line_end = first.unwrap_or(head.len().wrapping_sub(2));
+    head.starts_with(b"H") && head.get(line_end.wrapping_sub(2)..line_end) == Some(b"\r\n")
+}
+
+/// A target that thinks a 1xx or 204 has a body may send one: it would be read as the next response.
+fn announces_a_forbidden_body(status: u16, declared: Declared) -> bool {
+    matches!(status, 100..=199 | 204)
+        && !matches!(declared, Declared::Nothing | Declared::Length(0))
+}
+
+impl ResponseHead<'_, '_> {
+    /// Where the body of this response to a `request` ends (RFC 9112 section 6.3).
+    ///
+    /// # Errors
+    /// A tunnel that nobody asked for: 2xx to CONNECT. Conflicting framing has been refused with the head.
+    pub fn body(&self, request: Method) -> Result<BodyLength, BadMessage> {
+        framing::response_body(self.declared, request, self.status)
+    }
+
+    /// Does the status rule out Content-Length (RFC 9110 section 8.6)?
+    pub(crate) fn forbids_content_length(&self) -> bool {
+        matches!(self.status, 100..=199 | 204)
+    }
+}
+
+impl RequestHead<'_, '_> {
+    /// The only value of a forwarded field, if there is one.
+    pub(crate) fn has_one(&self, kind: Kind) -> bool {
+        self.fields.values(kind).take(2).count() == 1
+    }
+}

@@ -1,0 +1,184 @@
+//! The character sets of RFC 9110, RFC 9112 and RFC 3986, and the few productions built right on them.
+//!
+//! Owns: which byte may stand where. Does not own: what a field means.
+
+use std::net::Ipv6Addr;
+
+/// A byte of a token: method, field name, connection option (RFC 9110 section 5.6.2).
+pub(crate) const TOKEN: u8 = 1;
+/// A byte of a path, `%` included, and `[` `]` `|`, which browsers send raw (RFC 3986 section 3.3).
+pub(crate) const PATH: u8 = 2;
+/// A byte of a query, `%` included, and the raw ``{}|^`[]`` that browsers send (RFC 3986 section 3.4).
+pub(crate) const QUERY: u8 = 4;
+/// A byte of a field value or reason phrase (RFC 9110 section 5.5).
+pub(crate) const VALUE: u8 = 8;
+/// A byte of a registered name, `%` included (RFC 3986 section 3.2.2).
+pub(crate) const REG_NAME: u8 = 16;
+
+static CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    mark(&mut table, b"!#$%&'*+-.^_`|~", TOKEN);
+    mark(&mut table, b"-._~%!$&'()*+,;=", PATH | QUERY | REG_NAME);
+    mark(&mut table, b":@/[]|", PATH | QUERY);
+    mark(&mut table, b"?{}^`", QUERY);
+    table[b'\t' as usize] |= VALUE;
+    let mut byte = b' ';
+    loop {
+        if byte.is_ascii_alphanumeric() {
+            table[byte as usize] |= TOKEN | PATH | QUERY | REG_NAME;
+        }
+        if byte != 0x7f {
+            table[byte as usize] |= VALUE;
+        }
+        if byte == u8::MAX {
+            return table;
+        }
+        byte += 1;
+    }
+}
+
+const fn mark(table: &mut [u8; 256], bytes: &[u8], class: u8) {
+    let mut i = 0;
+    while i < bytes.len() {
+        table[bytes[i] as usize] |= class;
+        i += 1;
+    }
+}
+
+/// Is `byte` in one of the classes?
+#[inline]
+pub(crate) fn is(byte: u8, class: u8) -> bool {
+    CLASSES[usize::from(byte)] & class != 0
+}
+
+/// Are all of `bytes` in one of the classes? True for none.
+#[inline]
+pub(crate) fn all(bytes: &[u8], class: u8) -> bool {
+    bytes.iter().all(|&byte| is(byte, class))
+}
+
+/// Is it a token: at least one byte, all of them token bytes?
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && all(bytes, TOKEN)
+}
+
+/// `bytes` without the optional white space around it (RFC 9110 section 5.6.3).
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
+    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let start = bytes.iter().position(is_text).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(is_text).map_or(start, |last| last + 1);
+    bytes.get(start..end).unwrap_or_default()
+}
+
+/// The elements of a comma-separated list, trimmed, empty ones included (RFC 9110 section 5.6.1).
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(trim)
+}
+
+/// A number of digits only, at most `i64::MAX`: a bigger one overflows in somebody's parser.
+pub(crate) fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    let value = digits.iter().try_fold(0u64, |value, &byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        value.checked_mul(10)?.checked_add(digit)
+    })?;
+    (value <= i64::MAX.unsigned_abs()).then_some(value)
+}
+
+/// Is each `%` followed by two hex digits (RFC 3986 section 2.1)?
+pub(crate) fn percent_is_exact(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', bytes).all(|at| {
+        bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
+/// `host [":" port]` with a host (RFC 9110 sections 4.2.1 and 7.2): no userinfo, nothing around it, port at most 65535.
+pub(crate) fn is_authority(text: &[u8]) -> bool {
+    let (host_is_valid, rest) = match text.strip_prefix(b"[") {
+        Some(inner) => {
+            let Some(end) = memchr::memchr(b']', inner) else { return false };
+            (is_ip_literal(&inner[..end]), &inner[end + 1..])
+        }
+        None => {
+            let (host, rest) = text.split_at(memchr::memchr(b':', text).unwrap_or(text.len()));
+            (is_reg_name(host), rest)
+        }
+    };
+    host_is_valid && (rest.is_empty() || rest.strip_prefix(b":").is_some_and(is_port))
+}
+
+/// An IPv4 address is a registered name too, as far as characters go (RFC 3986 section 3.2.2).
+fn is_reg_name(host: &[u8]) -> bool {
+    !host.is_empty() && all(host, REG_NAME) && percent_is_exact(host)
+}
+
+/// `*DIGIT` (RFC 3986 section 3.2.3), and a number that is a port.
+fn is_port(digits: &[u8]) -> bool {
+    digits.is_empty() || number(digits).is_some_and(|port| port <= u64::from(u16::MAX))
+}
+
+/// What stands between brackets: an IPv6 address without zone, or `v` hex `.` anything of a future version.
+fn is_ip_literal(inner: &[u8]) -> bool {
+    if let Some(future) = inner.strip_prefix(b"v").or_else(|| inner.strip_prefix(b"V")) {
+        let Some(dot) = memchr::memchr(b'.', future) else { return false };
+        let (version, address) = (&future[..dot], &future[dot + 1..]);
+        return !version.is_empty()
+            && version.iter().all(u8::is_ascii_hexdigit)
+            && !address.is_empty()
+            && address.iter().all(|&b| b != b'%' && (is(b, REG_NAME) || b == b':'));
+    }
+    std::str::from_utf8(inner).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+}
+
+/// A line as far as it has come.
+#[derive(Clone, Copy)]
+pub(crate) enum Line<'a> {
+    /// A line without its CRLF, and what follows.
+    Whole(&'a [u8], &'a [u8]),
+    /// No end yet; a last CR is left out.
+    Part(&'a [u8]),
+}
+
+/// The first line of `input`. Refuses a bare LF; a bare CR stays in the line, where no production allows it.
+pub(crate) fn next_line(input: &[u8]) -> Result<Line<'_>, &'static str> {
+    let Some(lf) = memchr::memchr(b'\n', input) else {
+        return Ok(Line::Part(input.strip_suffix(b"\r").unwrap_or(input)));
+    };
+    let line = input[..lf].strip_suffix(b"\r").ok_or("A line ends in LF without CR.")?;
+    Ok(Line::Whole(line, &input[lf + 1..]))
+}
+
+/// Name and trimmed value of a whole field line (RFC 9112 section 5).
+pub(crate) fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
+    let colon = memchr::memchr(b':', line).ok_or("A field line has no colon.")?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if name.is_empty() {
+        return Err("A field has no name.");
+    }
+    field_name_bytes(name)?;
+    field_value_bytes(value)?;
+    Ok((name, trim(value)))
+}
+
+/// What can be said of a field line that has no end yet.
+pub(crate) fn field_line_in_part(line: &[u8]) -> Result<(), &'static str> {
+    match memchr::memchr(b':', line) {
+        None => field_name_bytes(line),
+        Some(_) => field_line(line).map(|_| ()),
+    }
+}
+
+fn field_name_bytes(name: &[u8]) -> Result<(), &'static str> {
+    if matches!(name.first(), Some(b' ' | b'\t')) {
+        return Err("A line begins with white space.");
+    }
+    all(name, TOKEN).then_some(()).ok_or("A field name holds a character that is not allowed.")
+}
+
+fn field_value_bytes(value: &[u8]) -> Result<(), &'static str> {
+    all(value, VALUE).then_some(()).ok_or("A field value holds a control character.")
+}

@@ -1,0 +1,83 @@
+//! The request target (RFC 9112 section 3.2, RFC 3986).
+//!
+//! Owns: which form it has and whether its characters are allowed. Does not own: `Host`, or what is sent upstream.
+
+use super::syntax::{self, PATH, QUERY};
+use super::{Method, Refusal};
+
+/// The forms that are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target<'b> {
+    /// `/path?query`, sent on as it is.
+    Origin,
+    /// `*`, only with OPTIONS.
+    Asterisk,
+    /// `http://authority/path?query`; the rest may be empty or begin with `?`.
+    Absolute {
+        /// A valid `host[:port]`.
+        authority: &'b str,
+        /// What follows it.
+        rest: &'b str,
+    },
+}
+
+impl<'b> Target<'b> {
+    /// Judges `text`, which is not empty. CONNECT has no target that is served.
+    pub(crate) fn of(method: Method, text: &'b str) -> Result<Self, Refusal> {
+        if method == Method::Connect {
+            return Err(connect(text));
+        }
+        if text.starts_with('/') {
+            return path_and_query(text.as_bytes()).map(|()| Self::Origin);
+        }
+        if text == "*" {
+            return match method {
+                Method::Options => Ok(Self::Asterisk),
+                _ => Err(Refusal::bad("The target * is only for OPTIONS.")),
+            };
+        }
+        absolute(text)
+    }
+}
+
+/// Authority-form is the only one for CONNECT and needs a port (RFC 9112 section 3.2.3).
+fn connect(text: &str) -> Refusal {
+    let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty());
+    if has_port && syntax::is_authority(text.as_bytes()) {
+        Refusal::new(501, "CONNECT is not enabled.")
+    } else {
+        Refusal::bad("The target of CONNECT is host and port.")
+    }
+}
+
+fn absolute(text: &str) -> Result<Target<'_>, Refusal> {
+    let scheme = text.as_bytes().get(..7).unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case(b"http://") {
+        return Err(Refusal::bad("The request target is none that this server has."));
+    }
+    let after = &text[7..];
+    let (authority, rest) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
+    if !syntax::is_authority(authority.as_bytes()) {
+        return Err(Refusal::bad("The host in the request target is not valid."));
+    }
+    path_and_query(rest.as_bytes())?;
+    Ok(Target::Absolute { authority, rest })
+}
+
+/// Every byte of the path and of the query is one of theirs; `#` is in neither.
+fn path_and_query(text: &[u8]) -> Result<(), Refusal> {
+    let path_end = text.iter().position(|&byte| !syntax::is(byte, PATH)).unwrap_or(text.len());
+    let (path, query) = text.split_at(path_end);
+    let query_is_valid = match query {
+        [] => true,
+        [b'?', query @ ..] => syntax::all(query, QUERY),
+        _ => false,
+    };
+    if !query_is_valid {
+        return Err(Refusal::bad("The request target holds a character that is not allowed."));
+    }
+    if !syntax::percent_is_exact(path) {
+        return Err(Refusal::bad("A % in the path is not followed by two hex digits."));
+    }
+    Ok(())
+}
