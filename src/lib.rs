@@ -4,6 +4,9 @@
 
 pub mod balance;
 pub mod base;
+pub mod engine;
 pub mod http1;
 pub mod metrics;
+pub mod session;
 pub mod settings;
+pub mod worker;

@@ -78,7 +78,8 @@ impl<K: Copy> Wheel<K> {
 
     fn slot_of(&self, at: Tick) -> usize {
         // Rounded up: a slot fires when its span has begun, and no entry may fire early.
-        let number = at.0.div_ceil(1 << SLOT_SHIFT).clamp(self.current, self.current + SLOTS as u64 - 1);
+        let number =
+            at.0.div_ceil(1 << SLOT_SHIFT).clamp(self.current, self.current + SLOTS as u64 - 1);
         usize::try_from(number % SLOTS as u64).unwrap_or(0)
     }
 

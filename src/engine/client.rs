@@ -1,0 +1,487 @@
+//! The client side of the pump: requests in, answers of our own out, and how a client connection ends.
+
+use std::net::IpAddr;
+
+use super::conn::{Conn, Filled};
+use super::{Engine, LINGER, Net, STEPS_A_TURN, Scratch, Token};
+use crate::balance::EndpointId;
+use crate::base::buffer::Chunk;
+use crate::base::slab::Key;
+use crate::base::tick::Tick;
+use crate::session::{ClientEnd, Ending, Next, Output, Session, Step};
+
+/// The most that is read at once while a request head is expected, which bounds what pipelined requests
+/// may pile up in memory.
+const HEAD_READ: usize = 32 * 1024;
+/// Bodies up to this size are copied behind their head: one piece is cheaper to send than two.
+const JOIN: usize = 4096;
+
+/// How far a client connection is from its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// It is open.
+    No,
+    /// It is closed when all is written.
+    AfterFlush,
+    /// When all is written our side ends, and what still comes is discarded for a while.
+    Linger,
+    /// Our side has ended.
+    Lingering,
+}
+
+pub(super) struct Client<S> {
+    pub(super) conn: Conn<S>,
+    pub(super) session: Session,
+    pub(super) upstream: Option<Key>,
+    /// What was sent of a request, while it may have to be sent again or for the first time.
+    pub(super) hold: Option<Chunk>,
+    /// The round-robin ticket of the exchange.
+    pub(super) ticket: usize,
+    /// Endpoints that refused this request.
+    pub(super) tried: Vec<EndpointId>,
+    pub(super) closing: Closing,
+    /// The time limit of a head runs.
+    head_begun: bool,
+    /// When a tunnel's other side ended: ours ends when all is written.
+    pub(super) end_after_flush: bool,
+    pub(super) idle_since: Tick,
+}
+
+impl<S> Client<S> {
+    pub(super) fn new(socket: S, ip: IpAddr, trusted: bool) -> Self {
+        Client {
+            conn: Conn::new(socket),
+            session: Session::new(ip, trusted),
+            upstream: None,
+            hold: None,
+            ticket: 0,
+            tried: Vec::new(),
+            closing: Closing::No,
+            head_begun: false,
+            end_after_flush: false,
+            idle_since: Tick::default(),
+        }
+    }
+
+    /// Nothing is under way and nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.session.is_idle()
+            && self.closing == Closing::No
+            && self.conn.inbox.is_none()
+            && self.conn.outbox.is_none()
+    }
+}
+
+/// Whether a connection has more to do in this turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Again,
+    Wait,
+}
+
+impl<N: Net> Engine<N> {
+    pub(super) fn run_client(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.conn.queued = false;
+        if client.conn.broken {
+            // It left: its target is free at once.
+            return self.drop_client(key);
+        }
+        for _ in 0..STEPS_A_TURN {
+            if self.client_step(key) == Flow::Wait {
+                return;
+            }
+        }
+        self.queue_client(key);
+    }
+
+    fn client_step(&mut self, key: Key) -> Flow {
+        if !self.flush_client(key) {
+            return Flow::Wait;
+        }
+        let Some(client) = self.clients.get_mut(key) else { return Flow::Wait };
+        if client.closing == Closing::Lingering {
+            return self.discard(key);
+        }
+        if client.closing != Closing::No || !client.session.wants_client_bytes() {
+            return Flow::Wait;
+        }
+        let streams = client.session.streams_to_upstream();
+        let limit = match client.upstream.filter(|_| streams) {
+            Some(upstream) => match self.upstreams.get(upstream) {
+                Some(upstream) if upstream.takes_more() => upstream.conn.window(),
+                _ => return Flow::Wait,
+            },
+            None if streams => return Flow::Wait,
+            None => HEAD_READ,
+        };
+        let mut scratch = self.scratch.take().expect("one step at a time");
+        let flow = self.client_read(key, limit, &mut scratch);
+        self.scratch = Some(scratch);
+        flow
+    }
+
+    fn client_read(&mut self, key: Key, limit: usize, scratch: &mut Scratch) -> Flow {
+        let Engine { clients, net, cx, .. } = self;
+        let Scratch { read, out } = scratch;
+        let Some(client) = clients.get_mut(key) else { return Flow::Wait };
+        let mut source = match client.conn.fill(net, read, limit) {
+            Filled::Bytes(source) => source,
+            Filled::Nothing => return Flow::Wait,
+            Filled::End => {
+                self.client_ended(key);
+                return Flow::Wait;
+            }
+            Filled::Broken => {
+                self.drop_client(key);
+                return Flow::Wait;
+            }
+        };
+        let input = source.bytes(read);
+        out.clear();
+        let step = client.session.client_bytes(cx, input, out);
+        let starved = match step.next {
+            Next::NeedMore => true,
+            Next::Answered => false,
+            _ => !client.session.request_complete(),
+        };
+        self.client_act(key, &step, input, out);
+        match self.clients.get_mut(key) {
+            Some(client) => {
+                client.conn.keep(&mut self.buffers, source, read, step.consumed, starved)
+            }
+            None => source.give_back(&mut self.buffers),
+        }
+        self.after_client_read(key, step.next)
+    }
+
+    fn client_act(&mut self, key: Key, step: &Step, input: &[u8], out: &mut Output) {
+        let body = join_small(out, &input[step.body.clone()]);
+        match step.next {
+            Next::NeedMore | Next::ToClient | Next::Finished { .. } => {}
+            Next::NeedUpstream => {
+                self.counters.requests.bump();
+                if !self.find_upstream(key, [&out.head, body, &out.tail]) {
+                    self.answer_unavailable(key, out);
+                }
+            }
+            Next::ToUpstream => self.send_upstream(key, [&out.head, body, &out.tail]),
+            Next::Answered => {
+                self.counters.requests.bump();
+                self.send_answer(key, out);
+            }
+            Next::Failed(_) => self.cut_client(key, true),
+        }
+    }
+
+    /// Sets the limit that now applies to the client, and says whether to go on with it.
+    fn after_client_read(&mut self, key: Key, next: Next) -> Flow {
+        let Engine { clients, wheel, timeouts, now, .. } = self;
+        let Some(client) = clients.get_mut(key) else { return Flow::Wait };
+        let token = Token::Client(key);
+        match next {
+            Next::NeedMore if client.session.is_idle() => {
+                if client.conn.inbox.is_some() && !std::mem::replace(&mut client.head_begun, true) {
+                    client.conn.set_deadline(wheel, token, now.after(timeouts.client_header));
+                }
+                if client.conn.readable { Flow::Again } else { Flow::Wait }
+            }
+            _ if client.closing != Closing::No => Flow::Again,
+            _ if client.session.is_tunnel() => {
+                let until = now.after(timeouts.tunnel_idle);
+                client.conn.set_deadline(wheel, token, until);
+                if let Some(upstream) = client.upstream {
+                    self.touch_upstream(upstream, until);
+                }
+                Flow::Again
+            }
+            _ if client.session.streams_to_upstream() => {
+                client.conn.set_deadline(wheel, token, now.after(timeouts.client_body));
+                Flow::Again
+            }
+            _ if client.session.is_idle() => Flow::Again,
+            _ => {
+                if client.conn.outbox.is_none() {
+                    client.conn.clear_deadline();
+                }
+                Flow::Wait
+            }
+        }
+    }
+
+    /// Writes what waits for the client. `false` if something still waits or the client is gone.
+    pub(super) fn flush_client(&mut self, key: Key) -> bool {
+        let Engine { clients, net, buffers, wheel, timeouts, now, .. } = self;
+        let Some(client) = clients.get_mut(key) else { return false };
+        if client.conn.outbox.is_some() {
+            match client.conn.flush(net, buffers) {
+                Err(_) => {
+                    self.drop_client(key);
+                    return false;
+                }
+                Ok(0) => return false,
+                Ok(_) if client.conn.outbox.is_some() => {
+                    let until = now.after(timeouts.client_body);
+                    client.conn.set_deadline(wheel, Token::Client(key), until);
+                    return false;
+                }
+                Ok(_) => self.client_caught_up(key),
+            }
+        }
+        self.end_client_writes(key)
+    }
+
+    /// All was written: the target's bytes flow again.
+    fn client_caught_up(&mut self, key: Key) {
+        let idle = self.now.after(self.idle_time());
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let upstream = client.upstream;
+        if client.session.is_idle() {
+            client.idle_since = self.now;
+            client.conn.set_deadline(&mut self.wheel, Token::Client(key), idle);
+        } else if client.session.is_tunnel() || client.session.streams_to_upstream() {
+            // Their own limits run on.
+        } else {
+            client.conn.clear_deadline();
+        }
+        if let Some(upstream) = upstream {
+            self.queue_upstream(upstream);
+        }
+    }
+
+    /// Does what was to be done once all is written. `false` if the client is gone.
+    fn end_client_writes(&mut self, key: Key) -> bool {
+        let Engine { clients, net, wheel, now, .. } = self;
+        let Some(client) = clients.get_mut(key) else { return false };
+        if std::mem::take(&mut client.end_after_flush) {
+            net.shutdown(&mut client.conn.socket);
+            return self.end_tunnel_if_over(key);
+        }
+        match client.closing {
+            Closing::AfterFlush => {
+                self.drop_client(key);
+                return false;
+            }
+            Closing::Linger => {
+                client.closing = Closing::Lingering;
+                net.shutdown(&mut client.conn.socket);
+                client.conn.set_deadline(wheel, Token::Client(key), now.after(LINGER));
+                client.conn.readable = true;
+            }
+            Closing::No | Closing::Lingering => {}
+        }
+        true
+    }
+
+    /// Reads what nobody will use, so that closing does not reset the answer away (RFC 9112 section 9.6).
+    fn discard(&mut self, key: Key) -> Flow {
+        let Engine { clients, net, buffers, scratch, .. } = self;
+        let (Some(client), Some(scratch)) = (clients.get_mut(key), scratch) else {
+            return Flow::Wait;
+        };
+        if let Some(inbox) = client.conn.inbox.take() {
+            buffers.take_back(inbox);
+        }
+        match client.conn.fill(net, &mut scratch.read, usize::MAX) {
+            Filled::Bytes(source) => {
+                source.give_back(buffers);
+                Flow::Again
+            }
+            Filled::Nothing => Flow::Wait,
+            Filled::End | Filled::Broken => {
+                self.drop_client(key);
+                Flow::Wait
+            }
+        }
+    }
+
+    /// The client's side of the connection ended.
+    fn client_ended(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        match client.session.client_closed() {
+            ClientEnd::Close | ClientEnd::Abort => self.drop_client(key),
+            ClientEnd::HalfClose => {
+                if let Some(upstream) = client.upstream {
+                    self.end_upstream_writes(upstream);
+                }
+            }
+        }
+    }
+
+    /// Closes a tunnel both of whose directions have ended. `false` if it was.
+    pub(super) fn end_tunnel_if_over(&mut self, key: Key) -> bool {
+        let Some(client) = self.clients.get(key) else { return false };
+        let answered = client.upstream.is_none_or(|upstream| {
+            self.upstreams.get(upstream).is_none_or(super::upstream::Upstream::has_ended)
+        });
+        let over = client.session.tunnel_client_ended() && answered && client.conn.outbox.is_none();
+        if over {
+            self.drop_client(key);
+        }
+        !over
+    }
+
+    pub(super) fn client_timed_out(&mut self, key: Key) {
+        let Engine { clients, wheel, timeouts, now, upstreams, .. } = self;
+        let Some(client) = clients.get_mut(key) else { return };
+        let silent = client.conn.outbox.is_none() && client.closing == Closing::No;
+        if silent && client.session.is_idle() && client.conn.inbox.is_none() {
+            return self.idle_timed_out(key);
+        }
+        if silent && client.session.is_tunnel() {
+            return self.drop_client(key);
+        }
+        if silent && client.session.streams_to_upstream() {
+            let held_up = client
+                .upstream
+                .and_then(|upstream| upstreams.get(upstream))
+                .is_some_and(|upstream| !upstream.takes_more());
+            if held_up {
+                // It is not the client that is slow; the target has a limit of its own.
+                client.conn.set_deadline(
+                    wheel,
+                    Token::Client(key),
+                    now.after(timeouts.client_body),
+                );
+                return;
+            }
+        }
+        if silent && (client.session.is_idle() || client.session.awaits_response()) {
+            return self.answer_timeout(key);
+        }
+        // It does not read, it lingers for too long, or its response has begun.
+        self.cut_client(key, client_is_open(self.clients.get(key)));
+    }
+
+    /// A last look before an idle connection is closed: a request may have come just now.
+    fn idle_timed_out(&mut self, key: Key) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.conn.readable = true;
+        }
+        self.run_client(key);
+        if self.clients.get(key).is_some_and(Client::is_idle) {
+            self.drop_client(key);
+        }
+    }
+
+    fn answer_timeout(&mut self, key: Key) {
+        let mut scratch = self.scratch.take().expect("one step at a time");
+        scratch.out.clear();
+        if let Some(client) = self.clients.get_mut(key) {
+            match client.session.client_timed_out(&mut scratch.out) {
+                Next::Answered => self.send_answer(key, &mut scratch.out),
+                _ => self.cut_client(key, true),
+            }
+        }
+        self.scratch = Some(scratch);
+        self.queue_client(key);
+    }
+
+    /// Sends an answer of our own; the upstream, if there is one, is not needed any more.
+    pub(super) fn send_answer(&mut self, key: Key, out: &mut Output) {
+        self.counters.answered.bump();
+        self.part(key);
+        self.send_client(key, [&out.head, &[], &out.tail]);
+        self.exchange_over(key);
+    }
+
+    /// Writes to the client. A client that is gone is dropped.
+    pub(super) fn send_client(&mut self, key: Key, pieces: [&[u8]; 3]) {
+        let Engine { clients, net, buffers, wheel, timeouts, now, .. } = self;
+        let Some(client) = clients.get_mut(key) else { return };
+        match client.conn.send(net, buffers, pieces) {
+            Ok(_) if client.conn.outbox.is_some() => {
+                let until = now.after(timeouts.client_body);
+                client.conn.set_deadline(wheel, Token::Client(key), until);
+            }
+            Ok(_) => {}
+            Err(_) => self.drop_client(key),
+        }
+    }
+
+    /// What becomes of the client now that its exchange is over.
+    pub(super) fn exchange_over(&mut self, key: Key) {
+        let idle = self.now.after(self.idle_time());
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if let Some(hold) = client.hold.take() {
+            self.buffers.take_back(hold);
+        }
+        client.head_begun = false;
+        match client.session.ending() {
+            Ending::KeepAlive => {
+                client.session.next_request();
+                client.tried.clear();
+                if client.conn.outbox.is_none() {
+                    client.idle_since = self.now;
+                    client.conn.set_deadline(&mut self.wheel, Token::Client(key), idle);
+                }
+                if client.conn.inbox.is_some() || client.conn.readable || client.conn.read_closed {
+                    self.queue_client(key);
+                }
+            }
+            Ending::Close if client.conn.inbox.is_none() && !client.conn.readable => {
+                client.closing = Closing::AfterFlush;
+                self.flush_client(key);
+            }
+            Ending::Close | Ending::Linger => {
+                client.closing = Closing::Linger;
+                self.flush_client(key);
+                self.queue_client(key);
+            }
+        }
+    }
+
+    /// Ends the client's connection so that it can see that its response is not whole.
+    pub(super) fn cut_client(&mut self, key: Key, reset: bool) {
+        self.counters.cut.bump();
+        self.part(key);
+        if let Some(client) = self.forget_client(key)
+            && reset
+        {
+            self.net.reset(client.conn.socket);
+        }
+    }
+
+    /// Closes the client's connection, and its upstream's with it.
+    pub(super) fn drop_client(&mut self, key: Key) {
+        if self.clients.get(key).is_some_and(|client| client.upstream.is_some()) {
+            self.counters.abandoned.bump();
+        }
+        self.part(key);
+        drop(self.forget_client(key));
+    }
+
+    fn forget_client(&mut self, key: Key) -> Option<Client<N::Conn>> {
+        let mut client = self.clients.remove(key)?;
+        client.conn.release(&mut self.buffers);
+        if let Some(hold) = client.hold.take() {
+            self.buffers.take_back(hold);
+        }
+        self.closed += 1;
+        self.counters.closed.bump();
+        Some(client)
+    }
+
+    /// Closes the client's upstream connection, if it has one.
+    pub(super) fn part(&mut self, key: Key) {
+        if let Some(client) = self.clients.get_mut(key)
+            && let Some(upstream) = client.upstream.take()
+        {
+            self.close_upstream(upstream);
+        }
+    }
+}
+
+fn client_is_open<S>(client: Option<&Client<S>>) -> bool {
+    client.is_some_and(|client| client.closing == Closing::No)
+}
+
+/// Puts a small body and the tail behind the head. What is left of the body comes back.
+pub(super) fn join_small<'b>(out: &mut Output, body: &'b [u8]) -> &'b [u8] {
+    if out.head.is_empty() || body.len() > JOIN {
+        return body;
+    }
+    out.head.extend_from_slice(body);
+    out.head.append(&mut out.tail);
+    &[]
+}

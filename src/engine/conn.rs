@@ -1,0 +1,310 @@
+//! One socket of either side with what waits on it: remembered readiness, bytes read but not used yet,
+//! bytes not taken yet, and its deadline. Nothing here knows what the bytes mean.
+//!
+//! Invariants: readiness is cleared only by `WouldBlock` or by a read that is proven to have drained the
+//! socket; an idle connection holds no chunk; a connection has at most one live entry in the timer wheel.
+
+use std::io::{self, IoSlice};
+
+use super::net::{Net, Readiness, Token};
+use crate::base::buffer::{Chunk, Pool};
+use crate::base::tick::Tick;
+use crate::base::wheel::{Fired, Wheel};
+
+/// The most that is read at once from a connection whose peer keeps up.
+pub(super) const WINDOW: usize = 256 * 1024;
+/// The least, for a peer that takes little at a time.
+const SMALL_WINDOW: usize = 16 * 1024;
+
+pub(super) struct Conn<S> {
+    pub(super) socket: S,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    pub(super) read_closed: bool,
+    pub(super) broken: bool,
+    /// In the engine's ready list.
+    pub(super) queued: bool,
+    /// What `inbox` holds is not enough for the next step.
+    pub(super) starved: bool,
+    /// How much may be read for this connection to take: what it has shown to take at once.
+    window: u32,
+    /// Read, but not used yet.
+    pub(super) inbox: Option<Chunk>,
+    /// To be written, but not taken yet.
+    pub(super) outbox: Option<Chunk>,
+    /// When this connection has waited too long.
+    deadline: Tick,
+    /// When the wheel will look at it; never later than `deadline` unless that is [`Tick::NEVER`].
+    look_at: Tick,
+}
+
+/// What a read came to.
+pub(super) enum Filled {
+    /// Bytes for the next step.
+    Bytes(Source),
+    /// There is nothing now.
+    Nothing,
+    /// The peer's side has ended.
+    End,
+    /// The connection is broken.
+    Broken,
+}
+
+/// Where the bytes of a step lie.
+pub(super) enum Source {
+    /// So many at the start of the scratch buffer.
+    Scratch(usize),
+    /// In the inbox, taken out for the step.
+    Inbox(Chunk),
+}
+
+impl Source {
+    pub(super) fn bytes<'a>(&'a mut self, scratch: &'a mut [u8]) -> &'a mut [u8] {
+        match self {
+            Source::Scratch(count) => &mut scratch[..*count],
+            Source::Inbox(chunk) => chunk.as_mut_slice(),
+        }
+    }
+
+    /// The connection the bytes were for is gone.
+    pub(super) fn give_back(self, buffers: &mut Pool) {
+        if let Source::Inbox(chunk) = self {
+            buffers.take_back(chunk);
+        }
+    }
+}
+
+impl<S> Conn<S> {
+    pub(super) fn new(socket: S) -> Self {
+        Conn {
+            socket,
+            readable: false,
+            writable: false,
+            read_closed: false,
+            broken: false,
+            queued: false,
+            starved: false,
+            window: WINDOW as u32,
+            inbox: None,
+            outbox: None,
+            deadline: Tick::NEVER,
+            look_at: Tick::NEVER,
+        }
+    }
+
+    pub(super) fn remember(&mut self, readiness: Readiness) {
+        self.readable |= readiness.readable || readiness.read_closed || readiness.broken;
+        self.writable |= readiness.writable;
+        self.read_closed |= readiness.read_closed || readiness.broken;
+        self.broken |= readiness.broken;
+    }
+
+    pub(super) fn window(&self) -> usize {
+        self.window as usize
+    }
+
+    /// Gets bytes for the next step: those of the inbox, with more behind them if they were not enough,
+    /// or else a fresh read of at most `limit` bytes into `scratch`.
+    pub(super) fn fill<N: Net<Conn = S>>(
+        &mut self,
+        net: &mut N,
+        scratch: &mut [u8],
+        limit: usize,
+    ) -> Filled {
+        if !self.starved
+            && let Some(inbox) = self.inbox.take()
+        {
+            return Filled::Bytes(Source::Inbox(inbox));
+        }
+        if !self.readable {
+            return Filled::Nothing;
+        }
+        let limit = limit.min(scratch.len());
+        let into = &mut scratch[..limit];
+        let count = match net.read(&mut self.socket, into) {
+            Ok(0) => {
+                self.readable = false;
+                return Filled::End;
+            }
+            Ok(count) => count,
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Filled::Nothing;
+                }
+                io::ErrorKind::Interrupted => return Filled::Nothing,
+                _ => {
+                    self.readable = false;
+                    return Filled::Broken;
+                }
+            },
+        };
+        // A short read has drained the socket, unless the end was announced: data and FIN may share an edge.
+        if count < limit && !self.read_closed {
+            self.readable = false;
+        }
+        match self.inbox.take() {
+            Some(mut inbox) => {
+                inbox.extend(&into[..count]);
+                Filled::Bytes(Source::Inbox(inbox))
+            }
+            None => Filled::Bytes(Source::Scratch(count)),
+        }
+    }
+
+    /// Keeps what a step did not use. `starved` says that the next step needs more than that.
+    pub(super) fn keep(
+        &mut self,
+        buffers: &mut Pool,
+        source: Source,
+        scratch: &[u8],
+        consumed: usize,
+        starved: bool,
+    ) {
+        self.starved = starved;
+        match source {
+            Source::Scratch(count) if consumed < count => {
+                self.inbox = Some(buffers.lend(&[&scratch[consumed..count]]));
+            }
+            Source::Scratch(_) => {}
+            Source::Inbox(mut inbox) => {
+                inbox.consume(consumed);
+                if inbox.is_empty() {
+                    buffers.take_back(inbox);
+                } else {
+                    self.inbox = Some(inbox);
+                }
+            }
+        }
+    }
+
+    /// Writes `pieces`, and keeps what is not taken. How many bytes were taken.
+    ///
+    /// # Errors
+    /// When the connection is broken; nothing is kept then.
+    pub(super) fn send<N: Net<Conn = S>>(
+        &mut self,
+        net: &mut N,
+        buffers: &mut Pool,
+        pieces: [&[u8]; 3],
+    ) -> io::Result<usize> {
+        debug_assert!(self.outbox.is_none(), "a message overtakes what waits");
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if total == 0 {
+            return Ok(0);
+        }
+        let written = write_pieces(net, &mut self.socket, pieces)?;
+        if written < total {
+            self.writable = false;
+            let mut skip = written;
+            let rest = pieces.map(|piece| {
+                let from = skip.min(piece.len());
+                skip -= from;
+                &piece[from..]
+            });
+            self.outbox = Some(buffers.lend(&rest));
+            self.window = clamp_window(written);
+        } else {
+            self.window = clamp_window(self.window() * 2);
+        }
+        Ok(written)
+    }
+
+    /// Writes more of the outbox. How many bytes were taken.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(super) fn flush<N: Net<Conn = S>>(
+        &mut self,
+        net: &mut N,
+        buffers: &mut Pool,
+    ) -> io::Result<usize> {
+        let mut written = 0;
+        while self.writable
+            && let Some(outbox) = &mut self.outbox
+        {
+            match net.write(&mut self.socket, outbox.as_slice()) {
+                Ok(count) => {
+                    written += count;
+                    outbox.consume(count);
+                    if outbox.is_empty() {
+                        self.outbox.take().into_iter().for_each(|chunk| buffers.take_back(chunk));
+                    } else {
+                        self.writable = false;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
+    /// Gives every chunk back.
+    pub(super) fn release(&mut self, buffers: &mut Pool) {
+        for chunk in [self.inbox.take(), self.outbox.take()].into_iter().flatten() {
+            buffers.take_back(chunk);
+        }
+    }
+
+    /// From now on this connection has waited too long at `at`.
+    pub(super) fn set_deadline(&mut self, wheel: &mut Wheel<Token>, token: Token, at: Tick) {
+        self.deadline = at;
+        if at < self.look_at {
+            self.look_at = wheel.set(token, at);
+        }
+    }
+
+    /// It may wait as long as it likes.
+    pub(super) fn clear_deadline(&mut self) {
+        self.deadline = Tick::NEVER;
+    }
+
+    /// The wheel looks at this connection: whether it has waited too long. Sets the timer again if not.
+    pub(super) fn is_due(
+        &mut self,
+        wheel: &mut Wheel<Token>,
+        fired: Fired<Token>,
+        now: Tick,
+    ) -> bool {
+        if fired.at != self.look_at {
+            return false;
+        }
+        self.look_at = Tick::NEVER;
+        if self.deadline <= now {
+            self.deadline = Tick::NEVER;
+            return true;
+        }
+        if self.deadline < Tick::NEVER {
+            self.look_at = wheel.set(fired.key, self.deadline);
+        }
+        false
+    }
+}
+
+fn clamp_window(bytes: usize) -> u32 {
+    u32::try_from(bytes.clamp(SMALL_WINDOW, WINDOW)).unwrap_or(u32::MAX)
+}
+
+fn write_pieces<N: Net>(
+    net: &mut N,
+    socket: &mut N::Conn,
+    pieces: [&[u8]; 3],
+) -> io::Result<usize> {
+    let single = match pieces {
+        [one, [], []] | [[], one, []] | [[], [], one] => Some(one),
+        _ => None,
+    };
+    loop {
+        let result = match single {
+            Some(one) => net.write(socket, one),
+            None => net.write_vectored(socket, &pieces.map(IoSlice::new)),
+        };
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            other => return other,
+        }
+    }
+}

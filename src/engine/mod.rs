@@ -1,0 +1,351 @@
+//! The connections of one worker and the pump between them. Generic over its network ([`Net`]), so that the
+//! whole worker runs under simulation; time and the snapshot come in as arguments of [`Engine::turn`].
+//!
+//! It owns both kinds of connection, the idle pools, the timer wheel and all buffers. It does not own the
+//! protocol (that is `session`), the choice of an endpoint (`balance`), or sockets and threads (`worker`).
+//!
+//! Invariants: a client connection and an upstream connection that belong together name each other; an
+//! upstream connection that belongs to nobody is either idle in exactly one pool or gone; a message is
+//! written only when nothing of an earlier one waits; whoever is slow stops the reading on the other side.
+
+mod client;
+mod conn;
+mod net;
+mod pools;
+mod upstream;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::balance::{EndpointId, Shared, Snapshot};
+use crate::base::buffer::Pool;
+use crate::base::slab::{Key, Slab};
+use crate::base::tick::Tick;
+use crate::base::wheel::{Fired, Wheel};
+use crate::http1::head::HeadLimits;
+use crate::metrics::WorkerCounters;
+use crate::session::{Context, Output};
+use crate::settings::{Network, Settings, Timeouts};
+
+use client::Client;
+use conn::WINDOW;
+pub use net::{Net, Readiness, Token};
+use pools::Pools;
+use upstream::Upstream;
+
+/// How long an idle client connection lives on after the drain has begun: long enough for a request that
+/// was already on its way.
+pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
+/// How long a client may read its last answer while we discard what it still sends.
+pub const LINGER: Duration = Duration::from_secs(5);
+/// Steps one connection may take in a turn before the others get theirs.
+const STEPS_A_TURN: usize = 16;
+
+/// Why an endpoint is suspected; told to the health thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspicion {
+    /// It refused a connect, or could not be reached.
+    ConnectRefused,
+    /// It did not take a connect in time.
+    ConnectTimeout,
+    /// It ended a connection with a request under way.
+    Reset,
+}
+
+/// The worker's scratch memory: whatever passes through in one step.
+struct Scratch {
+    read: Vec<u8>,
+    out: Output,
+}
+
+/// All connections of one worker.
+pub struct Engine<N: Net> {
+    net: N,
+    clients: Slab<Client<N::Conn>>,
+    upstreams: Slab<Upstream<N::Conn>>,
+    pools: Pools,
+    wheel: Wheel<Token>,
+    buffers: Pool,
+    /// Taken out for the length of one step.
+    scratch: Option<Box<Scratch>>,
+    ready_clients: Vec<Key>,
+    ready_upstreams: Vec<Key>,
+    /// Spare memory for the list that is being worked through.
+    spare: Vec<Key>,
+    fired: Vec<Fired<Token>>,
+    shared: Arc<Shared>,
+    snapshot: Arc<Snapshot>,
+    cx: Context,
+    timeouts: Timeouts,
+    connect_attempts: usize,
+    trusted: Box<[Network]>,
+    counters: WorkerCounters,
+    suspicions: Vec<(EndpointId, Suspicion)>,
+    /// Client connections that ended since [`Engine::take_closed`].
+    closed: usize,
+    /// Where the search for an idle client to evict goes on.
+    hand: usize,
+    now: Tick,
+}
+
+impl<N: Net> Engine<N> {
+    /// An engine without connections. `fallback_host` is the `Host` of HTTP/1.0 requests that have none.
+    pub fn new(
+        net: N,
+        settings: &Settings,
+        fallback_host: String,
+        shared: Arc<Shared>,
+        counters: WorkerCounters,
+    ) -> Self {
+        let cx = Context {
+            limits: HeadLimits { bytes: settings.limits.head, fields: settings.limits.headers },
+            fallback_host,
+            replay: settings.retry.replay,
+            draining: false,
+        };
+        let snapshot = shared.snapshot.load_full();
+        let mut pools = Pools::new(settings.limits.idle_per_target);
+        pools.follow(&snapshot, &mut Vec::new());
+        Engine {
+            net,
+            clients: Slab::default(),
+            upstreams: Slab::default(),
+            pools,
+            wheel: Wheel::default(),
+            buffers: Pool::default(),
+            scratch: Some(Box::new(Scratch { read: vec![0; WINDOW], out: Output::default() })),
+            ready_clients: Vec::new(),
+            ready_upstreams: Vec::new(),
+            spare: Vec::new(),
+            fired: Vec::new(),
+            shared,
+            snapshot,
+            cx,
+            timeouts: settings.timeouts,
+            connect_attempts: settings.retry.connect_attempts,
+            trusted: settings.trusted_proxies.clone().into_boxed_slice(),
+            counters,
+            suspicions: Vec::new(),
+            closed: 0,
+            hand: 0,
+            now: Tick::default(),
+        }
+    }
+
+    /// Takes a fresh client connection on.
+    pub fn accept(&mut self, socket: N::Conn, peer: SocketAddr, now: Tick) {
+        self.now = self.now.max(now);
+        let ip = peer.ip().to_canonical();
+        let token = Token::Client(self.clients.next_key());
+        let mut client = Client::new(socket, ip, self.is_trusted(ip));
+        self.counters.accepted.bump();
+        if let Err(error) = self.net.register(&mut client.conn.socket, token) {
+            log::warn!("a client connection is dropped: it cannot be registered: {error}");
+            self.closed += 1;
+            self.counters.closed.bump();
+            return;
+        }
+        let idle = self.idle_time();
+        client.conn.set_deadline(&mut self.wheel, token, self.now.after(idle));
+        self.clients.insert(client);
+    }
+
+    fn is_trusted(&self, ip: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(ip))
+    }
+
+    fn idle_time(&self) -> Duration {
+        if self.cx.draining { DRAIN_GRACE } else { self.timeouts.client_idle }
+    }
+
+    /// Remembers what an event says. The work is done by the next [`Engine::turn`].
+    pub fn ready(&mut self, token: Token, readiness: Readiness) {
+        match token {
+            Token::Client(key) => {
+                if let Some(client) = self.clients.get_mut(key) {
+                    client.conn.remember(readiness);
+                    self.queue_client(key);
+                }
+            }
+            Token::Upstream(key) => {
+                if let Some(upstream) = self.upstreams.get_mut(key) {
+                    upstream.conn.remember(readiness);
+                    self.queue_upstream(key);
+                }
+            }
+        }
+    }
+
+    /// Does all that can be done now: fires timers, then works through the upstream connections that are
+    /// ready, so that what they free can be used again at once, then through the clients.
+    pub fn turn(&mut self, now: Tick, snapshot: &Arc<Snapshot>) {
+        self.now = self.now.max(now);
+        if snapshot.generation != self.snapshot.generation {
+            self.follow(Arc::clone(snapshot));
+        }
+        self.fire_timers();
+        let mut batch =
+            std::mem::replace(&mut self.ready_upstreams, std::mem::take(&mut self.spare));
+        batch.drain(..).for_each(|key| self.run_upstream(key));
+        self.spare = batch;
+        let mut batch = std::mem::replace(&mut self.ready_clients, std::mem::take(&mut self.spare));
+        batch.drain(..).for_each(|key| self.run_client(key));
+        self.spare = batch;
+    }
+
+    fn follow(&mut self, snapshot: Arc<Snapshot>) {
+        let mut out = Vec::new();
+        self.pools.follow(&snapshot, &mut out);
+        out.into_iter().for_each(|key| self.close_upstream(key));
+        self.snapshot = snapshot;
+    }
+
+    fn fire_timers(&mut self) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.advance(self.now, &mut fired);
+        for entry in fired.drain(..) {
+            let Engine { clients, upstreams, wheel, now, .. } = self;
+            match entry.key {
+                Token::Client(key) => {
+                    if clients.get_mut(key).is_some_and(|c| c.conn.is_due(wheel, entry, *now)) {
+                        self.client_timed_out(key);
+                    }
+                }
+                Token::Upstream(key) => {
+                    if upstreams.get_mut(key).is_some_and(|u| u.conn.is_due(wheel, entry, *now)) {
+                        self.upstream_timed_out(key);
+                    }
+                }
+            }
+        }
+        self.fired = fired;
+    }
+
+    fn queue_client(&mut self, key: Key) {
+        if let Some(client) = self.clients.get_mut(key)
+            && !std::mem::replace(&mut client.conn.queued, true)
+        {
+            self.ready_clients.push(key);
+        }
+    }
+
+    fn queue_upstream(&mut self, key: Key) {
+        if let Some(upstream) = self.upstreams.get_mut(key)
+            && !std::mem::replace(&mut upstream.conn.queued, true)
+        {
+            self.ready_upstreams.push(key);
+        }
+    }
+
+    /// Whether the next turn has work even without events.
+    pub fn has_work(&self) -> bool {
+        !self.ready_clients.is_empty() || !self.ready_upstreams.is_empty()
+    }
+
+    /// When the next turn is due even without events.
+    pub fn next_deadline(&self) -> Option<Tick> {
+        self.wheel.next()
+    }
+
+    /// Begins to stop: responses end their connections, idle connections live on for [`DRAIN_GRACE`].
+    pub fn drain(&mut self, now: Tick) {
+        self.now = self.now.max(now);
+        self.cx.draining = true;
+        let until = self.now.after(DRAIN_GRACE);
+        let keys: Vec<Key> = self.clients.keys().collect();
+        for key in keys {
+            if let Some(client) = self.clients.get_mut(key)
+                && client.is_idle()
+            {
+                client.conn.set_deadline(&mut self.wheel, Token::Client(key), until);
+            }
+        }
+    }
+
+    /// Closes an idle client connection, the one that was idle longest among those looked at, to make room.
+    /// `false` if none was found.
+    pub fn evict_idle(&mut self) -> bool {
+        const LOOKED_AT: usize = 64;
+        let positions = self.clients.positions();
+        let mut oldest: Option<(Tick, Key)> = None;
+        let mut looked_at = 0;
+        for _ in 0..positions {
+            self.hand = if self.hand + 1 < positions { self.hand + 1 } else { 0 };
+            let Some(key) = self.clients.key_at(self.hand) else { continue };
+            let Some(client) = self.clients.get(key).filter(|client| client.is_idle()) else {
+                continue;
+            };
+            looked_at += 1;
+            if oldest.is_none_or(|(since, _)| client.idle_since < since) {
+                oldest = Some((client.idle_since, key));
+            }
+            if looked_at == LOOKED_AT {
+                break;
+            }
+        }
+        oldest.map(|(_, key)| self.drop_client(key)).is_some()
+    }
+
+    /// Client connections there are.
+    pub fn client_count(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Upstream connections there are, idle ones included.
+    pub fn upstream_count(&self) -> usize {
+        self.upstreams.len()
+    }
+
+    /// Upstream connections that are idle.
+    pub fn idle_upstream_count(&self) -> usize {
+        self.pools.len()
+    }
+
+    /// Buffers that connections hold.
+    pub fn lent_buffers(&self) -> usize {
+        self.buffers.lent()
+    }
+
+    /// How many client connections ended since this was last asked.
+    pub fn take_closed(&mut self) -> usize {
+        std::mem::take(&mut self.closed)
+    }
+
+    /// The endpoints that failed since this was last asked, for the health thread.
+    pub fn take_suspicions(&mut self) -> std::vec::Drain<'_, (EndpointId, Suspicion)> {
+        self.suspicions.drain(..)
+    }
+
+    /// The network, for a simulation to play with.
+    pub fn net_mut(&mut self) -> &mut N {
+        &mut self.net
+    }
+
+    /// Checks that the connections' links agree; for simulations and tests.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub fn check_invariants(&self) {
+        let mut attached = 0;
+        for key in self.clients.keys() {
+            let client = self.clients.get(key).expect("listed");
+            if let Some(upstream) = client.upstream {
+                let upstream = self.upstreams.get(upstream).expect("a client's upstream is there");
+                assert_eq!(upstream.client, Some(key), "they name each other");
+                attached += 1;
+            }
+            if client.is_idle() {
+                assert!(client.conn.outbox.is_none() || client.upstream.is_none());
+                assert!(client.hold.is_none(), "an idle client holds no request");
+            }
+        }
+        let owned = self
+            .upstreams
+            .keys()
+            .filter(|&key| self.upstreams.get(key).is_some_and(|u| u.client.is_some()))
+            .count();
+        assert_eq!(attached, owned, "every owned upstream has its owner");
+        assert_eq!(self.upstreams.len() - owned, self.pools.len(), "the others are idle in a pool");
+    }
+}

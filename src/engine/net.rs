@@ -1,0 +1,119 @@
+//! The seam between the engine and whatever moves its bytes: sockets in production, a script in the simulation.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+use crate::base::slab::Key;
+
+/// Names one connection of a worker in both directions: what the engine registers is what an event says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Token {
+    /// A client connection.
+    Client(Key),
+    /// An upstream connection.
+    Upstream(Key),
+}
+
+const UPSTREAM_BIT: u64 = 1 << 31;
+
+impl Token {
+    /// As one number, for an event queue.
+    pub fn to_bits(self) -> u64 {
+        let (key, bit) = match self {
+            Token::Client(key) => (key, 0),
+            Token::Upstream(key) => (key, UPSTREAM_BIT),
+        };
+        u64::from(key.generation) << 32 | bit | u64::from(key.index)
+    }
+
+    /// Back from the number.
+    pub fn from_bits(bits: u64) -> Token {
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves are taken apart")]
+        let key =
+            Key { index: (bits & (UPSTREAM_BIT - 1)) as u32, generation: (bits >> 32) as u32 };
+        if bits & UPSTREAM_BIT == 0 { Token::Client(key) } else { Token::Upstream(key) }
+    }
+}
+
+/// What an event says of a connection. Bits are only ever added to what is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Readiness {
+    /// A read may find something.
+    pub readable: bool,
+    /// A write may be taken.
+    pub writable: bool,
+    /// The peer ended its side: read on until the end, however short a read is.
+    pub read_closed: bool,
+    /// The connection was reset, or is closed both ways.
+    pub broken: bool,
+}
+
+/// The network as one worker's engine sees it. Nothing blocks. Dropping a connection closes it.
+pub trait Net {
+    /// One connection.
+    type Conn;
+
+    /// Opens a connection to `address` and registers it as `token` for both directions. The connect
+    /// is under way when this returns.
+    ///
+    /// # Errors
+    /// When it failed at once: refused, unreachable, out of descriptors or ports.
+    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Self::Conn>;
+
+    /// Registers an accepted connection as `token` for both directions, for its whole life.
+    ///
+    /// # Errors
+    /// When the event queue is out of room.
+    fn register(&mut self, conn: &mut Self::Conn, token: Token) -> io::Result<()>;
+
+    /// How a connect ended, once the connection has shown any readiness.
+    ///
+    /// # Errors
+    /// Why it failed.
+    fn connected(&mut self, conn: &mut Self::Conn) -> io::Result<()>;
+
+    /// Reads what is there. 0 is the end.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there; else the connection is broken.
+    fn read(&mut self, conn: &mut Self::Conn, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes what is taken of one piece.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is taken; else the connection is broken.
+    fn write(&mut self, conn: &mut Self::Conn, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Writes what is taken of several pieces, one behind the other.
+    ///
+    /// # Errors
+    /// As [`Net::write`].
+    fn write_vectored(
+        &mut self,
+        conn: &mut Self::Conn,
+        pieces: &[IoSlice<'_>],
+    ) -> io::Result<usize>;
+
+    /// Ends our side of the connection after what was written.
+    fn shutdown(&mut self, conn: &mut Self::Conn);
+
+    /// Closes the connection by a reset, so that the peer cannot take it for a proper end.
+    fn reset(&mut self, conn: Self::Conn);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_survives_being_a_number() {
+        for generation in [0, 1, u32::MAX] {
+            for index in [0, 77, (1 << 31) - 1] {
+                let key = Key { index, generation };
+                for token in [Token::Client(key), Token::Upstream(key)] {
+                    assert_eq!(Token::from_bits(token.to_bits()), token);
+                }
+            }
+        }
+    }
+}

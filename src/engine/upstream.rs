@@ -1,0 +1,563 @@
+//! The upstream side of the pump: an endpoint for each request, its response back to the client, and what
+//! is done when either fails.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::client::{Client, Closing, Flow, join_small};
+use super::conn::{Conn, Filled};
+use super::{Engine, Net, STEPS_A_TURN, Scratch, Suspicion, Token};
+use crate::balance::{self, EndpointId};
+use crate::base::slab::Key;
+use crate::base::tick::Tick;
+use crate::session::{Failure, Next, Output, Remedy, Step};
+
+pub(super) struct Upstream<S> {
+    pub(super) conn: Conn<S>,
+    pub(super) endpoint: EndpointId,
+    address: SocketAddr,
+    /// Whose request it carries; idle in a pool without one.
+    pub(super) client: Option<Key>,
+    connecting: bool,
+    /// Some byte of the request was taken by the kernel.
+    sent: bool,
+    /// A write failed: what the target still said is read, nothing more is sent.
+    deaf: bool,
+    /// When the client's direction of a tunnel ended: ours ends when all is written.
+    end_after_flush: bool,
+    /// The target's direction of a tunnel ended.
+    ended: bool,
+}
+
+impl<S> Upstream<S> {
+    /// Whether more of a request may be sent now.
+    pub(super) fn takes_more(&self) -> bool {
+        !self.connecting && !self.deaf && self.conn.outbox.is_none()
+    }
+
+    /// Whether its direction of a tunnel is over and nothing waits for it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended && self.conn.outbox.is_none()
+    }
+}
+
+/// Where an endpoint is.
+type Place = (EndpointId, SocketAddr);
+
+/// What the search for an upstream came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// The request is on its way, or will be when the connect ends.
+    Yes,
+    /// No endpoint takes it.
+    No,
+}
+
+impl<N: Net> Engine<N> {
+    /// Finds an upstream connection for the first bytes of a request and sends them.
+    pub(super) fn find_upstream(&mut self, key: Key, pieces: [&[u8]; 3]) -> bool {
+        let Some((ticket, endpoint)) = balance::pick(&self.snapshot, &self.shared.cursor) else {
+            return false;
+        };
+        let place = (endpoint.id, endpoint.address);
+        let Some(client) = self.clients.get_mut(key) else { return true };
+        client.ticket = ticket;
+        if self.send_on_idle(key, place.0, pieces) {
+            return true;
+        }
+        if let Some(client) = self.clients.get_mut(key) {
+            client.hold = Some(self.buffers.lend(&pieces));
+        }
+        self.dial(key, place) == Found::Yes
+    }
+
+    /// Sends a request's first bytes on the idle connection to `endpoint` that was used last. `false` if there is none.
+    fn send_on_idle(&mut self, key: Key, endpoint: EndpointId, pieces: [&[u8]; 3]) -> bool {
+        while let Some(idle) = self.pools.pop(endpoint) {
+            let Engine { clients, upstreams, net, buffers, wheel, timeouts, now, cx, .. } = self;
+            let (Some(client), Some(upstream)) = (clients.get_mut(key), upstreams.get_mut(idle))
+            else {
+                return false;
+            };
+            // What may not be repeated is not sent on a connection whose end is already here.
+            let stale = upstream.conn.read_closed
+                || !client.session.is_idempotent() && is_stale(net, &mut upstream.conn);
+            let sent = if stale {
+                Err(io::ErrorKind::ConnectionReset.into())
+            } else {
+                upstream.conn.send(net, buffers, pieces)
+            };
+            let Ok(sent) = sent else {
+                // Not a byte was taken: the next connection may have them.
+                self.close_upstream(idle);
+                continue;
+            };
+            upstream.client = Some(key);
+            upstream.sent = sent > 0;
+            upstream.conn.set_deadline(
+                wheel,
+                Token::Upstream(idle),
+                now.after(timeouts.response_header),
+            );
+            client.upstream = Some(idle);
+            client.session.attached(true);
+            if client.session.may_replay(cx) {
+                client.hold = Some(buffers.lend(&pieces));
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Opens a connection to `place` for the request that is held, or to another endpoint if that fails at once.
+    fn dial(&mut self, key: Key, mut place: Place) -> Found {
+        loop {
+            let error = match self.connect(key, place) {
+                Ok(()) => return Found::Yes,
+                Err(error) => error,
+            };
+            if is_out_of_descriptors(&error) {
+                // Ours, not the target's fault: an idle connection makes room.
+                match self.pools.pop_any() {
+                    Some(idle) => self.close_upstream(idle),
+                    None => return Found::No,
+                }
+                continue;
+            }
+            match self.move_on(key, place.0, Suspicion::ConnectRefused) {
+                Some(next) => place = next,
+                None => return Found::No,
+            }
+        }
+    }
+
+    fn connect(&mut self, key: Key, (endpoint, address): Place) -> io::Result<()> {
+        let token = Token::Upstream(self.upstreams.next_key());
+        let socket = self.net.connect(address, token)?;
+        self.counters.dialed.bump();
+        let mut conn = Conn::new(socket);
+        conn.set_deadline(&mut self.wheel, token, self.now.after(self.timeouts.connect));
+        let upstream = self.upstreams.insert(Upstream {
+            conn,
+            endpoint,
+            address,
+            client: Some(key),
+            connecting: true,
+            sent: false,
+            deaf: false,
+            end_after_flush: false,
+            ended: false,
+        });
+        if let Some(client) = self.clients.get_mut(key) {
+            client.upstream = Some(upstream);
+        }
+        Ok(())
+    }
+
+    /// After a connect to `failed` did not come about: the healthy endpoint that is tried next, if any.
+    fn move_on(&mut self, key: Key, failed: EndpointId, why: Suspicion) -> Option<Place> {
+        self.counters.connect_failed.bump();
+        self.suspicions.push((failed, why));
+        let client = self.clients.get_mut(key)?;
+        client.tried.push(failed);
+        if client.tried.len() >= self.connect_attempts {
+            return None;
+        }
+        balance::pick_other(&self.snapshot, client.ticket, &client.tried)
+            .map(|endpoint| (endpoint.id, endpoint.address))
+    }
+
+    fn connect_failed(&mut self, key: Key, why: Suspicion) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let (Some(client), endpoint) = (upstream.client, upstream.endpoint) else { return };
+        self.part(client);
+        let found = match self.move_on(client, endpoint, why) {
+            Some(next) => self.dial(client, next),
+            None => Found::No,
+        };
+        if found == Found::No {
+            let mut scratch = self.scratch.take().expect("one step at a time");
+            self.answer_unavailable(client, &mut scratch.out);
+            self.scratch = Some(scratch);
+        }
+    }
+
+    /// 503: no endpoint takes the request.
+    pub(super) fn answer_unavailable(&mut self, key: Key, out: &mut Output) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        self.counters.unavailable.bump();
+        client.session.no_upstream(&self.cx, out);
+        self.send_answer(key, out);
+    }
+
+    pub(super) fn run_upstream(&mut self, key: Key) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        upstream.conn.queued = false;
+        if upstream.connecting && !self.end_connect(key) {
+            return;
+        }
+        for _ in 0..STEPS_A_TURN {
+            if self.upstream_step(key) == Flow::Wait {
+                return;
+            }
+        }
+        self.queue_upstream(key);
+    }
+
+    /// A connect has ended. `false` if it failed or goes on.
+    fn end_connect(&mut self, key: Key) -> bool {
+        let Engine { upstreams, net, .. } = self;
+        let Some(upstream) = upstreams.get_mut(key) else { return false };
+        if !upstream.conn.writable && !upstream.conn.broken {
+            return false;
+        }
+        if net.connected(&mut upstream.conn.socket).is_err() {
+            self.connect_failed(key, Suspicion::ConnectRefused);
+            return false;
+        }
+        upstream.connecting = false;
+        self.send_held(key);
+        true
+    }
+
+    /// Sends the request that was held while the connection came about.
+    fn send_held(&mut self, key: Key) {
+        let Engine { clients, upstreams, net, buffers, wheel, timeouts, now, cx, .. } = self;
+        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let Some(owner) = upstream.client else { return };
+        let Some(client) = clients.get_mut(owner) else { return };
+        client.session.attached(false);
+        upstream.conn.set_deadline(
+            wheel,
+            Token::Upstream(key),
+            now.after(timeouts.response_header),
+        );
+        let Some(hold) = client.hold.take() else { return };
+        match upstream.conn.send(net, buffers, [hold.as_slice(), &[], &[]]) {
+            Ok(count) => upstream.sent = count > 0,
+            Err(_) => upstream.turn_deaf(buffers),
+        }
+        if client.session.may_replay(cx) || upstream.deaf {
+            client.hold = Some(hold);
+        } else {
+            buffers.take_back(hold);
+        }
+        if client.session.streams_to_upstream() {
+            self.queue_client(owner);
+        }
+    }
+
+    /// Sends more of a request. The client's bytes only come when nothing waits.
+    pub(super) fn send_upstream(&mut self, key: Key, pieces: [&[u8]; 3]) {
+        let Engine { clients, upstreams, net, buffers, wheel, timeouts, now, .. } = self;
+        let Some(client) = clients.get_mut(key) else { return };
+        if let Some(hold) = client.hold.take() {
+            // There is more now than was held: it cannot be sent again.
+            buffers.take_back(hold);
+        }
+        let Some(at) = client.upstream else { return };
+        let Some(upstream) = upstreams.get_mut(at) else { return };
+        match upstream.conn.send(net, buffers, pieces) {
+            Ok(_) => {
+                upstream.sent = true;
+                if client.session.awaits_response() {
+                    let until = now.after(timeouts.response_header);
+                    upstream.conn.set_deadline(wheel, Token::Upstream(at), until);
+                }
+            }
+            Err(_) => {
+                upstream.turn_deaf(buffers);
+                self.queue_upstream(at);
+            }
+        }
+    }
+
+    fn upstream_step(&mut self, key: Key) -> Flow {
+        self.flush_upstream(key);
+        let Some(upstream) = self.upstreams.get(key) else { return Flow::Wait };
+        let Some(owner) = upstream.client else {
+            self.look_at_idle(key);
+            return Flow::Wait;
+        };
+        let Some(client) = self.clients.get(owner) else { return Flow::Wait };
+        if client.conn.outbox.is_some() || upstream.ended {
+            return Flow::Wait;
+        }
+        let mut scratch = self.scratch.take().expect("one step at a time");
+        let flow = self.upstream_read(key, owner, &mut scratch);
+        self.scratch = Some(scratch);
+        flow
+    }
+
+    fn flush_upstream(&mut self, key: Key) {
+        let Engine { upstreams, net, buffers, .. } = self;
+        let Some(upstream) = upstreams.get_mut(key) else { return };
+        if upstream.conn.outbox.is_some() {
+            match upstream.conn.flush(net, buffers) {
+                Ok(0) => return,
+                Ok(_) => upstream.sent = true,
+                Err(_) => upstream.turn_deaf(buffers),
+            }
+            self.upstream_made_progress(key);
+        }
+        self.end_writes_if_flushed(key);
+    }
+
+    /// It took bytes: its time starts again, and the client's bytes flow again if all is written.
+    fn upstream_made_progress(&mut self, key: Key) {
+        let Engine { clients, upstreams, wheel, timeouts, now, .. } = self;
+        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let Some(owner) = upstream.client else { return };
+        if clients.get(owner).is_some_and(|client| client.session.awaits_response()) {
+            let until = now.after(timeouts.response_header);
+            upstream.conn.set_deadline(wheel, Token::Upstream(key), until);
+        }
+        if upstream.conn.outbox.is_none() {
+            self.queue_client(owner);
+        }
+    }
+
+    /// The client's direction of a tunnel ended: passes that on when all is written.
+    pub(super) fn end_upstream_writes(&mut self, key: Key) {
+        if let Some(upstream) = self.upstreams.get_mut(key) {
+            upstream.end_after_flush = true;
+        }
+        self.end_writes_if_flushed(key);
+    }
+
+    fn end_writes_if_flushed(&mut self, key: Key) {
+        let Engine { upstreams, net, .. } = self;
+        let Some(upstream) = upstreams.get_mut(key) else { return };
+        if upstream.conn.outbox.is_none() && std::mem::take(&mut upstream.end_after_flush) {
+            net.shutdown(&mut upstream.conn.socket);
+            if let Some(owner) = upstream.client {
+                self.end_tunnel_if_over(owner);
+            }
+        }
+    }
+
+    /// An idle connection stirred: its end, or a response nobody asked for. Either way it is of no more use.
+    fn look_at_idle(&mut self, key: Key) {
+        let Engine { upstreams, net, scratch, .. } = self;
+        let (Some(upstream), Some(scratch)) = (upstreams.get_mut(key), scratch) else { return };
+        if matches!(upstream.conn.fill(net, &mut scratch.read, 1), Filled::Nothing) {
+            return;
+        }
+        let endpoint = upstream.endpoint;
+        self.pools.forget(endpoint, key);
+        self.close_upstream(key);
+    }
+
+    fn upstream_read(&mut self, key: Key, owner: Key, scratch: &mut Scratch) -> Flow {
+        let Engine { clients, upstreams, net, cx, .. } = self;
+        let Scratch { read, out } = scratch;
+        let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
+        else {
+            return Flow::Wait;
+        };
+        let mut source = match upstream.conn.fill(net, read, client.conn.window()) {
+            Filled::Bytes(source) => source,
+            Filled::Nothing => return Flow::Wait,
+            Filled::End => {
+                self.upstream_ended(key, owner, out);
+                return Flow::Wait;
+            }
+            Filled::Broken => {
+                self.upstream_failed(owner, Failure::Reset, out);
+                return Flow::Wait;
+            }
+        };
+        let input = source.bytes(read);
+        out.clear();
+        let step = client.session.upstream_bytes(cx, input, out);
+        self.upstream_act(key, owner, &step, input, out);
+        let Some(upstream) = self.upstreams.get_mut(key).filter(|u| u.client == Some(owner)) else {
+            source.give_back(&mut self.buffers);
+            return Flow::Wait;
+        };
+        upstream.conn.keep(&mut self.buffers, source, read, step.consumed, true);
+        Flow::Again
+    }
+
+    fn upstream_act(&mut self, key: Key, owner: Key, step: &Step, input: &[u8], out: &mut Output) {
+        match step.next {
+            Next::ToClient => {
+                let body = join_small(out, &input[step.body.clone()]);
+                self.respond(key, owner, [&out.head, body, &out.tail]);
+            }
+            Next::Finished { reuse } => {
+                let body = join_small(out, &input[step.body.clone()]);
+                self.finish(key, owner, reuse, [&out.head, body, &out.tail]);
+            }
+            Next::Failed(failure) => self.upstream_failed(owner, failure, out),
+            Next::NeedMore | Next::NeedUpstream | Next::ToUpstream | Next::Answered => {}
+        }
+    }
+
+    /// Part of a response goes to the client.
+    fn respond(&mut self, key: Key, owner: Key, pieces: [&[u8]; 3]) {
+        let Engine { clients, upstreams, buffers, wheel, timeouts, now, .. } = self;
+        let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
+        else {
+            return;
+        };
+        let token = Token::Upstream(key);
+        if client.session.is_tunnel() {
+            let until = now.after(timeouts.tunnel_idle);
+            upstream.conn.set_deadline(wheel, token, until);
+            client.conn.set_deadline(wheel, Token::Client(owner), until);
+        } else if !client.session.awaits_response() {
+            upstream.conn.set_deadline(wheel, token, now.after(timeouts.response_body));
+        }
+        if !client.session.awaits_response()
+            && let Some(hold) = client.hold.take()
+        {
+            buffers.take_back(hold);
+        }
+        let switched = client.session.is_tunnel();
+        self.send_client(owner, pieces);
+        if switched {
+            // What the client sent behind its request may flow now.
+            self.queue_client(owner);
+        }
+    }
+
+    /// The end of a response goes to the client, and both connections are free for what comes next.
+    fn finish(&mut self, key: Key, owner: Key, reuse: bool, pieces: [&[u8]; 3]) {
+        self.send_client(owner, pieces);
+        let Some(client) = self.clients.get_mut(owner) else { return };
+        client.upstream = None;
+        self.counters.finished.bump();
+        self.free_upstream(key, reuse);
+        self.exchange_over(owner);
+    }
+
+    /// Puts an upstream connection into its pool, or closes it.
+    fn free_upstream(&mut self, key: Key, reuse: bool) {
+        let idle_until = self.now.after(self.timeouts.upstream_idle);
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let sound = reuse
+            && !upstream.deaf
+            && !upstream.conn.read_closed
+            && upstream.conn.outbox.is_none()
+            && upstream.conn.inbox.is_none();
+        if !sound || !self.pools.push(upstream.endpoint, key) {
+            return self.close_upstream(key);
+        }
+        upstream.client = None;
+        upstream.conn.set_deadline(&mut self.wheel, Token::Upstream(key), idle_until);
+        if upstream.conn.readable {
+            // The last read may have left something: that would end this connection.
+            self.queue_upstream(key);
+        }
+    }
+
+    fn upstream_ended(&mut self, key: Key, owner: Key, out: &mut Output) {
+        let (Some(upstream), Some(client)) =
+            (self.upstreams.get_mut(key), self.clients.get_mut(owner))
+        else {
+            return;
+        };
+        if client.session.is_tunnel() {
+            upstream.ended = true;
+            client.end_after_flush = true;
+            self.flush_client(owner);
+            return;
+        }
+        out.clear();
+        match client.session.upstream_closed(out) {
+            Next::Failed(failure) => self.upstream_failed(owner, failure, out),
+            _ => self.finish(key, owner, false, [&out.head, &[], &out.tail]),
+        }
+    }
+
+    /// The exchange of `owner` with its target broke.
+    fn upstream_failed(&mut self, owner: Key, failure: Failure, out: &mut Output) {
+        let Some(client) = self.clients.get_mut(owner) else { return };
+        let Some(key) = client.upstream else { return };
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let place = (upstream.endpoint, upstream.address);
+        if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {
+            self.suspicions.push((place.0, Suspicion::Reset));
+        }
+        let held = client.hold.is_some();
+        match client.session.upstream_failed(&self.cx, failure, upstream.sent, held, out) {
+            Remedy::Replay => {
+                self.counters.replayed.bump();
+                self.part(owner);
+                if self.dial(owner, place) == Found::No {
+                    self.answer_unavailable(owner, out);
+                }
+            }
+            Remedy::Answer(_) => self.send_answer(owner, out),
+            Remedy::Cut { reset } => self.cut_client(owner, reset),
+        }
+    }
+
+    pub(super) fn upstream_timed_out(&mut self, key: Key) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some(owner) = upstream.client else {
+            self.pools.forget(upstream.endpoint, key);
+            return self.close_upstream(key);
+        };
+        if upstream.connecting {
+            return self.connect_failed(key, Suspicion::ConnectTimeout);
+        }
+        let Some(client) = self.clients.get(owner) else { return };
+        if client.session.is_tunnel() {
+            return self.drop_client(owner);
+        }
+        if is_clients_turn(client, upstream) {
+            let until = self.now.after(self.timeouts.response_body);
+            return self.touch_upstream(key, until);
+        }
+        let failure = match client.session.awaits_response() {
+            true => Failure::HeadTimeout,
+            false => Failure::BodyTimeout,
+        };
+        let mut scratch = self.scratch.take().expect("one step at a time");
+        self.upstream_failed(owner, failure, &mut scratch.out);
+        self.scratch = Some(scratch);
+    }
+
+    /// Moves an upstream connection's time limit.
+    pub(super) fn touch_upstream(&mut self, key: Key, until: Tick) {
+        if let Some(upstream) = self.upstreams.get_mut(key) {
+            upstream.conn.set_deadline(&mut self.wheel, Token::Upstream(key), until);
+        }
+    }
+
+    pub(super) fn close_upstream(&mut self, key: Key) {
+        if let Some(mut upstream) = self.upstreams.remove(key) {
+            upstream.conn.release(&mut self.buffers);
+        }
+    }
+}
+
+impl<S> Upstream<S> {
+    /// A write failed. The target may have answered before it closed, so what it said is still read.
+    fn turn_deaf(&mut self, buffers: &mut crate::base::buffer::Pool) {
+        self.deaf = true;
+        self.conn.readable = true;
+        self.conn.outbox.take().into_iter().for_each(|chunk| buffers.take_back(chunk));
+    }
+}
+
+/// Whether the exchange waits for the client: it does not take the response, or has not sent its request.
+fn is_clients_turn<S>(client: &Client<S>, upstream: &Upstream<S>) -> bool {
+    client.conn.outbox.is_some()
+        || client.closing == Closing::No
+            && client.session.streams_to_upstream()
+            && upstream.takes_more()
+}
+
+/// Whether an idle connection has ended, or has said something unasked.
+fn is_stale<N: Net>(net: &mut N, conn: &mut Conn<N::Conn>) -> bool {
+    let mut byte = [0];
+    !matches!(net.read(&mut conn.socket, &mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    // EMFILE and ENFILE; the standard library has no kind for them.
+    matches!(error.raw_os_error(), Some(23 | 24))
+}

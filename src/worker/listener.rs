@@ -1,0 +1,192 @@
+//! Listening sockets: one `SO_REUSEPORT` listener an address for each worker, accepts in budgets, and
+//! backing off when descriptors or connections run out.
+//!
+//! Invariants: while connections wait that could not be taken, the listener stays marked as pending, so that none is
+//! forgotten; nothing is retried before a pause is over or a connection has ended.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::base::tick::Tick;
+
+/// Connections that may wait in the kernel for each listener, as far as `net.core.somaxconn` allows.
+pub const BACKLOG: i32 = 4096;
+/// Connections one listener hands out in a turn.
+const ACCEPTS_A_TURN: usize = 16;
+/// How long nothing is accepted after descriptors or connections ran out, unless one ends before.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Opens a listener on `address` that shares it with the other workers' listeners.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        // So that `0.0.0.0` and `[::]` can both be listened on, each for its own family.
+        socket.set_only_v6(true)?;
+    }
+    // Accepted connections inherit this: one call less for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+struct Listener {
+    socket: TcpListener,
+    token: mio::Token,
+    /// Connections may wait.
+    pending: bool,
+    /// How many are taken before the poll is asked whether there are more.
+    batch: usize,
+}
+
+/// The listeners of one worker.
+pub struct Listeners {
+    list: Vec<Listener>,
+    paused_until: Option<Tick>,
+}
+
+/// What one accept came to.
+pub enum Accepted {
+    /// A connection.
+    One(TcpStream, SocketAddr),
+    /// None waits, or enough were taken in this turn.
+    NoMore,
+    /// There is no descriptor for it.
+    OutOfDescriptors(io::Error),
+}
+
+impl Listeners {
+    /// Registers `sockets` under the tokens from `first` on.
+    ///
+    /// # Errors
+    /// When the poll is out of room.
+    pub fn new(
+        sockets: Vec<std::net::TcpListener>,
+        registry: &Registry,
+        first: usize,
+    ) -> io::Result<Listeners> {
+        let mut list = Vec::new();
+        for (at, socket) in sockets.into_iter().enumerate() {
+            let mut socket = TcpListener::from_std(socket);
+            let token = mio::Token(first + at);
+            registry.register(&mut socket, token, Interest::READABLE)?;
+            list.push(Listener { socket, token, pending: true, batch: 1 });
+        }
+        Ok(Listeners { list, paused_until: None })
+    }
+
+    /// How many listeners are open.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether all are closed.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Connections wait on the listener registered `at` that position.
+    pub fn ready(&mut self, at: usize) {
+        if let Some(listener) = self.list.get_mut(at) {
+            listener.pending = true;
+        }
+    }
+
+    /// Nothing is accepted for a while.
+    pub fn pause(&mut self, now: Tick) {
+        self.paused_until = Some(now.after(PAUSE));
+    }
+
+    /// A connection ended: there is room again.
+    pub fn resume(&mut self) {
+        self.paused_until = None;
+    }
+
+    /// When accepting goes on: `Some` if connections may wait.
+    pub fn next(&self, now: Tick) -> Option<Tick> {
+        let pending = self.list.iter().any(|listener| listener.pending);
+        pending.then(|| self.paused_until.unwrap_or(now))
+    }
+
+    /// Takes connections as far as the budgets allow, handing each to `take`, which says whether to go on.
+    pub fn accept(
+        &mut self,
+        registry: &Registry,
+        now: Tick,
+        mut take: impl FnMut(Accepted) -> bool,
+    ) {
+        if self.paused_until.is_some_and(|until| until > now) {
+            return;
+        }
+        self.paused_until = None;
+        for listener in &mut self.list {
+            if listener.pending && !listener.accept_batch(registry, &mut take) {
+                return;
+            }
+        }
+    }
+
+    /// Takes every connection that waits and closes the listeners.
+    pub fn close(&mut self, mut take: impl FnMut(TcpStream, SocketAddr)) {
+        for listener in self.list.drain(..) {
+            while let Accepted::One(stream, peer) = listener.accept_one() {
+                take(stream, peer);
+            }
+        }
+    }
+}
+
+impl Listener {
+    /// An accept that finds nothing costs more than asking the poll to raise the event again, so a batch
+    /// ends before that; it grows while connections come faster than it takes them.
+    fn accept_batch(
+        &mut self,
+        registry: &Registry,
+        take: &mut impl FnMut(Accepted) -> bool,
+    ) -> bool {
+        for _ in 0..self.batch {
+            match self.accept_one() {
+                Accepted::NoMore => {
+                    self.pending = false;
+                    self.batch = 1;
+                    return true;
+                }
+                other => {
+                    if !take(other) {
+                        return false;
+                    }
+                }
+            }
+        }
+        self.batch = (self.batch * 2).min(ACCEPTS_A_TURN);
+        let again = registry.reregister(&mut self.socket, self.token, Interest::READABLE);
+        self.pending = again.is_err();
+        true
+    }
+
+    fn accept_one(&self) -> Accepted {
+        loop {
+            match self.socket.accept() {
+                Ok((stream, peer)) => return Accepted::One(stream, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::NoMore,
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM: it is still there when there is room again.
+                Err(error) if matches!(error.raw_os_error(), Some(23 | 24 | 105 | 12)) => {
+                    return Accepted::OutOfDescriptors(error);
+                }
+                // The client left before it was accepted; the next one may be there.
+                Err(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! One worker thread: poll, mark readiness, let the engine take its turn, sleep until the next deadline.
+//!
+//! The only room that names mio. It owns the poll, the listeners and the queue through which other workers hand fresh
+//! connections over; the connections themselves belong to the engine. A panic ends the engine with its
+//! connections, not the worker: poll, listeners and queue are kept, and a new engine goes on with them.
+
+pub mod listener;
+pub mod net;
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::cache::Cache;
+use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
+use mio::net::TcpStream;
+use mio::{Events, Poll, Waker};
+
+use crate::balance::{EndpointId, Shared};
+use crate::base::tick::Tick;
+use crate::engine::{Engine, Suspicion, Token};
+use crate::metrics::WorkerCounters;
+use crate::settings::Settings;
+
+use listener::{Accepted, Listeners};
+use net::Sockets;
+
+/// Events taken from the poll at once.
+const EVENTS: usize = 512;
+/// Connections that may wait to be taken over by another worker.
+const HANDED_OVER: usize = 1024;
+const WAKER: mio::Token = mio::Token(usize::MAX);
+/// Listeners have the tokens from here on; no connection has, because its index would be beyond any limit.
+const FIRST_LISTENER: usize = usize::MAX - 1024;
+
+/// How far a worker is told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Stage {
+    /// It serves.
+    Running = 0,
+    /// It takes nothing new and finishes what was begun.
+    Draining = 1,
+    /// It ends at once.
+    Stopping = 2,
+}
+
+/// What the other threads see of one worker.
+pub struct Peer {
+    /// Client connections it has, those on their way to it included.
+    load: CachePadded<AtomicUsize>,
+    handed_over: ArrayQueue<(TcpStream, SocketAddr)>,
+    waker: Waker,
+    /// What it counts.
+    pub counters: WorkerCounters,
+}
+
+/// What all workers share.
+pub struct Workers {
+    /// Each worker's public side.
+    pub peers: Vec<Peer>,
+    stage: AtomicU8,
+    /// Workers that still have listeners, and so may still hand connections over.
+    accepting: AtomicUsize,
+    /// Workers that were restarted after a panic.
+    pub panics: AtomicU64,
+    /// Client connections there may be.
+    pub cap: usize,
+}
+
+impl Workers {
+    /// How far they are told to stop.
+    pub fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Running,
+            1 => Stage::Draining,
+            _ => Stage::Stopping,
+        }
+    }
+
+    /// Tells them to stop, as far as `stage` says. There is no way back.
+    pub fn set_stage(&self, stage: Stage) {
+        self.stage.fetch_max(stage as u8, Ordering::AcqRel);
+        for peer in &self.peers {
+            // A waker that fails leaves the worker to its next event or timer.
+            let _ = peer.waker.wake();
+        }
+    }
+
+    /// Client connections of all workers.
+    pub fn connections(&self) -> usize {
+        self.peers.iter().map(|peer| peer.load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The worker that gets a fresh connection: the accepting one unless another has fewer.
+    fn least_loaded(&self, me: usize) -> usize {
+        let load = |at: usize| self.peers[at].load.load(Ordering::Relaxed);
+        let mut best = (me, load(me));
+        for at in 0..self.peers.len() {
+            if load(at) < best.1 {
+                best = (at, load(at));
+            }
+        }
+        best.0
+    }
+}
+
+/// What a worker is made of before its thread starts.
+pub struct Seat {
+    poll: Poll,
+    listeners: Listeners,
+}
+
+/// Prepares `listeners.len()` workers, each with its own listeners.
+///
+/// # Errors
+/// When the kernel has no room for another poll.
+pub fn prepare(
+    listeners: Vec<Vec<std::net::TcpListener>>,
+    cap: usize,
+) -> io::Result<(Arc<Workers>, Vec<Seat>)> {
+    let (mut peers, mut seats) = (Vec::new(), Vec::new());
+    for sockets in listeners {
+        let poll = Poll::new()?;
+        peers.push(Peer {
+            load: CachePadded::default(),
+            handed_over: ArrayQueue::new(HANDED_OVER),
+            waker: Waker::new(poll.registry(), WAKER)?,
+            counters: WorkerCounters::default(),
+        });
+        let listeners = Listeners::new(sockets, poll.registry(), FIRST_LISTENER)?;
+        seats.push(Seat { poll, listeners });
+    }
+    let workers = Workers {
+        accepting: AtomicUsize::new(peers.len()),
+        peers,
+        stage: AtomicU8::new(Stage::Running as u8),
+        panics: AtomicU64::new(0),
+        cap,
+    };
+    Ok((Arc::new(workers), seats))
+}
+
+/// What a worker needs besides its seat.
+pub struct Job {
+    /// Which of the workers it is.
+    pub me: usize,
+    /// All of them.
+    pub workers: Arc<Workers>,
+    /// The settings of the process.
+    pub settings: Arc<Settings>,
+    /// The `Host` of HTTP/1.0 requests without one.
+    pub fallback_host: String,
+    /// The snapshot and the round-robin counter.
+    pub shared: Arc<Shared>,
+    /// Where failed endpoints are reported. Must not block.
+    pub report: Box<dyn Fn(EndpointId, Suspicion) + Send>,
+}
+
+/// Works until told to stop. A panic costs the worker's connections; it goes on with a new engine.
+pub fn run(mut seat: Seat, job: &Job) {
+    supervise(job.me, &job.workers.panics, || {
+        let peer = &job.workers.peers[job.me];
+        peer.load.store(peer.handed_over.len(), Ordering::Relaxed);
+        work(&mut seat, job);
+    });
+}
+
+/// Runs `turns` again whenever it panics.
+fn supervise(me: usize, panics: &AtomicU64, mut turns: impl FnMut()) {
+    while catch_unwind(AssertUnwindSafe(&mut turns)).is_err() {
+        let count = panics.fetch_add(1, Ordering::Relaxed) + 1;
+        log::error!(
+            "worker {me} panicked and is restarted; its connections are lost; panics: {count}"
+        );
+        // A panic at every start must not become a spinning core.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// One engine's life.
+struct Worker<'a> {
+    job: &'a Job,
+    engine: Engine<Sockets>,
+    started: Instant,
+    stage: Stage,
+}
+
+fn work(seat: &mut Seat, job: &Job) {
+    let registry = match seat.poll.registry().try_clone() {
+        Ok(registry) => registry,
+        Err(error) => panic!("the poll cannot be shared: {error}"),
+    };
+    let counters = Arc::clone(&job.workers.peers[job.me].counters);
+    let shared = Arc::clone(&job.shared);
+    let engine = Engine::new(
+        Sockets::new(registry),
+        &job.settings,
+        job.fallback_host.clone(),
+        shared,
+        counters,
+    );
+    let mut worker = Worker { job, engine, started: Instant::now(), stage: Stage::Running };
+    let mut snapshot = Cache::new(&job.shared.snapshot);
+    let mut events = Events::with_capacity(EVENTS);
+    loop {
+        let timeout = worker.timeout(&seat.listeners);
+        if let Err(error) = seat.poll.poll(&mut events, timeout) {
+            assert!(error.kind() == io::ErrorKind::Interrupted, "poll failed: {error}");
+            continue;
+        }
+        let now = worker.now();
+        worker.mark(&events, &mut seat.listeners);
+        worker.take_over(now);
+        worker.accept(seat, now);
+        worker.engine.turn(now, snapshot.load());
+        worker.settle(&mut seat.listeners);
+        if worker.follow_stage(seat, now) {
+            return;
+        }
+    }
+}
+
+impl Worker<'_> {
+    fn now(&self) -> Tick {
+        Tick(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn peer(&self) -> &Peer {
+        &self.job.workers.peers[self.job.me]
+    }
+
+    /// How long the poll may sleep; `None` is until something happens.
+    fn timeout(&self, listeners: &Listeners) -> Option<Duration> {
+        if self.engine.has_work() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.now();
+        let wake = [self.engine.next_deadline(), listeners.next(now)].into_iter().flatten().min();
+        wake.map(|at| at.since(now))
+    }
+
+    fn mark(&mut self, events: &Events, listeners: &mut Listeners) {
+        for event in events {
+            match event.token() {
+                WAKER => {}
+                mio::Token(at) if at >= FIRST_LISTENER => listeners.ready(at - FIRST_LISTENER),
+                mio::Token(bits) => {
+                    self.engine.ready(Token::from_bits(bits as u64), net::readiness(event));
+                }
+            }
+        }
+    }
+
+    /// Takes over the connections that others accepted for this worker.
+    fn take_over(&mut self, now: Tick) {
+        while let Some((stream, address)) = self.peer().handed_over.pop() {
+            self.engine.accept(stream, address, now);
+        }
+    }
+
+    fn accept(&mut self, seat: &mut Seat, now: Tick) {
+        if seat.listeners.next(now).is_none() {
+            return;
+        }
+        let mut full = false;
+        seat.listeners.accept(seat.poll.registry(), now, |accepted| {
+            full = !match accepted {
+                Accepted::One(stream, address) => self.place(stream, address, now),
+                Accepted::OutOfDescriptors(error) => self.make_room(&error),
+                Accepted::NoMore => true,
+            };
+            !full
+        });
+        if full {
+            seat.listeners.pause(now);
+        }
+    }
+
+    /// Gives a fresh connection to the worker with the fewest. `false` if there are as many as there may be now.
+    fn place(&mut self, stream: TcpStream, address: SocketAddr, now: Tick) -> bool {
+        let workers = &*self.job.workers;
+        let to = workers.least_loaded(self.job.me);
+        workers.peers[to].load.fetch_add(1, Ordering::Relaxed);
+        if to == self.job.me {
+            self.engine.accept(stream, address, now);
+        } else if let Err((stream, address)) = workers.peers[to].handed_over.push((stream, address))
+        {
+            workers.peers[to].load.fetch_sub(1, Ordering::Relaxed);
+            self.peer().load.fetch_add(1, Ordering::Relaxed);
+            self.engine.accept(stream, address, now);
+        } else {
+            // If this fails the connection waits for that worker's next event.
+            let _ = workers.peers[to].waker.wake();
+        }
+        workers.connections() < workers.cap || self.engine.evict_idle()
+    }
+
+    /// Descriptors ran out: an idle connection makes room, or accepting pauses.
+    fn make_room(&mut self, error: &io::Error) -> bool {
+        log::warn!(
+            "no descriptor for a new connection: {error}; raise the limit (ulimit -n) or lower limits.connections"
+        );
+        self.engine.evict_idle()
+    }
+
+    /// Tells others what came of the turn.
+    fn settle(&mut self, listeners: &mut Listeners) {
+        let closed = self.engine.take_closed();
+        if closed > 0 {
+            self.peer().load.fetch_sub(closed, Ordering::Relaxed);
+            listeners.resume();
+        }
+        for (endpoint, suspicion) in self.engine.take_suspicions() {
+            (self.job.report)(endpoint, suspicion);
+        }
+    }
+
+    /// Does what a stop signal asks for. `true` when this worker is done.
+    fn follow_stage(&mut self, seat: &mut Seat, now: Tick) -> bool {
+        let workers = &*self.job.workers;
+        let stage = workers.stage();
+        if stage >= Stage::Draining && self.stage == Stage::Running {
+            self.stage = Stage::Draining;
+            let was_open = !seat.listeners.is_empty();
+            seat.listeners.close(|stream, address| {
+                self.peer().load.fetch_add(1, Ordering::Relaxed);
+                self.engine.accept(stream, address, now);
+            });
+            self.engine.drain(now);
+            if was_open && workers.accepting.fetch_sub(1, Ordering::AcqRel) == 1 {
+                // Nobody hands connections over any more: the others may be done.
+                workers.set_stage(stage);
+            }
+        }
+        let empty = self.engine.client_count() == 0
+            && workers.accepting.load(Ordering::Acquire) == 0
+            && self.peer().handed_over.is_empty();
+        stage == Stage::Stopping || stage == Stage::Draining && empty
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panics_is_counted_and_goes_on_with_its_listener() {
+        let listener = listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let poll = Poll::new().unwrap();
+        let listeners = Listeners::new(vec![listener], poll.registry(), FIRST_LISTENER).unwrap();
+        let mut seat = Seat { poll, listeners };
+        let panics = AtomicU64::new(0);
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let mut accepted = None;
+        let mut lives = 0;
+        supervise(0, &panics, || {
+            lives += 1;
+            assert!(lives > 1, "the first life ends in a panic");
+            seat.listeners.accept(seat.poll.registry(), Tick(0), |one| {
+                if let Accepted::One(_, peer) = one {
+                    accepted = Some(peer);
+                }
+                true
+            });
+        });
+        assert_eq!(accepted, Some(client.local_addr().unwrap()));
+        assert_eq!((lives, panics.into_inner()), (2, 1));
+    }
+}
