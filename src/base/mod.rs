@@ -1,0 +1,3 @@
+//! What every room may use: the log line.
+
+pub mod log;
