@@ -1,2 +1,72 @@
 //! The `evenly` program: arguments to settings to run; error to exit code.
-fn main() {}
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use evenly::base::log::{self, LogFormat};
+use evenly::cli::{self, CheckArgs, Cli, Command, DemoArgs, RunArgs};
+use evenly::config::{self, ConfigError};
+use evenly::server::{self, ServerError};
+
+/// Why the program ends other than cleanly.
+enum Failure {
+    /// The command line or the file is wrong: 2.
+    Configuration(ConfigError),
+    /// It failed while running: 1.
+    Server(ServerError),
+    /// Standard output takes no more: 1.
+    Output(io::Error),
+}
+
+fn main() -> ExitCode {
+    match dispatch(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Configuration(error)) => fail(2, &error.to_string()),
+        Err(Failure::Server(error)) => fail(1, &error.to_string()),
+        Err(Failure::Output(error)) => fail(1, &format!("standard output: {error}")),
+    }
+}
+
+fn fail(code: u8, reason: &str) -> ExitCode {
+    log::error_line(reason);
+    ExitCode::from(code)
+}
+
+fn dispatch(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => run(args),
+        Command::Check(args) => check(args),
+        Command::Demo(args) => demo(args),
+        Command::Completions(args) => print(&cli::completions(args.shell)),
+        Command::Man => print(&cli::man().map_err(Failure::Output)?),
+    }
+}
+
+fn run(args: &RunArgs) -> Result<(), Failure> {
+    let settings = cli::settings(args).map_err(Failure::Configuration)?;
+    log::init(args.log_format, args.log_level.as_deref());
+    server::run(settings).map_err(Failure::Server)
+}
+
+fn demo(args: &DemoArgs) -> Result<(), Failure> {
+    let settings = cli::demo_settings(args).map_err(Failure::Configuration)?;
+    log::init(LogFormat::Human, None);
+    server::demo(settings).map_err(Failure::Server)
+}
+
+fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let settings = config::load(&args.config).map_err(Failure::Configuration)?;
+    let count = settings.targets.len();
+    let noun = if count == 1 { "target" } else { "targets" };
+    print(format!("{}: valid, {count} {noun}\n", args.config.display()).as_bytes())
+}
+
+/// Writes to standard output. A reader that has seen enough (`evenly man | head`) is no failure.
+fn print(text: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        _ => Ok(()),
+    }
+}

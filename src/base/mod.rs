@@ -1,6 +1,7 @@
 //! Small tools every room may use: they know nothing of HTTP, sockets or threads.
 
 pub mod buffer;
+pub mod log;
 pub mod slab;
 pub mod tick;
 pub mod wheel;

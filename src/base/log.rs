@@ -1,0 +1,255 @@
+//! The program's own log: how a line looks, which lines are written, and where to (standard error).
+//!
+//! One record is one line whatever its message holds. A closed or full standard error loses lines; it
+//! never panics and never ends the process. The access log is not here.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use log::{Level, LevelFilter, Record};
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// `2026-11-22T13:04:05.123Z INFO  message`.
+    #[default]
+    Human,
+    /// One JSON object a line with `time`, `level`, `target` and `message`.
+    Json,
+}
+
+/// The variables that hold a filter when the command line has none. The first that is set and not empty counts.
+const VARIABLES: [&str; 2] = ["EVENLY_LOG", "RUST_LOG"];
+
+/// Starts logging to standard error. `level` is a filter as [`parse_filter`] reads it; without one
+/// `EVENLY_LOG` counts, then `RUST_LOG`, then `info`. A filter that cannot be read gives `info` and a
+/// warning. A second call changes nothing.
+pub fn init(format: LogFormat, level: Option<&str>) {
+    let spec =
+        level.map(str::to_owned).or_else(|| VARIABLES.iter().find_map(|name| variable(name)));
+    let filter = spec.as_deref().map_or(Ok(Vec::new()), parse_filter);
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(LevelFilter::Info);
+    for (module, level) in filter.as_deref().unwrap_or_default() {
+        builder.filter(module.as_deref(), *level);
+    }
+    let started = builder
+        .format(move |out, record| {
+            out.write_all(line(format, SystemTime::now(), record).as_bytes())
+        })
+        .try_init();
+    if let (Ok(()), Err(problem)) = (started, filter) {
+        log::warn!("log level: {problem}; using info");
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Reads a filter: `debug`, `evenly=debug`, or several of these with commas between them. The
+/// levels are `off`, `error`, `warn`, `info`, `debug` and `trace`. A pair without a module is for all
+/// modules that no other pair names.
+///
+/// # Errors
+/// What is wrong, and what to write instead.
+pub fn parse_filter(text: &str) -> Result<Vec<(Option<String>, LevelFilter)>, String> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(directive).collect()
+}
+
+fn directive(part: &str) -> Result<(Option<String>, LevelFilter), String> {
+    let (module, level) = match part.split_once('=') {
+        Some((module, level)) => (Some(module.trim().to_owned()), level.trim()),
+        None => (None, part),
+    };
+    let level = level.parse().map_err(|_| {
+        let levels = "off, error, warn, info, debug or trace";
+        format!("{level:?} is not a level; write {levels}, or module=level")
+    })?;
+    Ok((module, level))
+}
+
+/// One line for `record`, its line end included.
+fn line(format: LogFormat, now: SystemTime, record: &Record<'_>) -> String {
+    let time = timestamp(now);
+    match format {
+        LogFormat::Human => human_line(&time, record.level(), &record.args().to_string()),
+        LogFormat::Json => json_line(&time, record),
+    }
+}
+
+/// Control characters are escaped, so that a message cannot forge a line or drive a terminal.
+fn human_line(time: &str, level: Level, message: &str) -> String {
+    let mut line = format!("{time} {level:<5} ");
+    for c in message.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line.push('\n');
+    line
+}
+
+fn json_line(time: &str, record: &Record<'_>) -> String {
+    #[derive(serde::Serialize)]
+    struct Object<'a> {
+        time: &'a str,
+        level: &'a str,
+        target: &'a str,
+        message: &'a str,
+    }
+    let object = Object {
+        time,
+        level: &record.level().as_str().to_ascii_lowercase(),
+        target: record.target(),
+        message: &record.args().to_string(),
+    };
+    // Strings under fixed keys always serialize; an empty line would be the visible sign that they did not.
+    let mut line = serde_json::to_string(&object).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+/// `time` as RFC 3339 in UTC with milliseconds: `2026-11-22T13:04:05.123Z`. What lies before 1970 shows as 1970.
+pub fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let seconds = since.as_secs();
+    let (year, month, day) = civil_from_days(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    let mut text = String::with_capacity(24);
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        since.subsec_millis()
+    );
+    text
+}
+
+/// Year, month and day of the day that is `days` after 1970-01-01 in the Gregorian calendar.
+///
+/// Years are counted from 1 March of the year 0, so that the leap day is the last day of a year, and
+/// repeat in eras of 400 years (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+/// Writes `text` and a line end to standard error. A closed standard error is no reason to fail.
+pub fn error_line(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record<T>(message: &str, test: impl FnOnce(&Record<'_>) -> T) -> T {
+        test(
+            &Record::builder()
+                .level(Level::Info)
+                .target("evenly::health")
+                .args(format_args!("{message}"))
+                .build(),
+        )
+    }
+
+    fn at(seconds: u64, millis: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn timestamps_are_rfc_3339_in_utc_with_milliseconds() {
+        let cases = [
+            (at(0, 0), "1970-01-01T00:00:00.000Z"),
+            (at(951_782_399, 999), "2000-02-28T23:59:59.999Z"),
+            (at(951_782_400, 0), "2000-02-29T00:00:00.000Z"),
+            (at(951_868_800, 0), "2000-03-01T00:00:00.000Z"),
+            (at(1_709_164_800, 7), "2024-02-29T00:00:00.007Z"),
+            (at(1_795_352_645, 123), "2026-11-22T13:04:05.123Z"),
+            (at(4_107_542_400, 0), "2100-03-01T00:00:00.000Z"),
+            (at(253_402_300_799, 0), "9999-12-31T23:59:59.000Z"),
+            (UNIX_EPOCH - Duration::from_secs(1), "1970-01-01T00:00:00.000Z"),
+        ];
+        for (time, expected) in cases {
+            assert_eq!(timestamp(time), expected);
+        }
+    }
+
+    #[test]
+    fn every_day_of_five_centuries_follows_the_one_before() {
+        let every = |years, year: u64| year.is_multiple_of(years);
+        let leap = |year| every(4, year) && (!every(100, year) || every(400, year));
+        let (mut year, mut month, mut day) = (1970, 1, 1);
+        for days in 0..182_500 {
+            assert_eq!(civil_from_days(days), (year, month, day));
+            let length = match month {
+                2 if leap(year) => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            day = day % length + 1;
+            month = if day == 1 { month % 12 + 1 } else { month };
+            year += u64::from(day == 1 && month == 1);
+        }
+    }
+
+    #[test]
+    fn a_human_line_is_one_line_whatever_the_message_holds() {
+        let text = record("a \"b\"\n2026 ERROR forged \u{1b}[31m ü", |record| {
+            line(LogFormat::Human, at(0, 5), record)
+        });
+        assert_eq!(
+            text,
+            "1970-01-01T00:00:00.005Z INFO  a \"b\"\\n2026 ERROR forged \\u{1b}[31m ü\n"
+        );
+    }
+
+    #[test]
+    fn a_json_line_is_one_object_with_four_fields() {
+        let message = "a \"b\"\n\\ \u{0} \u{1b} ü";
+        let text = record(message, |record| line(LogFormat::Json, at(0, 5), record));
+        assert_eq!(text.matches('\n').count(), 1);
+        let object: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = serde_json::json!({
+            "time": "1970-01-01T00:00:00.005Z",
+            "level": "info",
+            "target": "evenly::health",
+            "message": message,
+        });
+        assert_eq!(object, expected);
+    }
+
+    #[test]
+    fn reads_levels_for_all_modules_and_for_one() {
+        let cases = [
+            ("debug", vec![(None, LevelFilter::Debug)]),
+            ("WARN", vec![(None, LevelFilter::Warn)]),
+            (
+                "warn, evenly::health = trace,",
+                vec![
+                    (None, LevelFilter::Warn),
+                    (Some("evenly::health".to_owned()), LevelFilter::Trace),
+                ],
+            ),
+            ("off", vec![(None, LevelFilter::Off)]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_filter(text), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn refuses_a_level_that_there_is_not() {
+        for text in ["loud", "evenly", "evenly=loud", "evenly=", "info,x=y"] {
+            assert!(parse_filter(text).unwrap_err().contains("off, error, warn"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The command line, as data: what `--help`, the completions and the man page are made from.
+//!
+//! Owns the names, the help texts and which option goes with which. What a value means is `config`'s.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::builder::PossibleValue;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
+
+use crate::base::log::{self, LogFormat};
+use crate::config::{self, ConfigError, Overrides};
+use crate::settings::Settings;
+
+/// What follows the options of `evenly --help`, and is part of the man page.
+const AFTER_HELP: &str = "\
+Examples:
+  evenly run --target 10.0.0.1:8001 --target 10.0.0.2:8001
+      Balance over two servers on 0.0.0.0:8080; no file is needed.
+  evenly run --config /etc/evenly.toml
+      Balance as the file says.
+  evenly run --config /etc/evenly.toml --listen 127.0.0.1:8080 --workers 2
+      The same on another address, with two worker threads.
+  evenly check --config /etc/evenly.toml
+      Say whether the file is valid, without opening anything.
+  evenly demo
+      Try it out: a balancer before two servers of its own.
+
+The smallest file:
+  [[targets]]
+  address = \"http-api-1:8001\"
+  health_check_endpoint = \"/healthz\"
+
+  [[targets]]
+  address = \"http-api-2:8001\"
+  health_check_endpoint = \"/healthz\"
+
+Exit codes:
+  0  it stopped cleanly, or the file is valid
+  1  it failed while running, for example because an address is in use
+  2  the command line or the configuration is wrong
+
+Signals:
+  SIGTERM, SIGINT  drain: take no new connections, finish what was begun
+                   (at most timeouts.drain), then exit with 0; a second
+                   one stops at once
+
+Environment:
+  EVENLY_LOG, RUST_LOG  the log level, where --log-level does not give it";
+
+/// What follows the options of `evenly run --help`.
+const AFTER_RUN_HELP: &str = "\
+Either --config or --target is needed. --listen, --workers and --target win
+over the file: --target takes the place of all [[targets]] of the file, and
+everything else in the file, [health] included, still counts.
+
+Exit codes: 0 clean stop, 1 run-time failure, 2 usage or configuration.
+Signals: SIGTERM and SIGINT drain, a second one stops at once.";
+
+/// The arguments of one call of `evenly`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "evenly",
+    version,
+    about = "An HTTP load balancer for the edge",
+    long_about = "An HTTP load balancer for the edge: it shares requests out evenly, one by one, over the \
+                  servers that are healthy, and takes out those that are not.",
+    after_long_help = AFTER_HELP,
+    after_help = "See evenly --help for examples, exit codes and signals.",
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `evenly` can be asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Balance until a signal asks it to stop
+    Run(RunArgs),
+    /// Say whether a configuration file is valid
+    ///
+    /// Prints one line: on standard output that the file is valid and how many targets it has, or on
+    /// standard error the file, line and key that are wrong and what to write instead. Opens no
+    /// listener, connects nowhere and resolves no name.
+    #[command(after_help = "Exit codes: 0 valid, 2 not valid or not readable.")]
+    Check(CheckArgs),
+    /// Balance over two demo servers that come with it
+    ///
+    /// Starts two small servers on free ports of this machine, each of which answers with its own name
+    /// and what it was asked, and a balancer before them.
+    #[command(after_help = "Try: curl http://127.0.0.1:8080/   Ctrl-C ends it.")]
+    Demo(DemoArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "Try: source <(evenly completions bash)")]
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    #[command(after_help = "Try: evenly man > evenly.1 && man ./evenly.1")]
+    Man,
+}
+
+/// The arguments of `evenly run`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = AFTER_RUN_HELP)]
+pub struct RunArgs {
+    /// The TOML file to run by
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Worker threads: auto (as many as the CPUs it may use) or 1 to 1024
+    #[arg(short, long, value_name = "N")]
+    pub workers: Option<String>,
+    /// An IP address and port to listen on [default: 0.0.0.0:8080]; may be repeated
+    #[arg(short, long, value_name = "ADDR")]
+    pub listen: Vec<String>,
+    /// A server to balance over, as host:port; may be repeated. Takes the place of the file's targets
+    #[arg(short, long, value_name = "ADDR")]
+    pub target: Vec<String>,
+    /// The path to ask the --target servers for to see whether they are healthy, such as /healthz.
+    /// Without it a TCP connection is enough
+    #[arg(long, value_name = "PATH", requires = "target")]
+    pub health_check_endpoint: Option<String>,
+    /// How log lines on standard error look
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "human")]
+    pub log_format: LogFormat,
+    /// What to log: off, error, warn, info, debug or trace, or a filter such as evenly=debug
+    /// [default: EVENLY_LOG, else RUST_LOG, else info]
+    #[arg(long, value_name = "LEVEL", value_parser = log_level)]
+    pub log_level: Option<String>,
+}
+
+/// The arguments of `evenly check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The TOML file to check
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub config: PathBuf,
+}
+
+/// The arguments of `evenly demo`.
+#[derive(Debug, Default, Args)]
+pub struct DemoArgs {
+    /// An IP address and port to listen on; may be repeated
+    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: Vec<String>,
+    /// Worker threads: auto (as many as the CPUs it may use) or 1 to 1024
+    #[arg(short, long, value_name = "N")]
+    pub workers: Option<String>,
+}
+
+/// The arguments of `evenly completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell to print it for
+    pub shell: Shell,
+}
+
+impl ValueEnum for LogFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[LogFormat::Human, LogFormat::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            LogFormat::Human => PossibleValue::new("human").help("Time, level and message"),
+            LogFormat::Json => PossibleValue::new("json").help("One JSON object a line"),
+        })
+    }
+}
+
+fn log_level(text: &str) -> Result<String, String> {
+    log::parse_filter(text).map(|_| text.to_owned())
+}
+
+/// What `evenly run` with these arguments runs by.
+///
+/// # Errors
+/// The file or an argument is not valid, or there is neither a file nor a target.
+pub fn settings(args: &RunArgs) -> Result<Settings, ConfigError> {
+    let overrides = Overrides {
+        listen: args.listen.clone(),
+        workers: args.workers.clone(),
+        targets: args.target.clone(),
+        health_check_endpoint: args.health_check_endpoint.clone(),
+    };
+    match &args.config {
+        Some(path) => config::load_with(path, &overrides),
+        None => config::from_overrides(&overrides),
+    }
+}
+
+/// What `evenly demo` with these arguments runs by. It has no targets: the demo brings its own.
+///
+/// # Errors
+/// An argument is not valid.
+pub fn demo_settings(args: &DemoArgs) -> Result<Settings, ConfigError> {
+    config::without_targets(&Overrides {
+        listen: args.listen.clone(),
+        workers: args.workers.clone(),
+        ..Overrides::default()
+    })
+}
+
+/// The completion script for `shell`.
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "evenly", &mut script);
+    script
+}
+
+/// The manual page of all commands, as roff.
+///
+/// # Errors
+/// None in practice: the page is written to memory.
+pub fn man() -> io::Result<Vec<u8>> {
+    let mut command = Cli::command();
+    command.build();
+    let mut page = Vec::new();
+    let whole = Man::new(command.clone());
+    whole.render_title(&mut page)?;
+    whole.render_name_section(&mut page)?;
+    whole.render_synopsis_section(&mut page)?;
+    whole.render_description_section(&mut page)?;
+    for subcommand in command.get_subcommands() {
+        man_section(&mut page, subcommand)?;
+    }
+    heading("NOTES").to_writer(&mut page)?;
+    verbatim(AFTER_HELP).to_writer(&mut page)?;
+    Ok(page)
+}
+
+/// One subcommand: its own sections as subsections of one that bears its name.
+fn man_section(page: &mut Vec<u8>, command: &clap::Command) -> io::Result<()> {
+    heading(&format!("evenly {}", command.get_name())).to_writer(page)?;
+    let man = Man::new(command.clone());
+    let mut own = Vec::new();
+    man.render_synopsis_section(&mut own)?;
+    man.render_description_section(&mut own)?;
+    man.render_options_section(&mut own)?;
+    page.extend(String::from_utf8_lossy(&own).replace(".SH ", ".SS ").into_bytes());
+    if let Some(notes) = command.get_after_help() {
+        verbatim(&notes.to_string()).to_writer(page)?;
+    }
+    Ok(())
+}
+
+fn heading(title: &str) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", [title]);
+    roff
+}
+
+/// Text whose lines stay as they are.
+fn verbatim(text: &str) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("PP", []).control("nf", []);
+    for line in text.lines() {
+        roff.text([roman(line)]);
+    }
+    roff.control("fi", []);
+    roff
+}

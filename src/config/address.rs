@@ -1,0 +1,363 @@
+//! Addresses as people write them: targets (`host:port`), listen addresses, networks, and the
+//! `Host` and path of a probe.
+//!
+//! Pure: nothing is resolved. Two spellings of one address come out equal (letter case, a trailing
+//! dot, IPv6 forms, IPv4 mapped into IPv6), so that duplicates can be found by comparing.
+//! Every error is what is wrong and, after a semicolon, what to write instead.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+
+use super::error::quoted;
+use crate::settings::{Network, TargetAddress};
+
+/// The longest path of a probe, in bytes.
+pub(super) const MAX_ENDPOINT: usize = 2_048;
+
+/// `host:port`, `1.2.3.4:80` or `[::1]:80`; the port is 1 to 65,535.
+pub(super) fn target(text: &str) -> Result<TargetAddress, String> {
+    refuse_url(text)?;
+    let (host, port) = split_port(text)?;
+    let port = target_port(text, port)?;
+    if host.starts_with('[') {
+        return bracketed(host, port).map(|address| TargetAddress::Ip(canonical(address)));
+    }
+    if let Ok(ip) = host.parse::<Ipv4Addr>() {
+        return Ok(TargetAddress::Ip(SocketAddr::from((ip, port))));
+    }
+    Ok(TargetAddress::Name { host: name(host)?, port })
+}
+
+/// An IP address and a port, which may be 0 to let the kernel choose.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map(canonical).map_err(|_| {
+        let text = quoted(text);
+        format!("{text} is not an IP address and port; write \"0.0.0.0:8080\" or \"[::]:8080\"")
+    })
+}
+
+/// A network in CIDR form, or one address. Its host bits must be zero.
+pub(super) fn network(text: &str) -> Result<Network, String> {
+    let (address, length) = text.split_once('/').map_or((text, None), |(a, l)| (a, Some(l)));
+    let wrong = || {
+        format!("{} is not a network; write \"10.0.0.0/8\", \"fd00::/8\" or \"::1\"", quoted(text))
+    };
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = match length {
+        Some(length) if is_number(length) => length.parse().map_err(|_| wrong())?,
+        Some(_) => return Err(wrong()),
+        None => bits,
+    };
+    if prefix > bits {
+        return Err(format!("{} has more than {bits} bits; write at most /{bits}", quoted(text)));
+    }
+    let right = unmapped(Network { address: masked(address, prefix), prefix });
+    if right.address == address {
+        return Ok(right);
+    }
+    let cause = if right.address.is_ipv4() == address.is_ipv4() {
+        "has host bits set"
+    } else {
+        "is an IPv4 network in IPv6 form"
+    };
+    Err(format!("{} {cause}; write \"{}/{}\"", quoted(text), right.address, right.prefix))
+}
+
+/// The path of an HTTP probe: starts with `/`, visible ASCII, no fragment.
+pub(super) fn endpoint(text: &str) -> Result<String, String> {
+    let shown = quoted(text);
+    if !text.starts_with('/') {
+        return Err(format!(
+            "{shown} does not start with \"/\"; write a path such as \"/healthz\""
+        ));
+    }
+    if text.contains('#') {
+        return Err(format!(
+            "{shown} has a fragment, which is never sent; remove \"#\" and what follows"
+        ));
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(format!("{shown} holds more than visible ASCII; write the rest as %XX"));
+    }
+    if text.len() > MAX_ENDPOINT {
+        return Err(format!("{shown} is too long; write at most {MAX_ENDPOINT} bytes"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A `Host` field: a name, an IPv4 address or a bracketed IPv6 address, with or without a port
+/// (RFC 9110 section 7.2). Comes back as it was written.
+pub(super) fn host_field(text: &str) -> Result<String, String> {
+    refuse_url(text)?;
+    let (host, port) = match text.rfind(':') {
+        Some(colon) if !text.ends_with(']') => (&text[..colon], &text[colon + 1..]),
+        _ => (text, "80"),
+    };
+    let port = target_port(text, port)?;
+    if host.starts_with('[') {
+        bracketed(host, port)?;
+    } else if host.parse::<Ipv4Addr>().is_err() {
+        name(host)?;
+    }
+    Ok(text.to_owned())
+}
+
+fn refuse_url(text: &str) -> Result<(), String> {
+    let example = "write host and port alone, such as \"example.org:80\"";
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let example = if split_port(authority).is_ok_and(|(host, _)| !host.is_empty()) {
+            format!("write {}", quoted(authority))
+        } else {
+            example.to_owned()
+        };
+        return Err(format!("{} has a scheme ({scheme}://); {example}", quoted(text)));
+    }
+    if text.contains(['/', '?', '#']) {
+        return Err(format!("{} has a path; {example}", quoted(text)));
+    }
+    if text.contains('@') {
+        return Err(format!("{} has a user name; {example}", quoted(text)));
+    }
+    Ok(())
+}
+
+fn split_port(text: &str) -> Result<(&str, &str), String> {
+    let shown = quoted(text);
+    if text.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Err(format!("{shown} is IPv6 without brackets or port; write \"[{text}]:80\""));
+    }
+    let host_end = text.rfind(']').map_or(0, |bracket| bracket + 1);
+    match text[host_end..].find(':').map(|at| host_end + at) {
+        None if text.is_empty() => Err("is empty; write \"host:port\"".to_owned()),
+        None => Err(format!("{shown} has no port; write {}", quoted(&format!("{text}:80")))),
+        Some(0) => {
+            Err(format!("{shown} has no host; write {}", quoted(&format!("127.0.0.1{text}"))))
+        }
+        Some(colon) if host_end == 0 && text[colon + 1..].contains(':') => Err(format!(
+            "{shown} has several colons; write IPv6 as \"[::1]:80\", names as \"host:80\""
+        )),
+        Some(colon) => Ok((&text[..colon], &text[colon + 1..])),
+    }
+}
+
+fn target_port(text: &str, port: &str) -> Result<u16, String> {
+    let number = if is_number(port) { port.parse::<u16>().ok() } else { None };
+    match number {
+        Some(0) => Err(format!("{} has port 0; write a port from 1 to 65535", quoted(text))),
+        Some(number) => Ok(number),
+        None => Err(format!("{} has no valid port; write a port from 1 to 65535", quoted(text))),
+    }
+}
+
+/// `[IPv6]` and a port. A zone is numeric, since interface names would have to be looked up.
+fn bracketed(host: &str, port: u16) -> Result<SocketAddr, String> {
+    format!("{host}:{port}").parse::<SocketAddrV6>().map(SocketAddr::V6).map_err(|_| {
+        format!("{} is not an IPv6 address in brackets; write it as \"[::1]\"", quoted(host))
+    })
+}
+
+/// A DNS name in lower case without a trailing dot: labels of letters, digits, `-` and `_`.
+fn name(host: &str) -> Result<String, String> {
+    let shown = quoted(host);
+    let bare = host.strip_suffix('.').unwrap_or(host);
+    if !bare.is_ascii() {
+        return Err(format!("{shown} is not ASCII; write an international name in its xn-- form"));
+    }
+    if bare.len() > 253 {
+        return Err(format!("{shown} is longer than 253 bytes; write a valid host name"));
+    }
+    if let Some(wrong) = bare.split('.').find(|label| !is_label(label)) {
+        let wrong = quoted(wrong);
+        return Err(format!(
+            "{shown} is not a host name because of {wrong}; use labels of 1 to 63 letters, digits, \"-\" or \"_\""
+        ));
+    }
+    if bare.rsplit('.').next().is_some_and(looks_numeric) {
+        return Err(format!(
+            "{shown} is neither a name nor an IPv4 address; write it as \"192.0.2.1\""
+        ));
+    }
+    Ok(bare.to_ascii_lowercase())
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// Whether resolvers would read a name that ends in this label as an IPv4 address (`127.1`, `0x7f000001`).
+fn looks_numeric(label: &str) -> bool {
+    let hex = label.strip_prefix("0x").or(label.strip_prefix("0X"));
+    is_number(label) || hex.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+        IpAddr::V6(_) => address,
+    }
+}
+
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::V4((u32::from(ip) & mask).into())
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::V6((u128::from(ip) & mask).into())
+        }
+    }
+}
+
+/// An IPv4 network that was written as IPv6 (`::ffff:10.0.0.0/104`) as IPv4, which is how clients are compared.
+fn unmapped(network: Network) -> Network {
+    match network.address.to_canonical() {
+        IpAddr::V4(ip) if network.address.is_ipv6() && network.prefix >= 96 => {
+            Network { address: IpAddr::V4(ip), prefix: network.prefix - 96 }
+        }
+        _ => network,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        target(text).map_or_else(|error| panic!("{text}: {error}"), |address| address.to_string())
+    }
+
+    #[test]
+    fn reads_targets_and_makes_spellings_equal() {
+        let cases = [
+            ("http-api-1:8001", "http-api-1:8001"),
+            ("Example.ORG.:80", "example.org:80"),
+            ("my_service:1", "my_service:1"),
+            ("10.0.0.1:65535", "10.0.0.1:65535"),
+            ("[::1]:80", "[::1]:80"),
+            ("[0:0:0:0:0:0:0:1]:0080", "[::1]:80"),
+            ("[FE80::A]:80", "[fe80::a]:80"),
+            ("[::ffff:10.0.0.1]:80", "10.0.0.1:80"),
+            ("1and1.example:80", "1and1.example:80"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(shown(text), expected);
+        }
+    }
+
+    #[test]
+    fn refuses_targets_with_a_remedy() {
+        let cases = [
+            ("", "write \"host:port\""),
+            ("example.org", "write \"example.org:80\""),
+            ("[::1]", "write \"[::1]:80\""),
+            ("::1", "write \"[::1]:80\""),
+            ("fd00::1:2:3:4:5:6:80:90", "write IPv6 as"),
+            (":80", "write \"127.0.0.1:80\""),
+            ("a:b:80", "several colons"),
+            ("http://a:80/x", "write \"a:80\""),
+            ("https://a", "write host and port alone"),
+            ("http://", "write host and port alone"),
+            ("a:80/", "has a path"),
+            ("u@a:80", "has a user name"),
+            ("a:0", "has port 0"),
+            ("a:", "has no valid port"),
+            ("a:+80", "has no valid port"),
+            ("a:65536", "has no valid port"),
+            ("a:http", "has no valid port"),
+            ("[::1]80", "has no port"),
+            ("[::1]x:80", "not an IPv6 address in brackets"),
+            ("[127.0.0.1]:80", "not an IPv6 address in brackets"),
+            ("[fe80::1%eth0]:80", "not an IPv6 address in brackets"),
+            ("1.2.3.256:80", "neither a name nor an IPv4 address"),
+            ("127.1:80", "neither a name nor an IPv4 address"),
+            ("0x7f000001:80", "neither a name nor an IPv4 address"),
+            ("-a:80", "not a host name"),
+            ("a..b:80", "not a host name"),
+            (".:80", "not a host name"),
+            ("a b:80", "not a host name"),
+            ("a\n:80", "not a host name"),
+            ("bücher.example:80", "xn--"),
+        ];
+        for (text, remedy) in cases {
+            let error = target(text).unwrap_err();
+            assert!(error.contains(remedy), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_name_has_at_most_253_bytes_and_labels_at_most_63() {
+        let label = "a".repeat(63);
+        let longest = format!("{label}.{label}.{label}.{}", "a".repeat(61));
+        assert_eq!(longest.len(), 253);
+        assert!(target(&format!("{longest}:1")).is_ok());
+        assert!(target(&format!("{longest}a:1")).is_err());
+        assert!(target(&format!("{label}a:1")).is_err());
+    }
+
+    #[test]
+    fn reads_networks_and_names_the_right_one_when_host_bits_are_set() {
+        let cases =
+            [("10.0.0.0/8", "10.0.0.0", 8), ("::1", "::1", 128), ("0.0.0.0/0", "0.0.0.0", 0)];
+        for (text, address, prefix) in cases {
+            let network = network(text).unwrap();
+            assert_eq!((network.address.to_string().as_str(), network.prefix), (address, prefix));
+        }
+        let cases = [
+            ("10.1.2.3/8", "write \"10.0.0.0/8\""),
+            ("fd12::/8", "write \"fd00::/8\""),
+            ("1.2.3.4/0", "write \"0.0.0.0/0\""),
+            ("::ffff:10.0.0.0/104", "write \"10.0.0.0/8\""),
+            ("::ffff:1.2.3.4", "write \"1.2.3.4/32\""),
+            ("10.0.0.0/33", "at most /32"),
+            ("::/129", "at most /128"),
+            ("10.0.0.0/", "not a network"),
+            ("10.0.0.0/+8", "not a network"),
+            ("10.0.0.0/999", "not a network"),
+            ("10.0.0/8", "not a network"),
+            ("localhost", "not a network"),
+        ];
+        for (text, remedy) in cases {
+            let error = network(text).unwrap_err();
+            assert!(error.contains(remedy), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_probe_path_is_visible_ascii_without_a_fragment() {
+        assert_eq!(endpoint("/healthz?deep=1").as_deref(), Ok("/healthz?deep=1"));
+        for text in ["", "healthz", "http://a/", "/a b", "/a#b", "/\r\nX: y", "/ü", "/\u{7f}"] {
+            assert!(endpoint(text).is_err(), "{text:?}");
+        }
+        assert!(endpoint(&"/".repeat(MAX_ENDPOINT)).is_ok());
+        assert!(endpoint(&"/".repeat(MAX_ENDPOINT + 1)).is_err());
+    }
+
+    #[test]
+    fn a_host_field_has_no_room_for_another_header() {
+        for text in ["example.org", "Example.org:8080", "[::1]", "[::1]:80", "1.2.3.4"] {
+            assert_eq!(host_field(text).as_deref(), Ok(text));
+        }
+        for text in ["", "a b", "a\r\nX: y", "a:0", "a:b", "u@a", "http://a", "::1", "[::1", "a/b"]
+        {
+            assert!(host_field(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn listens_on_addresses_only() {
+        assert_eq!(listen("[::ffff:127.0.0.1]:0"), Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
+        for text in ["localhost:80", "8080", ":8080", "0.0.0.0", "0.0.0.0:65536", ""] {
+            assert!(listen(text).unwrap_err().contains("write \"0.0.0.0:8080\""), "{text}");
+        }
+    }
+}

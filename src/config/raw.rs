@@ -1,0 +1,296 @@
+//! The file as it is written: one struct for each table, one [`Item`] for each key that is present.
+//!
+//! Owns which keys exist, and refuses every other one with the nearest that does. What a value means
+//! is not decided here. The structs are filled from toml's spanned document (`DeTable`) and not by
+//! serde's derive, because serde's errors carry neither the full path of a key nor the keys that
+//! would have been right.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{Fault, quoted};
+
+/// One value of the file, and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Item<'a> {
+    /// The full path of its key: `targets[2].address`.
+    pub(super) key: String,
+    /// The line it starts on, counted from 1.
+    pub(super) line: usize,
+    /// What stands there.
+    pub(super) value: &'a DeValue<'a>,
+}
+
+/// A table of the file that a struct mirrors.
+pub(super) trait Mirror<'a>: Sized {
+    /// How the table begins in a file: `[health]`, `[[targets]]`, or nothing for the top level.
+    const HEADER: &'static str;
+    /// Every key the table may hold.
+    const KEYS: &'static [&'static str];
+
+    /// Takes `table` apart. `path` comes before its keys: empty, or `health.`.
+    fn read(table: &'a DeTable<'a>, path: &str, lines: &Lines) -> Result<Self, Fault>;
+}
+
+/// Declares the struct for one table of the file: an optional [`Item`] for each key.
+macro_rules! mirror {
+    ($(#[$doc:meta])* $name:ident = $header:literal { $($key:ident),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub(super) struct $name<'a> {
+            $(pub(super) $key: Option<Item<'a>>,)*
+        }
+
+        impl<'a> Mirror<'a> for $name<'a> {
+            const HEADER: &'static str = $header;
+            const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
+
+            fn read(table: &'a DeTable<'a>, path: &str, lines: &Lines) -> Result<Self, Fault> {
+                let mut raw = Self::default();
+                for (name, value) in table {
+                    let slot = match name.get_ref().as_ref() {
+                        $(stringify!($key) => &mut raw.$key,)*
+                        _ => return Err(unknown_key::<Self>(name, path, lines)),
+                    };
+                    *slot = Some(Item {
+                        key: format!("{path}{}", name.get_ref()),
+                        line: lines.of(name.span().start),
+                        value: value.get_ref(),
+                    });
+                }
+                Ok(raw)
+            }
+        }
+    };
+}
+
+mirror! {
+    /// The top level.
+    File = "" {
+        listen, workers, trusted_proxies, targets, health, timeouts, limits, retry, admin, log,
+    }
+}
+mirror! {
+    /// `[health]`.
+    Health = "[health]" { interval, timeout, rise, fall, expect, host }
+}
+mirror! {
+    /// One `[[targets]]` block. The keys of `[health]` may be repeated in it.
+    Target = "[[targets]]" {
+        address, health_check_endpoint, interval, timeout, rise, fall, expect, host,
+    }
+}
+mirror! {
+    /// `[timeouts]`.
+    Timeouts = "[timeouts]" {
+        client_header, client_idle, client_body, connect, response_header, response_body,
+        tunnel_idle, upstream_idle, drain,
+    }
+}
+mirror! {
+    /// `[limits]`.
+    Limits = "[limits]" { head, headers, connections, idle_per_target }
+}
+mirror! {
+    /// `[retry]`.
+    Retry = "[retry]" { connect_attempts, replay }
+}
+mirror! {
+    /// `[admin]`.
+    Admin = "[admin]" { listen }
+}
+mirror! {
+    /// `[log]`.
+    Log = "[log]" { access, format }
+}
+
+/// Every table and the keys it may hold.
+pub(super) const TABLES: [(&str, &[&str]); 8] = [
+    (File::HEADER, File::KEYS),
+    (Target::HEADER, Target::KEYS),
+    (Health::HEADER, Health::KEYS),
+    (Timeouts::HEADER, Timeouts::KEYS),
+    (Limits::HEADER, Limits::KEYS),
+    (Retry::HEADER, Retry::KEYS),
+    (Admin::HEADER, Admin::KEYS),
+    (Log::HEADER, Log::KEYS),
+];
+
+/// Where the lines of a text begin, to turn offsets into line numbers.
+#[derive(Debug)]
+pub(super) struct Lines {
+    /// Offset of each line end, ascending.
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    /// The lines of `text`.
+    pub(super) fn new(text: &str) -> Self {
+        Lines { ends: memchr::memchr_iter(b'\n', text.as_bytes()).collect() }
+    }
+
+    /// The line of the byte at `offset`, counted from 1.
+    pub(super) fn of(&self, offset: usize) -> usize {
+        self.ends.partition_point(|&end| end < offset) + 1
+    }
+}
+
+fn unknown_key<'a, T: Mirror<'a>>(
+    name: &Spanned<std::borrow::Cow<'_, str>>,
+    path: &str,
+    lines: &Lines,
+) -> Fault {
+    let key = name.get_ref().as_ref();
+    Fault {
+        line: Some(lines.of(name.span().start)),
+        key: format!("{path}{}", shown_key(key)),
+        problem: format!("unknown key; {}", remedy(key, T::HEADER, T::KEYS)),
+    }
+}
+
+/// A key as TOML would write it: bare where that is possible.
+fn shown_key(key: &str) -> String {
+    let bare = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if bare && !key.is_empty() && key.len() <= 80 { key.to_owned() } else { quoted(key) }
+}
+
+/// What to write instead of the unknown `key`: the nearest key of this table, the table in which it
+/// is known, or else the list.
+fn remedy(key: &str, header: &str, known: &[&str]) -> String {
+    let nearest = known.iter().map(|&other| (distance(key, other), other)).min();
+    if let Some((_, nearest)) = nearest.filter(|&(far, other)| far <= 1 + other.len() / 4) {
+        return format!("did you mean \"{nearest}\"?");
+    }
+    let elsewhere = |&&(other, keys): &&(&str, &[&str])| other != header && keys.contains(&key);
+    match TABLES.iter().find(elsewhere) {
+        Some(("", _)) => format!("\"{key}\" belongs at the top level, before the first [table]"),
+        Some((other, _)) => format!("\"{key}\" belongs in {other}"),
+        None => format!("known keys here: {}", known.join(", ")),
+    }
+}
+
+/// The edits (insert, delete, replace, swap of neighbours) from `from` to `to`, letter case and `-`
+/// against `_` not counted. What is far longer than any key is never compared: it is infinitely far.
+fn distance(from: &str, to: &str) -> usize {
+    const LONGEST: usize = 64;
+    if from.len() > LONGEST {
+        return usize::MAX;
+    }
+    let from = from.to_ascii_lowercase().replace('-', "_").into_bytes();
+    let to = to.as_bytes();
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=to.len()).collect();
+    for (row, &a) in from.iter().enumerate() {
+        let mut this = vec![row + 1];
+        for (at, &b) in to.iter().enumerate() {
+            let mut least =
+                (last[at] + usize::from(a != b)).min(last[at + 1] + 1).min(this[at] + 1);
+            if row > 0 && at > 0 && a == to[at - 1] && from[row - 1] == b {
+                least = least.min(before[at - 1] + 1);
+            }
+            this.push(least);
+        }
+        before = std::mem::replace(&mut last, this);
+    }
+    last[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_lines_from_one() {
+        let lines = Lines::new("a\nb\n\nc");
+        assert_eq!([0, 1, 2, 4, 5, 9].map(|at| lines.of(at)), [1, 1, 2, 3, 4, 4]);
+    }
+
+    #[test]
+    fn measures_how_far_keys_are_apart() {
+        let cases = [
+            ("interval", "interval", 0),
+            ("Interval", "interval", 0),
+            ("client-idle", "client_idle", 0),
+            ("intervall", "interval", 1),
+            ("inetrval", "interval", 1),
+            ("target", "targets", 1),
+            ("", "log", 3),
+        ];
+        for (from, to, far) in cases {
+            assert_eq!(distance(from, to), far, "{from} {to}");
+        }
+        assert_eq!(distance(&"x".repeat(10_000), "log"), usize::MAX);
+    }
+
+    #[test]
+    fn an_unknown_key_is_answered_with_what_would_have_been_right() {
+        let cases = [
+            ("target", "", File::KEYS, "did you mean \"targets\"?"),
+            ("interval", "", File::KEYS, "\"interval\" belongs in [[targets]]"),
+            ("rise", "", File::KEYS, "belongs in"),
+            ("workers", "[log]", Log::KEYS, "belongs at the top level"),
+            ("drain", "", File::KEYS, "\"drain\" belongs in [timeouts]"),
+            ("zzzzzz", "[log]", Log::KEYS, "known keys here: access, format"),
+        ];
+        for (key, header, known, expected) in cases {
+            let remedy = remedy(key, header, known);
+            assert!(remedy.contains(expected), "{remedy}");
+        }
+    }
+
+    const REFERENCE: &str = include_str!("../../config/reference.toml");
+    const DOCUMENT: &str = include_str!("../../docs/configuration.md");
+
+    fn paths() -> impl Iterator<Item = String> {
+        TABLES.iter().flat_map(|(header, keys)| {
+            let prefix = match header.trim_matches(['[', ']']) {
+                "" => String::new(),
+                "targets" => "targets[].".to_owned(),
+                table => format!("{table}."),
+            };
+            keys.iter().map(move |key| format!("{prefix}{key}"))
+        })
+    }
+
+    /// Each key of reference.toml, commented out or not, and its value.
+    fn reference() -> std::collections::HashMap<String, String> {
+        let mut table = String::new();
+        let mut found = std::collections::HashMap::new();
+        for line in REFERENCE.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)) {
+            if let Some(header) = line.strip_prefix('[') {
+                let header = header.trim_matches(['[', ']']);
+                table = format!("{header}{}.", if header == "targets" { "[]" } else { "" });
+                found.insert(header.to_owned(), String::new());
+            } else if let Some((key, value)) = line.split_once(" = ")
+                && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            {
+                found.insert(format!("{table}{key}"), value.to_owned());
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_reference_file_holds_every_key_and_no_other() {
+        let reference = reference();
+        let mut found: Vec<&String> = reference.keys().collect();
+        let known: Vec<String> = paths().collect();
+        let mut known: Vec<&String> = known.iter().collect();
+        found.sort();
+        known.sort();
+        assert_eq!(found, known);
+    }
+
+    #[test]
+    fn the_document_gives_every_key_with_the_value_of_the_reference_file() {
+        let reference = reference();
+        for path in paths() {
+            let value = reference.get(&path).map(String::as_str).unwrap_or_default();
+            let row = match value {
+                "" => format!("`{path}`"),
+                value => format!("| `{path}` | `{value}` |"),
+            };
+            assert!(DOCUMENT.contains(&row), "docs/configuration.md has no {row}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Durations and sizes as people write them (`"250ms"`, `"16KiB"`), and back for error messages.
+//!
+//! Pure. Every number carries its unit: a bare `"5"` is refused, because nobody can know what it meant.
+
+use std::time::Duration;
+
+use super::error::quoted;
+
+/// What to write for a duration.
+pub(super) const DURATION_EXAMPLES: &str = r#""5s", "250ms" or "1m""#;
+/// What to write for a size.
+pub(super) const SIZE_EXAMPLES: &str = r#""16KiB", "1MiB" or "512B""#;
+
+/// Milliseconds of each unit, largest first.
+const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+/// Bytes of each unit, largest first.
+const SIZE_UNITS: [(&str, u64); 4] =
+    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// A duration: digits and `ms`, `s`, `m` or `h`. The error is what is wrong and the remedy.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    with_unit(text, &DURATION_UNITS, DURATION_EXAMPLES).map(Duration::from_millis)
+}
+
+/// A number of bytes: digits and `B`, `KiB`, `MiB` or `GiB`. The error is what is wrong and the remedy.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let bytes = with_unit(text, &SIZE_UNITS, SIZE_EXAMPLES)?;
+    usize::try_from(bytes).map_err(|_| too_large(text))
+}
+
+fn with_unit(text: &str, units: &[(&str, u64)], examples: &str) -> Result<u64, String> {
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(digits_end);
+    if digits.is_empty() {
+        return Err(format!("{} is not a whole number and a unit; write {examples}", quoted(text)));
+    }
+    if unit.is_empty() {
+        return Err(format!("{} has no unit; write {examples}", quoted(text)));
+    }
+    if unit.starts_with(['.', ',']) {
+        return Err(format!(
+            "{} is not a whole number; use a smaller unit: {examples}",
+            quoted(text)
+        ));
+    }
+    let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
+        let (text, unit) = (quoted(text), quoted(unit));
+        return Err(format!("{text} has the unknown unit {unit}; write {examples}"));
+    };
+    let number: Option<u64> = digits.parse().ok();
+    number.and_then(|n| n.checked_mul(*factor)).ok_or_else(|| too_large(text))
+}
+
+fn too_large(text: &str) -> String {
+    format!("{} is too large; write a smaller number", quoted(text))
+}
+
+/// `duration`, a whole number of milliseconds, in the largest unit that keeps it exact.
+pub(super) fn show_duration(duration: Duration) -> String {
+    show(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATION_UNITS)
+}
+
+/// `bytes` in the largest unit that keeps it exact.
+pub(super) fn show_size(bytes: usize) -> String {
+    show(bytes as u64, &SIZE_UNITS)
+}
+
+fn show(amount: u64, units: &[(&str, u64)]) -> String {
+    let exact =
+        units.iter().find(|(_, factor)| amount.is_multiple_of(*factor) && amount >= *factor);
+    let (name, factor) = exact.or(units.last()).copied().unwrap_or(("", 1));
+    format!("\"{}{name}\"", amount / factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_each_unit_of_time() {
+        let cases = [("250ms", 250), ("5s", 5_000), ("1m", 60_000), ("1h", 3_600_000), ("0s", 0)];
+        for (text, millis) in cases {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_each_unit_of_size() {
+        let cases = [("512B", 512), ("16KiB", 16_384), ("1MiB", 1 << 20), ("2GiB", 2 << 30)];
+        for (text, bytes) in cases {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_number_without_its_unit() {
+        assert_eq!(duration("5").unwrap_err(), r#""5" has no unit; write "5s", "250ms" or "1m""#);
+        assert_eq!(size("16").unwrap_err(), r#""16" has no unit; write "16KiB", "1MiB" or "512B""#);
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_number_and_a_unit() {
+        for text in [
+            "", "s", "ms", "-1s", "+1s", "1.5s", "1,5s", "5 s", " 5s", "5s ", "5S", "5sec",
+            "1m30s", "5µs", "٥s", "1e3s", "0x10s", "1_000ms",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        for text in ["16KB", "16k", "16kib", "16 KiB", "1.5MiB", "KiB", "1TiB", "-1B"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_overflows() {
+        for text in ["18446744073709551616ms", "18446744073709551615s", "99999999999999999999999h"]
+        {
+            assert!(duration(text).unwrap_err().contains("too large"), "{text}");
+        }
+        assert!(size("18446744073709551615KiB").is_err());
+    }
+
+    #[test]
+    fn shows_amounts_in_the_largest_exact_unit() {
+        let cases =
+            [(0, "\"0ms\""), (90_000, "\"90s\""), (86_400_000, "\"24h\""), (1_500, "\"1500ms\"")];
+        for (millis, text) in cases {
+            assert_eq!(show_duration(Duration::from_millis(millis)), text);
+        }
+        assert_eq!(show_size(65_536), "\"64KiB\"");
+    }
+}
