@@ -1,0 +1,132 @@
+//! When an endpoint counts as healthy: rise and fall, as a pure state machine.
+//!
+//! Owns the count of verdicts in a row; knows nothing of time, sockets or reasons. Invariant: the
+//! streak counts only verdicts against the current state, and is zero right after every change.
+
+/// What a verdict changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// The endpoint may be picked from now on.
+    Up,
+    /// The endpoint may not be picked any longer, or was found down at its first probe.
+    Down,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unknown,
+    Up,
+    Down,
+}
+
+/// The health of one endpoint. It starts unknown, which is not healthy; the first verdict decides
+/// at once whatever `rise` and `fall` are, so that a start takes one round of probes and not `rise`.
+#[derive(Debug)]
+pub(super) struct Judge {
+    rise: u32,
+    fall: u32,
+    state: State,
+    streak: u32,
+}
+
+impl Judge {
+    /// `rise` successes in a row bring a down endpoint up, `fall` failures in a row take an up one
+    /// down. Zero counts as one.
+    pub(super) fn new(rise: u32, fall: u32) -> Self {
+        Judge { rise: rise.max(1), fall: fall.max(1), state: State::Unknown, streak: 0 }
+    }
+
+    /// Takes the verdict of one probe.
+    pub(super) fn observe(&mut self, success: bool) -> Option<Change> {
+        let (against, needed, change) = match self.state {
+            State::Unknown => (true, 1, if success { Change::Up } else { Change::Down }),
+            State::Up => (!success, self.fall, Change::Down),
+            State::Down => (success, self.rise, Change::Up),
+        };
+        self.streak = if against { self.streak + 1 } else { 0 };
+        (self.streak >= needed).then(|| self.enter(change))
+    }
+
+    /// Whether the endpoint may be picked.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.state == State::Up
+    }
+
+    /// Whether no probe has ended yet.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.state == State::Unknown
+    }
+
+    /// Whether the endpoint is up but its last probes failed: fewer of them than `fall`.
+    pub(super) fn is_wavering(&self) -> bool {
+        self.state == State::Up && self.streak > 0
+    }
+
+    fn enter(&mut self, change: Change) -> Change {
+        self.streak = 0;
+        self.state = match change {
+            Change::Up => State::Up,
+            Change::Down => State::Down,
+        };
+        change
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays verdicts (`+` success, `-` failure) and writes the health after each: `U`p or `d`own.
+    fn play(rise: u32, fall: u32, verdicts: &str) -> String {
+        let mut judge = Judge::new(rise, fall);
+        verdicts
+            .chars()
+            .map(|verdict| {
+                let before = judge.is_healthy();
+                let unknown = judge.is_unknown();
+                let change = judge.observe(verdict == '+');
+                let after = judge.is_healthy();
+                assert_eq!(change.is_some(), unknown || before != after, "a change is told once");
+                assert!(change.is_none_or(|change| (change == Change::Up) == after));
+                if after { 'U' } else { 'd' }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn rise_and_fall_follow_the_table() {
+        let table = [
+            // rise, fall, verdicts, health after each
+            (1, 1, "+-+-", "UdUd"),
+            (1, 1, "--++", "ddUU"),
+            (1, 3, "+--+---", "UUUUUUd"),
+            (3, 1, "+-++-+++", "UddddddU"),
+            (2, 2, "-+-++-+--", "ddddUUUUd"),
+            (0, 0, "+-+", "UdU"),
+        ];
+        for (rise, fall, verdicts, health) in table {
+            assert_eq!(play(rise, fall, verdicts), health, "rise {rise} fall {fall} {verdicts}");
+        }
+    }
+
+    #[test]
+    fn the_first_verdict_decides_whatever_rise_and_fall_are() {
+        assert_eq!(play(5, 5, "+"), "U");
+        assert_eq!(play(5, 5, "-"), "d");
+        assert!(!Judge::new(5, 5).is_healthy());
+    }
+
+    #[test]
+    fn an_up_endpoint_wavers_between_its_first_failure_and_the_fall() {
+        let mut judge = Judge::new(1, 3);
+        for (success, wavering) in
+            [(true, false), (false, true), (false, true), (true, false), (false, true)]
+        {
+            judge.observe(success);
+            assert_eq!(judge.is_wavering(), wavering);
+        }
+        judge.observe(false);
+        judge.observe(false);
+        assert!(!judge.is_wavering(), "down is decided");
+    }
+}

@@ -1,0 +1,184 @@
+//! The health thread: probes every endpoint, judges rise and fall, resolves names, and publishes what
+//! it knows as [`balance::Snapshot`](crate::balance::Snapshot)s.
+//!
+//! This room owns the probes' sockets and its threads; it serves no client and picks nothing. Invariants: one thread is
+//! the only publisher of snapshots; no probe and no name delays another; workers that report never wait.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `monitor` | the thread: wait, take, begin, publish |
+//! | `schedule` | when each endpoint is probed (pure) |
+//! | `probe` | one probe over one socket |
+//! | `judge` | rise and fall (pure) |
+//! | `roster` | which endpoints there are; makes snapshots (pure) |
+//! | `resolve` | names to addresses, on threads of their own |
+//! | `wake` | how other threads end the health thread's wait |
+
+mod judge;
+mod monitor;
+mod probe;
+mod resolve;
+mod roster;
+mod schedule;
+mod wake;
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Sender, bounded};
+
+use crate::balance::{EndpointId, Shared};
+use crate::settings::Target;
+
+use monitor::{Inputs, Monitor};
+use resolve::Resolvers;
+use roster::Roster;
+use wake::Wake;
+
+/// Reports that wait for the health thread at most; more are dropped, and lose nothing: whoever
+/// fails again reports again.
+const REPORTS: usize = 1024;
+
+/// What a worker saw an endpoint do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The connect was refused.
+    ConnectRefused,
+    /// The connect took longer than `timeouts.connect`.
+    ConnectTimeout,
+    /// The connection was reset.
+    Reset,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Failure::ConnectRefused => "connect refused",
+            Failure::ConnectTimeout => "connect timeout",
+            Failure::Reset => "reset",
+        })
+    }
+}
+
+/// One report on its way to the health thread.
+#[derive(Debug)]
+struct Report {
+    endpoint: EndpointId,
+    failure: Failure,
+    at: Instant,
+}
+
+/// How workers tell the health thread what they saw. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    reports: Sender<Report>,
+    wake: Arc<Wake>,
+}
+
+impl Reporter {
+    /// Has the endpoint probed at once, or 100 ms after the last probe that a report caused. Never blocks: when
+    /// too many reports wait, or the health thread has ended, this one is dropped.
+    pub fn report(&self, endpoint: EndpointId, failure: Failure) {
+        let report = Report { endpoint, failure, at: Instant::now() };
+        if self.reports.try_send(report).is_ok() {
+            self.wake.wake();
+        }
+    }
+}
+
+/// The running health thread. Dropping it stops the thread.
+#[derive(Debug)]
+pub struct Health {
+    reporter: Reporter,
+    first_round: Arc<Gate>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Health {
+    /// Publishes a first snapshot (every endpoint with an IP address, none healthy), starts the thread,
+    /// and with it the first round: every name is resolved and every endpoint probed at once. From then
+    /// on each is probed once in its interval, 90 to 100 % of it after the last time.
+    ///
+    /// # Errors
+    /// When an eventfd or a thread cannot be made.
+    pub fn start(targets: Vec<Target>, shared: Arc<Shared>) -> io::Result<Health> {
+        Health::start_with(targets, shared, resolve::system)
+    }
+
+    /// Like [`Health::start`], with another resolver than the system's: it turns a host name and a port
+    /// into socket addresses, and an error or no address at all means that the name does not resolve now. It
+    /// may block, since it is called on at most four threads of its own.
+    ///
+    /// # Errors
+    /// When an eventfd or a thread cannot be made.
+    pub fn start_with(
+        targets: Vec<Target>,
+        shared: Arc<Shared>,
+        resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> io::Result<Health> {
+        let wake = Arc::new(Wake::new()?);
+        let roster = Roster::new(targets);
+        let resolvers = Resolvers::start(roster.names().count(), resolve, &wake)?;
+        let (sender, reports) = bounded(REPORTS);
+        let inputs = Inputs { reports, resolvers, wake: Arc::clone(&wake) };
+        let first_round = Arc::new(Gate::default());
+        let gate = Arc::clone(&first_round);
+        // Another seed in each process: balancers started together must not probe in step.
+        let seed = RandomState::new().build_hasher().finish();
+        let monitor = Monitor::new(roster, inputs, shared, gate, seed, Instant::now());
+        let thread = thread::Builder::new().name("health".into()).spawn(|| monitor.run())?;
+        let reporter = Reporter { reports: sender, wake };
+        Ok(Health { reporter, first_round, thread: Some(thread) })
+    }
+
+    /// A way to report failures, for a worker.
+    pub fn reporter(&self) -> Reporter {
+        self.reporter.clone()
+    }
+
+    /// Blocks for at most `patience` until the first round is over: the first probe of every endpoint
+    /// ended or timed out, at the latest 5 s and the longest probe timeout after the start. Returns whether it is over;
+    /// call it in a loop to do something else meanwhile.
+    pub fn wait_first_round(&self, patience: Duration) -> bool {
+        self.first_round.wait(patience)
+    }
+
+    /// Ends the thread, within a fraction of a second, and waits for that. The last snapshot stays published.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Health {
+    fn drop(&mut self) {
+        self.reporter.wake.stop();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the health thread had ended in a panic");
+        }
+    }
+}
+
+/// Opens once.
+#[derive(Debug, Default)]
+struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn open(&self) {
+        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.opened.notify_all();
+    }
+
+    fn wait(&self, patience: Duration) -> bool {
+        let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.opened.wait_timeout_while(is_open, patience, |is_open| !*is_open);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}

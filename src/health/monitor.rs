@@ -1,0 +1,433 @@
+//! The health thread itself: one turn waits, takes what ended and what was said, begins what is due,
+//! and publishes once.
+//!
+//! Owns the probes in flight and the wait; decides neither health (`judge`, `roster`) nor times
+//! (`schedule`). Invariants: every endpoint of the roster is in the schedule, and each of them that is
+//! in no queue has exactly one probe in flight; only this file publishes snapshots; nothing here blocks but the wait.
+
+use std::collections::HashSet;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Receiver;
+use log::Level;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::balance::{EndpointId, Shared};
+
+use super::judge::Change;
+use super::probe::{Begun, Outcome, Probe};
+use super::resolve::{Answer, Query, Resolvers};
+use super::roster::Roster;
+use super::schedule::{Schedule, Urgency};
+use super::wake::Wake;
+use super::{Gate, REPORTS, Report};
+
+/// Probes at once: each is a descriptor that clients cannot have. Hung ones end at their timeout.
+const MAX_IN_FLIGHT: usize = 512;
+
+/// Of those, kept free for what workers reported: hung targets must not delay the end of a dead one.
+const REPORTED_RESERVE: usize = 64;
+
+/// How long probing rests after the process ran out of descriptors.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the thread rests after a contained panic or a failed wait, so that neither can spin.
+const MISHAP_PAUSE: Duration = Duration::from_millis(100);
+
+/// What names get, beside the longest probe timeout, before the first round is declared over.
+const RESOLVE_BOUND: Duration = Duration::from_secs(5);
+
+/// Everything the health thread works on.
+pub(super) struct Monitor {
+    pub(super) roster: Roster,
+    schedule: Schedule<EndpointId>,
+    probes: Vec<Probe>,
+    names: Names,
+    inputs: Inputs,
+    shared: Arc<Shared>,
+    first_round: FirstRound,
+    /// Until when no probe is begun, since descriptors ran out.
+    resting: Option<Instant>,
+    /// Something the snapshot shows has changed since it was published.
+    changed: bool,
+    /// Log lines of this turn, written after it published: who reads one finds it to be so.
+    lines: Vec<(Level, String)>,
+}
+
+/// Where other threads speak to this one.
+pub(super) struct Inputs {
+    pub(super) reports: Receiver<Report>,
+    pub(super) resolvers: Resolvers,
+    pub(super) wake: Arc<Wake>,
+}
+
+/// When names are resolved, and what became of it.
+struct Names {
+    schedule: Schedule<usize>,
+    failing: HashSet<usize>,
+    /// Those whose first lookup has not ended.
+    unanswered: HashSet<usize>,
+}
+
+/// The first probe of everything: what a start waits for.
+struct FirstRound {
+    deadline: Option<Instant>,
+    gate: Arc<Gate>,
+}
+
+impl Monitor {
+    /// Takes over `roster`; everything in it is due at `now`.
+    pub(super) fn new(
+        roster: Roster,
+        inputs: Inputs,
+        shared: Arc<Shared>,
+        gate: Arc<Gate>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let bound = RESOLVE_BOUND + roster.longest_timeout();
+        let mut monitor = Monitor {
+            schedule: Schedule::new(seed),
+            probes: Vec::new(),
+            names: Names::new(&roster, seed, now),
+            roster,
+            inputs,
+            shared,
+            first_round: FirstRound { deadline: Some(now + bound), gate },
+            resting: None,
+            changed: true,
+            lines: Vec::new(),
+        };
+        monitor.schedule_everything(seed, now);
+        monitor.publish();
+        monitor
+    }
+
+    /// Turns until it is told to stop. A panic in a turn is logged and contained.
+    pub(super) fn run(mut self) {
+        let wake = Arc::clone(&self.inputs.wake);
+        keep_turning(
+            || wake.stopped(),
+            |after_panic| {
+                if after_panic {
+                    self.recover(Instant::now());
+                }
+                self.turn();
+            },
+        );
+    }
+
+    fn turn(&mut self) {
+        let ready = self.wait(self.next_event());
+        let now = Instant::now();
+        self.advance_probes(&ready, now);
+        self.take_reports(now);
+        self.take_answers(now);
+        self.ask_names(now);
+        self.begin_due(now);
+        self.retire_endpoints();
+        self.publish();
+        self.end_first_round(now);
+        self.write_log();
+    }
+
+    /// A panic may have lost a probe or a lookup: all are begun anew.
+    fn recover(&mut self, now: Instant) {
+        self.probes.clear();
+        self.schedule_everything(1, now);
+        self.names.schedule_everything(&self.roster, 1, now);
+        self.changed = true;
+    }
+
+    fn schedule_everything(&mut self, seed: u64, now: Instant) {
+        self.schedule = Schedule::new(seed);
+        for (id, interval) in self.roster.endpoints() {
+            self.schedule.add(id, interval, now);
+        }
+    }
+
+    /// When there is something to do even if no socket and no other thread stirs.
+    fn next_event(&self) -> Option<Instant> {
+        let room = |reserve| self.probes.len() + reserve < MAX_IN_FLIGHT;
+        let begin = [(Urgency::Reported, 0), (Urgency::Routine, REPORTED_RESERVE)]
+            .into_iter()
+            .filter(|&(_, reserve)| room(reserve))
+            .filter_map(|(urgency, _)| self.schedule.next_due(urgency))
+            .map(|due| self.resting.map_or(due, |until| due.max(until)));
+        begin
+            .chain(self.probes.iter().map(Probe::deadline))
+            .chain(self.names.schedule.next_due(Urgency::Routine))
+            .chain(self.first_round.deadline)
+            .min()
+    }
+
+    /// Blocks until then, or until a probe's socket or another thread stirs. Returns for each probe whether its
+    /// socket is ready.
+    fn wait(&self, until: Option<Instant>) -> Vec<bool> {
+        let wake = &*self.inputs.wake;
+        let mut sockets = vec![PollFd::new(wake, PollFlags::IN)];
+        sockets.extend(self.probes.iter().map(|probe| PollFd::new(probe, probe.interest())));
+        let timeout = until
+            .map(|until| until.saturating_duration_since(Instant::now()))
+            .and_then(|wait| Timespec::try_from(wait).ok());
+        if let Err(error) = poll(&mut sockets, timeout.as_ref()) {
+            if error != rustix::io::Errno::INTR {
+                log::error!("the health thread cannot wait: {error}");
+                thread::sleep(MISHAP_PAUSE);
+            }
+            return Vec::new();
+        }
+        let mut ready = sockets.iter().map(|socket| !socket.revents().is_empty());
+        if ready.next() == Some(true) {
+            wake.clear();
+        }
+        ready.collect()
+    }
+
+    fn advance_probes(&mut self, ready: &[bool], now: Instant) {
+        let mut ready = ready.iter();
+        let mut ended = Vec::new();
+        self.probes.retain_mut(|probe| {
+            let outcome = match ready.next() {
+                Some(true) => probe.advance(),
+                _ => None,
+            };
+            let outcome = outcome.or_else(|| probe.expire(now));
+            let goes_on = outcome.is_none();
+            ended.extend(outcome.map(|outcome| (probe.endpoint(), probe.started(), outcome)));
+            goes_on
+        });
+        for (endpoint, started, outcome) in ended {
+            self.conclude(endpoint, now.saturating_duration_since(started), &outcome, now);
+        }
+    }
+
+    fn conclude(&mut self, id: EndpointId, took: Duration, outcome: &Outcome, now: Instant) {
+        let Some(ruling) = self.roster.observe(id, outcome.is_ok()) else { return };
+        self.schedule.finish(id, now, ruling.wavering);
+        if let Some(change) = ruling.change {
+            self.changed = true;
+            self.tell_change(id, change, took, outcome);
+        }
+    }
+
+    fn tell_change(&mut self, id: EndpointId, change: Change, took: Duration, outcome: &Outcome) {
+        let Some(endpoint) = self.roster.assignment(id) else { return };
+        let who = format!("target {} ({})", endpoint.label, endpoint.address);
+        let healthy = self.roster.healthy_count();
+        let (level, what) = match (change, outcome) {
+            (Change::Up, Ok(success)) => {
+                (Level::Info, format!("up: {success} in {} ms", took.as_millis()))
+            }
+            (_, Err(reason)) => (Level::Warn, format!("down: {reason}")),
+            (Change::Down, Ok(_)) => return, // no success takes an endpoint down
+        };
+        self.lines.push((level, format!("{who} is {what}; healthy targets: {healthy}")));
+    }
+
+    /// What workers saw, as much as the channel holds. A report about an endpoint that is not picked any longer is old news.
+    fn take_reports(&mut self, now: Instant) {
+        for report in self.inputs.reports.try_iter().take(REPORTS) {
+            if self.roster.is_healthy(report.endpoint) {
+                log::debug!("endpoint {}: {}, says a worker", report.endpoint.0, report.failure);
+                self.schedule.report(report.endpoint, report.at, now);
+            }
+        }
+    }
+
+    fn take_answers(&mut self, now: Instant) {
+        while let Some(Answer { target, result }) = self.inputs.resolvers.next_answer() {
+            self.names.schedule.finish(target, now, false);
+            self.names.unanswered.remove(&target);
+            match result {
+                Ok(addresses) => {
+                    self.tell_resolves(target, addresses.len());
+                    for id in self.roster.set_addresses(target, &addresses) {
+                        self.welcome(id, now);
+                    }
+                }
+                Err(error) => self.tell_unresolved(target, &error),
+            }
+        }
+    }
+
+    /// A new endpoint of a name is probed at once.
+    fn welcome(&mut self, id: EndpointId, now: Instant) {
+        self.changed = true;
+        if let Some((_, interval)) = self.roster.endpoints().find(|&(known, _)| known == id) {
+            self.schedule.add(id, interval, now);
+        }
+    }
+
+    fn tell_resolves(&mut self, target: usize, addresses: usize) {
+        if !self.names.failing.remove(&target) {
+            return;
+        }
+        if let Some((label, _)) = self.roster.target(target) {
+            let line = format!("target {label} resolves again; addresses: {addresses}");
+            self.lines.push((Level::Info, line));
+        }
+    }
+
+    fn tell_unresolved(&mut self, target: usize, error: &io::Error) {
+        if !self.names.failing.insert(target) {
+            return;
+        }
+        let healthy = self.roster.healthy_count();
+        let line = match self.roster.target(target) {
+            Some((label, 0)) => format!(
+                "target {label} is down: it does not resolve: {error}; healthy targets: {healthy}"
+            ),
+            Some((label, known)) => format!(
+                "target {label} does not resolve any longer: {error}; addresses kept: {known}; \
+                 healthy targets: {healthy}"
+            ),
+            None => return,
+        };
+        self.lines.push((Level::Warn, line));
+    }
+
+    fn ask_names(&mut self, now: Instant) {
+        for target in self.names.schedule.take_due(Urgency::Routine, now, usize::MAX) {
+            self.names.schedule.begin(target, now);
+            let name = self.roster.names().find(|&(at, ..)| at == target);
+            if let Some((target, host, port, _)) = name {
+                self.inputs.resolvers.ask(Query { target, host: Arc::clone(host), port });
+            }
+        }
+    }
+
+    fn begin_due(&mut self, now: Instant) {
+        if self.resting.is_some_and(|until| now < until) {
+            return;
+        }
+        let room = MAX_IN_FLIGHT.saturating_sub(self.probes.len());
+        let mut due = self.schedule.take_due(Urgency::Reported, now, room);
+        let room = room.saturating_sub(due.len()).saturating_sub(REPORTED_RESERVE);
+        due.extend(self.schedule.take_due(Urgency::Routine, now, room));
+        let mut due = due.into_iter();
+        let short = due.by_ref().find_map(|id| self.begin(id, now).err().map(|error| (id, error)));
+        if let Some((id, error)) = short {
+            self.rest(&error, now);
+            std::iter::once(id).chain(due).for_each(|id| self.schedule.put_back(id));
+        }
+    }
+
+    /// Begins one probe; an error means that this process lacks descriptors for it.
+    fn begin(&mut self, id: EndpointId, now: Instant) -> io::Result<()> {
+        let Some(endpoint) = self.roster.assignment(id) else { return Ok(()) };
+        let begun = Probe::begin(id, endpoint.address, &endpoint.plan, now)?;
+        self.schedule.begin(id, now);
+        if self.resting.take().is_some() {
+            self.lines
+                .push((Level::Info, "health probes go on: descriptors are free again".into()));
+        }
+        match begun {
+            Begun::InFlight(probe) => self.probes.push(probe),
+            Begun::Ended(outcome) => self.conclude(id, Duration::ZERO, &outcome, now),
+        }
+        Ok(())
+    }
+
+    fn rest(&mut self, error: &io::Error, now: Instant) {
+        if self.resting.replace(now + SHORTAGE_PAUSE).is_none() {
+            let line = format!("health probes wait, and targets keep their health: {error}");
+            self.lines.push((Level::Warn, line));
+        }
+    }
+
+    /// Ends what names no longer have, its probe included.
+    fn retire_endpoints(&mut self) {
+        for (id, address, label) in self.roster.retire() {
+            self.changed = true;
+            self.schedule.remove(id);
+            self.probes.retain(|probe| probe.endpoint() != id);
+            let healthy = self.roster.healthy_count();
+            self.lines.push((
+                Level::Info,
+                format!("target {label} no longer has {address}; healthy targets: {healthy}"),
+            ));
+        }
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            let generation = self.shared.snapshot.load().generation + 1;
+            self.shared.snapshot.store(Arc::new(self.roster.snapshot(generation)));
+        }
+    }
+
+    fn end_first_round(&mut self, now: Instant) {
+        let Some(deadline) = self.first_round.deadline else { return };
+        let whole = self.names.unanswered.is_empty() && self.roster.all_probed();
+        if whole || now >= deadline {
+            self.first_round.deadline = None;
+            self.first_round.gate.open();
+            let (healthy, all) = (self.roster.healthy_count(), self.roster.wanted_count());
+            let level = if healthy == 0 { Level::Warn } else { Level::Info };
+            self.lines.push((level, format!("healthy targets: {healthy} of {all}")));
+        }
+    }
+
+    fn write_log(&mut self) {
+        for (level, line) in self.lines.drain(..) {
+            log::log!(level, "{line}");
+        }
+    }
+}
+
+impl Names {
+    fn new(roster: &Roster, seed: u64, now: Instant) -> Self {
+        let unanswered = roster.names().map(|(target, ..)| target).collect();
+        let schedule = Schedule::new(seed);
+        let mut names = Names { schedule, failing: HashSet::new(), unanswered };
+        names.schedule_everything(roster, seed, now);
+        names
+    }
+
+    fn schedule_everything(&mut self, roster: &Roster, seed: u64, now: Instant) {
+        self.schedule = Schedule::new(seed);
+        for (target, _, _, interval) in roster.names() {
+            self.schedule.add(target, interval, now);
+        }
+    }
+}
+
+/// Calls `turn` until `stopped`. One that panics is logged, and the next is told: a health thread
+/// that ended would leave dead targets in the snapshot for ever.
+fn keep_turning(stopped: impl Fn() -> bool, mut turn: impl FnMut(bool)) {
+    let mut after_panic = false;
+    while !stopped() {
+        let result = catch_unwind(AssertUnwindSafe(|| turn(after_panic)));
+        after_panic = result.is_err();
+        if after_panic {
+            log::error!("a panic in the health thread was contained; every target is probed anew");
+            thread::sleep(MISHAP_PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_panic_in_a_turn_is_contained_and_the_next_turn_knows() {
+        let turns = Cell::new(0);
+        let mut told = Vec::new();
+        keep_turning(
+            || turns.get() == 3,
+            |after_panic| {
+                turns.set(turns.get() + 1);
+                told.push(after_panic);
+                assert_ne!(turns.get(), 2, "the second turn panics");
+            },
+        );
+        assert_eq!(told, [false, false, true]);
+    }
+}

@@ -1,0 +1,454 @@
+//! One health check of one endpoint: connect, and for HTTP ask and read the head of the answer, as a
+//! state machine over one non-blocking socket.
+//!
+//! Owns the socket and what was read; does not wait (the monitor polls), does not judge, reads no clock.
+//! Invariants: a probe that has ended is dropped; it reads at most [`MAX_HEAD`] bytes; it never outlives
+//! its deadline by more than the turn in which it passes.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::balance::EndpointId;
+use crate::settings::{StatusRanges, Target};
+
+/// Bytes of an answer that are read while its head is awaited, interim answers included.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// Fields that the head of an answer may have.
+const MAX_FIELDS: usize = 256;
+
+/// Longer timeouts are cut to this, so that no deadline overflows.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How the endpoints of one target are probed, prepared once.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The request's bytes; `None`: that the connection opens is enough.
+    request: Option<Box<[u8]>>,
+    expect: StatusRanges,
+    timeout: Duration,
+}
+
+impl Plan {
+    /// What `target` is configured to answer.
+    pub(super) fn new(target: &Target) -> Self {
+        let health = &target.health;
+        let request = health.endpoint.as_ref().map(|endpoint| {
+            let host = health.host.clone().unwrap_or_else(|| target.address.to_string());
+            let version = env!("CARGO_PKG_VERSION");
+            format!(
+                "GET {endpoint} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: evenly-health/{version}\r\n\
+                 Accept: */*\r\nConnection: close\r\n\r\n"
+            )
+            .into_bytes()
+            .into_boxed_slice()
+        });
+        let timeout = health.timeout.min(MAX_TIMEOUT);
+        Plan { request, expect: health.expect.clone(), timeout }
+    }
+
+    /// From the start of a probe to the end of the answer's head.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+/// Why a probe succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Success {
+    /// The connection opened, and no more was asked for.
+    Connected,
+    /// The answer had this status, which is an expected one.
+    Status(u16),
+}
+
+/// Why a probe failed.
+#[derive(Debug)]
+pub(super) enum Reason {
+    ConnectRefused,
+    ConnectTimeout,
+    ConnectFailed(io::Error),
+    /// The connection opened, but the answer's head was not whole in time.
+    NoAnswer(Duration),
+    /// The connection ended before the head did.
+    Closed,
+    Broken(io::Error),
+    UnexpectedStatus(u16),
+    NotHttp,
+    HeadTooLarge,
+}
+
+/// What a probe that ended found.
+pub(super) type Outcome = Result<Success, Reason>;
+
+impl fmt::Display for Success {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Success::Connected => f.write_str("connected"),
+            Success::Status(status) => write!(f, "{status}"),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::ConnectRefused => f.write_str("connect refused"),
+            Reason::ConnectTimeout => f.write_str("connect timeout"),
+            Reason::ConnectFailed(error) => write!(f, "connect failed: {error}"),
+            Reason::NoAnswer(timeout) => write!(f, "no answer within {timeout:?}"),
+            Reason::Closed => f.write_str("connection closed before the answer's head was whole"),
+            Reason::Broken(error) => write!(f, "connection broken: {error}"),
+            Reason::UnexpectedStatus(status) => write!(f, "unexpected status {status}"),
+            Reason::NotHttp => f.write_str("the answer is not HTTP/1.x"),
+            Reason::HeadTooLarge => write!(f, "the answer's head is over {MAX_HEAD} bytes"),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    Connecting,
+    Writing { sent: usize },
+    Reading { head: Vec<u8>, total: usize },
+}
+
+/// What one attempt to get on came to.
+enum Step {
+    Blocked,
+    Onward(Phase),
+    Ended(Outcome),
+}
+
+/// A probe under way.
+#[derive(Debug)]
+pub(super) struct Probe {
+    endpoint: EndpointId,
+    socket: Socket,
+    started: Instant,
+    phase: Phase,
+    plan: Arc<Plan>,
+}
+
+/// What beginning a probe came to.
+pub(super) enum Begun {
+    /// It waits for its socket.
+    InFlight(Probe),
+    /// It ended at once, as a refused connect on this machine does.
+    Ended(Outcome),
+}
+
+impl Probe {
+    /// Begins a probe. An error means that this process lacks what a probe needs (descriptors, socket
+    /// memory): it says nothing about the endpoint.
+    pub(super) fn begin(
+        endpoint: EndpointId,
+        address: SocketAddr,
+        plan: &Arc<Plan>,
+        now: Instant,
+    ) -> io::Result<Begun> {
+        let socket = match open(address) {
+            Ok(socket) => socket,
+            Err(error) if is_shortage(&error) => return Err(error),
+            Err(error) => return Ok(Begun::Ended(Err(Reason::ConnectFailed(error)))),
+        };
+        let plan = Arc::clone(plan);
+        let mut probe = Probe { endpoint, socket, started: now, phase: Phase::Connecting, plan };
+        match probe.socket.connect(&SockAddr::from(address)) {
+            Ok(()) => Ok(probe.advance().map_or_else(|| Begun::InFlight(probe), Begun::Ended)),
+            Err(error) if is_in_progress(&error) => Ok(Begun::InFlight(probe)),
+            Err(error) if is_shortage(&error) => Err(error),
+            Err(error) => Ok(Begun::Ended(Err(connect_failure(error)))),
+        }
+    }
+
+    /// Whom it probes.
+    pub(super) fn endpoint(&self) -> EndpointId {
+        self.endpoint
+    }
+
+    /// When it began.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// When it must have ended.
+    pub(super) fn deadline(&self) -> Instant {
+        self.started + self.plan.timeout
+    }
+
+    /// What it waits for.
+    pub(super) fn interest(&self) -> PollFlags {
+        match self.phase {
+            Phase::Connecting | Phase::Writing { .. } => PollFlags::OUT,
+            Phase::Reading { .. } => PollFlags::IN,
+        }
+    }
+
+    /// Gets on as far as the socket, which is ready, allows.
+    pub(super) fn advance(&mut self) -> Option<Outcome> {
+        loop {
+            let step = match &mut self.phase {
+                Phase::Connecting => connected(&self.socket, &self.plan),
+                Phase::Writing { sent } => write(&self.socket, &self.plan, *sent),
+                Phase::Reading { head, total } => read(&self.socket, &self.plan, head, total),
+            };
+            match step {
+                Step::Blocked => return None,
+                Step::Onward(phase) => self.phase = phase,
+                Step::Ended(outcome) => return Some(outcome),
+            }
+        }
+    }
+
+    /// What it failed of, if its time is over.
+    pub(super) fn expire(&self, now: Instant) -> Option<Outcome> {
+        (now >= self.deadline()).then(|| {
+            Err(match self.phase {
+                Phase::Connecting => Reason::ConnectTimeout,
+                _ => Reason::NoAnswer(self.plan.timeout),
+            })
+        })
+    }
+}
+
+impl AsFd for Probe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
+}
+
+fn is_in_progress(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::INPROGRESS) || error.kind() == ErrorKind::Interrupted
+}
+
+/// Out of descriptors or of memory for sockets: this process's trouble, not the endpoint's.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+}
+
+fn connect_failure(error: io::Error) -> Reason {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => Reason::ConnectRefused,
+        ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ => Reason::ConnectFailed(error),
+    }
+}
+
+/// The connect came to an end: how?
+fn connected(socket: &Socket, plan: &Plan) -> Step {
+    match socket.take_error() {
+        Ok(None) if is_self_connected(socket) => Step::Ended(Err(Reason::ConnectRefused)),
+        Ok(None) if plan.request.is_none() => Step::Ended(Ok(Success::Connected)),
+        Ok(None) => Step::Onward(Phase::Writing { sent: 0 }),
+        Ok(Some(error)) | Err(error) => Step::Ended(Err(connect_failure(error))),
+    }
+}
+
+/// A connect to a port of this machine that nobody listens on can be given that very port as its own, and
+/// TCP then connects the socket to itself (RFC 9293 section 3.5, simultaneous open). That is nobody's life sign.
+fn is_self_connected(socket: &Socket) -> bool {
+    match (socket.local_addr(), socket.peer_addr()) {
+        (Ok(local), Ok(peer)) => local.as_socket() == peer.as_socket(),
+        _ => false, // the first write or read tells what is wrong
+    }
+}
+
+fn write(mut socket: &Socket, plan: &Plan, sent: usize) -> Step {
+    let request = plan.request.as_deref().unwrap_or_default();
+    let rest = request.get(sent..).unwrap_or_default();
+    if rest.is_empty() {
+        return Step::Onward(Phase::Reading { head: Vec::new(), total: 0 });
+    }
+    match socket.write(rest) {
+        Ok(count) => Step::Onward(Phase::Writing { sent: sent + count }),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Step::Blocked,
+        Err(error) if error.kind() == ErrorKind::Interrupted => {
+            Step::Onward(Phase::Writing { sent })
+        }
+        Err(error) => Step::Ended(Err(Reason::Broken(error))),
+    }
+}
+
+fn read(mut socket: &Socket, plan: &Plan, head: &mut Vec<u8>, total: &mut usize) -> Step {
+    let mut chunk = [0; 4096];
+    loop {
+        let count = match socket.read(&mut chunk) {
+            Ok(0) => return Step::Ended(Err(Reason::Closed)),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Step::Blocked,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Step::Ended(Err(Reason::Broken(error))),
+        };
+        let fresh = chunk.get(..count).unwrap_or_default();
+        *total += count;
+        head.extend_from_slice(fresh);
+        // Only a line end can complete a head: a drip of single bytes is not parsed for each of them.
+        let may_be_whole = memchr::memchr(b'\n', fresh).is_some() || *total > MAX_HEAD;
+        if may_be_whole && let Some(outcome) = verdict(head, *total, plan) {
+            return Step::Ended(outcome);
+        }
+    }
+}
+
+/// Judges what was read so far; interim answers are taken off its front.
+fn verdict(head: &mut Vec<u8>, total: usize, plan: &Plan) -> Option<Outcome> {
+    loop {
+        match parse(head) {
+            Parsed::Interim(length) => drop(head.drain(..length)),
+            Parsed::Final(status) if plan.expect.contains(status) => {
+                return Some(Ok(Success::Status(status)));
+            }
+            Parsed::Final(status) => return Some(Err(Reason::UnexpectedStatus(status))),
+            Parsed::Malformed => return Some(Err(Reason::NotHttp)),
+            Parsed::Partial if total > MAX_HEAD => return Some(Err(Reason::HeadTooLarge)),
+            Parsed::Partial => return None,
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Parsed {
+    Partial,
+    /// An interim answer of so many bytes; the next answer follows.
+    Interim(usize),
+    Final(u16),
+    Malformed,
+}
+
+/// Reads the head at the front of `bytes` as strictly as the proxy reads responses (RFC 9112 section
+/// 4): what would be a 502 to a client must not look healthy. 101 is final, since nothing follows it.
+fn parse(bytes: &[u8]) -> Parsed {
+    const START: &[u8] = b"HTTP/1.";
+    if bytes.iter().zip(START).any(|(is, must)| is != must) {
+        return Parsed::Malformed; // httparse alone would skip empty lines here
+    }
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut fields);
+    match (response.parse(bytes), response.code) {
+        (Ok(httparse::Status::Partial), _) => Parsed::Partial,
+        (Ok(httparse::Status::Complete(length)), Some(status @ 100..=599))
+            if !has_bare_line_feed(bytes.get(..length).unwrap_or_default()) =>
+        {
+            match status {
+                100 | 102..=199 => Parsed::Interim(length),
+                _ => Parsed::Final(status),
+            }
+        }
+        _ => Parsed::Malformed,
+    }
+}
+
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head.get(at - 1) != Some(&b'\r'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{HealthCheck, TargetAddress};
+
+    fn target(address: TargetAddress, health: HealthCheck) -> Target {
+        Target { address, health }
+    }
+
+    #[test]
+    fn the_request_is_exact() {
+        let name = TargetAddress::Name { host: "api".into(), port: 8001 };
+        let health = HealthCheck { endpoint: Some("/healthz?x=1".into()), ..Default::default() };
+        let plan = Plan::new(&target(name, health));
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(
+            String::from_utf8_lossy(plan.request.as_deref().unwrap()),
+            format!(
+                "GET /healthz?x=1 HTTP/1.1\r\nHost: api:8001\r\nUser-Agent: evenly-health/{version}\r\n\
+                 Accept: */*\r\nConnection: close\r\n\r\n"
+            )
+        );
+    }
+
+    #[test]
+    fn without_an_endpoint_nothing_is_asked() {
+        let address = TargetAddress::Ip(SocketAddr::from(([127, 0, 0, 1], 80)));
+        assert!(Plan::new(&target(address, HealthCheck::default())).request.is_none());
+    }
+
+    #[test]
+    fn heads_are_read_as_the_table_says() {
+        use Parsed::{Final, Interim, Malformed, Partial};
+        let table: &[(&[u8], Parsed)] = &[
+            (b"", Partial),
+            (b"HTTP/1.1 200 OK\r\n", Partial),
+            (b"HTTP/1.1 200 OK\r\n\r\n", Final(200)),
+            (b"HTTP/1.0 404 Not Found\r\nA: b\r\n\r\nbody", Final(404)),
+            (b"HTTP/1.1 503\r\n\r\n", Final(503)),
+            (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200", Interim(25)),
+            (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", Final(101)),
+            (b"HTTP/1.1 099 Low\r\n\r\n", Malformed),
+            (b"HTTP/1.1 600 High\r\n\r\n", Malformed),
+            (b"HTTP/1.1 20 OK\r\n\r\n", Malformed),
+            (b"HTTP/2.0 200 OK\r\n\r\n", Malformed),
+            (b"\r\nHTTP/1.1 200 OK\r\n\r\n", Malformed),
+            (b"HTTP/1.1 200 OK\n\n", Malformed),
+            (b"HTTP/1.1 200 OK\r\nA: b\n\r\n", Malformed),
+            (b"HTTP/1.1 200 OK\r\nA b\r\n\r\n", Malformed),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", Malformed),
+        ];
+        for (bytes, parsed) in table {
+            assert_eq!(parse(bytes), *parsed, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    fn judge(bytes: &[u8]) -> Option<Outcome> {
+        let health = HealthCheck { endpoint: Some("/".into()), ..Default::default() };
+        let address = TargetAddress::Ip(SocketAddr::from(([127, 0, 0, 1], 80)));
+        verdict(&mut bytes.to_vec(), bytes.len(), &Plan::new(&target(address, health)))
+    }
+
+    #[test]
+    fn interim_answers_are_skipped_however_many_come() {
+        let mut bytes = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(50);
+        assert!(judge(&bytes).is_none());
+        bytes.extend_from_slice(b"HTTP/1.1 204 No Content\r\n\r\n");
+        assert!(matches!(judge(&bytes), Some(Ok(Success::Status(204)))));
+    }
+
+    #[test]
+    fn a_head_that_never_ends_is_given_up_at_its_limit() {
+        let mut bytes = b"HTTP/1.1 200 OK\r\nA: ".to_vec();
+        bytes.resize(MAX_HEAD, b'a');
+        assert!(judge(&bytes).is_none());
+        bytes.push(b'a');
+        assert!(matches!(judge(&bytes), Some(Err(Reason::HeadTooLarge))));
+        let fields =
+            [b"HTTP/1.1 200 OK\r\n".as_slice(), &b"a:b\r\n".repeat(MAX_FIELDS + 1)].concat();
+        assert!(matches!(judge(&fields), Some(Err(Reason::NotHttp))));
+    }
+
+    #[test]
+    fn only_shortages_of_this_process_are_not_the_endpoints_fault() {
+        for (errno, shortage) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOBUFS, true),
+            (Errno::CONNREFUSED, false),
+            (Errno::NETUNREACH, false),
+        ] {
+            assert_eq!(is_shortage(&errno.into()), shortage, "{errno}");
+        }
+    }
+}

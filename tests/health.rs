@@ -1,0 +1,747 @@
+//! The health thread against real sockets: who is probed how often, what counts as up and down, how
+//! fast a snapshot follows, and what names do.
+//!
+//! Every origin has a loopback address of its own, so that a port which one test closes is never
+//! opened again by another.
+
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in what tests are made of
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, Once};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use evenly::balance::{EndpointId, Shared, Snapshot};
+use evenly::health::{Failure, Health};
+use evenly::settings::{HealthCheck, StatusRanges, Target, TargetAddress};
+use socket2::{Domain, Socket, Type};
+
+const MS: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// Waits until `condition` holds; fails the test after ten seconds.
+#[track_caller]
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited for: {what}");
+        thread::sleep(MS);
+    }
+}
+
+/// A loopback address no other origin of this process has.
+fn own_ip() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    Ipv4Addr::new(127, 50 + (std::process::id() % 150) as u8, high, low + 1)
+}
+
+#[derive(Clone, Copy)]
+enum Behaviour {
+    Answer(&'static [u8]),
+    /// Accepts and says nothing, holding the connection.
+    Hang,
+    /// A byte of a head each 10 ms, without end.
+    Drip,
+    /// Closes without an answer.
+    Close,
+}
+
+#[derive(Clone)]
+struct Hit {
+    at: Instant,
+    local: SocketAddr,
+    request: String,
+}
+
+/// A server that can be told how to behave, and that remembers who asked what and when.
+struct Origin {
+    address: SocketAddr,
+    behaviour: Arc<Mutex<Behaviour>>,
+    hits: Arc<Mutex<Vec<Hit>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Origin {
+    fn start(behaviour: Behaviour) -> Origin {
+        Origin::at(SocketAddr::from((own_ip(), 0)), behaviour)
+    }
+
+    fn at(address: SocketAddr, behaviour: Behaviour) -> Origin {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&address.into()).unwrap();
+        socket.listen(4096).unwrap();
+        let listener = TcpListener::from(socket);
+        let mut origin = Origin {
+            address: listener.local_addr().unwrap(),
+            behaviour: Arc::new(Mutex::new(behaviour)),
+            hits: Arc::default(),
+            stop: Arc::default(),
+            thread: None,
+        };
+        let (behaviour, hits, stop) =
+            (Arc::clone(&origin.behaviour), Arc::clone(&origin.hits), Arc::clone(&origin.stop));
+        origin.thread = Some(thread::spawn(move || serve(&listener, &behaviour, &hits, &stop)));
+        origin
+    }
+
+    fn behave(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().unwrap() = behaviour;
+    }
+
+    fn hits(&self) -> Vec<Hit> {
+        self.hits.lock().unwrap().clone()
+    }
+
+    fn count(&self) -> usize {
+        self.hits.lock().unwrap().len()
+    }
+}
+
+/// Dropping an origin closes its port and everything it holds: the next connect is refused.
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let port = self.address.port();
+        let reach = if self.address.ip().is_unspecified() {
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+        } else {
+            self.address
+        };
+        let _ = TcpStream::connect(reach);
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+fn serve(
+    listener: &TcpListener,
+    behaviour: &Mutex<Behaviour>,
+    hits: &Mutex<Vec<Hit>>,
+    stop: &Arc<AtomicBool>,
+) {
+    let mut held = Vec::new();
+    while let Ok((mut stream, _)) = accept(listener, stop) {
+        let behaviour = *behaviour.lock().unwrap();
+        let (at, local) = (Instant::now(), stream.local_addr().unwrap());
+        let answers = matches!(behaviour, Behaviour::Answer(_));
+        let request = if answers { read_head(&mut stream) } else { String::new() };
+        hits.lock().unwrap().push(Hit { at, local, request });
+        match behaviour {
+            Behaviour::Answer(bytes) => drop(stream.write_all(bytes)),
+            Behaviour::Hang => held.push(stream),
+            Behaviour::Drip => drip(stream, Arc::clone(stop)),
+            Behaviour::Close => {}
+        }
+    }
+}
+
+/// The next connection; an error when the origin is to stop. Sits out a lack of descriptors.
+fn accept(listener: &TcpListener, stop: &AtomicBool) -> io::Result<(TcpStream, SocketAddr)> {
+    loop {
+        let accepted = listener.accept();
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("stopped"));
+        }
+        match accepted {
+            Ok(accepted) => return Ok(accepted),
+            Err(_) => thread::sleep(MS),
+        }
+    }
+}
+
+/// What a client sent up to the end of its head, or of its connection.
+fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut chunk = [0; 1024];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => head.extend_from_slice(&chunk[..count]),
+        }
+    }
+    String::from_utf8(head).unwrap()
+}
+
+fn drip(mut stream: TcpStream, stop: Arc<AtomicBool>) {
+    thread::spawn(move || {
+        let head = b"HTTP/1.1 200 OK\r\nA: ".iter().chain(std::iter::repeat(&b'a'));
+        for byte in head {
+            if stop.load(Ordering::Relaxed) || stream.write_all(&[*byte]).is_err() {
+                return;
+            }
+            thread::sleep(10 * MS);
+        }
+    });
+}
+
+/// An HTTP check of `/healthz`, often and with patience.
+fn check() -> HealthCheck {
+    HealthCheck {
+        endpoint: Some("/healthz".into()),
+        interval: 50 * MS,
+        timeout: Duration::from_secs(5),
+        ..HealthCheck::default()
+    }
+}
+
+fn at(address: SocketAddr, health: HealthCheck) -> Target {
+    Target { address: TargetAddress::Ip(address), health }
+}
+
+fn name(host: &str, health: HealthCheck) -> Target {
+    Target { address: TargetAddress::Name { host: host.into(), port: 80 }, health }
+}
+
+/// A running health thread and what it publishes.
+struct Watch {
+    health: Health,
+    shared: Arc<Shared>,
+}
+
+impl Watch {
+    fn start(targets: Vec<Target>) -> Watch {
+        Watch::resolving(targets, |_, _| Err(io::Error::other("no name is known")))
+    }
+
+    fn resolving(
+        targets: Vec<Target>,
+        resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Watch {
+        capture_log();
+        let shared = Arc::new(Shared::default());
+        let health = Health::start_with(targets, Arc::clone(&shared), resolve).unwrap();
+        Watch { health, shared }
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    fn healthy(&self) -> usize {
+        self.snapshot().healthy_count()
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.snapshot().endpoints().iter().map(|endpoint| endpoint.address).collect()
+    }
+
+    fn id(&self, address: SocketAddr) -> EndpointId {
+        let snapshot = self.snapshot();
+        snapshot.endpoints().iter().find(|endpoint| endpoint.address == address).unwrap().id
+    }
+
+    #[track_caller]
+    fn first_round(&self) {
+        assert!(self.health.wait_first_round(Duration::from_secs(10)), "the first round ends");
+    }
+}
+
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Capture;
+
+impl log::Log for Capture {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LINES.lock().unwrap().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+fn capture_log() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&Capture).unwrap();
+        log::set_max_level(log::LevelFilter::Info);
+    });
+}
+
+/// The lines so far that hold `part`.
+fn lines_with(part: &str) -> Vec<String> {
+    LINES.lock().unwrap().iter().filter(|line| line.contains(part)).cloned().collect()
+}
+
+#[track_caller]
+fn until_line(part: &str) -> String {
+    until(part, || !lines_with(part).is_empty());
+    lines_with(part).remove(0)
+}
+
+#[test]
+fn the_first_snapshot_has_every_endpoint_and_none_healthy() {
+    let origins = [Origin::start(Behaviour::Hang), Origin::start(Behaviour::Hang)];
+    let watch = Watch::start(origins.iter().map(|o| at(o.address, check())).collect());
+    assert_eq!(watch.addresses(), [origins[0].address, origins[1].address]);
+    assert_eq!(watch.healthy(), 0);
+    assert!(!watch.health.wait_first_round(Duration::ZERO));
+}
+
+#[test]
+fn the_first_round_ends_with_every_verdict_published_and_told() {
+    let good = Origin::start(Behaviour::Answer(OK));
+    let dead = Origin::start(Behaviour::Close).address;
+    // Neither interval nor rise keeps a start waiting.
+    let slow = HealthCheck { interval: HOUR, rise: 5, ..check() };
+    let watch = Watch::start(vec![at(dead, slow.clone()), at(good.address, slow)]);
+    watch.first_round();
+    assert_eq!(watch.healthy(), 1);
+    assert_eq!(watch.snapshot().healthy_at(0).unwrap().address, good.address);
+    let up = until_line(&format!("target {0} ({0}) is up: 200 in ", good.address));
+    assert!(up.contains("ms; healthy targets: 1"), "{up}");
+    let down = until_line(&format!("target {dead} ({dead}) is down: connect refused"));
+    assert!(down.contains("; healthy targets: "), "{down}");
+    until_line("healthy targets: 1 of 2");
+}
+
+#[test]
+fn a_target_that_closes_goes_down_and_is_back_within_an_interval_of_its_return() {
+    let origin = Origin::start(Behaviour::Answer(OK));
+    let address = origin.address;
+    let interval = 500 * MS;
+    let watch = Watch::start(vec![at(address, HealthCheck { interval, ..check() })]);
+    watch.first_round();
+    assert_eq!(watch.healthy(), 1);
+    drop(origin);
+    until("down", || watch.healthy() == 0);
+    until_line(&format!("({address}) is down: connect refused; healthy targets: 0"));
+    let _origin = Origin::at(address, Behaviour::Answer(OK));
+    let back = Instant::now();
+    until("up again", || watch.healthy() == 1);
+    assert!(back.elapsed() < interval + 300 * MS, "{:?}", back.elapsed());
+}
+
+#[test]
+fn what_is_not_an_expected_answer_is_down_and_says_why() {
+    for (behaviour, reason) in [
+        (Behaviour::Answer(b"HTTP/1.1 503 No\r\n\r\n"), "unexpected status 503"),
+        (Behaviour::Answer(b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n"), "unexpected status 302"),
+        (Behaviour::Answer(b"SSH-2.0-OpenSSH_9.2\r\n"), "the answer is not HTTP/1.x"),
+        (Behaviour::Close, "connection "),
+    ] {
+        let origin = Origin::start(behaviour);
+        let watch = Watch::start(vec![at(origin.address, check())]);
+        watch.first_round();
+        assert_eq!(watch.healthy(), 0);
+        until_line(&format!("({}) is down: {reason}", origin.address));
+        origin.behave(Behaviour::Answer(OK));
+        until("up", || watch.healthy() == 1);
+    }
+}
+
+#[test]
+fn only_expected_statuses_count() {
+    let origin = Origin::start(Behaviour::Answer(b"HTTP/1.1 404 Not Found\r\n\r\n"));
+    let expect = StatusRanges(vec![(200, 200), (404, 404)]);
+    let watch = Watch::start(vec![at(origin.address, HealthCheck { expect, ..check() })]);
+    watch.first_round();
+    assert_eq!(watch.healthy(), 1);
+}
+
+#[test]
+fn interim_answers_are_skipped() {
+    let answer = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
+    let origin = Origin::start(Behaviour::Answer(answer));
+    let watch = Watch::start(vec![at(origin.address, check())]);
+    watch.first_round();
+    until_line(&format!("({}) is up: 204", origin.address));
+    assert_eq!(watch.healthy(), 1);
+}
+
+#[test]
+fn the_origin_sees_path_host_and_who_asks() {
+    let origin = Origin::start(Behaviour::Answer(OK));
+    let own = HealthCheck { host: Some("api.example".into()), ..check() };
+    let watch = Watch::start(vec![at(origin.address, check()), at(origin.address, own)]);
+    watch.first_round();
+    let requests: Vec<String> = origin.hits().into_iter().map(|hit| hit.request).collect();
+    let agent = format!("User-Agent: evenly-health/{}\r\n", env!("CARGO_PKG_VERSION"));
+    for host in [origin.address.to_string(), "api.example".to_owned()] {
+        let found = requests.iter().any(|request| {
+            request.starts_with(&format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\n"))
+                && request.contains(&agent)
+                && request.contains("\r\nConnection: close\r\n")
+                && request.contains("\r\nAccept: */*\r\n")
+        });
+        assert!(found, "{host}: {requests:?}");
+    }
+}
+
+#[test]
+fn hung_and_dripping_targets_are_down_at_the_timeout() {
+    for behaviour in [Behaviour::Hang, Behaviour::Drip] {
+        let origin = Origin::start(behaviour);
+        let begun = Instant::now();
+        let timeout = 300 * MS;
+        let watch = Watch::start(vec![at(origin.address, HealthCheck { timeout, ..check() })]);
+        watch.first_round();
+        assert!(begun.elapsed() >= timeout);
+        assert!(begun.elapsed() < timeout + 2_000 * MS, "{:?}", begun.elapsed());
+        until_line(&format!("({}) is down: no answer within 300ms", origin.address));
+        assert_eq!(watch.healthy(), 0);
+    }
+}
+
+#[test]
+fn a_target_goes_down_after_fall_failures_and_up_after_rise_successes() {
+    let origin = Origin::start(Behaviour::Answer(OK));
+    let health = HealthCheck { rise: 3, fall: 3, ..check() };
+    let watch = Watch::start(vec![at(origin.address, health)]);
+    watch.first_round();
+    origin.behave(Behaviour::Close);
+    let before = origin.count();
+    until("down", || watch.healthy() == 0);
+    // A probe may have been under way when the behaviour changed.
+    assert!((3..=4).contains(&(origin.count() - before)), "{}", origin.count() - before);
+    origin.behave(Behaviour::Answer(OK));
+    let before = origin.count();
+    until("up", || watch.healthy() == 1);
+    assert!((3..=4).contains(&(origin.count() - before)), "{}", origin.count() - before);
+}
+
+#[test]
+fn without_an_endpoint_an_open_port_is_up_and_a_closed_one_down() {
+    let origin = Origin::start(Behaviour::Close);
+    let address = origin.address;
+    let health = HealthCheck { endpoint: None, ..check() };
+    let watch = Watch::start(vec![at(address, health)]);
+    watch.first_round();
+    assert_eq!(watch.healthy(), 1);
+    until_line(&format!("({address}) is up: connected in "));
+    drop(origin);
+    until("down", || watch.healthy() == 0);
+}
+
+#[test]
+fn a_reported_death_is_published_in_well_under_a_second_whatever_the_interval() {
+    for fall in [1, 3] {
+        let origins = [Origin::start(Behaviour::Answer(OK)), Origin::start(Behaviour::Answer(OK))];
+        let health = HealthCheck { interval: HOUR, fall, ..check() };
+        let targets = origins.iter().map(|o| at(o.address, health.clone())).collect();
+        let watch = Watch::start(targets);
+        watch.first_round();
+        let [dead, alive] = origins;
+        let id = watch.id(dead.address);
+        drop(dead);
+        let died = Instant::now();
+        watch.health.reporter().report(id, Failure::ConnectRefused);
+        until("gone", || watch.healthy() == 1);
+        assert!(died.elapsed() < 800 * MS, "fall {fall}: {:?}", died.elapsed());
+        assert_eq!(watch.snapshot().healthy_at(0).unwrap().address, alive.address);
+    }
+}
+
+#[test]
+fn a_report_about_a_living_target_costs_one_probe_and_a_flood_no_more_than_ten_a_second() {
+    let origin = Origin::start(Behaviour::Answer(OK));
+    let watch = Watch::start(vec![at(origin.address, HealthCheck { interval: HOUR, ..check() })]);
+    watch.first_round();
+    let reporter = watch.health.reporter();
+    let id = watch.id(origin.address);
+    let generation = watch.snapshot().generation;
+    reporter.report(id, Failure::Reset);
+    until("the probe", || origin.count() == 2);
+    let flood = Instant::now();
+    let mut longest = Duration::ZERO;
+    while flood.elapsed() < 500 * MS {
+        let before = Instant::now();
+        reporter.report(id, Failure::Reset);
+        reporter.report(EndpointId(u32::MAX), Failure::Reset); // nobody's: ignored
+        longest = longest.max(before.elapsed());
+    }
+    let probes = origin.count() - 2;
+    let allowed = flood.elapsed().as_millis() as usize / 100 + 1;
+    assert!((1..=allowed).contains(&probes), "{probes} of {allowed}");
+    assert!(longest < 400 * MS, "a report never blocks: {longest:?}");
+    assert_eq!(watch.snapshot().generation, generation, "nothing changed, nothing is published");
+}
+
+#[test]
+fn reports_after_the_end_go_nowhere() {
+    let origin = Origin::start(Behaviour::Answer(OK));
+    let watch = Watch::start(vec![at(origin.address, check())]);
+    let reporter = watch.health.reporter();
+    let id = watch.id(origin.address);
+    watch.health.stop();
+    (0..10_000).for_each(|_| reporter.report(id, Failure::ConnectTimeout));
+}
+
+#[test]
+fn stopping_is_prompt_with_probes_and_lookups_under_way() {
+    let origin = Origin::start(Behaviour::Hang);
+    let asked = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&asked);
+    let targets =
+        vec![at(origin.address, HealthCheck { timeout: HOUR, ..check() }), name("a", check())];
+    let watch = Watch::resolving(targets, move |_, _| {
+        told.store(true, Ordering::Relaxed);
+        thread::sleep(Duration::from_secs(20)); // a silent name server
+        Ok(Vec::new())
+    });
+    until("both under way", || origin.count() == 1 && asked.load(Ordering::Relaxed));
+    let begun = Instant::now();
+    watch.health.stop();
+    assert!(begun.elapsed() < 500 * MS, "{:?}", begun.elapsed());
+}
+
+/// A resolver whose answer for the name `a` can be changed; `None` is a failure.
+fn directory(
+    first: &[SocketAddr],
+) -> (Directory, impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + use<>) {
+    let directory = Directory(Arc::new(Mutex::new(Some(first.to_vec()))));
+    let inner = Arc::clone(&directory.0);
+    let resolve = move |host: &str, port: u16| {
+        assert_eq!((host, port), ("a", 80));
+        inner.lock().unwrap().clone().ok_or_else(|| io::Error::other("the name server is away"))
+    };
+    (directory, resolve)
+}
+
+struct Directory(Arc<Mutex<Option<Vec<SocketAddr>>>>);
+
+impl Directory {
+    fn set(&self, addresses: Option<&[SocketAddr]>) {
+        *self.0.lock().unwrap() = addresses.map(<[_]>::to_vec);
+    }
+}
+
+#[test]
+fn every_address_of_a_name_is_an_endpoint_in_address_order() {
+    let mut origins = [Origin::start(Behaviour::Answer(OK)), Origin::start(Behaviour::Answer(OK))];
+    origins.sort_by_key(|origin| origin.address);
+    let [a, b] = [origins[0].address, origins[1].address];
+    let (_directory, resolve) = directory(&[b, a, b]);
+    let watch = Watch::resolving(vec![name("a", check())], resolve);
+    watch.first_round();
+    assert_eq!(watch.addresses(), [a, b]);
+    assert_eq!(watch.healthy(), 2);
+    assert_eq!(&*watch.snapshot().endpoints()[0].target, "a:80");
+    assert!(origins[0].hits()[0].request.contains("\r\nHost: a:80\r\n"));
+    until_line(&format!("target a:80 ({a}) is up: 200 in "));
+}
+
+#[test]
+fn addresses_come_and_go_with_the_name_and_those_that_stay_keep_their_identity() {
+    let mut origins: Vec<_> = (0..2).map(|_| Origin::start(Behaviour::Answer(OK))).collect();
+    origins.sort_by_key(|origin| origin.address);
+    let [a, b] = [origins[0].address, origins[1].address];
+    let (directory, resolve) = directory(&[a]);
+    let watch = Watch::resolving(vec![name("a", check())], resolve);
+    watch.first_round();
+    let (id_a, probes_of_a) = (watch.id(a), origins[0].count());
+    directory.set(Some(&[a, b]));
+    until("two healthy", || watch.healthy() == 2);
+    assert_eq!(watch.id(a), id_a);
+    let id_b = watch.id(b);
+    directory.set(Some(&[a]));
+    until("one endpoint", || watch.addresses() == [a]);
+    until_line(&format!("target a:80 no longer has {b}; healthy targets: 1"));
+    directory.set(Some(&[a, b]));
+    until("two healthy again", || watch.healthy() == 2);
+    assert_eq!(watch.id(a), id_a);
+    assert_ne!(watch.id(b), id_b, "an identity is never used again");
+    until("the one that stayed is still probed", || origins[0].count() > probes_of_a);
+}
+
+#[test]
+fn a_name_that_moves_is_never_without_a_healthy_endpoint() {
+    let origins = [Origin::start(Behaviour::Answer(OK)), Origin::start(Behaviour::Answer(OK))];
+    let (directory, resolve) = directory(&[origins[0].address]);
+    let watch = Watch::resolving(vec![name("a", check())], resolve);
+    watch.first_round();
+    directory.set(Some(&[origins[1].address]));
+    until("moved", || {
+        let snapshot = watch.snapshot();
+        assert!(snapshot.healthy_count() > 0, "{snapshot:?}");
+        snapshot.endpoints().len() == 1 && snapshot.endpoints()[0].address == origins[1].address
+    });
+}
+
+#[test]
+fn a_name_that_fails_keeps_its_addresses_and_tells_it_once() {
+    let origin = Origin::start(Behaviour::Answer(OK));
+    let (directory, resolve) = directory(&[origin.address]);
+    let asked = Arc::new(AtomicU16::new(0));
+    let count = Arc::clone(&asked);
+    // The label tells this test's lines from those of others.
+    let keeper = Target {
+        address: TargetAddress::Name { host: "keeper".into(), port: 80 },
+        health: check(),
+    };
+    let watch = Watch::resolving(vec![keeper], move |_, port| {
+        count.fetch_add(1, Ordering::Relaxed);
+        resolve("a", port)
+    });
+    watch.first_round();
+    let id = watch.id(origin.address);
+    directory.set(None);
+    until_line(
+        "target keeper:80 does not resolve any longer: the name server is away; addresses kept: 1",
+    );
+    let before = asked.load(Ordering::Relaxed);
+    until("it is asked again", || asked.load(Ordering::Relaxed) >= before + 3);
+    assert_eq!((watch.healthy(), watch.id(origin.address)), (1, id));
+    assert_eq!(lines_with("target keeper:80 does not resolve").len(), 1);
+    directory.set(Some(&[origin.address]));
+    until_line("target keeper:80 resolves again; addresses: 1");
+    assert_eq!((watch.healthy(), watch.id(origin.address)), (1, id));
+}
+
+#[test]
+fn a_name_that_never_resolved_is_down_and_holds_up_nobody() {
+    let origin = Origin::start(Behaviour::Answer(OK));
+    let targets = vec![name("nowhere", check()), at(origin.address, check())];
+    let watch = Watch::start(targets);
+    watch.first_round();
+    assert_eq!(watch.addresses(), [origin.address]);
+    assert_eq!(watch.healthy(), 1);
+    until_line("target nowhere:80 is down: it does not resolve: no name is known");
+}
+
+#[test]
+fn a_lookup_that_hangs_delays_no_probe() {
+    let origin = Origin::start(Behaviour::Answer(OK));
+    let targets = vec![name("slow", check()), at(origin.address, check())];
+    let watch = Watch::resolving(targets, |_, _| {
+        thread::sleep(Duration::from_secs(20)); // a silent name server
+        Ok(Vec::new())
+    });
+    until("probe after probe", || origin.count() >= 5);
+    assert_eq!(watch.healthy(), 1);
+}
+
+#[test]
+fn endpoints_probed_together_first_are_spread_afterwards() {
+    let origins: Vec<_> = (0..40).map(|_| Origin::start(Behaviour::Answer(OK))).collect();
+    let interval = Duration::from_secs(1);
+    let targets = origins.iter().map(|o| at(o.address, HealthCheck { interval, ..check() }));
+    let watch = Watch::start(targets.collect());
+    watch.first_round();
+    until("everybody's third probe", || origins.iter().all(|origin| origin.count() >= 3));
+    // Chance puts about four of forty into a tenth of the interval; a burst would be all of them.
+    let thirds: Vec<Instant> = origins.iter().map(|origin| origin.hits()[2].at).collect();
+    let crowd = |from: &Instant| {
+        thirds.iter().filter(|at| **at >= *from && **at < *from + interval / 10).count()
+    };
+    let largest = thirds.iter().map(crowd).max().unwrap();
+    assert!(largest <= 20, "{largest} of 40 within 100 ms");
+}
+
+/// The longest time between two probes of each endpoint, by the local address the origin was reached at.
+fn longest_gaps(hits: &[Hit]) -> HashMap<SocketAddr, (usize, Duration)> {
+    let mut last: HashMap<SocketAddr, Instant> = HashMap::new();
+    let mut gaps: HashMap<SocketAddr, (usize, Duration)> = HashMap::new();
+    for hit in hits {
+        let gap = last.insert(hit.local, hit.at).map_or(Duration::ZERO, |before| hit.at - before);
+        let entry = gaps.entry(hit.local).or_default();
+        *entry = (entry.0 + 1, entry.1.max(gap));
+    }
+    gaps
+}
+
+#[test]
+fn two_hundred_hung_targets_of_a_thousand_delay_no_probe_of_the_others() {
+    // One listener on all addresses stands for many targets: each is told by the address it was reached at.
+    let good = Origin::at(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), Behaviour::Answer(OK));
+    let hung = Origin::at(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), Behaviour::Hang);
+    let interval = Duration::from_secs(1);
+    // Far longer than the interval: whoever waits for a hung one waits visibly long.
+    let health = HealthCheck { interval, timeout: Duration::from_secs(30), ..check() };
+    let targets = (0..1_000u16).map(|number| {
+        let [high, low] = number.to_be_bytes();
+        let port = if number % 5 == 0 { hung.address.port() } else { good.address.port() };
+        at(SocketAddr::from(([127, 40, high, low], port)), health.clone())
+    });
+    let watch = Watch::start(targets.collect());
+    until("all good ones up", || watch.healthy() == 800);
+    until("four probes of each", || {
+        let gaps = longest_gaps(&good.hits());
+        gaps.len() == 800 && gaps.values().all(|(count, _)| *count >= 4)
+    });
+    let longest = longest_gaps(&good.hits()).into_values().map(|(_, gap)| gap).max().unwrap();
+    assert!(longest < 2 * interval, "{longest:?}");
+    assert_eq!(hung.count(), 200, "each is probed once and still waited for");
+}
+
+#[test]
+fn generations_grow_by_one_with_each_change() {
+    let origin = Origin::start(Behaviour::Answer(OK));
+    let watch = Watch::start(vec![at(origin.address, check())]);
+    watch.first_round();
+    let first = watch.snapshot().generation;
+    let probed = origin.count();
+    until("a few more probes", || origin.count() >= probed + 3);
+    assert_eq!(watch.snapshot().generation, first, "no change, no publication");
+    origin.behave(Behaviour::Close);
+    until("down", || watch.healthy() == 0);
+    assert_eq!(watch.snapshot().generation, first + 1);
+}
+
+/// Lowers this process's descriptor limit, so it runs in a process of its own: the same test, started again.
+#[test]
+fn out_of_descriptors_targets_keep_their_health_and_nothing_spins() {
+    const ALONE: &str = "EVENLY_TEST_STARVE";
+    if std::env::var_os(ALONE).is_some() {
+        return starve();
+    }
+    let this = "out_of_descriptors_targets_keep_their_health_and_nothing_spins";
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", this, "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn starve() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let origin = Origin::start(Behaviour::Answer(OK));
+    let health = HealthCheck { interval: 20 * MS, timeout: 500 * MS, ..check() };
+    let watch = Watch::start(vec![at(origin.address, health)]);
+    watch.first_round();
+    let stat = health_thread_stat();
+    let before = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(3), maximum: before.maximum }).unwrap();
+    until_line("health probes wait, and targets keep their health: ");
+    let (begun, used) = (Instant::now(), cpu_ticks(&stat));
+    until("a second of want", || {
+        assert_eq!(watch.healthy(), 1);
+        begun.elapsed() > Duration::from_secs(1)
+    });
+    let used = cpu_ticks(&stat) - used;
+    assert!(used < 20, "{used} ticks of 10 ms in a second");
+    assert_eq!(lines_with("health probes wait").len(), 1, "told once");
+    let probes = origin.count();
+    setrlimit(Resource::Nofile, before).unwrap();
+    until_line("health probes go on: descriptors are free again");
+    until("probes again", || origin.count() > probes + 2);
+    assert_eq!(watch.healthy(), 1);
+}
+
+/// The processor times of the thread named `health`, opened while that is still possible.
+fn health_thread_stat() -> std::fs::File {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let health = tasks.flatten().map(|task| task.path()).find(|task| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == "health")
+    });
+    std::fs::File::open(health.unwrap().join("stat")).unwrap()
+}
+
+/// utime and stime of a `/proc/.../stat`, in ticks of 10 ms.
+fn cpu_ticks(stat: &std::fs::File) -> u64 {
+    let mut text = [0; 1024];
+    let count = stat.read_at(&mut text, 0).unwrap();
+    let text = String::from_utf8_lossy(&text[..count]).into_owned();
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
