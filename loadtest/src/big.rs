@@ -15,8 +15,6 @@ use crate::{Failure, proc};
 const PATTERN_BYTES: usize = 1_048_573;
 /// How much is read or written at once.
 const PIECE_BYTES: usize = 256 << 10;
-/// How long a reader waits before its first byte, so that every buffer on the way fills.
-const HESITATION: Duration = Duration::from_secs(1);
 /// How long either end may stand still.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Memory that one transfer may take, in bytes; the bodies are hundreds of times as large.
@@ -28,6 +26,15 @@ const MEBIBYTE: u64 = 1 << 20;
 pub(crate) struct Transfer {
     pub(crate) mebibytes: u64,
     pub(crate) mebibytes_per_second: u64,
+    /// How long a reader waits before its first byte, so that every buffer on the way fills.
+    pub(crate) hesitation: Duration,
+}
+
+impl Transfer {
+    /// Bytes of each body.
+    fn length(self) -> u64 {
+        self.mebibytes * MEBIBYTE
+    }
 }
 
 /// Bytes without a short period, the same for whoever makes them.
@@ -76,9 +83,10 @@ impl Pattern {
         Ok(())
     }
 
-    /// Reads `length` bytes no faster than `rate` a second; whether all of them were right.
-    fn read_slowly(&self, from: &mut impl Read, length: u64, rate: u64) -> io::Result<bool> {
-        thread::sleep(HESITATION);
+    /// Reads a whole body no faster than it may be read; whether all of its bytes were right.
+    fn read_slowly(&self, from: &mut impl Read, transfer: Transfer) -> io::Result<bool> {
+        let (length, rate) = (transfer.length(), transfer.mebibytes_per_second * MEBIBYTE);
+        thread::sleep(transfer.hesitation);
         let began = Instant::now();
         let mut bytes = vec![0; PIECE_BYTES];
         let (mut got, mut right) = (0, true);
@@ -148,7 +156,7 @@ fn measure(
 /// The client that sends: as fast as it is let, to an origin that reads slowly.
 fn upload(address: SocketAddr, transfer: Transfer) -> io::Result<bool> {
     let mut stream = open(TcpStream::connect(address)?)?;
-    let length = transfer.mebibytes * MEBIBYTE;
+    let length = transfer.length();
     let head = format!("PUT /up HTTP/1.1\r\nHost: loadtest\r\nContent-Length: {length}\r\n\r\n");
     stream.get_mut().write_all(head.as_bytes())?;
     Pattern::new().write(stream.get_mut(), length)?;
@@ -161,12 +169,11 @@ fn download(address: SocketAddr, transfer: Transfer) -> io::Result<bool> {
     let mut stream = open(TcpStream::connect(address)?)?;
     stream.get_mut().write_all(b"GET /down HTTP/1.1\r\nHost: loadtest\r\n\r\n")?;
     let head = read_head(&mut stream)?;
-    let length = transfer.mebibytes * MEBIBYTE;
+    let length = transfer.length();
     if head.status != 200 || head.length != Some(length) {
         return Ok(false);
     }
-    let rate = transfer.mebibytes_per_second * MEBIBYTE;
-    Pattern::new().read_slowly(&mut stream, length, rate)
+    Pattern::new().read_slowly(&mut stream, transfer)
 }
 
 fn open(stream: TcpStream) -> io::Result<BufReader<TcpStream>> {
@@ -198,16 +205,14 @@ fn answer(stream: TcpStream, transfer: Transfer) -> io::Result<()> {
     while stream.read_line(&mut line)? > 2 {
         line.clear();
     }
-    let length = transfer.mebibytes * MEBIBYTE;
     let mut status = "200 OK";
     let mut body_length = 0;
     if request_line.starts_with("PUT /up ") {
-        let rate = transfer.mebibytes_per_second * MEBIBYTE;
-        if !Pattern::new().read_slowly(&mut stream, length, rate)? {
+        if !Pattern::new().read_slowly(&mut stream, transfer)? {
             status = "409 Conflict";
         }
     } else if request_line.starts_with("GET /down ") {
-        body_length = length;
+        body_length = transfer.length();
     }
     let head =
         format!("HTTP/1.1 {status}\r\nContent-Length: {body_length}\r\nConnection: close\r\n\r\n");
@@ -219,7 +224,8 @@ fn answer(stream: TcpStream, transfer: Transfer) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const SMALL: Transfer = Transfer { mebibytes: 3, mebibytes_per_second: 1000 };
+    const SMALL: Transfer =
+        Transfer { mebibytes: 3, mebibytes_per_second: 1000, hesitation: Duration::ZERO };
 
     #[test]
     fn finds_one_wrong_byte_and_one_missing() {

@@ -30,6 +30,9 @@ use load::Shape;
 use report::Report;
 use servers::{Bench, Kind};
 
+/// How long the slow reader of a large body waits before its first byte.
+const HESITATION: Duration = Duration::from_secs(1);
+
 /// Why a run could not be finished.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
@@ -176,7 +179,9 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
             steady::shares(&bench, kind, usize::try_from(requests)?, report)
         }
         Run::Big { mebibytes, rate } => {
-            big::big(&bench, kind, Transfer { mebibytes, mebibytes_per_second: rate }, report)
+            let transfer =
+                Transfer { mebibytes, mebibytes_per_second: rate, hesitation: HESITATION };
+            big::big(&bench, kind, transfer, report)
         }
     }
 }

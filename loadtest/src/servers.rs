@@ -230,10 +230,10 @@ fn haproxy_config(address: SocketAddr, targets: &[SocketAddr], interval: Option<
         .map(|(at, target)| format!("  server s{at} {target} check\n"))
         .collect();
     format!(
-        "global\n  nbthread 1\n  maxconn 16000\n\
+        "global\n  nbthread 1\n  maxconn 8000\n\
          defaults\n  mode http\n  timeout connect 1s\n  timeout client 60s\n  timeout server 60s\n\
          \x20 timeout http-keep-alive 60s\n  option http-keep-alive\n  option forwardfor\n\
-         \x20 option redispatch\n  http-reuse always\n  maxconn 16000\n\
+         \x20 option redispatch\n  http-reuse always\n  maxconn 8000\n\
          \x20 default-server inter {interval:.0}ms rise 1 fall 1\n\
          frontend in\n  bind {address} backlog 4096\n  default_backend out\n\
          backend out\n  balance roundrobin\n  option httpchk GET /healthz\n{servers}"
