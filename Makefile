@@ -1,0 +1,98 @@
+# The same commands for people and for CI. `make` alone lists them.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+# A fresh rustup is not in PATH before the next login; Debian keeps servers where only root looks.
+export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
+
+CARGO ?= cargo
+# Where the demo listens: loopback only, as its origins do.
+LISTEN ?= 127.0.0.1:8080
+# More arguments for the loadtest program, such as ARGS="--seconds 30 --json out.json".
+ARGS ?=
+
+.PHONY: help
+help: ## This list
+	@echo "make <target>:"
+	@sed -nE 's/^([a-z][a-z-]*):[^#]*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+.PHONY: run
+run: cargo ## The demo: evenly before two origins of its own, on loopback (LISTEN=127.0.0.1:8080)
+	@echo "Building; when it says that it listens, in another terminal:"
+	@echo
+	@echo "    curl http://$(LISTEN)/hello"
+	@echo
+	@echo "Ask twice: blue and green answer in turn. Ctrl-C ends it."
+	@$(CARGO) run --release -- demo --listen $(LISTEN)
+
+.PHONY: test
+test: cargo ## Every test, the examples in the documentation included
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	    $(CARGO) nextest run --workspace && $(CARGO) test --workspace --doc; \
+	else \
+	    $(CARGO) test --workspace; \
+	fi
+
+.PHONY: check
+check: cargo ## What CI checks: formatting, lints, tests
+	$(CARGO) fmt --all --check
+	@$(MAKE) --no-print-directory lint test
+
+.PHONY: fmt
+fmt: cargo ## Formats the source
+	$(CARGO) fmt --all
+
+.PHONY: lint
+lint: cargo ## Clippy over everything; a warning is an error
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+.PHONY: sim
+sim: cargo ## The simulation alone: SEED=7 replays one seed, SEEDS=1000 runs many, STEPS= makes each longer
+	@$(foreach knob,SEED SEEDS STEPS,$(if $($(knob)),$(knob)=$($(knob)))) \
+	    $(CARGO) test --test simulation -- --nocapture
+
+.PHONY: bench
+bench: cargo ## Microbenchmarks (criterion)
+	$(CARGO) bench
+
+.PHONY: doc
+doc: cargo ## The documentation of the source, in target/doc
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+# The runs of the loadtest program: each needs evenly as it is shipped, and real servers.
+LOADTESTS := loadtest compare failover idle shares big
+
+.PHONY: $(LOADTESTS)
+loadtest: ## wrk and oha over two nginx origins: requests/s, latency, errors, CPU and system calls a request
+compare: ## The same work through evenly, HAProxy and nginx in alternating slices
+failover: ## Origins are killed and return under load: what clients notice
+idle: ## Memory of 5,000 idle keep-alive connections
+shares: ## Sequential requests alternate exactly
+big: ## 1 GiB up and 1 GiB down with a slow reader: memory and bytes
+
+$(LOADTESTS): cargo load-tools
+	@$(CARGO) build --release --workspace
+	@$(CARGO) run --release -p loadtest -- $(patsubst loadtest,load,$@) $(ARGS)
+
+# As root, what is missing is installed; otherwise loadtest itself says which line installs it.
+.PHONY: load-tools
+load-tools:
+	@missing=; for tool in nginx haproxy wrk strace; do \
+	    command -v $$tool >/dev/null || missing="$$missing $$tool"; \
+	done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing$$missing"; \
+	    apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+
+.PHONY: cargo
+cargo:
+	@command -v $(firstword $(CARGO)) >/dev/null || { \
+	    echo "cargo is not installed. evenly needs Rust 1.95 or newer:"; \
+	    echo; \
+	    echo "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"; \
+	    echo; \
+	    echo "and a C linker (Debian: apt-get install gcc libc6-dev). Then run make again."; \
+	    exit 1; \
+	} >&2

@@ -1,0 +1,210 @@
+//! Real load on `evenly` and its rivals: wrk and oha before it, nginx origins behind it, all on this
+//! machine and on loopback. See `loadtest --help`; the Makefile holds the usual calls.
+//!
+//! Exit codes: 0 every promise kept, 1 one broken or a run that failed, 2 a tool that is missing.
+
+#![forbid(unsafe_code)]
+
+mod big;
+mod client;
+mod compare;
+mod failover;
+mod load;
+mod proc;
+mod process;
+mod report;
+mod servers;
+mod steady;
+mod tools;
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use big::Transfer;
+use load::Shape;
+use report::Report;
+use servers::{Bench, Kind};
+
+/// How long the slow reader of a large body waits before its first byte.
+const HESITATION: Duration = Duration::from_secs(1);
+
+/// Why a run could not be finished.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    pub(crate) fn new(what: impl Into<String>) -> Failure {
+        Failure(what.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure(error.to_string())
+    }
+}
+
+/// Drives evenly with real load, on loopback, and prints what it did and what it cost.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    run: Run,
+    /// What is measured
+    #[arg(long, global = true, value_enum, default_value_t = Kind::Evenly)]
+    subject: Kind,
+    /// The evenly binary [default: the one beside this program]
+    #[arg(long, global = true, value_name = "FILE")]
+    evenly: Option<PathBuf>,
+    /// Also writes the results as JSON
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Client connections under load
+    #[arg(long, global = true, default_value_t = 64, value_parser = number(1, 10_000))]
+    connections: u64,
+    /// Seconds of each load
+    #[arg(long, global = true, default_value_t = 10, value_parser = number(1, 600))]
+    seconds: u64,
+    /// Seconds between two probes of a target [default: the subject's own 5]
+    #[arg(long, global = true, value_name = "SECONDS")]
+    interval: Option<f64>,
+}
+
+#[derive(Subcommand, Clone, Copy)]
+enum Run {
+    /// wrk and oha: requests/s, latency, errors, CPU and system calls a request
+    Load,
+    /// The same work through evenly, HAProxy and nginx in alternating slices
+    Compare {
+        /// Rounds, each with two slices of every proxy
+        #[arg(long, default_value_t = 9, value_parser = number(1, 200))]
+        rounds: u64,
+        /// Seconds of a slice
+        #[arg(long, default_value_t = 1, value_parser = number(1, 60))]
+        slice: u64,
+    },
+    /// Origins are killed and return under load
+    Failover,
+    /// Memory of idle keep-alive connections
+    Idle {
+        /// How many
+        #[arg(long, default_value_t = 5_000, value_parser = number(1, 1_000_000))]
+        idle: u64,
+    },
+    /// Sequential requests alternate between the origins
+    Shares {
+        /// How many
+        #[arg(long, default_value_t = 1_001, value_parser = number(2, 1_000_000))]
+        requests: u64,
+    },
+    /// A large body up and one down, read slowly
+    Big {
+        /// Size of each body, in MiB
+        #[arg(long, default_value_t = 1024, value_parser = number(1, 1 << 20))]
+        mebibytes: u64,
+        /// How fast it is read at most, in MiB/s
+        #[arg(long, default_value_t = 256, value_parser = number(1, 1 << 20))]
+        rate: u64,
+    },
+}
+
+fn number(least: u64, most: u64) -> clap::builder::RangedU64ValueParser {
+    clap::builder::RangedU64ValueParser::new().range(least..=most)
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Some(line) = tools::missing(&needed(&arguments)) {
+        eprintln!("loadtest: programs are missing; install them with\n\n    {line}\n");
+        return ExitCode::from(2);
+    }
+    let mut report = Report::default();
+    let outcome = measure(&arguments, &mut report);
+    print!("{}", report.text());
+    let written = arguments.json.as_deref().map_or(Ok(()), |file| report.write_json(file));
+    if let Err(failure) = outcome.and(written) {
+        eprintln!("loadtest: {failure}");
+        return ExitCode::FAILURE;
+    }
+    match report.broken() {
+        0 => ExitCode::SUCCESS,
+        broken => {
+            eprintln!("\nloadtest: promises broken: {broken}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The programs without which the run cannot be made.
+fn needed(arguments: &Arguments) -> Vec<tools::Tool> {
+    let mut tools = vec![tools::SETPRIV, tools::TASKSET, tools::NGINX];
+    match arguments.run {
+        Run::Load => tools.extend([tools::WRK, tools::STRACE]),
+        Run::Compare { .. } => tools.extend([tools::WRK, tools::HAPROXY]),
+        _ => {}
+    }
+    if arguments.subject == Kind::Haproxy {
+        tools.push(tools::HAPROXY);
+    }
+    tools
+}
+
+fn measure(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
+    let bench = Bench::new(arguments.evenly.clone(), arguments.interval)?;
+    eprintln!("loadtest: {}", bench.cores.describe());
+    let connections = usize::try_from(arguments.connections)?;
+    let shape = Shape { connections, duration: Duration::from_secs(arguments.seconds) };
+    let kind = arguments.subject;
+    match arguments.run {
+        Run::Load => load::load(&bench, kind, shape, report),
+        Run::Compare { rounds, slice } => {
+            let shape = Shape { duration: Duration::from_secs(slice), ..shape };
+            let kinds = compared(kind);
+            compare::compare(&bench, &kinds, shape, usize::try_from(rounds)?, report)
+        }
+        Run::Failover => failover::failover(&bench, kind, connections, arguments.interval, report),
+        Run::Idle { idle } => steady::idle(&bench, kind, usize::try_from(idle)?, report),
+        Run::Shares { requests } => {
+            steady::shares(&bench, kind, usize::try_from(requests)?, report)
+        }
+        Run::Big { mebibytes, rate } => {
+            let transfer =
+                Transfer { mebibytes, mebibytes_per_second: rate, hesitation: HESITATION };
+            big::big(&bench, kind, transfer, report)
+        }
+    }
+}
+
+/// The subject first, then its rivals.
+fn compared(subject: Kind) -> Vec<Kind> {
+    let rivals = [Kind::Haproxy, Kind::Nginx].into_iter().filter(|kind| *kind != subject);
+    std::iter::once(subject).chain(rivals).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn compares_the_subject_with_the_others_only() {
+        assert_eq!(compared(Kind::Evenly), [Kind::Evenly, Kind::Haproxy, Kind::Nginx]);
+        assert_eq!(compared(Kind::Haproxy), [Kind::Haproxy, Kind::Nginx]);
+    }
+}

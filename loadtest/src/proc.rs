@@ -1,0 +1,100 @@
+//! What the kernel says about a running process: CPU, waiting for CPU, memory.
+
+use std::fs;
+use std::ops::Sub;
+
+use crate::Failure;
+
+/// CPU time of all threads of a process, from `/proc/PID/task/*/schedstat`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Cpu {
+    /// On a CPU, in nanoseconds.
+    pub(crate) ran: u64,
+    /// Ready to run and waiting for a CPU, in nanoseconds.
+    pub(crate) waited: u64,
+}
+
+impl Sub for Cpu {
+    type Output = Cpu;
+    fn sub(self, earlier: Cpu) -> Cpu {
+        Cpu {
+            ran: self.ran.saturating_sub(earlier.ran),
+            waited: self.waited.saturating_sub(earlier.waited),
+        }
+    }
+}
+
+/// Sums the threads of `pid`. A thread that ends between two calls takes its time with it.
+pub(crate) fn cpu(pid: u32) -> Result<Cpu, Failure> {
+    let mut sum = Cpu::default();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+            continue;
+        };
+        let one = schedstat(&text).ok_or_else(|| Failure::new("unreadable schedstat"))?;
+        sum = Cpu { ran: sum.ran + one.ran, waited: sum.waited + one.waited };
+    }
+    Ok(sum)
+}
+
+fn schedstat(text: &str) -> Option<Cpu> {
+    let mut fields = text.split_whitespace().map(str::parse);
+    Some(Cpu { ran: fields.next()?.ok()?, waited: fields.next()?.ok()? })
+}
+
+/// The process's proportional share of memory (Pss), in bytes.
+pub(crate) fn pss(pid: u32) -> Result<u64, Failure> {
+    sized_field(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
+}
+
+/// Resident memory now, in bytes.
+pub(crate) fn rss(pid: u32) -> Result<u64, Failure> {
+    sized_field(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
+/// The most that was resident since the start or [`forget_peak`], in bytes.
+pub(crate) fn peak_rss(pid: u32) -> Result<u64, Failure> {
+    sized_field(&format!("/proc/{pid}/status"), "VmHWM:")
+}
+
+/// Lets [`peak_rss`] begin anew (proc(5), `clear_refs`).
+pub(crate) fn forget_peak(pid: u32) -> Result<(), Failure> {
+    Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
+}
+
+fn sized_field(file: &str, name: &str) -> Result<u64, Failure> {
+    let text = fs::read_to_string(file)?;
+    kilobytes(&text, name).ok_or_else(|| Failure::new(format!("no {name} in {file}")))
+}
+
+/// The value of a `Name:   123 kB` line, in bytes.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|count| count * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_running_and_waiting_from_schedstat() {
+        assert_eq!(schedstat("1200 34 5\n"), Some(Cpu { ran: 1200, waited: 34 }));
+        assert_eq!(schedstat("12"), None);
+    }
+
+    #[test]
+    fn reads_kilobytes_as_bytes() {
+        let text = "Rss:     8 kB\nPss:      3 kB\nPss_Dirty: 1 kB\n";
+        assert_eq!(kilobytes(text, "Pss:"), Some(3072));
+        assert_eq!(kilobytes(text, "Swap:"), None);
+    }
+
+    #[test]
+    fn sees_this_very_process() {
+        let pid = std::process::id();
+        assert!(cpu(pid).unwrap().ran > 0);
+        assert!(pss(pid).unwrap() > 0);
+        assert!(peak_rss(pid).unwrap() >= rss(pid).unwrap() / 2);
+    }
+}
