@@ -1,31 +1,303 @@
-//! Placeholder of the server, so that the command line compiles; the server itself replaces it.
+//! Starts everything in order and ends it in order: descriptors, health, listeners, workers; signals, drain.
+//!
+//! It owns the threads and the order of start and stop. It does no work of its own while they run.
 
-use crate::settings::Settings;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::balance::Shared;
+use crate::demo::Origin;
+use crate::engine::Suspicion;
+use crate::health::{Failure, Health};
+use crate::settings::{HealthCheck, Settings, Target, TargetAddress, Workers as Count};
+use crate::worker::{self, Job, Seat, Stage, Workers, listener};
+
+/// Descriptors kept for everything but connections: listeners, polls, probes, logs.
+const RESERVED_DESCRIPTORS: u64 = 128;
+/// The fewest client connections worth starting for.
+const LEAST_CONNECTIONS: u64 = 16;
 
 /// Why the server ended other than by being asked to.
 #[derive(Debug)]
-pub struct ServerError;
+pub enum ServerError {
+    /// An address cannot be listened on.
+    Bind(SocketAddr, io::Error),
+    /// A thread, a signal handler or a poll could not be had.
+    Start(&'static str, io::Error),
+    /// The descriptor limit is too low to serve.
+    Descriptors(u64),
+    /// Every worker ended without being told to.
+    Workers,
+}
 
-impl std::fmt::Display for ServerError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the server is not part of this build")
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerError::Bind(address, error) => write!(
+                f,
+                "cannot listen on {address}: {error}; free the address or choose another with --listen"
+            ),
+            ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
+            ServerError::Descriptors(limit) => write!(
+                f,
+                "the limit of {limit} open descriptors is too low; raise it (ulimit -n, LimitNOFILE=)"
+            ),
+            ServerError::Workers => f.write_str("all workers have ended; see the log above"),
+        }
     }
 }
 
 impl std::error::Error for ServerError {}
 
+/// What the main thread waits for.
+enum Event {
+    Signal(i32),
+    WorkerEnded,
+}
+
 /// Serves until it is asked to stop.
 ///
 /// # Errors
-/// It could not start.
-pub fn run(_settings: Settings) -> Result<(), ServerError> {
-    Err(ServerError)
+/// It could not start, or its workers are gone.
+pub fn run(settings: Settings) -> Result<(), ServerError> {
+    let (events, inbox) = unbounded();
+    let signals = watch_signals(events.clone())?;
+    let outcome = serve(settings, &events, &inbox);
+    signals.close();
+    outcome
 }
 
-/// Serves two embedded demo origins; the targets of `settings` are theirs.
+/// Serves two embedded demo origins, `blue` and `green`.
 ///
 /// # Errors
-/// It could not start.
-pub fn demo(_settings: Settings) -> Result<(), ServerError> {
-    Err(ServerError)
+/// As [`run`].
+pub fn demo(mut settings: Settings) -> Result<(), ServerError> {
+    let start =
+        |name| Origin::start(name).map_err(|error| ServerError::Start("a demo origin", error));
+    let origins = [start("blue")?, start("green")?];
+    settings.targets = origins
+        .iter()
+        .map(|origin| Target {
+            address: TargetAddress::Ip(origin.address()),
+            health: HealthCheck { endpoint: Some("/healthz".into()), ..HealthCheck::default() },
+        })
+        .collect();
+    run(settings)
+}
+
+fn serve(
+    settings: Settings,
+    events: &Sender<Event>,
+    inbox: &Receiver<Event>,
+) -> Result<(), ServerError> {
+    let cap = connection_cap(settings.limits.connections)?;
+    let count = worker_count(settings.workers);
+    log::info!(
+        "evenly {} with {count} workers; connections: up to {cap}",
+        env!("CARGO_PKG_VERSION")
+    );
+    let shared = Arc::new(Shared::default());
+    let health = Health::start(settings.targets.clone(), Arc::clone(&shared))
+        .map_err(|error| ServerError::Start("the health thread", error))?;
+    if !first_round(&health, inbox) {
+        return Ok(());
+    }
+    let (listeners, addresses) = bind_all(&settings.listen, count)?;
+    let (workers, seats) = worker::prepare(listeners, cap)
+        .map_err(|error| ServerError::Start("a worker's poll", error))?;
+    let settings = Arc::new(settings);
+    let threads = start_workers(&workers, seats, &settings, &addresses, &shared, &health, events)?;
+    for address in &addresses {
+        log::info!("listening on http://{address}");
+    }
+    let outcome = wait(&settings, &workers, inbox);
+    for thread in threads {
+        // A worker contains its panics; one that ended otherwise has been logged.
+        let _ = thread.join();
+    }
+    health.stop();
+    log::info!("stopped");
+    outcome
+}
+
+/// Waits for the first round of probes, so that nobody meets a 503 because the program is young.
+/// `false` if a signal ended the wait.
+fn first_round(health: &Health, inbox: &Receiver<Event>) -> bool {
+    while !health.wait_first_round(Duration::from_millis(20)) {
+        if inbox.try_iter().any(|event| matches!(event, Event::Signal(SIGTERM | SIGINT))) {
+            return false;
+        }
+    }
+    true
+}
+
+fn watch_signals(events: Sender<Event>) -> Result<signal_hook::iterator::Handle, ServerError> {
+    let failed = |error| ServerError::Start("the signal thread", error);
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;
+    let handle = signals.handle();
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                // Nobody listens any more when the process ends.
+                let _ = events.send(Event::Signal(signal));
+            }
+        })
+        .map_err(failed)?;
+    Ok(handle)
+}
+
+/// Raises the soft descriptor limit to the hard one, and derives how many clients there may be: each may
+/// need an upstream connection too.
+fn connection_cap(wanted: Option<usize>) -> Result<usize, ServerError> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let current = current.unwrap_or(1 << 20).min(1 << 30);
+    let room = current.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    if room < LEAST_CONNECTIONS {
+        return Err(ServerError::Descriptors(current));
+    }
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    match wanted {
+        Some(wanted) if wanted > room => {
+            log::warn!(
+                "limits.connections = {wanted} needs more than the {current} descriptors allowed; \
+                 using {room}; raise the limit (ulimit -n, LimitNOFILE=)"
+            );
+            Ok(room)
+        }
+        Some(wanted) => Ok(wanted),
+        None => Ok(room),
+    }
+}
+
+fn worker_count(workers: Count) -> usize {
+    match workers {
+        Count::Count(count) => count,
+        // The affinity mask and the cgroup quota are taken into account by the standard library.
+        Count::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+/// The listeners of each worker, and the addresses they came to have.
+type Bound = (Vec<Vec<std::net::TcpListener>>, Vec<SocketAddr>);
+
+fn bind_all(listen: &[SocketAddr], workers: usize) -> Result<Bound, ServerError> {
+    let mut listeners: Vec<Vec<std::net::TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for &wanted in listen {
+        // With port 0 the first listener gets a port, which the others then share.
+        let mut address = wanted;
+        for list in &mut listeners {
+            let failed = |error| ServerError::Bind(address, error);
+            let socket = listener::bind(address).map_err(failed)?;
+            address = socket.local_addr().map_err(failed)?;
+            list.push(socket);
+        }
+        addresses.push(address);
+    }
+    Ok((listeners, addresses))
+}
+
+fn start_workers(
+    workers: &Arc<Workers>,
+    seats: Vec<Seat>,
+    settings: &Arc<Settings>,
+    addresses: &[SocketAddr],
+    shared: &Arc<Shared>,
+    health: &Health,
+    events: &Sender<Event>,
+) -> Result<Vec<JoinHandle<()>>, ServerError> {
+    let fallback_host = addresses.first().map(ToString::to_string).unwrap_or_default();
+    let start = |(me, seat): (usize, Seat)| {
+        let reporter = health.reporter();
+        let job = Job {
+            me,
+            workers: Arc::clone(workers),
+            settings: Arc::clone(settings),
+            fallback_host: fallback_host.clone(),
+            shared: Arc::clone(shared),
+            report: Box::new(move |endpoint, suspicion| {
+                reporter.report(endpoint, failure(suspicion))
+            }),
+        };
+        let ended = events.clone();
+        std::thread::Builder::new().name(format!("worker-{me}")).spawn(move || {
+            worker::run(seat, &job);
+            // Nobody listens any more when the process ends.
+            let _ = ended.send(Event::WorkerEnded);
+        })
+    };
+    seats
+        .into_iter()
+        .enumerate()
+        .map(start)
+        .collect::<io::Result<_>>()
+        .map_err(|error| ServerError::Start("a worker", error))
+}
+
+fn failure(suspicion: Suspicion) -> Failure {
+    match suspicion {
+        Suspicion::ConnectRefused => Failure::ConnectRefused,
+        Suspicion::ConnectTimeout => Failure::ConnectTimeout,
+        Suspicion::Reset => Failure::Reset,
+    }
+}
+
+/// Waits until the workers have ended: the first signal to stop drains them, the second one or the end of
+/// the drain's time stops them at once.
+fn wait(
+    settings: &Settings,
+    workers: &Workers,
+    inbox: &Receiver<Event>,
+) -> Result<(), ServerError> {
+    let mut running = workers.peers.len();
+    let mut until: Option<Instant> = None;
+    while running > 0 {
+        let event = match until {
+            Some(until) => inbox.recv_deadline(until),
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match event {
+            Ok(Event::WorkerEnded) => running -= 1,
+            Ok(Event::Signal(SIGHUP)) => {
+                log::warn!(
+                    "SIGHUP ignored: this version reads its configuration once; restart to change it"
+                );
+            }
+            Ok(Event::Signal(_)) if until.is_none() => {
+                let drain = settings.timeouts.drain;
+                log::info!(
+                    "draining {} connections for up to {drain:?}; a second signal stops at once",
+                    workers.connections()
+                );
+                until = Some(Instant::now() + drain);
+                workers.set_stage(Stage::Draining);
+            }
+            Ok(Event::Signal(_)) => {
+                log::warn!("stopping at once; connections cut: {}", workers.connections());
+                workers.set_stage(Stage::Stopping);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                log::warn!("the drain's time is over; connections cut: {}", workers.connections());
+                workers.set_stage(Stage::Stopping);
+                until = Some(Instant::now() + settings.timeouts.drain);
+            }
+            Err(RecvTimeoutError::Disconnected) => return Err(ServerError::Workers),
+        }
+    }
+    if until.is_none() { Err(ServerError::Workers) } else { Ok(()) }
 }

@@ -323,7 +323,10 @@ mod tests {
         let (mut schedule, now) = settled();
         assert!(begin_due(&mut schedule, now + SECOND).is_empty());
         schedule.report(7, now + SECOND, now + SECOND);
-        assert_eq!(schedule.take_due(Routine, now + SECOND, 9), [], "it waits in one queue only");
+        assert!(
+            schedule.take_due(Routine, now + SECOND, 9).is_empty(),
+            "it waits in one queue only"
+        );
         assert_eq!(begin_due(&mut schedule, now + SECOND), [7]);
     }
 
