@@ -96,14 +96,26 @@ pub fn without_targets(overrides: &Overrides) -> Result<Settings, ConfigError> {
 
 fn parse_with(text: &str, name: &str, overrides: &Overrides) -> Result<Settings, ConfigError> {
     let lines = Lines::new(text);
-    let document = DeTable::parse(text).map_err(|error| {
-        let line = error.span().map(|span| lines.of(span.start));
-        let message = error.message().trim().replace('\n', ", ");
-        ConfigError::in_file(name, line, format!("not valid TOML: {message}; correct this line"))
-    })?;
+    let (document, errors) = DeTable::parse_recoverable(text);
+    // Not the first that toml reports: that may stand further down, as a consequence.
+    if let Some(error) = errors.iter().min_by_key(|error| error.span().map(|span| span.start)) {
+        return Err(not_toml(error, text, name, &lines));
+    }
     raw::File::read(document.get_ref(), "", &lines)
         .and_then(|file| validate::settings(&file, overrides, &lines))
         .map_err(|fault| fault.within(Some(name)))
+}
+
+/// toml's own message, on one line, and what stands where it stumbled.
+fn not_toml(error: &toml::de::Error, text: &str, name: &str, lines: &Lines) -> ConfigError {
+    let span = error.span();
+    let line = span.as_ref().map(|span| lines.of(span.start));
+    let found =
+        span.and_then(|span| text.get(span)).map(str::trim).filter(|found| !found.is_empty());
+    let found = found.map(|found| format!(" at {}", error::quoted(found))).unwrap_or_default();
+    let message = error.message().trim().replace('\n', ", ");
+    let remedy = if line.is_some() { "correct this line" } else { "write simpler keys and values" };
+    ConfigError::in_file(name, line, format!("not valid TOML: {message}{found}; {remedy}"))
 }
 
 fn read(path: &Path, name: &str) -> Result<String, ConfigError> {

@@ -54,13 +54,14 @@ pub(super) fn settings(
     Ok(Settings {
         listen,
         workers: workers(file.workers.as_ref(), overrides, defaults.workers)?,
-        targets: targets(file, overrides, lines)?,
         trusted_proxies: trusted_proxies(file.trusted_proxies.as_ref(), lines)?,
         timeouts: timeouts(&table(file.timeouts.as_ref(), lines)?)?,
         limits: limits(&table(file.limits.as_ref(), lines)?)?,
         retry: retry(&table(file.retry.as_ref(), lines)?)?,
         admin: admin.map(|(address, _)| address),
         log: access_log(&table(file.log.as_ref(), lines)?)?,
+        // Last: of all that is wrong, a missing target is the least to point at.
+        targets: targets(file, overrides, lines)?,
     })
 }
 
@@ -179,13 +180,15 @@ fn targets(
     lines: &Lines,
 ) -> Result<Vec<Target>, Fault> {
     let base: raw::Health<'_> = table(file.health.as_ref(), lines)?;
+    // Judged on its own too, so that a fault in it is found whatever the targets repeat.
+    let default_check = health(&raw::Target::default(), &base, lines)?;
     let of_file = match &file.targets {
         Some(item) => targets_of_file(item, &base, lines)?,
         None => Vec::new(),
     };
     let targets = match overrides.targets.as_slice() {
         [] => of_file,
-        texts => targets_of_options(texts, overrides.health_check_endpoint.as_deref(), &base)?,
+        _ => targets_of_options(overrides, default_check)?,
     };
     if targets.is_empty() {
         let (line, key) = match &file.targets {
@@ -216,7 +219,7 @@ fn targets_of_file(
         let address = item.read(TARGET_EXAMPLE, address::target)?;
         seen.add(&address, || format!("{} (line {})", item.key, item.line))
             .map_err(|first| item.fault(repeated(item.value, &first)))?;
-        targets.push(Target { address, health: health(&raw, base)? });
+        targets.push(Target { address, health: health(&raw, base, lines)? });
     }
     Ok(targets)
 }
@@ -226,18 +229,18 @@ fn repeated(value: &DeValue<'_>, first: &str) -> String {
 }
 
 fn targets_of_options(
-    texts: &[String],
-    endpoint: Option<&str>,
-    base: &raw::Health<'_>,
+    overrides: &Overrides,
+    mut health: HealthCheck,
 ) -> Result<Vec<Target>, Fault> {
-    let mut health = health(&raw::Target::default(), base)?;
-    health.endpoint = endpoint
+    health.endpoint = overrides
+        .health_check_endpoint
+        .as_deref()
         .map(address::endpoint)
         .transpose()
         .map_err(|p| Fault::of_option("--health-check-endpoint", p))?;
     let mut seen = Seen::default();
-    let mut targets = Vec::with_capacity(texts.len());
-    for text in texts {
+    let mut targets = Vec::with_capacity(overrides.targets.len());
+    for text in &overrides.targets {
         let address = address::target(text).and_then(|address| {
             seen.add(&address, || quoted(text)).map_err(|first| {
                 format!("{} is the same target as {first}; remove one of the two", quoted(text))
@@ -268,7 +271,11 @@ impl Seen {
 }
 
 /// How a target is probed: its own keys win over those of `[health]`.
-fn health(own: &raw::Target<'_>, base: &raw::Health<'_>) -> Result<HealthCheck, Fault> {
+fn health(
+    own: &raw::Target<'_>,
+    base: &raw::Health<'_>,
+    lines: &Lines,
+) -> Result<HealthCheck, Fault> {
     let interval = own.interval.as_ref().or(base.interval.as_ref());
     let timeout = own.timeout.as_ref().or(base.timeout.as_ref());
     let mut check = HealthCheck::default();
@@ -279,7 +286,9 @@ fn health(own: &raw::Target<'_>, base: &raw::Health<'_>) -> Result<HealthCheck, 
     overlay(&mut check.timeout, timeout, |item| item.duration(&TIMEOUT))?;
     overlay(&mut check.rise, own.rise.as_ref().or(base.rise.as_ref()), |i| i.number(IN_A_ROW))?;
     overlay(&mut check.fall, own.fall.as_ref().or(base.fall.as_ref()), |i| i.number(IN_A_ROW))?;
-    overlay(&mut check.expect, own.expect.as_ref().or(base.expect.as_ref()), statuses)?;
+    overlay(&mut check.expect, own.expect.as_ref().or(base.expect.as_ref()), |item| {
+        statuses(item, lines)
+    })?;
     overlay(&mut check.host, own.host.as_ref().or(base.host.as_ref()), |item| {
         item.read("a host name", address::host_field).map(Some)
     })?;
@@ -310,35 +319,31 @@ fn fit_timeout(
 }
 
 /// `200`, `"200"`, `"200-299"`, or a list of these.
-fn statuses(item: &Item<'_>) -> Result<StatusRanges, Fault> {
-    let ranges: Option<Vec<(u16, u16)>> = match item.value {
-        DeValue::Array(array) => array.iter().map(|value| status_range(value.get_ref())).collect(),
-        value => status_range(value).map(|range| vec![range]),
-    };
-    ranges.filter(|ranges| !ranges.is_empty()).map(StatusRanges).ok_or_else(|| {
-        let value = match item.value {
-            DeValue::Array(_) => "the list".to_owned(),
-            value => value::shown(value),
-        };
-        let (least, most) = STATUS.into_inner();
-        item.fault(format!(
-            "{value} is no set of statuses from {least} to {most}; write {EXPECT_EXAMPLE}"
-        ))
-    })
+fn statuses(item: &Item<'_>, lines: &Lines) -> Result<StatusRanges, Fault> {
+    let ranges = item.one_or_many(lines).iter().map(status_range).collect::<Result<Vec<_>, _>>()?;
+    if ranges.is_empty() {
+        return Err(item.fault(format!("the list is empty; write {EXPECT_EXAMPLE}")));
+    }
+    Ok(StatusRanges(ranges))
 }
 
-fn status_range(value: &DeValue<'_>) -> Option<(u16, u16)> {
-    match value {
+fn status_range(item: &Item<'_>) -> Result<(u16, u16), Fault> {
+    let range = match item.value {
         DeValue::Integer(number) if number.radix() == 10 => {
-            status(number.as_str()).map(|status| (status, status))
+            Some((number.as_str(), number.as_str()))
         }
-        DeValue::String(text) => {
-            let (low, high) = text.split_once('-').unwrap_or((text, text));
-            let (low, high) = (status(low.trim())?, status(high.trim())?);
-            (low <= high).then_some((low, high))
-        }
+        DeValue::String(text) => Some(text.split_once('-').unwrap_or((text, text))),
         _ => None,
-    }
+    };
+    range
+        .and_then(|(low, high)| Some((status(low)?, status(high)?)))
+        .filter(|(low, high)| low <= high)
+        .ok_or_else(|| {
+            let (least, most) = STATUS.into_inner();
+            let shown = value::shown(item.value);
+            let problem = format!("{shown} is no status or range within {least} to {most}");
+            item.fault(format!("{problem}; write {EXPECT_EXAMPLE}"))
+        })
 }
 
 fn status(text: &str) -> Option<u16> {

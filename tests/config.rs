@@ -1,0 +1,599 @@
+//! The configuration from outside: what a file becomes, and the one line each mistake is answered with.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use evenly::config::{self, Overrides};
+use evenly::settings::{
+    AccessFormat, AccessLog, AccessSink, HealthCheck, Limits, Retry, Settings, StatusRanges,
+    Target, TargetAddress, Timeouts, Workers,
+};
+use proptest::prelude::*;
+
+const ONE_TARGET: &str = "[[targets]]\naddress = \"a:1\"\n";
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn named(host: &str, port: u16) -> TargetAddress {
+    TargetAddress::Name { host: host.to_owned(), port }
+}
+
+/// The settings of `text` followed by one target.
+fn with_target(text: &str) -> Settings {
+    let text = format!("{text}\n{ONE_TARGET}");
+    config::parse(&text, "f").unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+fn error(text: &str) -> String {
+    match config::parse(text, "f.toml") {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Asserts the error of each text, which stands before a valid target.
+fn assert_errors(cases: &[(&str, &str)]) {
+    for (text, expected) in cases {
+        assert_eq!(error(&format!("{text}\n{ONE_TARGET}")), *expected, "{text}");
+    }
+}
+
+#[test]
+fn the_smallest_file_is_two_targets_and_the_defaults() {
+    let target = |port| Target {
+        address: TargetAddress::Ip(local(port)),
+        health: HealthCheck { endpoint: Some("/healthz".into()), ..HealthCheck::default() },
+    };
+    let expected = Settings { targets: vec![target(8001), target(8002)], ..Settings::default() };
+    assert_eq!(config::load(&shipped("minimal.toml")), Ok(expected));
+}
+
+#[test]
+fn the_reference_file_equals_the_defaults() {
+    let expected = Settings {
+        targets: vec![Target {
+            address: TargetAddress::Ip(local(8001)),
+            health: HealthCheck::default(),
+        }],
+        ..Settings::default()
+    };
+    assert_eq!(config::load(&shipped("reference.toml")), Ok(expected));
+}
+
+#[test]
+fn the_commented_keys_of_the_reference_file_are_valid_too() {
+    let text = std::fs::read_to_string(shipped("reference.toml")).unwrap();
+    let uncommented: Vec<&str> = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ").filter(|rest| rest.contains(" = ")) {
+            Some(key) => key,
+            None => line,
+        })
+        .collect();
+    let settings = config::parse(&uncommented.join("\n"), "reference.toml").unwrap();
+    assert_eq!(settings.admin, Some(local(9901)));
+    assert_eq!(settings.targets[0].health.endpoint.as_deref(), Some("/healthz"));
+}
+
+#[test]
+fn every_key_reaches_its_setting() {
+    let text = r#"
+        listen = ["127.0.0.1:1", "[::1]:2"]
+        workers = 3
+        trusted_proxies = ["10.0.0.0/8", "::1"]
+
+        [[targets]]
+        address = "A.example:1"
+
+        [health]
+        interval = "1m"
+        timeout = "250ms"
+        rise = 2
+        fall = 3
+        expect = ["200", "301-302", 404]
+        host = "h:1"
+
+        [timeouts]
+        client_header = "1s"
+        client_idle = "2s"
+        client_body = "3s"
+        connect = "4s"
+        response_header = "5s"
+        response_body = "6s"
+        tunnel_idle = "7s"
+        upstream_idle = "8s"
+        drain = "9s"
+
+        [limits]
+        head = "8KiB"
+        headers = 50
+        connections = 1000
+        idle_per_target = 0
+
+        [retry]
+        connect_attempts = 2
+        replay = false
+
+        [admin]
+        listen = "127.0.0.1:3"
+
+        [log]
+        access = "/var/log/evenly"
+        format = "combined"
+    "#;
+    let second = Duration::from_secs;
+    let settings = config::parse(text, "f").unwrap();
+    let networks: Vec<(String, u8)> =
+        settings.trusted_proxies.iter().map(|n| (n.address.to_string(), n.prefix)).collect();
+    assert_eq!(networks, [("10.0.0.0".to_owned(), 8), ("::1".to_owned(), 128)]);
+    let expected = Settings {
+        listen: vec![local(1), "[::1]:2".parse().unwrap()],
+        workers: Workers::Count(3),
+        targets: vec![Target {
+            address: named("a.example", 1),
+            health: HealthCheck {
+                endpoint: None,
+                interval: second(60),
+                timeout: Duration::from_millis(250),
+                rise: 2,
+                fall: 3,
+                expect: StatusRanges(vec![(200, 200), (301, 302), (404, 404)]),
+                host: Some("h:1".into()),
+            },
+        }],
+        trusted_proxies: settings.trusted_proxies.clone(),
+        timeouts: Timeouts {
+            client_header: second(1),
+            client_idle: second(2),
+            client_body: second(3),
+            connect: second(4),
+            response_header: second(5),
+            response_body: second(6),
+            tunnel_idle: second(7),
+            upstream_idle: second(8),
+            drain: second(9),
+        },
+        limits: Limits { head: 8192, headers: 50, connections: Some(1000), idle_per_target: 0 },
+        retry: Retry { connect_attempts: 2, replay: false },
+        admin: Some(local(3)),
+        log: AccessLog {
+            access: AccessSink::File("/var/log/evenly".into()),
+            format: AccessFormat::Combined,
+        },
+    };
+    assert_eq!(settings, expected);
+}
+
+#[test]
+fn a_target_wins_over_the_health_table_key_by_key() {
+    let text = r#"
+        [health]
+        interval = "10s"
+        timeout = "3s"
+        rise = 2
+        expect = 204
+
+        [[targets]]
+        address = "a:1"
+        interval = "20s"
+        fall = 4
+        expect = "200-399"
+        host = "probe.example"
+
+        [[targets]]
+        address = "b:1"
+    "#;
+    let settings = config::parse(text, "f").unwrap();
+    let base = HealthCheck {
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(3),
+        rise: 2,
+        expect: StatusRanges(vec![(204, 204)]),
+        ..HealthCheck::default()
+    };
+    let own = HealthCheck {
+        interval: Duration::from_secs(20),
+        fall: 4,
+        expect: StatusRanges(vec![(200, 399)]),
+        host: Some("probe.example".into()),
+        ..base.clone()
+    };
+    assert_eq!(settings.targets[0].health, own);
+    assert_eq!(settings.targets[1].health, base);
+}
+
+#[test]
+fn a_default_timeout_gives_way_to_a_shorter_interval_and_a_written_one_does_not() {
+    let check = &with_target("[health]\ninterval = \"500ms\"").targets[0].health;
+    assert_eq!(check.timeout, Duration::from_millis(500));
+    assert_errors(&[(
+        "[health]\ninterval = \"1s\"\ntimeout = \"2s\"",
+        "f.toml:3: health.timeout: \"2s\" is longer than the interval (health.interval); write at most \"1s\" or lengthen the interval",
+    )]);
+}
+
+#[test]
+fn single_values_stand_for_lists_of_one() {
+    assert_eq!(with_target("listen = \"127.0.0.1:0\"").listen, [local(0)]);
+    assert_eq!(with_target("trusted_proxies = \"::1\"").trusted_proxies.len(), 1);
+    assert_eq!(with_target("listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]").listen.len(), 2);
+}
+
+#[test]
+fn unknown_keys_are_answered_with_the_nearest_known_one() {
+    assert_errors(&[
+        ("worker = 1", "f.toml:1: worker: unknown key; did you mean \"workers\"?"),
+        (
+            "[health]\n\nintervall = \"5s\"",
+            "f.toml:3: health.intervall: unknown key; did you mean \"interval\"?",
+        ),
+        ("[timeout]", "f.toml:1: timeout: unknown key; did you mean \"timeouts\"?"),
+        ("drain = \"1s\"", "f.toml:1: drain: unknown key; \"drain\" belongs in [timeouts]"),
+        ("[log]\nlevel = 1", "f.toml:2: log.level: unknown key; known keys here: access, format"),
+        (
+            "[[targets]]\naddress = \"b:1\"\n[[targets]]\nadress = \"c:1\"",
+            "f.toml:4: targets[1].adress: unknown key; did you mean \"address\"?",
+        ),
+        (
+            "\"a\\nb\" = 1",
+            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, trusted_proxies, targets, health, timeouts, limits, retry, admin, log",
+        ),
+    ]);
+}
+
+#[test]
+fn wrong_units_are_answered_with_right_ones() {
+    assert_errors(&[
+        (
+            "[health]\ninterval = \"5\"",
+            "f.toml:2: health.interval: \"5\" has no unit; write \"5s\", \"250ms\" or \"1m\"",
+        ),
+        (
+            "[health]\ninterval = 5",
+            "f.toml:2: health.interval: 5 has no unit; write \"5s\", \"250ms\" or \"1m\"",
+        ),
+        (
+            "[limits]\nhead = 16384",
+            "f.toml:2: limits.head: 16384 has no unit; write \"16KiB\", \"1MiB\" or \"512B\"",
+        ),
+        (
+            "[limits]\nhead = \"16KB\"",
+            "f.toml:2: limits.head: \"16KB\" has the unknown unit \"KB\"; write \"16KiB\", \"1MiB\" or \"512B\"",
+        ),
+        (
+            "[timeouts]\ndrain = \"1d\"",
+            "f.toml:2: timeouts.drain: \"1d\" has the unknown unit \"d\"; write \"5s\", \"250ms\" or \"1m\"",
+        ),
+    ]);
+}
+
+#[test]
+fn wrong_types_are_answered_with_what_stands_there() {
+    assert_errors(&[
+        (
+            "listen = 8080",
+            "f.toml:1: listen: 8080 is a number; write \"0.0.0.0:8080\", or a list of such addresses",
+        ),
+        (
+            "listen = [\"127.0.0.1:1\",\n 5]",
+            "f.toml:2: listen[1]: 5 is a number; write \"0.0.0.0:8080\", or a list of such addresses",
+        ),
+        (
+            "workers = \"4\"",
+            "f.toml:1: workers: \"4\" is text; write \"auto\" or a number from 1 to 1024",
+        ),
+        ("health = true", "f.toml:1: health: true is a boolean; write a table: [health]"),
+        (
+            "[health]\nrise = 1.5",
+            "f.toml:2: health.rise: 1.5 is a fraction; write a number from 1 to 1000",
+        ),
+        (
+            "[health]\ninterval = 07:32:00",
+            "f.toml:2: health.interval: 07:32:00 is a date or time; write \"5s\", \"250ms\" or \"1m\"",
+        ),
+        ("[health]\nhost = []", "f.toml:2: health.host: [...] is a list; write a host name"),
+        (
+            "[retry]\nreplay = \"yes\"",
+            "f.toml:2: retry.replay: \"yes\" is text; write true or false",
+        ),
+        (
+            "[log]\naccess = {}",
+            "f.toml:2: log.access: {...} is a table; write \"off\", \"stdout\" or the path of a file",
+        ),
+    ]);
+    let cases = [
+        (
+            "targets = [\"a:1\"]",
+            "f.toml:1: targets[0]: \"a:1\" is text; write a table: [[targets]]",
+        ),
+        (
+            "[targets]\naddress = \"a:1\"",
+            "f.toml:1: targets: {...} is a table; write [[targets]] in double brackets, once for each target",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(error(text), expected);
+    }
+}
+
+#[test]
+fn values_out_of_range_are_answered_with_the_range() {
+    assert_errors(&[
+        ("workers = 0", "f.toml:1: workers: 0 is out of range; write a number from 1 to 1024"),
+        (
+            "workers = 1025",
+            "f.toml:1: workers: 1025 is out of range; write a number from 1 to 1024",
+        ),
+        ("workers = -1", "f.toml:1: workers: -1 is out of range; write a number from 1 to 1024"),
+        (
+            "workers = 99999999999999999999999999999999999999999",
+            "f.toml:1: workers: 99999999999999999999999999999999999999999 is out of range; write a number from 1 to 1024",
+        ),
+        (
+            "[health]\nfall = 0",
+            "f.toml:2: health.fall: 0 is out of range; write a number from 1 to 1000",
+        ),
+        (
+            "[health]\ninterval = \"1ms\"",
+            "f.toml:2: health.interval: \"1ms\" is out of range; write \"10ms\" to \"24h\"",
+        ),
+        (
+            "[health]\nexpect = [200, 600]",
+            "f.toml:2: health.expect[1]: 600 is no status or range within 100 to 599; write 200, \"200-299\" or [\"200\", \"301-302\"]",
+        ),
+        (
+            "[health]\nexpect = \"299-200\"",
+            "f.toml:2: health.expect: \"299-200\" is no status or range within 100 to 599; write 200, \"200-299\" or [\"200\", \"301-302\"]",
+        ),
+        (
+            "[health]\nexpect = []",
+            "f.toml:2: health.expect: the list is empty; write 200, \"200-299\" or [\"200\", \"301-302\"]",
+        ),
+        (
+            "[timeouts]\nconnect = \"0s\"",
+            "f.toml:2: timeouts.connect: \"0s\" is out of range; write \"1ms\" to \"24h\"",
+        ),
+        (
+            "[timeouts]\ntunnel_idle = \"25h\"",
+            "f.toml:2: timeouts.tunnel_idle: \"25h\" is out of range; write \"1ms\" to \"24h\"",
+        ),
+        (
+            "[limits]\nhead = \"65KiB\"",
+            "f.toml:2: limits.head: \"65KiB\" is out of range; write \"1KiB\" to \"64KiB\"",
+        ),
+        (
+            "[limits]\nheaders = 257",
+            "f.toml:2: limits.headers: 257 is out of range; write a number from 1 to 256",
+        ),
+        (
+            "[retry]\nconnect_attempts = 0",
+            "f.toml:2: retry.connect_attempts: 0 is out of range; write a number from 1 to 256",
+        ),
+        (
+            "[log]\nformat = \"xml\"",
+            "f.toml:2: log.format: \"xml\" is no format; write \"json\" or \"combined\"",
+        ),
+        ("[log]\naccess = \"OFF\"", "f.toml:2: log.access: \"OFF\" is misspelt; write \"off\""),
+        (
+            "trusted_proxies = [\"10.1.2.3/8\"]",
+            "f.toml:1: trusted_proxies[0]: \"10.1.2.3/8\" has host bits set; write \"10.0.0.0/8\"",
+        ),
+    ]);
+}
+
+#[test]
+fn listen_addresses_are_addresses_and_not_there_twice() {
+    assert_errors(&[
+        (
+            "listen = []",
+            "f.toml:1: listen: the list is empty; write \"0.0.0.0:8080\", or a list of such addresses",
+        ),
+        (
+            "listen = [\"[::1]:80\",\n\"[0::1]:80\"]",
+            "f.toml:2: listen[1]: \"[0::1]:80\" repeats a listen address; remove one of the two",
+        ),
+        (
+            "listen = \"localhost:80\"",
+            "f.toml:1: listen: \"localhost:80\" is not an IP address and port; write \"0.0.0.0:8080\" or \"[::]:8080\"",
+        ),
+        (
+            "[admin]\nlisten = \"0.0.0.0:8080\"",
+            "f.toml:2: admin.listen: 0.0.0.0:8080 is also a listen address; choose another port",
+        ),
+    ]);
+}
+
+#[test]
+fn targets_are_there_and_not_there_twice() {
+    let none = "there is no target; add a [[targets]] block with address = \"host:port\"";
+    let target = |address: &str| format!("[[targets]]\naddress = \"{address}\"\n");
+    let cases = [
+        (String::new(), format!("f.toml:1: targets: {none}")),
+        ("\n[health]\nrise = 2".to_owned(), format!("f.toml:1: targets: {none}")),
+        ("\ntargets = []".to_owned(), format!("f.toml:2: targets: {none}")),
+        (
+            "[[targets]]\n\nrise = 1".to_owned(),
+            "f.toml:1: targets[0]: has no address; write address = \"host:port\"".to_owned(),
+        ),
+        (
+            target("a:0"),
+            "f.toml:2: targets[0].address: \"a:0\" has port 0; write a port from 1 to 65535"
+                .to_owned(),
+        ),
+        (target("a"), "f.toml:2: targets[0].address: \"a\" has no port; write \"a:80\"".to_owned()),
+        (
+            target("http://a:80/"),
+            "f.toml:2: targets[0].address: \"http://a:80/\" has a scheme (http://); write \"a:80\""
+                .to_owned(),
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(error(&text), expected);
+    }
+    for (first, second) in [
+        ("a:1", "A:1"),
+        ("a:1", "a.:01"),
+        ("[::1]:1", "[0:0::0:1]:1"),
+        ("10.0.0.1:1", "[::ffff:a00:1]:1"),
+    ] {
+        let text = format!("{}{}{}", target("z:9"), target(first), target(second));
+        let expected = format!(
+            "f.toml:6: targets[2].address: \"{second}\" is the same target as targets[1].address (line 4); remove one of the two"
+        );
+        assert_eq!(error(&text), expected);
+    }
+}
+
+#[test]
+fn text_that_is_not_toml_is_answered_with_its_line() {
+    let cases = [
+        ("a = ", "f.toml:1: not valid TOML: "),
+        ("[[targets]]\naddress = a:1", "f.toml:2: not valid TOML: "),
+        ("[[targets]]\naddress = \"a:1\naddress", "f.toml:2: not valid TOML: "),
+        ("[health]\nrise = 1\nrise = 2", "f.toml:3: not valid TOML: duplicate key at \"rise\""),
+    ];
+    for (text, start) in cases {
+        let error = error(text);
+        assert!(error.starts_with(start) && error.ends_with("; correct this line"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_answered_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("f.toml");
+    let shown = |path: &Path| config::load(path).unwrap_err().to_string();
+
+    assert_eq!(
+        shown(&file),
+        format!(
+            "{}: cannot be read: No such file or directory (os error 2); check the path given to --config",
+            file.display()
+        )
+    );
+    assert_eq!(
+        shown(folder.path()),
+        format!(
+            "{}: cannot be read: Is a directory (os error 21); pass the TOML file itself",
+            folder.path().display()
+        )
+    );
+    std::fs::write(&file, b"# \xc3\xa4\n\n# \xff").unwrap();
+    assert_eq!(
+        shown(&file),
+        format!("{}:3: is not UTF-8 text; save the file as UTF-8", file.display())
+    );
+    assert!(shown(Path::new("/dev/zero")).contains("larger than 16 MiB"));
+}
+
+#[test]
+fn windows_line_ends_and_a_byte_order_mark_do_no_harm() {
+    let text = format!("\u{feff}{}", ONE_TARGET.replace('\n', "\r\n"));
+    assert_eq!(config::parse(&text, "f"), config::parse(ONE_TARGET, "f"));
+}
+
+#[test]
+fn targets_need_no_file() {
+    let texts = ["a:1".to_owned(), "[::1]:2".to_owned()];
+    let target = |address| Target { address, health: HealthCheck::default() };
+    let expected = Settings {
+        targets: vec![target(named("a", 1)), target(TargetAddress::Ip("[::1]:2".parse().unwrap()))],
+        ..Settings::default()
+    };
+    assert_eq!(config::from_targets(&texts), Ok(expected));
+    let cases = [
+        (vec![], "evenly run: needs something to balance; add --config FILE or --target HOST:PORT"),
+        (vec!["a"], "--target: \"a\" has no port; write \"a:80\""),
+        (
+            vec!["a:1", "A:1"],
+            "--target: \"A:1\" is the same target as \"a:1\"; remove one of the two",
+        ),
+    ];
+    for (texts, expected) in cases {
+        let texts: Vec<String> = texts.into_iter().map(str::to_owned).collect();
+        assert_eq!(config::from_targets(&texts).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("f.toml");
+    std::fs::write(
+        &file,
+        format!("listen = \"127.0.0.1:1\"\nworkers = 2\n[health]\nrise = 7\n{ONE_TARGET}"),
+    )
+    .unwrap();
+    let overrides = Overrides {
+        listen: vec!["127.0.0.1:5".into(), "[::1]:5".into()],
+        workers: Some("auto".into()),
+        targets: vec!["b:2".into()],
+        health_check_endpoint: Some("/up".into()),
+    };
+    let settings = config::load_with(&file, &overrides).unwrap();
+    assert_eq!(settings.listen, [local(5), "[::1]:5".parse().unwrap()]);
+    assert_eq!(settings.workers, Workers::Auto);
+    let health = HealthCheck { endpoint: Some("/up".into()), rise: 7, ..HealthCheck::default() };
+    assert_eq!(settings.targets, [Target { address: named("b", 2), health }]);
+
+    std::fs::write(&file, "workers = 2").unwrap();
+    assert!(config::load(&file).is_err());
+    assert!(config::load_with(&file, &overrides).is_ok(), "targets of the command line suffice");
+    std::fs::write(&file, "workers = 0").unwrap();
+    assert!(config::load_with(&file, &overrides).is_err(), "what is overridden must be valid too");
+}
+
+#[test]
+fn faults_of_the_command_line_name_the_option() {
+    let good = Overrides { targets: vec!["a:1".into()], ..Overrides::default() };
+    let cases = [
+        (Overrides { workers: Some("0".into()), ..good.clone() }, "--workers: "),
+        (Overrides { workers: Some("+1".into()), ..good.clone() }, "--workers: "),
+        (Overrides { workers: Some(String::new()), ..good.clone() }, "--workers: "),
+        (Overrides { listen: vec![":80".into()], ..good.clone() }, "--listen: "),
+        (Overrides { listen: vec!["[::]:80".into(); 2], ..good.clone() }, "--listen: "),
+        (
+            Overrides { health_check_endpoint: Some("up".into()), ..good },
+            "--health-check-endpoint: ",
+        ),
+    ];
+    for (overrides, start) in cases {
+        let error = config::from_overrides(&overrides).unwrap_err();
+        assert!(error.to_string().starts_with(start), "{error}");
+        assert_eq!((error.line(), error.key()), (None, start.strip_suffix(": ")));
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics_and_every_error_is_one_line(text in "(?s).{0,200}") {
+        if let Err(error) = config::parse(&text, "f\n.toml") {
+            prop_assert!(!error.to_string().contains(char::is_control));
+        }
+    }
+
+    #[test]
+    fn no_value_panics_and_every_error_names_its_line(key in "[a-z_]{1,20}", value in "[-\\[\\]{}\"'a-z0-9:/., =]{0,40}") {
+        for table in ["", "[[targets]]", "[health]", "[timeouts]", "[limits]"] {
+            let text = format!("{table}\n{key} = {value}\n");
+            let error = config::parse(&text, "f.toml").expect_err("it has no address");
+            let line = error.line();
+            prop_assert!(line.is_some_and(|line| (1..=3).contains(&line)), "{}", error);
+        }
+    }
+
+    #[test]
+    fn no_target_address_panics_and_what_is_shown_reads_back(text in ".{0,60}|[a-z0-9.:\\[\\]%-]{0,30}:[0-9]{1,5}") {
+        if let Ok(settings) = config::from_targets(std::slice::from_ref(&text)) {
+            let shown = settings.targets[0].address.to_string();
+            prop_assert_eq!(config::from_targets(&[shown]), Ok(settings));
+        }
+    }
+}
