@@ -122,8 +122,8 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(at, &healthy)| Endpoint {
-                id: EndpointId(at as u32),
-                address: SocketAddr::from(([127, 0, 0, 1], 8000 + at as u16)),
+                id: EndpointId(u32::try_from(at).unwrap()),
+                address: SocketAddr::from(([127, 0, 0, 1], 8000 + u16::try_from(at).unwrap())),
                 target: "t".into(),
                 healthy,
             })
