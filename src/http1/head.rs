@@ -124,7 +124,8 @@ pub fn parse_request<'h, 'b>(
             let raw = RawRequest::of(request, &window[..len]).ok_or_else(malformed)?;
             raw.judge().map(Progress::Complete)
         }
-        Ok(Status::Partial) => {
+        // httparse gives a version up one byte before it is all there.
+        Ok(Status::Partial) | Err(httparse::Error::Version) => {
             diagnose::request(window, field_limit)?;
             if window.len() < limits.bytes { Ok(Progress::Partial) } else { Err(too_large(window)) }
         }
@@ -290,7 +291,8 @@ pub fn parse_response<'h, 'b>(
     let fields = space.first(field_limit);
     match parser.parse_response_with_uninit_headers(&mut response, window, fields) {
         Ok(Status::Complete(len)) => judge_response(response, &window[..len], malformed),
-        Ok(Status::Partial) => {
+        // httparse gives a version up one byte before it is all there.
+        Ok(Status::Partial) | Err(httparse::Error::Version) => {
             diagnose::response(window, field_limit)?;
             let too_large = BadMessage { why: "The response head is too large." };
             if window.len() < limits.bytes { Ok(Progress::Partial) } else { Err(too_large) }
