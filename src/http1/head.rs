@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use httparse::{Header, Status};
 
 use super::diagnose::{self, MAX_METHOD};
-use super::fields::{Expect, Fields, Kind, Options, Survey, has_too_many_options};
+use super::fields::{Expect, Fields, Kind, Options, Survey};
 use super::framing::{self, BodyLength, Declared, Values};
 use super::syntax;
 use super::target::Target;
@@ -251,7 +251,7 @@ fn max_forwards(method: Method, values: Values<'_>) -> Result<Option<u64>, Refus
 
 /// Each option is compared with each field, so their number is bounded.
 fn options_are_few(options: Options) -> Result<(), Refusal> {
-    if has_too_many_options(options) {
+    if options.are_too_many() {
         return Err(Refusal::bad("The Connection field names too many fields."));
     }
     Ok(())
