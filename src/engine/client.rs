@@ -29,6 +29,12 @@ pub(super) enum Closing {
     Lingering,
 }
 
+/// Endpoints that did not take a request. In a box of its own: nearly always there are none.
+#[derive(Default)]
+pub(super) struct Tried {
+    pub(super) endpoints: Vec<EndpointId>,
+}
+
 pub(super) struct Client<S> {
     pub(super) conn: Conn<S>,
     pub(super) session: Session,
@@ -38,7 +44,7 @@ pub(super) struct Client<S> {
     /// The round-robin ticket of the exchange.
     pub(super) ticket: usize,
     /// Endpoints that refused this request.
-    pub(super) tried: Vec<EndpointId>,
+    pub(super) tried: Option<Box<Tried>>,
     pub(super) closing: Closing,
     /// The time limit of a head runs.
     head_begun: bool,
@@ -55,7 +61,7 @@ impl<S> Client<S> {
             upstream: None,
             hold: None,
             ticket: 0,
-            tried: Vec::new(),
+            tried: None,
             closing: Closing::No,
             head_begun: false,
             end_after_flush: false,
@@ -410,7 +416,7 @@ impl<N: Net> Engine<N> {
         match client.session.ending() {
             Ending::KeepAlive => {
                 client.session.next_request();
-                client.tried.clear();
+                client.tried = None;
                 if client.conn.outbox.is_none() {
                     client.idle_since = self.now;
                     client.conn.set_deadline(&mut self.wheel, Token::Client(key), idle);

@@ -352,3 +352,16 @@ impl<N: Net> Engine<N> {
         assert_eq!(self.upstreams.len() - owned, self.pools.len(), "the others are idle in a pool");
     }
 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The production socket is a descriptor.
+    type Socket = i32;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Client<Socket>>() <= 240, "{}", size_of::<Client<Socket>>());
+        assert!(size_of::<Upstream<Socket>>() <= 128, "{}", size_of::<Upstream<Socket>>());
+    }
+}

@@ -159,11 +159,12 @@ impl<N: Net> Engine<N> {
         self.counters.connect_failed.bump();
         self.suspicions.push((failed, why));
         let client = self.clients.get_mut(key)?;
-        client.tried.push(failed);
-        if client.tried.len() >= self.connect_attempts {
+        let tried = &mut client.tried.get_or_insert_default().endpoints;
+        tried.push(failed);
+        if tried.len() >= self.connect_attempts {
             return None;
         }
-        balance::pick_other(&self.snapshot, client.ticket, &client.tried)
+        balance::pick_other(&self.snapshot, client.ticket, tried)
             .map(|endpoint| (endpoint.id, endpoint.address))
     }
 

@@ -132,7 +132,7 @@ pub enum ClientEnd {
 #[derive(Debug)]
 enum Reading {
     Head,
-    Body { decoder: BodyDecoder, chunked: bool },
+    Body { decoder: BodyDecoder, chunks: Option<Chunks> },
     Complete,
     Tunnel,
     Closed,
@@ -142,9 +142,18 @@ enum Reading {
 enum Answering {
     Nothing,
     Awaited,
-    Body { decoder: BodyDecoder, framing: ClientFraming, reusable: bool },
+    Body { decoder: BodyDecoder, framing: ClientFraming, chunks: Option<Chunks>, reusable: bool },
     Complete,
     Tunnel,
+}
+
+/// How far a body that is sent in chunks has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chunks {
+    /// More chunks may come.
+    Open,
+    /// The last chunk was sent.
+    Trailers,
 }
 
 /// What is known of the exchange under way.
@@ -164,7 +173,14 @@ struct Exchange {
     /// An interim response ruled out that the upstream connection carries another request.
     spoiled: bool,
     /// The protocol the client asked to upgrade to.
-    upgrade: Option<Box<[u8]>>,
+    upgrade: Option<Box<Asked>>,
+}
+
+/// A client's wish to upgrade. In a box of its own: nearly always there is none, and every connection has
+/// room for it.
+#[derive(Debug)]
+struct Asked {
+    protocols: Vec<u8>,
 }
 
 impl Exchange {
@@ -188,7 +204,7 @@ impl Exchange {
             keep_alive: head.keep_alive,
             expect_continue: head.expect_continue,
             at_hand: true,
-            upgrade: head.upgrade.map(Box::from),
+            upgrade: head.upgrade.map(|asked| Box::new(Asked { protocols: asked.to_vec() })),
             ..Exchange::NONE
         }
     }
@@ -203,7 +219,7 @@ pub struct Session {
     answering: Answering,
     exchange: Exchange,
     /// Bytes of an unfinished head that were looked at already.
-    scanned: usize,
+    scanned: u32,
 }
 
 impl Session {
@@ -222,9 +238,9 @@ impl Session {
     /// Whether a head that was unfinished may be whole now, or is too long: a peer that sends it byte by
     /// byte does not make us read it from the start each time.
     fn worth_a_look(&mut self, input: &[u8], limit: usize) -> bool {
-        let fresh = input.get(self.scanned..).unwrap_or(input);
+        let fresh = input.get(self.scanned as usize..).unwrap_or(input);
         let worth = self.scanned == 0 || input.len() >= limit || memchr(b'\n', fresh).is_some();
-        self.scanned = input.len();
+        self.scanned = u32::try_from(input.len()).unwrap_or(0);
         worth
     }
 
@@ -326,7 +342,7 @@ impl Session {
         }
         self.reading = Reading::Body {
             decoder: BodyDecoder::new(length, cx.limits),
-            chunked: matches!(length, BodyLength::Chunked),
+            chunks: matches!(length, BodyLength::Chunked).then_some(Chunks::Open),
         };
         match self.request_body(&mut input[len..], out) {
             Ok(decoded) => decoded.step(Next::NeedUpstream).behind(len),
@@ -335,13 +351,11 @@ impl Session {
     }
 
     fn request_body(&mut self, input: &mut [u8], out: &mut Output) -> Result<Decoded, BadMessage> {
-        let Reading::Body { decoder, chunked } = &mut self.reading else {
+        let Reading::Body { decoder, chunks } = &mut self.reading else {
             return Ok(Decoded { consumed: 0, data: 0..0, done: true });
         };
         let decoded = decoder.decode(input, &mut out.trailers)?;
-        if *chunked {
-            frame_chunk(&decoded, out);
-        }
+        frame(&decoded, chunks, out);
         if decoded.done {
             self.reading = Reading::Complete;
         }
@@ -418,8 +432,7 @@ impl Session {
     pub fn upstream_bytes(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
         match &mut self.answering {
             Answering::Awaited => self.response_head(cx, input, out),
-            Answering::Body { decoder, framing, reusable } => {
-                let chunked = matches!(framing, ClientFraming::Chunked);
+            Answering::Body { decoder, chunks, reusable, .. } => {
                 let decoded = match decoder.decode(input, &mut out.trailers) {
                     Ok(decoded) => decoded,
                     Err(_) => {
@@ -430,9 +443,7 @@ impl Session {
                         };
                     }
                 };
-                if chunked {
-                    frame_chunk(&decoded, out);
-                }
+                frame(&decoded, chunks, out);
                 if !decoded.done {
                     return decoded.step(Next::ToClient);
                 }
@@ -513,18 +524,15 @@ impl Session {
         rest: &mut [u8],
         out: &mut Output,
     ) -> Result<Step, BadMessage> {
-        let Answering::Body { decoder, framing, reusable } = &mut self.answering else {
+        let Answering::Body { decoder, chunks, reusable, .. } = &mut self.answering else {
             return Ok(pass_all(rest, Next::ToClient));
         };
         if matches!(length, BodyLength::None) {
             let reuse = *reusable && rest.is_empty();
             return Ok(self.finished(Decoded { consumed: 0, data: 0..0, done: true }, reuse));
         }
-        let chunked = matches!(framing, ClientFraming::Chunked);
         let decoded = decoder.decode(rest, &mut out.trailers)?;
-        if chunked {
-            frame_chunk(&decoded, out);
-        }
+        frame(&decoded, chunks, out);
         if !decoded.done {
             return Ok(decoded.step(Next::ToClient));
         }
@@ -565,7 +573,7 @@ impl Session {
         out: &mut Output,
     ) -> Result<(), BadMessage> {
         let agreed = match (&self.exchange.upgrade, head.upgrade) {
-            (Some(asked), Some(got)) => offers(asked, got),
+            (Some(asked), Some(got)) => offers(&asked.protocols, got),
             _ => false,
         };
         if !agreed || !self.request_complete() {
@@ -610,22 +618,24 @@ impl Session {
         rewrite::response(head, input, &by, &mut out.head);
         let reusable =
             head.keep_alive && !self.exchange.spoiled && !matches!(length, BodyLength::UntilClose);
-        self.answering =
-            Answering::Body { decoder: BodyDecoder::new(length, cx.limits), framing, reusable };
+        self.answering = Answering::Body {
+            decoder: BodyDecoder::new(length, cx.limits),
+            framing,
+            chunks: matches!(framing, ClientFraming::Chunked).then_some(Chunks::Open),
+            reusable,
+        };
         Ok(length)
     }
 
     /// The target's side of the connection ended. `Finished` if that is how its response ends.
     pub fn upstream_closed(&mut self, out: &mut Output) -> Next {
-        let Answering::Body { decoder, framing, .. } = &mut self.answering else {
+        let Answering::Body { decoder, chunks, .. } = &mut self.answering else {
             return Next::Failed(Failure::Closed);
         };
         if decoder.finish_at_close().is_err() {
             return Next::Failed(Failure::Closed);
         }
-        if matches!(framing, ClientFraming::Chunked) {
-            frame_chunk(&Decoded { consumed: 0, data: 0..0, done: true }, out);
-        }
+        frame(&Decoded { consumed: 0, data: 0..0, done: true }, chunks, out);
         self.answering = Answering::Complete;
         Next::Finished { reuse: false }
     }
@@ -718,15 +728,21 @@ fn pass_all(input: &[u8], next: Next) -> Step {
     Step { consumed: input.len(), body: 0..input.len(), next }
 }
 
-/// Frames what was decoded as one chunk, and ends the body if that was its end (RFC 9112 section 7.1).
-fn frame_chunk(decoded: &Decoded, out: &mut Output) {
+/// Frames what was decoded as one chunk, and trailers and the end of the body as they come
+/// (RFC 9112 section 7.1). `None` is a body that is not sent in chunks.
+fn frame(decoded: &Decoded, chunks: &mut Option<Chunks>, out: &mut Output) {
+    let Some(chunks) = chunks else { return };
     if !decoded.data.is_empty() {
         body::chunk_head(decoded.data.len(), &mut out.head);
         out.tail.extend_from_slice(b"\r\n");
     }
-    if decoded.done {
+    if (decoded.done || !out.trailers.is_empty())
+        && std::mem::replace(chunks, Chunks::Trailers) == Chunks::Open
+    {
         out.tail.extend_from_slice(body::LAST_CHUNK);
-        out.tail.extend_from_slice(&out.trailers);
+    }
+    out.tail.append(&mut out.trailers);
+    if decoded.done {
         out.tail.extend_from_slice(b"\r\n");
     }
 }

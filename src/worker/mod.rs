@@ -217,13 +217,14 @@ fn work(seat: &mut Seat, job: &Job) {
     };
     let mut snapshot = Cache::new(&job.shared.snapshot);
     let mut events = Events::with_capacity(EVENTS);
+    let mut now = worker.now();
     loop {
-        let timeout = worker.timeout(&seat.listeners);
+        let timeout = worker.timeout(&seat.listeners, now);
         if let Err(error) = seat.poll.poll(&mut events, timeout) {
             assert!(error.kind() == io::ErrorKind::Interrupted, "poll failed: {error}");
             continue;
         }
-        let now = worker.now();
+        now = worker.now();
         worker.mark(&events, &mut seat.listeners);
         worker.take_over(now);
         worker.accept(seat, now);
@@ -245,11 +246,10 @@ impl Worker<'_> {
     }
 
     /// How long the poll may sleep; `None` is until something happens.
-    fn timeout(&self, listeners: &Listeners) -> Option<Duration> {
+    fn timeout(&self, listeners: &Listeners, now: Tick) -> Option<Duration> {
         if self.engine.has_work() {
             return Some(Duration::ZERO);
         }
-        let now = self.now();
         let wake = [self.engine.next_deadline(), listeners.next(now)].into_iter().flatten().min();
         wake.map(|at| at.since(now))
     }
