@@ -231,7 +231,7 @@ fn start_workers(
             fallback_host: fallback_host.clone(),
             shared: Arc::clone(shared),
             report: Box::new(move |endpoint, suspicion| {
-                reporter.report(endpoint, failure(suspicion))
+                reporter.report(endpoint, failure(suspicion));
             }),
         };
         let ended = events.clone();

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use evenly::balance::{EndpointId, Shared, Snapshot};
 use evenly::health::{Failure, Health};
 use evenly::settings::{HealthCheck, StatusRanges, Target, TargetAddress};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 const MS: Duration = Duration::from_millis(1);
@@ -74,11 +75,7 @@ impl Origin {
     }
 
     fn at(address: SocketAddr, behaviour: Behaviour) -> Origin {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&address.into()).unwrap();
-        socket.listen(4096).unwrap();
-        let listener = TcpListener::from(socket);
+        let listener = listener(address);
         let mut origin = Origin {
             address: listener.local_addr().unwrap(),
             behaviour: Arc::new(Mutex::new(behaviour)),
@@ -103,6 +100,15 @@ impl Origin {
     fn count(&self) -> usize {
         self.hits.lock().unwrap().len()
     }
+}
+
+/// A listener whose backlog holds a burst of a thousand probes.
+fn listener(address: SocketAddr) -> TcpListener {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(4096).unwrap();
+    socket.into()
 }
 
 /// Dropping an origin closes its port and everything it holds: the next connect is refused.
@@ -264,7 +270,14 @@ fn capture_log() {
     ONCE.call_once(|| {
         log::set_logger(&Capture).unwrap();
         log::set_max_level(log::LevelFilter::Info);
+        raise_descriptor_limit();
     });
+}
+
+/// Tests that run together in this process hold more than the usual 1,024 descriptors.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 }
 
 /// The lines so far that hold `part`.
@@ -674,6 +687,28 @@ fn two_hundred_hung_targets_of_a_thousand_delay_no_probe_of_the_others() {
 }
 
 #[test]
+fn more_hung_targets_than_probes_may_be_in_flight_do_not_delay_a_reported_death() {
+    let dying = Origin::start(Behaviour::Answer(OK));
+    // The kernel connects what nobody accepts: a listener alone is a hung target.
+    let hung = listener(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    let port = hung.local_addr().unwrap().port();
+    let health = HealthCheck { interval: HOUR, timeout: HOUR, ..check() };
+    let others = (0..600u16).map(|number| {
+        let [high, low] = number.to_be_bytes();
+        at(SocketAddr::from(([127, 41, high, low], port)), health.clone())
+    });
+    let dead = dying.address;
+    let watch = Watch::start([at(dead, health.clone())].into_iter().chain(others).collect());
+    until("up", || watch.healthy() == 1);
+    let id = watch.id(dead);
+    drop(dying);
+    let died = Instant::now();
+    watch.health.reporter().report(id, Failure::ConnectRefused);
+    until("gone", || watch.healthy() == 0);
+    assert!(died.elapsed() < 800 * MS, "{:?}", died.elapsed());
+}
+
+#[test]
 fn generations_grow_by_one_with_each_change() {
     let origin = Origin::start(Behaviour::Answer(OK));
     let watch = Watch::start(vec![at(origin.address, check())]);
@@ -704,7 +739,6 @@ fn out_of_descriptors_targets_keep_their_health_and_nothing_spins() {
 }
 
 fn starve() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let origin = Origin::start(Behaviour::Answer(OK));
     let health = HealthCheck { interval: 20 * MS, timeout: 500 * MS, ..check() };
     let watch = Watch::start(vec![at(origin.address, health)]);

@@ -116,14 +116,6 @@ impl Watch {
         *tally.failed.lock().unwrap_or_else(PoisonError::into_inner).entry(why).or_default() += 1;
     }
 
-    /// Waits until `done`, at most [`PATIENCE`].
-    fn wait(&self, done: impl Fn(&Watch) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !done(self) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-
     /// Milliseconds from `since` to a booked time, or NaN when it never came.
     fn millis_after(&self, since: Instant, booked: u64) -> f64 {
         if booked == u64::MAX {
@@ -197,65 +189,98 @@ fn play(
     interval: Option<f64>,
     report: &mut Report,
 ) -> Result<(), Failure> {
+    let notice = interval.unwrap_or(INTERVAL) * 1000.0 + PROBE_MILLIS;
     thread::sleep(HOLD);
-    add_requests(report, watch, Phase::Calm, "both alive", true);
+    add_requests(report, watch, Phase::Calm, "both alive");
+    one_down(watch, &mut origins[0], subject, report);
+    one_back(watch, &mut origins[0], notice, report)?;
+    both_down(watch, origins, report);
+    both_back(watch, origins, notice, report)
+}
 
+fn one_down(watch: &Watch, origin: &mut Origin, subject: &mut Subject, report: &mut Report) {
     let killed = watch.enter(Phase::OneDown);
-    origins[0].kill();
+    origin.kill();
     thread::sleep(HOLD);
     let last = watch.tally(Phase::OneDown).last[0].load(Ordering::SeqCst);
-    add_requests(report, watch, Phase::OneDown, "one killed", true);
+    add_requests(report, watch, Phase::OneDown, "one killed");
     report.at_most("last answer of the killed origin", watch.millis_after(killed, last), "ms", 1e3);
     add_judged(report, subject, killed, 1);
+}
 
-    origins[0].restart()?;
+fn one_back(
+    watch: &Watch,
+    origin: &mut Origin,
+    notice: f64,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    origin.restart()?;
     let back = watch.enter(Phase::OneBack);
-    watch.wait(|watch| watch.tally(Phase::OneBack).first[0].load(Ordering::SeqCst) < u64::MAX);
+    let first = || watch.tally(Phase::OneBack).first[0].load(Ordering::SeqCst);
+    wait(|| first() < u64::MAX);
     thread::sleep(HOLD);
-    let first = watch.tally(Phase::OneBack).first[0].load(Ordering::SeqCst);
-    add_requests(report, watch, Phase::OneBack, "it returned", true);
-    let most = interval.unwrap_or(INTERVAL) * 1000.0 + PROBE_MILLIS;
-    report.at_most(
-        "first answer of the returned origin",
-        watch.millis_after(back, first),
-        "ms",
-        most,
-    );
+    add_requests(report, watch, Phase::OneBack, "it returned");
+    let millis = watch.millis_after(back, first());
+    report.at_most("first answer of the returned origin", millis, "ms", notice);
+    Ok(())
+}
 
+/// With nothing behind it, every answer must be a 503 and come at once. Requests that were with an
+/// origin when it was killed may end otherwise; they are counted apart.
+fn both_down(watch: &Watch, origins: &mut [Origin; 2], report: &mut Report) {
     let killed = watch.enter(Phase::BothDown);
     origins.iter_mut().for_each(Origin::kill);
     thread::sleep(HOLD);
-    add_both_down(report, watch, killed);
+    let tally = watch.tally(Phase::BothDown);
+    let first = tally.first_unavailable.load(Ordering::SeqCst);
+    let slowest = count(tally.slowest.load(Ordering::SeqCst)) / 1000.0;
+    report.figure("both killed: answers 503", count(tally.unavailable.load(Ordering::SeqCst)), "");
+    report.at_most("both killed: first 503", watch.millis_after(killed, first), "ms", 250.0);
+    report.at_most("both killed: slowest answer", slowest, "ms", 1e3);
+    add_failures(report, watch, Phase::BothDown);
+}
 
+fn both_back(
+    watch: &Watch,
+    origins: &mut [Origin; 2],
+    notice: f64,
+    report: &mut Report,
+) -> Result<(), Failure> {
     origins.iter_mut().try_for_each(Origin::restart)?;
     let back = watch.enter(Phase::BothBack);
-    let served = |watch: &Watch, which: usize| {
-        watch.tally(Phase::BothBack).first[which].load(Ordering::SeqCst)
-    };
-    watch.wait(|watch| served(watch, 0).max(served(watch, 1)) < u64::MAX);
-    let (a, b) = (served(watch, 0), served(watch, 1));
-    report.at_most("both back: first answer", watch.millis_after(back, a.min(b)), "ms", most);
-    report.figure("both back: the second one's first", watch.millis_after(back, a.max(b)), "ms");
+    let firsts =
+        || watch.tally(Phase::BothBack).first.each_ref().map(|first| first.load(Ordering::SeqCst));
+    wait(|| firsts().into_iter().all(|first| first < u64::MAX));
+    for (name, first) in ["a", "b"].into_iter().zip(firsts()) {
+        let what = format!("both back: first answer of {name}");
+        report.at_most(what, watch.millis_after(back, first), "ms", notice);
+    }
     add_failures(report, watch, Phase::BothBack);
     Ok(())
 }
 
-/// Requests of a phase, and each kind of failure in it.
-fn add_requests(report: &mut Report, watch: &Watch, phase: Phase, name: &str, promised: bool) {
+/// Waits until `done`, at most [`PATIENCE`].
+fn wait(done: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Requests of a phase in which none may fail, and each kind of failure in it.
+fn add_requests(report: &mut Report, watch: &Watch, phase: Phase, name: &str) {
     let tally = watch.tally(phase);
-    report.figure(
-        format!("{name}: requests answered"),
-        count(tally.answered.load(Ordering::SeqCst)),
-        "",
-    );
-    if promised {
-        let failed =
-            tally.failures().values().sum::<u64>() + tally.unavailable.load(Ordering::SeqCst);
-        report.exactly(format!("{name}: requests failed"), count(failed), "", 0.0);
+    let answered = tally.answered.load(Ordering::SeqCst);
+    let unavailable = tally.unavailable.load(Ordering::SeqCst);
+    let failed = tally.failures().values().sum::<u64>() + unavailable;
+    let slowest = count(tally.slowest.load(Ordering::SeqCst)) / 1000.0;
+    report.figure(format!("{name}: requests answered"), count(answered), "");
+    report.exactly(format!("{name}: requests failed"), count(failed), "", 0.0);
+    report.figure(format!("{name}: slowest request"), slowest, "ms");
+    if unavailable > 0 {
+        report.figure("  failed: status 503", count(unavailable), "");
     }
     add_failures(report, watch, phase);
-    let slowest = count(tally.slowest.load(Ordering::SeqCst)) / 1000.0;
-    report.figure(format!("{name}: slowest request"), slowest, "ms");
 }
 
 fn add_failures(report: &mut Report, watch: &Watch, phase: Phase) {
@@ -275,18 +300,6 @@ fn add_judged(report: &mut Report, subject: &mut Subject, killed: Instant, healt
         .line(killed, Duration::from_secs(1), |line| line.contains(&wanted).then_some(()));
     let millis = said.map_or(f64::NAN, |(when, ())| (when - killed).as_secs_f64() * 1000.0);
     report.at_most(format!("until it logs `{wanted}`"), millis, "ms", 1e3);
-}
-
-/// With nothing behind it, every answer must be a 503 and come at once. Requests that were with an
-/// origin when it was killed may end otherwise; they are counted apart.
-fn add_both_down(report: &mut Report, watch: &Watch, killed: Instant) {
-    let tally = watch.tally(Phase::BothDown);
-    let first = tally.first_unavailable.load(Ordering::SeqCst);
-    let slowest = count(tally.slowest.load(Ordering::SeqCst)) / 1000.0;
-    report.figure("both killed: answers 503", count(tally.unavailable.load(Ordering::SeqCst)), "");
-    report.at_most("both killed: first 503", watch.millis_after(killed, first), "ms", 250.0);
-    report.at_most("both killed: slowest answer", slowest, "ms", 1e3);
-    add_failures(report, watch, Phase::BothDown);
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ done = function(summary, latency, requests)
 end
 "#;
 
-/// Requests on each connection while system calls are counted.
-const TRACED_REQUESTS: usize = 100;
+/// Requests while system calls are counted, over all connections; enough that probes do not show.
+const TRACED_REQUESTS: usize = 6_400;
 /// The system calls that move bytes through sockets.
 const SOCKET_CALLS: [&str; 10] = [
     "read", "readv", "recvfrom", "recvmsg", "recvmmsg", "write", "writev", "sendto", "sendmsg",
@@ -187,10 +187,11 @@ fn system_calls(
     rounds(&mut clients, 3)?;
     let summary = bench.path("strace.txt");
     let mut strace = attach(subject, &summary)?;
-    rounds(&mut clients, TRACED_REQUESTS)?;
+    let each_client = TRACED_REQUESTS.div_ceil(connections);
+    rounds(&mut clients, each_client)?;
     strace.interrupt(Duration::from_secs(10))?;
     let calls = strace_counts(&fs::read_to_string(&summary)?);
-    let requests = count(u64::try_from(connections * TRACED_REQUESTS)?);
+    let requests = count(u64::try_from(connections * each_client)?);
     let each =
         |names: &[&str]| count(names.iter().filter_map(|name| calls.get(*name)).sum()) / requests;
     report.section(format!(

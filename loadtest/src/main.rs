@@ -20,7 +20,8 @@ mod tools;
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, exit};
+use std::thread;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -77,8 +78,11 @@ struct Arguments {
     #[arg(long, global = true, default_value_t = 10, value_parser = number(1, 600))]
     seconds: u64,
     /// Seconds between two probes of a target [default: the subject's own 5]
-    #[arg(long, global = true, value_name = "SECONDS")]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = interval)]
     interval: Option<f64>,
+    /// Seconds after which a run that has not ended is given up
+    #[arg(long, global = true, default_value_t = 1_800, value_parser = number(1, 86_400))]
+    limit: u64,
 }
 
 #[derive(Subcommand, Clone, Copy)]
@@ -123,8 +127,25 @@ fn number(least: u64, most: u64) -> clap::builder::RangedU64ValueParser {
     clap::builder::RangedU64ValueParser::new().range(least..=most)
 }
 
+fn interval(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("seconds from 0.01 to 3600 are meant".to_owned()),
+    }
+}
+
+/// Ends the program when its time is up; the kernel then ends its children.
+fn give_up_after(limit: Duration) {
+    thread::spawn(move || {
+        thread::sleep(limit);
+        eprintln!("loadtest: given up after {limit:?}");
+        exit(1);
+    });
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    give_up_after(Duration::from_secs(arguments.limit));
     if let Some(line) = tools::missing(&needed(&arguments)) {
         eprintln!("loadtest: programs are missing; install them with\n\n    {line}\n");
         return ExitCode::from(2);

@@ -53,7 +53,8 @@ impl Bench {
             Some(file) => file,
             None => std::env::current_exe()?.with_file_name("evenly"),
         };
-        Ok(Bench { cores: Cores::divide()?, folder: tempfile::tempdir()?, evenly, interval })
+        let folder = tempfile::Builder::new().prefix("evenly-loadtest-").tempdir()?;
+        Ok(Bench { cores: Cores::divide()?, folder, evenly, interval })
     }
 
     /// Writes a configuration and returns its path.

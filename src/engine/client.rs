@@ -148,7 +148,7 @@ impl<N: Net> Engine<N> {
         self.client_act(key, &step, input, out);
         match self.clients.get_mut(key) {
             Some(client) => {
-                client.conn.keep(&mut self.buffers, source, read, step.consumed, starved)
+                client.conn.keep(&mut self.buffers, source, read, step.consumed, starved);
             }
             None => source.give_back(&mut self.buffers),
         }

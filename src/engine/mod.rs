@@ -114,7 +114,10 @@ impl<N: Net> Engine<N> {
             pools,
             wheel: Wheel::default(),
             buffers: Pool::default(),
-            scratch: Some(Box::new(Scratch { read: vec![0; WINDOW], out: Output::default() })),
+            scratch: Some(Box::new(Scratch {
+                read: vec![0; WINDOW as usize],
+                out: Output::default(),
+            })),
             ready_clients: Vec::new(),
             ready_upstreams: Vec::new(),
             spare: Vec::new(),

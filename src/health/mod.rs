@@ -1,8 +1,10 @@
 //! The health thread: probes every endpoint, judges rise and fall, resolves names, and publishes what
 //! it knows as [`balance::Snapshot`](crate::balance::Snapshot)s.
 //!
-//! This room owns the probes' sockets and its threads; it serves no client and picks nothing. Invariants: one thread is
-//! the only publisher of snapshots; no probe and no name delays another; workers that report never wait.
+//! This room owns the probes' sockets and its threads; it serves no client and picks nothing.
+//! Invariants: one thread is the only publisher of snapshots; no probe and no name delays another;
+//! workers that report never wait. `healthy targets: N` in its log lines counts endpoints, for a name
+//! with two addresses is two servers.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -81,8 +83,8 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Has the endpoint probed at once, or 100 ms after the last probe that a report caused. Never blocks: when
-    /// too many reports wait, or the health thread has ended, this one is dropped.
+    /// Has the endpoint probed at once, or 100 ms after the last probe that a report caused. Never
+    /// blocks: when too many reports wait, or the health thread has ended, this one is dropped.
     pub fn report(&self, endpoint: EndpointId, failure: Failure) {
         let report = Report { endpoint, failure, at: Instant::now() };
         if self.reports.try_send(report).is_ok() {
@@ -110,9 +112,9 @@ impl Health {
         Health::start_with(targets, shared, resolve::system)
     }
 
-    /// Like [`Health::start`], with another resolver than the system's: it turns a host name and a port
-    /// into socket addresses, and an error or no address at all means that the name does not resolve now. It
-    /// may block, since it is called on at most four threads of its own.
+    /// Like [`Health::start`], with another resolver than the system's: it turns a host name and a
+    /// port into socket addresses; an error or no address at all means that the name does not
+    /// resolve now. It may block, since it is called on at most four threads of its own.
     ///
     /// # Errors
     /// When an eventfd or a thread cannot be made.
@@ -142,13 +144,14 @@ impl Health {
     }
 
     /// Blocks for at most `patience` until the first round is over: the first probe of every endpoint
-    /// ended or timed out, at the latest 5 s and the longest probe timeout after the start. Returns whether it is over;
-    /// call it in a loop to do something else meanwhile.
+    /// ended or timed out, at the latest 5 s and the longest probe timeout after the start. Returns
+    /// whether it is over; call it in a loop to do something else meanwhile.
     pub fn wait_first_round(&self, patience: Duration) -> bool {
         self.first_round.wait(patience)
     }
 
-    /// Ends the thread, within a fraction of a second, and waits for that. The last snapshot stays published.
+    /// Ends the thread, within a fraction of a second, and waits for that. The last snapshot stays
+    /// published.
     pub fn stop(self) {
         drop(self);
     }

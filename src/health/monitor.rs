@@ -3,7 +3,8 @@
 //!
 //! Owns the probes in flight and the wait; decides neither health (`judge`, `roster`) nor times
 //! (`schedule`). Invariants: every endpoint of the roster is in the schedule, and each of them that is
-//! in no queue has exactly one probe in flight; only this file publishes snapshots; nothing here blocks but the wait.
+//! in no queue has exactly one probe in flight; only this file publishes snapshots; nothing here
+//! blocks but the wait.
 
 use std::collections::HashSet;
 use std::io;
@@ -165,8 +166,8 @@ impl Monitor {
             .min()
     }
 
-    /// Blocks until then, or until a probe's socket or another thread stirs. Returns for each probe whether its
-    /// socket is ready.
+    /// Blocks until then, or until a probe's socket or another thread stirs. Returns for each probe
+    /// whether its socket is ready.
     fn wait(&self, until: Option<Instant>) -> Vec<bool> {
         let wake = &*self.inputs.wake;
         let mut sockets = vec![PollFd::new(wake, PollFlags::IN)];
@@ -229,7 +230,8 @@ impl Monitor {
         self.lines.push((level, format!("{who} is {what}; healthy targets: {healthy}")));
     }
 
-    /// What workers saw, as much as the channel holds. A report about an endpoint that is not picked any longer is old news.
+    /// What workers saw, as much as the channel holds. A report about an endpoint that is not picked
+    /// any longer is old news.
     fn take_reports(&mut self, now: Instant) {
         for report in self.inputs.reports.try_iter().take(REPORTS) {
             if self.roster.is_healthy(report.endpoint) {

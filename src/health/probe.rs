@@ -259,8 +259,9 @@ fn connected(socket: &Socket, plan: &Plan) -> Step {
     }
 }
 
-/// A connect to a port of this machine that nobody listens on can be given that very port as its own, and
-/// TCP then connects the socket to itself (RFC 9293 section 3.5, simultaneous open). That is nobody's life sign.
+/// A connect to a port of this machine that nobody listens on can be given that very port as its
+/// own, and TCP then connects the socket to itself (RFC 9293 section 3.5, simultaneous open). That
+/// is nobody's life sign.
 fn is_self_connected(socket: &Socket) -> bool {
     match (socket.local_addr(), socket.peer_addr()) {
         (Ok(local), Ok(peer)) => local.as_socket() == peer.as_socket(),

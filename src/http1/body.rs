@@ -180,7 +180,7 @@ impl BodyDecoder {
                 return Ok(2);
             }
             Line::Whole(line, _) if line.len() + 2 <= room => line,
-            Line::Part(line) if rest.len() < room => {
+            Line::Part(line) if line.is_empty() || line.len() + 2 <= room => {
                 return syntax::field_line_in_part(line).map(|()| 0);
             }
             _ => return Err("The trailer section is too large."),

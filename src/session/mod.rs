@@ -27,6 +27,8 @@ mod tests;
 use std::net::IpAddr;
 use std::ops::Range;
 
+use memchr::memchr;
+
 use crate::http1::answer::{answer, answer_options};
 use crate::http1::body::{self, BodyDecoder, Decoded};
 use crate::http1::head::{self, FieldSpace, HeadLimits, RequestHead, ResponseHead};
@@ -159,6 +161,8 @@ struct Exchange {
     replayed: bool,
     /// All that was sent of the request is still held by the caller.
     at_hand: bool,
+    /// An interim response ruled out that the upstream connection carries another request.
+    spoiled: bool,
     /// The protocol the client asked to upgrade to.
     upgrade: Option<Box<[u8]>>,
 }
@@ -173,6 +177,7 @@ impl Exchange {
         reused: false,
         replayed: false,
         at_hand: false,
+        spoiled: false,
         upgrade: None,
     };
 
@@ -197,6 +202,8 @@ pub struct Session {
     reading: Reading,
     answering: Answering,
     exchange: Exchange,
+    /// Bytes of an unfinished head that were looked at already.
+    scanned: usize,
 }
 
 impl Session {
@@ -208,7 +215,17 @@ impl Session {
             reading: Reading::Head,
             answering: Answering::Nothing,
             exchange: Exchange::NONE,
+            scanned: 0,
         }
+    }
+
+    /// Whether a head that was unfinished may be whole now, or is too long: a peer that sends it byte by
+    /// byte does not make us read it from the start each time.
+    fn worth_a_look(&mut self, input: &[u8], limit: usize) -> bool {
+        let fresh = input.get(self.scanned..).unwrap_or(input);
+        let worth = self.scanned == 0 || input.len() >= limit || memchr(b'\n', fresh).is_some();
+        self.scanned = input.len();
+        worth
     }
 
     /// Whether bytes of the client can be used now. Otherwise they wait in the kernel: the next request
@@ -277,6 +294,9 @@ impl Session {
     }
 
     fn request_head(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
+        if !self.worth_a_look(input, cx.limits.bytes) {
+            return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
+        }
         let mut space = FieldSpace::new();
         let (len, length) = match head::parse_request(input, cx.limits, &mut space) {
             Err(refusal) => return self.refuse(&refusal, out),
@@ -295,6 +315,7 @@ impl Session {
                     via: false,
                 };
                 rewrite::request(&head, input, &by, &mut out.head);
+                self.scanned = 0;
                 (head.len, head.body)
             }
         };
@@ -383,6 +404,7 @@ impl Session {
     /// An upstream connection was found for the request; `reused` if it had carried another before.
     pub fn attached(&mut self, reused: bool) {
         self.exchange.reused = reused;
+        self.scanned = 0;
     }
 
     /// No endpoint takes the request: 503, on a connection that stays usable.
@@ -460,19 +482,27 @@ impl Session {
         input: &mut [u8],
         out: &mut Output,
     ) -> Result<Headed, BadMessage> {
+        if !self.worth_a_look(input, cx.limits.bytes) {
+            return Ok(Headed::Partial);
+        }
         let mut space = FieldSpace::new();
-        let (len, length) = match head::parse_response(input, cx.limits, &mut space)? {
+        let head = match head::parse_response(input, cx.limits, &mut space)? {
             Progress::Partial => return Ok(Headed::Partial),
-            Progress::Complete(head) if head.status == 101 => {
+            Progress::Complete(head) => head,
+        };
+        self.scanned = 0;
+        let length = match head.status {
+            101 => {
                 self.switch_protocols(&head, input, out)?;
-                (head.len, BodyLength::None)
+                BodyLength::None
             }
-            Progress::Complete(head) if head.status < 200 => {
+            100..200 => {
                 self.interim(&head, input, out)?;
                 return Ok(Headed::Interim(head.len));
             }
-            Progress::Complete(head) => (head.len, self.final_head(cx, &head, input, out)?),
+            _ => self.final_head(cx, &head, input, out)?,
         };
+        let len = head.len;
         Ok(Headed::Final(self.behind_head(length, &mut input[len..], out)?.behind(len)))
     }
 
@@ -510,6 +540,7 @@ impl Session {
         out: &mut Output,
     ) -> Result<(), BadMessage> {
         self.exchange.interim += 1;
+        self.exchange.spoiled |= !head.keep_alive;
         if self.exchange.interim > MAX_INTERIM {
             return Err(BadMessage { why: "too many interim responses" });
         }
@@ -577,7 +608,8 @@ impl Session {
         };
         let by = ResponseRewrite { framing, connection, via: false };
         rewrite::response(head, input, &by, &mut out.head);
-        let reusable = head.keep_alive && !matches!(length, BodyLength::UntilClose);
+        let reusable =
+            head.keep_alive && !self.exchange.spoiled && !matches!(length, BodyLength::UntilClose);
         self.answering =
             Answering::Body { decoder: BodyDecoder::new(length, cx.limits), framing, reusable };
         Ok(length)

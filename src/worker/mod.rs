@@ -33,6 +33,8 @@ use net::Sockets;
 const EVENTS: usize = 512;
 /// Connections that may wait to be taken over by another worker.
 const HANDED_OVER: usize = 1024;
+/// The least time between two lines about missing descriptors.
+const QUIET: Duration = Duration::from_secs(10);
 const WAKER: mio::Token = mio::Token(usize::MAX);
 /// Listeners have the tokens from here on; no connection has, because its index would be beyond any limit.
 const FIRST_LISTENER: usize = usize::MAX - 1024;
@@ -188,6 +190,8 @@ struct Worker<'a> {
     engine: Engine<Sockets>,
     started: Instant,
     stage: Stage,
+    /// Until when running out of descriptors is not worth another line.
+    quiet_until: Tick,
 }
 
 fn work(seat: &mut Seat, job: &Job) {
@@ -204,7 +208,13 @@ fn work(seat: &mut Seat, job: &Job) {
         shared,
         counters,
     );
-    let mut worker = Worker { job, engine, started: Instant::now(), stage: Stage::Running };
+    let mut worker = Worker {
+        job,
+        engine,
+        started: Instant::now(),
+        stage: Stage::Running,
+        quiet_until: Tick(0),
+    };
     let mut snapshot = Cache::new(&job.shared.snapshot);
     let mut events = Events::with_capacity(EVENTS);
     loop {
@@ -271,7 +281,7 @@ impl Worker<'_> {
         seat.listeners.accept(seat.poll.registry(), now, |accepted| {
             full = !match accepted {
                 Accepted::One(stream, address) => self.place(stream, address, now),
-                Accepted::OutOfDescriptors(error) => self.make_room(&error),
+                Accepted::OutOfDescriptors(error) => self.make_room(&error, now),
                 Accepted::NoMore => true,
             };
             !full
@@ -301,10 +311,14 @@ impl Worker<'_> {
     }
 
     /// Descriptors ran out: an idle connection makes room, or accepting pauses.
-    fn make_room(&mut self, error: &io::Error) -> bool {
-        log::warn!(
-            "no descriptor for a new connection: {error}; raise the limit (ulimit -n) or lower limits.connections"
-        );
+    fn make_room(&mut self, error: &io::Error, now: Tick) -> bool {
+        if self.quiet_until <= now {
+            self.quiet_until = now.after(QUIET);
+            log::warn!(
+                "no descriptor for a new connection: {error}; raise the limit (ulimit -n) or lower \
+                 limits.connections"
+            );
+        }
         self.engine.evict_idle()
     }
 

@@ -56,10 +56,14 @@ impl Net for Sockets {
     }
 
     fn connected(&mut self, conn: &mut TcpStream) -> io::Result<()> {
-        match conn.take_error()? {
-            Some(error) => Err(error),
-            None => conn.peer_addr().map(drop),
+        if let Some(error) = conn.take_error()? {
+            return Err(error);
         }
+        // A connect to a port of this machine that nobody listens on may meet its own socket.
+        if conn.peer_addr()? == conn.local_addr()? {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        Ok(())
     }
 
     #[inline]
