@@ -274,7 +274,13 @@ impl Client {
         }
         let closes = head.says("connection", "close");
         let all_sent = self.sending != Some(id) && (self.out.is_empty() || self.queued != id);
-        assert!(closes || all_sent || status == 101, "{id} was not read to its end: {head:?}");
+        assert!(
+            closes || all_sent || status == 101,
+            "{id} was not read to its end: {head:?} {:?} {:?} out {}",
+            self.stage,
+            model.get(id),
+            self.out.len()
+        );
         let attempt = check_origin(head, id, status, model);
         if status == 101 {
             let agreed = model.get(id).kind == Kind::Upgrade { agreed: true };
@@ -446,7 +452,8 @@ impl Client {
             _ if request.expect => Stage::AwaitsContinue(far.now() + CONTINUE_WAIT),
             _ => Stage::Body(0),
         };
-        if self.stage == Stage::Body(0) && request.framing == Framing::Nothing {
+        let bodiless = matches!(request.framing, Framing::Nothing | Framing::Length(0));
+        if self.stage == Stage::Body(0) && bodiless {
             self.request_sent(far, &request);
         }
         true
