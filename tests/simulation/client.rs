@@ -406,6 +406,10 @@ impl Client {
                     self.sending = None;
                     self.out.clear();
                     self.stage = Stage::Done;
+                    if self.server_ended {
+                        self.leave(model);
+                        return far.close();
+                    }
                     return self.read(far, model);
                 }
             }

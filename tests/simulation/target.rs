@@ -288,7 +288,8 @@ impl Target {
         if death.is_some() || malice.is_some() {
             model.faulty.push(far.wire);
         }
-        let say_close = !tunnel && rng.chance(12);
+        let silent = model.get(id).method == "HEAD" && framing == Framing::UntilClose;
+        let say_close = !tunnel && (silent || rng.chance(12));
         far.network.trace.tell(far.network.now, || {
             format!(
                 "wire {} answers {id}: {status} {framing:?} of {len}, {malice:?}, {death:?}",
