@@ -14,10 +14,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::access::writer::{Outlet, Writer};
 use crate::balance::Shared;
 use crate::demo::Origin;
 use crate::engine::Suspicion;
-use crate::health::{Failure, Health};
+use crate::health::{Failure, Health, Reporter};
 use crate::settings::{HealthCheck, Settings, Target, TargetAddress, Workers as Count};
 use crate::worker::{self, Job, Seat, Stage, Workers, listener};
 
@@ -114,17 +115,30 @@ fn serve(
     let (listeners, addresses) = bind_all(&settings.listen, count)?;
     let (workers, seats) = worker::prepare(listeners, cap)
         .map_err(|error| ServerError::Start("a worker's poll", error))?;
-    let settings = Arc::new(settings);
-    let threads = start_workers(&workers, seats, &settings, &addresses, &shared, &health, events)?;
+    let (writer, outlet) = Writer::start(&settings.log)
+        .map_err(|error| ServerError::Start("the access log", error))?
+        .unzip();
+    let parts = Parts {
+        workers: Arc::clone(&workers),
+        settings: Arc::new(settings),
+        fallback_host: addresses.first().map(ToString::to_string).unwrap_or_default(),
+        shared,
+        outlet,
+    };
+    let threads = start_workers(&parts, seats, &health, events)?;
     for address in &addresses {
         log::info!("listening on http://{address}");
     }
-    let outcome = wait(&settings, &workers, inbox);
+    let outcome = wait(parts.settings.timeouts.drain, &workers, inbox);
     for thread in threads {
         // A worker contains its panics; one that ended otherwise has been logged.
         let _ = thread.join();
     }
     health.stop();
+    drop(parts);
+    if let Some(writer) = writer {
+        writer.finish();
+    }
     log::info!("stopped");
     outcome
 }
@@ -212,31 +226,44 @@ fn bind_all(listen: &[SocketAddr], workers: usize) -> Result<Bound, ServerError>
     Ok((listeners, addresses))
 }
 
-fn start_workers(
-    workers: &Arc<Workers>,
-    seats: Vec<Seat>,
-    settings: &Arc<Settings>,
-    addresses: &[SocketAddr],
-    shared: &Arc<Shared>,
-    health: &Health,
-    events: &Sender<Event>,
-) -> Result<Vec<JoinHandle<()>>, ServerError> {
-    let fallback_host = addresses.first().map(ToString::to_string).unwrap_or_default();
-    let start = |(me, seat): (usize, Seat)| {
-        let reporter = health.reporter();
-        let job = Job {
+/// What every worker's job is made of.
+struct Parts {
+    workers: Arc<Workers>,
+    settings: Arc<Settings>,
+    fallback_host: String,
+    shared: Arc<Shared>,
+    outlet: Option<Outlet>,
+}
+
+impl Parts {
+    fn job(&self, me: usize, reporter: Reporter) -> Job {
+        Job {
             me,
-            workers: Arc::clone(workers),
-            settings: Arc::clone(settings),
-            fallback_host: fallback_host.clone(),
-            shared: Arc::clone(shared),
+            workers: Arc::clone(&self.workers),
+            settings: Arc::clone(&self.settings),
+            fallback_host: self.fallback_host.clone(),
+            shared: Arc::clone(&self.shared),
+            outlet: self.outlet.clone(),
             report: Box::new(move |endpoint, suspicion| {
                 reporter.report(endpoint, failure(suspicion));
             }),
-        };
+        }
+    }
+}
+
+fn start_workers(
+    parts: &Parts,
+    seats: Vec<Seat>,
+    health: &Health,
+    events: &Sender<Event>,
+) -> Result<Vec<JoinHandle<()>>, ServerError> {
+    let start = |(me, seat): (usize, Seat)| {
+        let job = parts.job(me, health.reporter());
         let ended = events.clone();
         std::thread::Builder::new().name(format!("worker-{me}")).spawn(move || {
             worker::run(seat, &job);
+            // The writer of the access log ends with the last job.
+            drop(job);
             // Nobody listens any more when the process ends.
             let _ = ended.send(Event::WorkerEnded);
         })
@@ -259,11 +286,7 @@ fn failure(suspicion: Suspicion) -> Failure {
 
 /// Waits until the workers have ended: the first signal to stop drains them, the second one or the end of
 /// the drain's time stops them at once.
-fn wait(
-    settings: &Settings,
-    workers: &Workers,
-    inbox: &Receiver<Event>,
-) -> Result<(), ServerError> {
+fn wait(drain: Duration, workers: &Workers, inbox: &Receiver<Event>) -> Result<(), ServerError> {
     let mut running = workers.peers.len();
     let mut until: Option<Instant> = None;
     while running > 0 {
@@ -279,7 +302,6 @@ fn wait(
                 );
             }
             Ok(Event::Signal(_)) if until.is_none() => {
-                let drain = settings.timeouts.drain;
                 log::info!(
                     "draining {} connections for up to {drain:?}; a second signal stops at once",
                     workers.connections()
@@ -294,7 +316,7 @@ fn wait(
             Err(RecvTimeoutError::Timeout) => {
                 log::warn!("the drain's time is over; connections cut: {}", workers.connections());
                 workers.set_stage(Stage::Stopping);
-                until = Some(Instant::now() + settings.timeouts.drain);
+                until = Some(Instant::now() + drain);
             }
             Err(RecvTimeoutError::Disconnected) => return Err(ServerError::Workers),
         }

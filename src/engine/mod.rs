@@ -10,6 +10,7 @@
 
 mod client;
 mod conn;
+mod entries;
 mod net;
 mod pools;
 mod upstream;
@@ -26,10 +27,11 @@ use crate::base::wheel::{Fired, Wheel};
 use crate::http1::head::HeadLimits;
 use crate::metrics::WorkerCounters;
 use crate::session::{Context, Output};
-use crate::settings::{Network, Settings, Timeouts};
+use crate::settings::{AccessSink, Network, Settings, Timeouts};
 
 use client::Client;
 use conn::WINDOW;
+use entries::Entries;
 pub use net::{Net, Readiness, Token};
 use pools::Pools;
 use upstream::Upstream;
@@ -82,6 +84,8 @@ pub struct Engine<N: Net> {
     trusted: Box<[Network]>,
     counters: WorkerCounters,
     suspicions: Vec<(EndpointId, Suspicion)>,
+    /// `None` while the access log is off.
+    entries: Option<Entries>,
     /// Client connections that ended since [`Engine::take_closed`].
     closed: usize,
     /// Where the search for an idle client to evict goes on.
@@ -98,10 +102,12 @@ impl<N: Net> Engine<N> {
         shared: Arc<Shared>,
         counters: WorkerCounters,
     ) -> Self {
+        let logs = settings.log.access != AccessSink::Off;
         let cx = Context {
             limits: HeadLimits { bytes: settings.limits.head, fields: settings.limits.headers },
             fallback_host,
             replay: settings.retry.replay,
+            describe: logs,
             draining: false,
         };
         let snapshot = shared.snapshot.load_full();
@@ -130,6 +136,7 @@ impl<N: Net> Engine<N> {
             trusted: settings.trusted_proxies.clone().into_boxed_slice(),
             counters,
             suspicions: Vec::new(),
+            entries: logs.then(Entries::default),
             closed: 0,
             hand: 0,
             now: Tick::default(),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::client::{Client, Closing, Flow, join_small};
 use super::conn::{Conn, Filled};
 use super::{Engine, Net, STEPS_A_TURN, Scratch, Suspicion, Token};
+use crate::access::End;
 use crate::balance::{self, EndpointId};
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
@@ -101,6 +102,9 @@ impl<N: Net> Engine<N> {
             );
             client.upstream = Some(idle);
             client.session.attached(true);
+            if let Some(entry) = &mut client.entry {
+                entry.upstream = Some(upstream.address);
+            }
             if client.session.may_replay(cx) {
                 client.hold = Some(buffers.lend(&pieces));
             }
@@ -228,6 +232,9 @@ impl<N: Net> Engine<N> {
         let Some(owner) = upstream.client else { return };
         let Some(client) = clients.get_mut(owner) else { return };
         client.session.attached(false);
+        if let Some(entry) = &mut client.entry {
+            entry.upstream = Some(upstream.address);
+        }
         upstream.conn.set_deadline(
             wheel,
             Token::Upstream(key),
@@ -383,10 +390,12 @@ impl<N: Net> Engine<N> {
     fn upstream_act(&mut self, key: Key, owner: Key, step: &Step, input: &[u8], out: &mut Output) {
         match step.next {
             Next::ToClient => {
+                self.add_to_entry(owner, step.body.len());
                 let body = join_small(out, &input[step.body.clone()]);
                 self.respond(key, owner, [&out.head, body, &out.tail]);
             }
             Next::Finished { reuse } => {
+                self.add_to_entry(owner, step.body.len());
                 let body = join_small(out, &input[step.body.clone()]);
                 self.finish(key, owner, reuse, [&out.head, body, &out.tail]);
             }
@@ -430,7 +439,7 @@ impl<N: Net> Engine<N> {
         client.upstream = None;
         self.counters.finished.bump();
         self.free_upstream(key, reuse);
-        self.exchange_over(owner);
+        self.exchange_over(owner, End::Finished);
     }
 
     /// Puts an upstream connection into its pool, or closes it.

@@ -14,7 +14,13 @@ impl Counter {
     /// One more. Only the owner may call this: two writers would lose counts.
     #[inline]
     pub fn bump(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.add(1);
+    }
+
+    /// So many more. Only the owner may call this.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
     }
 
     /// The count.
@@ -48,6 +54,8 @@ pub struct Counters {
     pub connect_failed: Counter,
     /// Requests sent once more after a connection died.
     pub replayed: Counter,
+    /// Access log entries that found no room on their way to the writer.
+    pub entries_lost: Counter,
 }
 
 /// One worker's block, alone in its cache lines.

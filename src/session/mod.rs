@@ -29,6 +29,7 @@ use std::ops::Range;
 
 use memchr::memchr;
 
+use crate::access::push_part;
 use crate::http1::answer::{answer, answer_options};
 use crate::http1::body::{self, BodyDecoder, Decoded};
 use crate::http1::head::{self, FieldSpace, HeadLimits, RequestHead, ResponseHead};
@@ -51,6 +52,8 @@ pub struct Context {
     pub fallback_host: String,
     /// Whether idempotent requests may be sent once more (`retry.replay`).
     pub replay: bool,
+    /// Whether requests are described in [`Output::line`], for the access log.
+    pub describe: bool,
     /// Whether the worker is stopping: every response then says `Connection: close`.
     pub draining: bool,
 }
@@ -62,6 +65,9 @@ pub struct Output {
     pub head: Vec<u8>,
     /// Goes after it.
     pub tail: Vec<u8>,
+    /// What the access log says of a request whose head was whole, if [`Context::describe`] asks for it:
+    /// request line, Host, Referer, User-Agent, each ended by a NUL.
+    pub line: Vec<u8>,
     trailers: Vec<u8>,
 }
 
@@ -70,6 +76,7 @@ impl Output {
     pub fn clear(&mut self) {
         self.head.clear();
         self.tail.clear();
+        self.line.clear();
         self.trailers.clear();
     }
 }
@@ -164,6 +171,8 @@ struct Exchange {
     keep_alive: bool,
     expect_continue: bool,
     interim: u8,
+    /// The status the client was sent; 0 before that.
+    status: u16,
     /// The upstream connection had carried an exchange before.
     reused: bool,
     /// The request was sent a second time.
@@ -190,6 +199,7 @@ impl Exchange {
         keep_alive: false,
         expect_continue: false,
         interim: 0,
+        status: 0,
         reused: false,
         replayed: false,
         at_hand: false,
@@ -280,6 +290,16 @@ impl Session {
         matches!(self.answering, Answering::Awaited)
     }
 
+    /// Whose connection it is.
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// The status the client was sent in this exchange; 0 before that.
+    pub fn status(&self) -> u16 {
+        self.exchange.status
+    }
+
     /// Whether the request under way may be repeated without harm (RFC 9110 section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
         self.exchange.method.is_idempotent()
@@ -321,6 +341,9 @@ impl Session {
             }
             Ok(Progress::Complete(head)) => {
                 self.exchange = Exchange::of(&head);
+                if cx.describe {
+                    describe(&head, &mut out.line);
+                }
                 if head.max_forwards_zero {
                     return self.answer_for_target(&head, out);
                 }
@@ -367,6 +390,7 @@ impl Session {
         let bodiless = matches!(head.body, BodyLength::None | BodyLength::Length(0));
         let keep = head.keep_alive && bodiless;
         answer_options(!keep, &mut out.head);
+        self.exchange.status = 200;
         self.exchange.keep_alive = keep;
         self.reading = if bodiless { Reading::Complete } else { Reading::Closed };
         self.answering = Answering::Complete;
@@ -376,7 +400,8 @@ impl Session {
     /// Answers what cannot be served. Where the next request would begin is unknown then, so
     /// that the connection ends. A response already begun is cut instead.
     fn refuse(&mut self, refusal: &Refusal, out: &mut Output) -> Step {
-        out.clear();
+        out.head.clear();
+        out.tail.clear();
         self.reading = Reading::Closed;
         self.exchange.keep_alive = false;
         if matches!(self.answering, Answering::Body { .. }) {
@@ -396,6 +421,7 @@ impl Session {
         }
         answer(status, why, !self.exchange.keep_alive, head_only, &mut out.head);
         self.answering = Answering::Complete;
+        self.exchange.status = status;
     }
 
     /// The client was too slow: 408 while nothing was answered yet.
@@ -585,6 +611,7 @@ impl Session {
             via: false,
         };
         rewrite::response(head, input, &by, &mut out.head);
+        self.exchange.status = head.status;
         self.answering = Answering::Tunnel;
         self.reading = Reading::Tunnel;
         Ok(())
@@ -616,6 +643,7 @@ impl Session {
         };
         let by = ResponseRewrite { framing, connection, via: false };
         rewrite::response(head, input, &by, &mut out.head);
+        self.exchange.status = head.status;
         let reusable =
             head.keep_alive && !self.exchange.spoiled && !matches!(length, BodyLength::UntilClose);
         self.answering = Answering::Body {
@@ -721,6 +749,20 @@ impl Step {
             body: self.body.start + len..self.body.end + len,
             next: self.next,
         }
+    }
+}
+
+/// What the access log says of a request.
+fn describe(head: &RequestHead<'_, '_>, line: &mut Vec<u8>) {
+    let version = match head.version {
+        Version::Http10 => " HTTP/1.0",
+        Version::Http11 => " HTTP/1.1",
+    };
+    let field = |name| head.field(name).unwrap_or_default();
+    let request = [head.method_text, " ", head.target, version].map(str::as_bytes);
+    push_part(line, &request);
+    for name in ["host", "referer", "user-agent"] {
+        push_part(line, &[field(name)]);
     }
 }
 

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::cache::Cache;
 use crossbeam::queue::ArrayQueue;
@@ -20,6 +20,8 @@ use crossbeam::utils::CachePadded;
 use mio::net::TcpStream;
 use mio::{Events, Poll, Waker};
 
+use crate::access::writer::Outlet;
+use crate::access::{BATCH_ENTRIES, BATCH_TIME};
 use crate::balance::{EndpointId, Shared};
 use crate::base::tick::Tick;
 use crate::engine::{Engine, Suspicion, Token};
@@ -159,6 +161,8 @@ pub struct Job {
     pub fallback_host: String,
     /// The snapshot and the round-robin counter.
     pub shared: Arc<Shared>,
+    /// Where access log entries go, unless it is off.
+    pub outlet: Option<Outlet>,
     /// Where failed endpoints are reported. Must not block.
     pub report: Box<dyn Fn(EndpointId, Suspicion) + Send>,
 }
@@ -190,6 +194,10 @@ struct Worker<'a> {
     engine: Engine<Sockets>,
     started: Instant,
     stage: Stage,
+    /// The wall clock's time at tick 0.
+    origin: SystemTime,
+    /// When the access log's entries go to the writer.
+    hand_over_at: Option<Tick>,
     /// Until when running out of descriptors is not worth another line.
     quiet_until: Tick,
 }
@@ -213,6 +221,8 @@ fn work(seat: &mut Seat, job: &Job) {
         engine,
         started: Instant::now(),
         stage: Stage::Running,
+        origin: SystemTime::now(),
+        hand_over_at: None,
         quiet_until: Tick(0),
     };
     let mut snapshot = Cache::new(&job.shared.snapshot);
@@ -230,7 +240,9 @@ fn work(seat: &mut Seat, job: &Job) {
         worker.accept(seat, now);
         worker.engine.turn(now, snapshot.load());
         worker.settle(&mut seat.listeners);
-        if worker.follow_stage(seat, now) {
+        let done = worker.follow_stage(seat, now);
+        worker.hand_entries_over(now, done);
+        if done {
             return;
         }
     }
@@ -250,7 +262,8 @@ impl Worker<'_> {
         if self.engine.has_work() {
             return Some(Duration::ZERO);
         }
-        let wake = [self.engine.next_deadline(), listeners.next(now)].into_iter().flatten().min();
+        let wakes = [self.engine.next_deadline(), listeners.next(now), self.hand_over_at];
+        let wake = wakes.into_iter().flatten().min();
         wake.map(|at| at.since(now))
     }
 
@@ -331,6 +344,24 @@ impl Worker<'_> {
         }
         for (endpoint, suspicion) in self.engine.take_suspicions() {
             (self.job.report)(endpoint, suspicion);
+        }
+    }
+
+    /// Gives the access log's entries to the writer when there are many or the first has waited long enough.
+    fn hand_entries_over(&mut self, now: Tick, done: bool) {
+        let (Some(outlet), Some(batch)) = (&self.job.outlet, self.engine.access_batch()) else {
+            return;
+        };
+        if batch.is_empty() {
+            return;
+        }
+        let due = self.hand_over_at.get_or_insert(now.after(BATCH_TIME));
+        if done || batch.len() >= BATCH_ENTRIES || *due <= now {
+            let entries = batch.len() as u64;
+            if !outlet.hand_over(self.origin, batch) {
+                self.peer().counters.entries_lost.add(entries);
+            }
+            self.hand_over_at = None;
         }
     }
 
