@@ -1,4 +1,4 @@
-//! Starts everything in order and ends it in order: descriptors, health, listeners, workers; signals, drain.
+//! Starts everything in order and ends it in order: descriptors, health, listeners, admin, workers; signals, drain.
 //!
 //! It owns the threads and the order of start and stop. It does no work of its own while they run.
 
@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::access::writer::{Outlet, Writer};
+use crate::admin::{self, Admin, Sources};
 use crate::balance::Shared;
 use crate::demo::Origin;
 use crate::engine::Suspicion;
@@ -32,6 +33,8 @@ const LEAST_CONNECTIONS: u64 = 16;
 pub enum ServerError {
     /// An address cannot be listened on.
     Bind(SocketAddr, io::Error),
+    /// The admin address cannot be listened on.
+    BindAdmin(SocketAddr, io::Error),
     /// A thread, a signal handler or a poll could not be had.
     Start(&'static str, io::Error),
     /// The descriptor limit is too low to serve.
@@ -46,6 +49,10 @@ impl fmt::Display for ServerError {
             ServerError::Bind(address, error) => write!(
                 f,
                 "cannot listen on {address}: {error}; free the address or choose another with --listen"
+            ),
+            ServerError::BindAdmin(address, error) => write!(
+                f,
+                "cannot listen on {address} for admin: {error}; free the address or change [admin] listen"
             ),
             ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
             ServerError::Descriptors(limit) => write!(
@@ -100,6 +107,7 @@ fn serve(
     events: &Sender<Event>,
     inbox: &Receiver<Event>,
 ) -> Result<(), ServerError> {
+    let started = Instant::now();
     let cap = connection_cap(settings.limits.connections)?;
     let count = worker_count(settings.workers);
     log::info!(
@@ -115,6 +123,8 @@ fn serve(
     let (listeners, addresses) = bind_all(&settings.listen, count)?;
     let (workers, seats) = worker::prepare(listeners, cap)
         .map_err(|error| ServerError::Start("a worker's poll", error))?;
+    let sources = Sources { workers: Arc::clone(&workers), shared: Arc::clone(&shared), started };
+    let admin = settings.admin.map(|address| start_admin(address, sources)).transpose()?;
     let (writer, outlet) = Writer::start(&settings.log)
         .map_err(|error| ServerError::Start("the access log", error))?
         .unzip();
@@ -134,6 +144,9 @@ fn serve(
         // A worker contains its panics; one that ended otherwise has been logged.
         let _ = thread.join();
     }
+    if let Some(admin) = admin {
+        admin.stop();
+    }
     health.stop();
     drop(parts);
     if let Some(writer) = writer {
@@ -141,6 +154,16 @@ fn serve(
     }
     log::info!("stopped");
     outcome
+}
+
+fn start_admin(address: SocketAddr, sources: Sources) -> Result<Admin, ServerError> {
+    let failed = |error| ServerError::BindAdmin(address, error);
+    let listener = admin::bind(address).map_err(failed)?;
+    let real = listener.local_addr().map_err(failed)?;
+    let admin = Admin::start(listener, sources)
+        .map_err(|error| ServerError::Start("the admin thread", error))?;
+    log::info!("admin listening on http://{real}");
+    Ok(admin)
 }
 
 /// Waits for the first round of probes, so that nobody meets a 503 because the program is young.

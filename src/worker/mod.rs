@@ -63,6 +63,13 @@ pub struct Peer {
     pub counters: WorkerCounters,
 }
 
+impl Peer {
+    /// Client connections it has, those on their way to it included.
+    pub fn connections(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+}
+
 /// What all workers share.
 pub struct Workers {
     /// Each worker's public side.
@@ -97,12 +104,12 @@ impl Workers {
 
     /// Client connections of all workers.
     pub fn connections(&self) -> usize {
-        self.peers.iter().map(|peer| peer.load.load(Ordering::Relaxed)).sum()
+        self.peers.iter().map(Peer::connections).sum()
     }
 
     /// The worker that gets a fresh connection: the accepting one unless another has fewer.
     fn least_loaded(&self, me: usize) -> usize {
-        let load = |at: usize| self.peers[at].load.load(Ordering::Relaxed);
+        let load = |at: usize| self.peers[at].connections();
         let mut best = (me, load(me));
         for at in 0..self.peers.len() {
             if load(at) < best.1 {
