@@ -18,7 +18,7 @@ Sec-Fetch-Mode: navigate\r\n\
 Referer: https://www.example.com/articles/2026/11/\r\n\
 Accept-Encoding: gzip, deflate, br, zstd\r\n\
 Accept-Language: en-GB,en;q=0.9,de;q=0.8\r\n\
-Cookie: session=0d8f5b2c9a7e4f16; theme=dark\r\n\
+Cookie: session=0d8f5b2c9a7e4f1688b3c1d2e5f60718; theme=dark; seen=3\r\n\
 \r\n";
 
 /// An upload with a body of `len` bytes.
