@@ -183,7 +183,7 @@ impl Names {
     fn step(&mut self, tokens: &[TokenTree], module: &[String]) -> usize {
         match tokens {
             [TokenTree::Punct(hash), TokenTree::Group(attribute), ..]
-                if hash.as_char() == '#' && is_cfg_test(attribute.stream()) =>
+                if hash.as_char() == '#' && is_cfg_test(&attribute.stream()) =>
             {
                 item_length(tokens)
             }
@@ -244,7 +244,7 @@ fn starts_with_colons(tokens: &[TokenTree]) -> bool {
         if one.as_char() == ':' && one.spacing() == Spacing::Joint && two.as_char() == ':')
 }
 
-fn is_cfg_test(attribute: TokenStream) -> bool {
+fn is_cfg_test(attribute: &TokenStream) -> bool {
     attribute.to_string().replace(' ', "") == "cfg(test)"
 }
 
