@@ -49,7 +49,7 @@ fn connections(view: &View, text: &mut Text) {
 
 fn endpoints(view: &View, text: &mut Text) {
     let snapshot = &view.snapshot;
-    let help = "Snapshots of endpoint health published so far.";
+    let help = "Generation of the published snapshot; grows with each change.";
     text.single("evenly_snapshot_generation", Kind::Gauge, help, snapshot.generation);
     let help = "Endpoints known, healthy or not.";
     text.single("evenly_endpoints", Kind::Gauge, help, snapshot.endpoints().len());

@@ -93,7 +93,8 @@ fn admit(listener: &TcpListener, visits: &mut Vec<Visit>) {
         Err(error)
             if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {}
         Err(error) => {
-            log::warn!("the admin thread cannot accept: {error}");
+            // Out of descriptors, most likely: the workers say so louder.
+            log::debug!("the admin thread cannot accept: {error}");
             thread::sleep(MISHAP_PAUSE);
         }
     }

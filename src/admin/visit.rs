@@ -80,3 +80,64 @@ impl Visit {
         Ok(self.stream.read(&mut room)? > 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
+    /// A visit and the visitor.
+    fn pair() -> (Visit, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let visitor = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        visitor.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        (Visit::new(stream, Instant::now() + Duration::from_secs(10)), visitor)
+    }
+
+    /// Steps until the visit wants something else than now, or is over: `false`.
+    fn step_on(visit: &mut Visit, respond: Respond<'_>) -> bool {
+        let wanted = visit.wants();
+        while visit.wants() == wanted {
+            assert!(Instant::now() < visit.until, "{:?}", visit.phase);
+            if !visit.step(respond) {
+                return false;
+            }
+            thread::yield_now();
+        }
+        true
+    }
+
+    #[test]
+    fn an_answer_larger_than_the_socket_takes_at_once_arrives_whole() {
+        let (mut visit, mut visitor) = pair();
+        let answer: Vec<u8> = (0..16 << 20).map(|at: u32| at.to_le_bytes()[1]).collect();
+        let respond = |_: &_| answer.clone();
+        visitor.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        assert_eq!(visit.wants(), PollFlags::IN);
+        assert!(step_on(&mut visit, &respond));
+        assert_eq!(visit.wants(), PollFlags::OUT, "nobody reads yet");
+        let reader = thread::spawn(move || {
+            let mut read = Vec::new();
+            visitor.read_to_end(&mut read).map(|_| read)
+        });
+        assert!(step_on(&mut visit, &respond));
+        assert_eq!(visit.wants(), PollFlags::IN, "it waits for the visitor to leave");
+        assert!(reader.join().unwrap().unwrap() == answer);
+        assert!(!step_on(&mut visit, &respond));
+    }
+
+    #[test]
+    fn a_visitor_that_leaves_ends_its_visit_in_every_phase() {
+        let respond = |_: &_| vec![0; 16 << 20];
+        for head in ["", "GET /", "GET / HTTP/1.0\r\n\r\n"] {
+            let (mut visit, mut visitor) = pair();
+            visitor.write_all(head.as_bytes()).unwrap();
+            drop(visitor);
+            while step_on(&mut visit, &respond) {}
+        }
+    }
+}
