@@ -93,8 +93,10 @@ impl<N: Net> Engine<N> {
     pub(super) fn run_client(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.conn.queued = false;
-        if client.conn.broken {
-            // It left: its target is free at once.
+        let may_have_said_more = client.session.is_tunnel() && client.session.wants_client_bytes();
+        if client.conn.broken && !may_have_said_more {
+            // It left: its target is free at once. A tunnel whose target ended first is "broken" as
+            // soon as the client ends as well: its last bytes are still to be read then.
             return self.drop_client(key);
         }
         for _ in 0..STEPS_A_TURN {
