@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 use crate::access::writer::{Outlet, Writer};
 use crate::admin::{self, Admin, Sources};
 use crate::balance::Shared;
+use crate::balance::budget::Budget;
 use crate::demo::Origin;
 use crate::engine::Suspicion;
 use crate::health::{Failure, Health, Reporter};
@@ -114,7 +115,8 @@ fn serve(
         "evenly {} with {count} workers; connections: up to {cap}",
         env!("CARGO_PKG_VERSION")
     );
-    let shared = Arc::new(Shared::default());
+    let shared =
+        Arc::new(Shared::new(Budget::new(settings.retry.budget, settings.retry.budget_floor)));
     let health = Health::start(settings.targets.clone(), Arc::clone(&shared))
         .map_err(|error| ServerError::Start("the health thread", error))?;
     if !first_round(&health, inbox) {

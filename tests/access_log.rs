@@ -1,5 +1,7 @@
 //! The access log of the real program: one line for each exchange, none lost at a clean stop.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};

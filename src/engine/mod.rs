@@ -88,6 +88,10 @@ pub struct Engine<N: Net> {
     entries: Option<Entries>,
     /// Client connections that ended since [`Engine::take_closed`].
     closed: usize,
+    /// Requests the retry budget knows of.
+    noted: u64,
+    /// When it is told of more.
+    note_at: Tick,
     /// Where the search for an idle client to evict goes on.
     hand: usize,
     now: Tick,
@@ -107,6 +111,7 @@ impl<N: Net> Engine<N> {
             limits: HeadLimits { bytes: settings.limits.head, fields: settings.limits.headers },
             fallback_host,
             replay: settings.retry.replay,
+            via: settings.via,
             describe: logs,
             draining: false,
         };
@@ -138,6 +143,8 @@ impl<N: Net> Engine<N> {
             suspicions: Vec::new(),
             entries: logs.then(Entries::default),
             closed: 0,
+            noted: 0,
+            note_at: Tick::default(),
             hand: 0,
             now: Tick::default(),
         }
@@ -195,6 +202,7 @@ impl<N: Net> Engine<N> {
             self.follow(Arc::clone(snapshot));
         }
         self.fire_timers();
+        self.note_requests();
         let mut batch =
             std::mem::replace(&mut self.ready_upstreams, std::mem::take(&mut self.spare));
         batch.drain(..).for_each(|key| self.run_upstream(key));
@@ -230,6 +238,19 @@ impl<N: Net> Engine<N> {
             }
         }
         self.fired = fired;
+    }
+
+    /// Tells the retry budget, a few times a second, how many requests there were.
+    fn note_requests(&mut self) {
+        if self.note_at <= self.now {
+            self.note_at = self.now.after(Duration::from_millis(100));
+            let requests = self.counters.requests.get();
+            let fresh = requests.wrapping_sub(self.noted);
+            self.noted = requests;
+            if fresh > 0 {
+                self.shared.budget.note(self.now.since(Tick::default()), fresh);
+            }
+        }
     }
 
     fn queue_client(&mut self, key: Key) {

@@ -11,7 +11,7 @@ use crate::access::End;
 use crate::balance::{self, EndpointId};
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
-use crate::session::{Failure, Next, Output, Remedy, Step};
+use crate::session::{Break, Failure, Next, Output, Remedy, Step};
 
 pub(super) struct Upstream<S> {
     pub(super) conn: Conn<S>,
@@ -490,9 +490,18 @@ impl<N: Net> Engine<N> {
         if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {
             self.suspicions.push((place.0, Suspicion::Reset));
         }
-        let held = client.hold.is_some();
-        match client.session.upstream_failed(&self.cx, failure, upstream.sent, held, out) {
+        let elapsed = self.now.since(Tick::default());
+        let broken = Break {
+            failure,
+            sent: upstream.sent,
+            held: client.hold.is_some(),
+            affordable: self.shared.budget.allows(elapsed),
+        };
+        match client.session.upstream_failed(&self.cx, broken, out) {
             Remedy::Replay => {
+                if broken.sent {
+                    self.shared.budget.spend(elapsed);
+                }
                 self.counters.replayed.bump();
                 self.part(owner);
                 if self.dial(owner, place) == Found::No {

@@ -52,6 +52,8 @@ pub struct Context {
     pub fallback_host: String,
     /// Whether idempotent requests may be sent once more (`retry.replay`).
     pub replay: bool,
+    /// Whether messages that are passed on get a `Via` field.
+    pub via: bool,
     /// Whether requests are described in [`Output::line`], for the access log.
     pub describe: bool,
     /// Whether the worker is stopping: every response then says `Connection: close`.
@@ -134,6 +136,19 @@ pub enum ClientEnd {
     Abort,
     /// One direction of a tunnel ended: pass that on.
     HalfClose,
+}
+
+/// How an exchange with a target broke, as far as the connections know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Break {
+    /// What happened.
+    pub failure: Failure,
+    /// Some byte of the request may have reached the target.
+    pub sent: bool,
+    /// All that was or would have been sent is still there to be sent again.
+    pub held: bool,
+    /// The retry budget allows one more.
+    pub affordable: bool,
 }
 
 #[derive(Debug)]
@@ -351,7 +366,7 @@ impl Session {
                     client: self.client,
                     trusted: self.trusted,
                     fallback_host: &cx.fallback_host,
-                    via: false,
+                    via: cx.via,
                 };
                 rewrite::request(&head, input, &by, &mut out.head);
                 self.scanned = 0;
@@ -530,11 +545,11 @@ impl Session {
         self.scanned = 0;
         let length = match head.status {
             101 => {
-                self.switch_protocols(&head, input, out)?;
+                self.switch_protocols(cx, &head, input, out)?;
                 BodyLength::None
             }
             100..200 => {
-                self.interim(&head, input, out)?;
+                self.interim(cx, &head, input, out)?;
                 return Ok(Headed::Interim(head.len));
             }
             _ => self.final_head(cx, &head, input, out)?,
@@ -569,6 +584,7 @@ impl Session {
     /// Passes a 1xx on (RFC 9110 section 15.2), but not to a 1.0 client, and not a 100 nobody asked for.
     fn interim(
         &mut self,
+        cx: &Context,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
@@ -583,7 +599,7 @@ impl Session {
             let by = ResponseRewrite {
                 framing: ClientFraming::AsIs,
                 connection: ClientConnection::Implicit,
-                via: false,
+                via: cx.via,
             };
             rewrite::response(head, input, &by, &mut out.head);
         }
@@ -594,6 +610,7 @@ impl Session {
     /// (RFC 9110 sections 7.8 and 15.2.2).
     fn switch_protocols(
         &mut self,
+        cx: &Context,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
@@ -608,7 +625,7 @@ impl Session {
         let by = ResponseRewrite {
             framing: ClientFraming::AsIs,
             connection: ClientConnection::Upgrade,
-            via: false,
+            via: cx.via,
         };
         rewrite::response(head, input, &by, &mut out.head);
         self.exchange.status = head.status;
@@ -641,7 +658,7 @@ impl Session {
             (true, false) => ClientConnection::KeepAlive,
             (false, _) => ClientConnection::Close,
         };
-        let by = ResponseRewrite { framing, connection, via: false };
+        let by = ResponseRewrite { framing, connection, via: cx.via };
         rewrite::response(head, input, &by, &mut out.head);
         self.exchange.status = head.status;
         let reusable =
@@ -669,22 +686,16 @@ impl Session {
     }
 
     /// The exchange with the target broke. Says what is to be done, by the table in `retry`; an answer
-    /// is then in `out`. `sent` says whether any byte of the request may have reached the target, `held`
-    /// whether all that was or would have been sent is still there to be sent again.
-    pub fn upstream_failed(
-        &mut self,
-        cx: &Context,
-        failure: Failure,
-        sent: bool,
-        held: bool,
-        out: &mut Output,
-    ) -> Remedy {
+    /// is then in `out`.
+    pub fn upstream_failed(&mut self, cx: &Context, broken: Break, out: &mut Output) -> Remedy {
         out.clear();
         let situation = retry::Situation {
-            failure,
-            sent,
+            failure: broken.failure,
+            sent: broken.sent,
+            fresh: !self.exchange.reused,
             idempotent: self.is_idempotent(),
-            at_hand: held && !self.exchange.replayed && self.exchange.interim == 0,
+            at_hand: broken.held && !self.exchange.replayed && self.exchange.interim == 0,
+            affordable: broken.affordable,
             awaited: self.awaits_response(),
         };
         let remedy = retry::remedy(&situation);
@@ -692,7 +703,7 @@ impl Session {
             Remedy::Replay => self.exchange.replayed = true,
             Remedy::Answer(status) if self.awaits_response() => {
                 self.exchange.keep_alive &= !cx.draining;
-                self.answer_with(status, failure.why(), out);
+                self.answer_with(status, broken.failure.why(), out);
             }
             Remedy::Answer(_) | Remedy::Cut { .. } => {
                 let until_close = matches!(
