@@ -247,7 +247,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
         ),
         (
             "\"a\\nb\" = 1",
-            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, trusted_proxies, targets, health, timeouts, limits, retry, admin, log",
+            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, trusted_proxies, via, targets, health, timeouts, limits, retry, admin, log",
         ),
     ]);
 }
