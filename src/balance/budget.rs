@@ -88,9 +88,9 @@ impl Budget {
 }
 
 impl Default for Budget {
-    /// Grants nothing.
+    /// As good as no limit; the server makes its budget from the settings.
     fn default() -> Self {
-        Budget::new(0, 0)
+        Budget::new(100, 1_000_000)
     }
 }
 

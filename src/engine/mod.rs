@@ -44,6 +44,9 @@ pub const LINGER: Duration = Duration::from_secs(5);
 /// Steps one connection may take in a turn before the others get theirs.
 const STEPS_A_TURN: usize = 16;
 
+/// Connections that may be ready at once before their list grows.
+const READY: usize = 512;
+
 /// Why an endpoint is suspected; told to the health thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suspicion {
@@ -129,9 +132,9 @@ impl<N: Net> Engine<N> {
                 read: vec![0; WINDOW as usize],
                 out: Output::default(),
             })),
-            ready_clients: Vec::new(),
-            ready_upstreams: Vec::new(),
-            spare: Vec::new(),
+            ready_clients: Vec::with_capacity(READY),
+            ready_upstreams: Vec::with_capacity(READY),
+            spare: Vec::with_capacity(READY),
             fired: Vec::new(),
             shared,
             snapshot,
