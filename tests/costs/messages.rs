@@ -2,7 +2,7 @@
 
 /// What wrk sends: 76 bytes.
 pub(crate) const WRK: &[u8] =
-    b"GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nX-Run: steady-state-01\r\n\r\n";
+    b"GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nX-Run: steady-state-run1\r\n\r\n";
 
 /// What a browser sends: 13 fields, about 700 bytes.
 pub(crate) const BROWSER: &[u8] = b"GET /articles/2026/11/how-to-balance?page=2&sort=newest HTTP/1.1\r\n\
