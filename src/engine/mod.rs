@@ -41,6 +41,8 @@ use upstream::Upstream;
 pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
 /// How long a client may read its last answer while we discard what it still sends.
 pub const LINGER: Duration = Duration::from_secs(5);
+/// How long a client connection must have been idle before it may be closed to make room for another.
+pub const EVICTION_GRACE: Duration = Duration::from_millis(50);
 /// Steps one connection may take in a turn before the others get theirs.
 const STEPS_A_TURN: usize = 16;
 
@@ -135,7 +137,7 @@ impl<N: Net> Engine<N> {
             ready_clients: Vec::with_capacity(READY),
             ready_upstreams: Vec::with_capacity(READY),
             spare: Vec::with_capacity(READY),
-            fired: Vec::new(),
+            fired: Vec::with_capacity(READY),
             shared,
             snapshot,
             cx,
@@ -167,6 +169,7 @@ impl<N: Net> Engine<N> {
             return;
         }
         let idle = self.idle_time();
+        client.idle_since = self.now;
         client.conn.set_deadline(&mut self.wheel, token, self.now.after(idle));
         self.clients.insert(client);
     }
@@ -298,18 +301,23 @@ impl<N: Net> Engine<N> {
     }
 
     /// Closes an idle client connection, the one that was idle longest among those looked at, to make room.
-    /// `false` if none was found.
+    /// One that fell idle just now, or was accepted just now, is spared: its request may be on its way. `false`
+    /// if none was found.
     pub fn evict_idle(&mut self) -> bool {
         const LOOKED_AT: usize = 64;
+        let now = self.now;
+        let evictable = |client: &&Client<N::Conn>| {
+            client.is_idle()
+                && !client.conn.readable
+                && now.since(client.idle_since) >= EVICTION_GRACE
+        };
         let positions = self.clients.positions();
         let mut oldest: Option<(Tick, Key)> = None;
         let mut looked_at = 0;
         for _ in 0..positions {
             self.hand = if self.hand + 1 < positions { self.hand + 1 } else { 0 };
             let Some(key) = self.clients.key_at(self.hand) else { continue };
-            let Some(client) = self.clients.get(key).filter(|client| client.is_idle()) else {
-                continue;
-            };
+            let Some(client) = self.clients.get(key).filter(evictable) else { continue };
             looked_at += 1;
             if oldest.is_none_or(|(since, _)| client.idle_since < since) {
                 oldest = Some((client.idle_since, key));
@@ -319,6 +327,18 @@ impl<N: Net> Engine<N> {
             }
         }
         oldest.map(|(_, key)| self.drop_client(key)).is_some()
+    }
+
+    /// Frees a descriptor: that of an idle upstream connection, or else an idle client's. `false` if there
+    /// is neither.
+    pub fn free_descriptor(&mut self) -> bool {
+        match self.pools.pop_any() {
+            Some(idle) => {
+                self.close_upstream(idle);
+                true
+            }
+            None => self.evict_idle(),
+        }
     }
 
     /// Client connections there are.

@@ -35,8 +35,8 @@ use net::Sockets;
 const EVENTS: usize = 512;
 /// Connections that may wait to be taken over by another worker.
 const HANDED_OVER: usize = 1024;
-/// The least time between two lines about missing descriptors.
-const QUIET: Duration = Duration::from_secs(10);
+/// How long nothing more is said of descriptors that ran out.
+const WARNING_PAUSE: Duration = Duration::from_secs(10);
 const WAKER: mio::Token = mio::Token(usize::MAX);
 /// Listeners have the tokens from here on; no connection has, because its index would be beyond any limit.
 const FIRST_LISTENER: usize = usize::MAX - 1024;
@@ -58,6 +58,8 @@ pub struct Peer {
     /// Client connections it has, those on their way to it included.
     load: CachePadded<AtomicUsize>,
     handed_over: ArrayQueue<(TcpStream, SocketAddr)>,
+    /// The worker that asks this one to close an idle connection, counted from 1; 0 is none.
+    asked_by: AtomicUsize,
     waker: Waker,
     /// What it counts.
     pub counters: WorkerCounters,
@@ -140,6 +142,7 @@ pub fn prepare(
         peers.push(Peer {
             load: CachePadded::default(),
             handed_over: ArrayQueue::new(HANDED_OVER),
+            asked_by: AtomicUsize::new(0),
             waker: Waker::new(poll.registry(), WAKER)?,
             counters: WorkerCounters::default(),
         });
@@ -205,8 +208,12 @@ struct Worker<'a> {
     origin: SystemTime,
     /// When the access log's entries go to the writer.
     hand_over_at: Option<Tick>,
-    /// Until when running out of descriptors is not worth another line.
-    quiet_until: Tick,
+    /// Accepted beyond the cap: it waits for room, and nothing is accepted meanwhile.
+    parked: Option<(TcpStream, SocketAddr)>,
+    /// Which worker was asked for room last.
+    asked: usize,
+    /// Until when nothing more is said of descriptors that ran out.
+    warned_until: Tick,
 }
 
 fn work(seat: &mut Seat, job: &Job) {
@@ -230,7 +237,9 @@ fn work(seat: &mut Seat, job: &Job) {
         stage: Stage::Running,
         origin: SystemTime::now(),
         hand_over_at: None,
-        quiet_until: Tick(0),
+        parked: None,
+        asked: job.me,
+        warned_until: Tick::default(),
     };
     let mut snapshot = Cache::new(&job.shared.snapshot);
     let mut events = Events::with_capacity(EVENTS);
@@ -246,7 +255,12 @@ fn work(seat: &mut Seat, job: &Job) {
         worker.take_over(now);
         worker.accept(seat, now);
         worker.engine.turn(now, snapshot.load());
+        let asker = worker.give_room();
         worker.settle(&mut seat.listeners);
+        if let Some(asker) = asker.and_then(|asker| job.workers.peers.get(asker)) {
+            // If this fails it looks again by itself when its pause is over.
+            let _ = asker.waker.wake();
+        }
         let done = worker.follow_stage(seat, now);
         worker.hand_entries_over(now, done);
         if done {
@@ -294,25 +308,79 @@ impl Worker<'_> {
     }
 
     fn accept(&mut self, seat: &mut Seat, now: Tick) {
-        if seat.listeners.next(now).is_none() {
+        if self.parked.is_some() && self.has_room() {
+            seat.listeners.resume();
+        }
+        if seat.listeners.next(now).is_none_or(|at| at > now) {
             return;
         }
-        let mut full = false;
-        seat.listeners.accept(seat.poll.registry(), now, |accepted| {
-            full = !match accepted {
-                Accepted::One(stream, address) => self.place(stream, address, now),
-                Accepted::OutOfDescriptors(error) => self.make_room(&error, now),
-                Accepted::NoMore => true,
-            };
-            !full
-        });
+        let parked = self.parked.take();
+        let mut full = parked.is_some_and(|(stream, address)| !self.admit(stream, address, now));
+        if !full {
+            seat.listeners.accept(seat.poll.registry(), now, |accepted| {
+                full = !match accepted {
+                    Accepted::One(stream, address) => self.admit(stream, address, now),
+                    Accepted::OutOfDescriptors(error) => self.make_room(&error, now),
+                    Accepted::NoMore => true,
+                };
+                !full
+            });
+        }
         if full {
             seat.listeners.pause(now);
         }
     }
 
-    /// Gives a fresh connection to the worker with the fewest. `false` if there are as many as there may be now.
-    fn place(&mut self, stream: TcpStream, address: SocketAddr, now: Tick) -> bool {
+    fn has_room(&self) -> bool {
+        self.job.workers.connections() < self.job.workers.cap
+    }
+
+    /// Gives a fresh connection a worker, in the place of an idle one if there is no other room. `false` if it
+    /// has to wait.
+    fn admit(&mut self, stream: TcpStream, address: SocketAddr, now: Tick) -> bool {
+        if self.has_room() || self.evict_idle() {
+            self.place(stream, address, now);
+            return true;
+        }
+        self.parked = Some((stream, address));
+        self.ask_for_room();
+        false
+    }
+
+    /// Closes an idle connection of this worker. Its room is free at once.
+    fn evict_idle(&mut self) -> bool {
+        let evicted = self.engine.evict_idle();
+        self.settle_closed();
+        evicted
+    }
+
+    /// Asks another worker, each time the next, to close one of its idle connections.
+    fn ask_for_room(&mut self) {
+        let peers = &self.job.workers.peers;
+        self.asked = (self.asked + 1) % peers.len();
+        if self.asked == self.job.me {
+            self.asked = (self.asked + 1) % peers.len();
+        }
+        if self.asked != self.job.me {
+            peers[self.asked].asked_by.store(self.job.me + 1, Ordering::Release);
+            // If this fails it is found at that worker's next event.
+            let _ = peers[self.asked].waker.wake();
+        }
+    }
+
+    /// Closes an idle connection for a worker that asked for it, and says for which.
+    fn give_room(&mut self) -> Option<usize> {
+        let workers = &*self.job.workers;
+        if self.peer().asked_by.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let asker = self.peer().asked_by.swap(0, Ordering::Acquire).checked_sub(1)?;
+        let evicted = workers.connections() >= workers.cap && self.engine.evict_idle();
+        evicted.then_some(asker)
+    }
+
+    /// Gives a fresh connection to the worker with the fewest.
+    fn place(&mut self, stream: TcpStream, address: SocketAddr, now: Tick) {
         let workers = &*self.job.workers;
         let to = workers.least_loaded(self.job.me);
         workers.peers[to].load.fetch_add(1, Ordering::Relaxed);
@@ -327,26 +395,33 @@ impl Worker<'_> {
             // If this fails the connection waits for that worker's next event.
             let _ = workers.peers[to].waker.wake();
         }
-        workers.connections() < workers.cap || self.engine.evict_idle()
     }
 
     /// Descriptors ran out: an idle connection makes room, or accepting pauses.
     fn make_room(&mut self, error: &io::Error, now: Tick) -> bool {
-        if self.quiet_until <= now {
-            self.quiet_until = now.after(QUIET);
+        if now >= self.warned_until {
+            self.warned_until = now.after(WARNING_PAUSE);
             log::warn!(
-                "no descriptor for a new connection: {error}; raise the limit (ulimit -n) or lower \
-                 limits.connections"
+                "no descriptor for a new connection: {error}; raise the limit (ulimit -n) or lower limits.connections"
             );
         }
-        self.engine.evict_idle()
+        let freed = self.engine.free_descriptor();
+        self.settle_closed();
+        freed
+    }
+
+    /// Takes the connections that ended out of the count. Whether there were any.
+    fn settle_closed(&mut self) -> bool {
+        let closed = self.engine.take_closed();
+        if closed > 0 {
+            self.peer().load.fetch_sub(closed, Ordering::Relaxed);
+        }
+        closed > 0
     }
 
     /// Tells others what came of the turn.
     fn settle(&mut self, listeners: &mut Listeners) {
-        let closed = self.engine.take_closed();
-        if closed > 0 {
-            self.peer().load.fetch_sub(closed, Ordering::Relaxed);
+        if self.settle_closed() {
             listeners.resume();
         }
         for (endpoint, suspicion) in self.engine.take_suspicions() {
@@ -379,10 +454,12 @@ impl Worker<'_> {
         if stage >= Stage::Draining && self.stage == Stage::Running {
             self.stage = Stage::Draining;
             let was_open = !seat.listeners.is_empty();
-            seat.listeners.close(|stream, address| {
-                self.peer().load.fetch_add(1, Ordering::Relaxed);
+            let mut take = |(stream, address)| {
+                self.job.workers.peers[self.job.me].load.fetch_add(1, Ordering::Relaxed);
                 self.engine.accept(stream, address, now);
-            });
+            };
+            self.parked.take().into_iter().for_each(&mut take);
+            seat.listeners.close(|stream, address| take((stream, address)));
             self.engine.drain(now);
             if was_open && workers.accepting.fetch_sub(1, Ordering::AcqRel) == 1 {
                 // Nobody hands connections over any more: the others may be done.

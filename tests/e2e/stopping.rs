@@ -1,18 +1,18 @@
 //! Signals: what was begun is finished, what is new is refused, and there is an end to it.
 
 use std::net::TcpStream;
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{End, Evenly, Origin, Then, answer, pattern, until};
+use crate::harness::{End, Evenly, Meeting, Origin, Then, answer, pattern, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 
 /// An origin that answers after both sides have met.
-fn meeting() -> (Origin, Arc<Barrier>) {
-    let meeting = Arc::new(Barrier::new(2));
+fn meeting() -> (Origin, Arc<Meeting>) {
+    let meeting = Arc::new(Meeting::of(2));
     let there = Arc::clone(&meeting);
     let origin = Origin::start(move |wire, _| {
         there.wait();

@@ -62,8 +62,7 @@ fn an_address_in_use_ends_it_with_1_and_the_reason() {
 #[test]
 fn each_change_of_health_is_one_line_with_its_reason() {
     let (a, mut b) = (Origin::named("a"), Origin::named("b"));
-    let evenly =
-        Evenly::with(&[&a, &b], "[health]\ninterval = \"100ms\"\ntimeout = \"100ms\"\nfall = 3");
+    let evenly = Start::before(&[&a, &b]).watching(&b).start();
     assert_eq!(evenly.logged("healthy targets: 2 of 2"), 1, "{:#?}", evenly.log());
     let address = b.address.to_string();
     let lines = |what: &str| {
@@ -78,8 +77,8 @@ fn each_change_of_health_is_one_line_with_its_reason() {
     assert!(down[0].contains("refused") && down[0].ends_with("healthy targets: 1"), "{down:?}");
     b.restart();
     until("it is up", || !lines("is up").is_empty() && evenly.logged("healthy targets: 2") > 1);
-    a.set_healthy(false);
-    until("the status is said", || evenly.logged("500") > 0);
+    b.set_healthy(false);
+    until("the status is said", || lines("is down").iter().any(|line| line.contains("500")));
 }
 
 #[test]
@@ -98,10 +97,7 @@ fn nothing_is_logged_for_a_request() {
 #[test]
 fn log_lines_can_be_json() {
     let (a, mut b) = (Origin::named("a"), Origin::named("b"));
-    let evenly = Start::before(&[&a, &b])
-        .config("[health]\ninterval = \"100ms\"")
-        .args(&["--log-format", "json"])
-        .start();
+    let evenly = Start::before(&[&a, &b]).watching(&b).args(&["--log-format", "json"]).start();
     b.stop();
     until("a change of health", || evenly.logged("healthy targets: 1") > 0);
     for line in evenly.log() {
@@ -116,7 +112,7 @@ fn log_lines_can_be_json() {
 fn the_log_level_is_heeded() {
     let (a, mut b) = (Origin::named("a"), Origin::named("b"));
     let evenly = Start::before(&[&a, &b])
-        .config("[health]\ninterval = \"100ms\"")
+        .watching(&b)
         .args(&["--log-level", "evenly::server=info,evenly::health=off"])
         .start();
     b.stop();

@@ -16,6 +16,8 @@ use super::{Client, Origin, until};
 /// How the program is to be started.
 pub(crate) struct Start {
     targets: Vec<SocketAddr>,
+    /// Those that are probed often.
+    watched: Vec<SocketAddr>,
     config: String,
     workers: usize,
     listen: Vec<&'static str>,
@@ -29,6 +31,7 @@ impl Start {
     pub(crate) fn before(targets: &[&Origin]) -> Start {
         Start {
             targets: targets.iter().map(|target| target.address).collect(),
+            watched: Vec::new(),
             config: String::new(),
             workers: 2,
             listen: vec!["127.0.0.1:0"],
@@ -42,6 +45,12 @@ impl Start {
     pub(crate) fn config(mut self, toml: &str) -> Start {
         self.config.push_str(toml);
         self.config.push('\n');
+        self
+    }
+
+    /// Probes this target often, and with little patience: on a busy machine it may seem down when it is not.
+    pub(crate) fn watching(mut self, target: &Origin) -> Start {
+        self.watched.push(target.address);
         self
     }
 
@@ -77,6 +86,9 @@ impl Start {
         for target in &self.targets {
             let endpoint = "health_check_endpoint = \"/healthz\"";
             writeln!(toml, "[[targets]]\naddress = \"{target}\"\n{endpoint}").unwrap();
+            if self.watched.contains(target) {
+                writeln!(toml, "interval = \"200ms\"\nfall = 2").unwrap();
+            }
         }
         let mut file = NamedTempFile::with_suffix(".toml").unwrap();
         file.write_all(toml.as_bytes()).unwrap();

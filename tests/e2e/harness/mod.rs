@@ -6,6 +6,7 @@ mod evenly;
 mod origin;
 mod wire;
 
+use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -78,4 +79,58 @@ pub(crate) fn chunks(bytes: &[u8]) -> Vec<u8> {
         rest = next;
     }
     out
+}
+
+/// Holds all who wait until it is opened.
+#[derive(Default)]
+pub(crate) struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    #[track_caller]
+    pub(crate) fn wait(&self) {
+        let is_open = self.is_open.lock().unwrap();
+        let waited =
+            self.opened.wait_timeout_while(is_open, PATIENCE, |is_open| !*is_open).unwrap();
+        assert!(!waited.1.timed_out(), "the gate is not opened");
+    }
+}
+
+/// Opens a gate at the end of a scope, also at that of a failed test.
+pub(crate) struct OpenOnDrop<'a>(pub(crate) &'a Gate);
+
+impl Drop for OpenOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+/// Holds whoever comes until there are so many, again and again.
+pub(crate) struct Meeting {
+    wanted: usize,
+    came: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    pub(crate) fn of(wanted: usize) -> Meeting {
+        Meeting { wanted, came: Mutex::new(0), changed: Condvar::new() }
+    }
+
+    #[track_caller]
+    pub(crate) fn wait(&self) {
+        let mut came = self.came.lock().unwrap();
+        *came += 1;
+        let all = came.next_multiple_of(self.wanted);
+        self.changed.notify_all();
+        let waited = self.changed.wait_timeout_while(came, PATIENCE, |came| *came < all).unwrap();
+        assert!(!waited.1.timed_out(), "not all have come");
+    }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -37,6 +38,8 @@ struct State {
     ended: AtomicUsize,
     heads: Mutex<Vec<Head>>,
     open: Mutex<HashMap<usize, TcpStream>>,
+    /// An assertion in the script failed.
+    failed: AtomicBool,
 }
 
 pub(crate) struct Origin {
@@ -69,6 +72,7 @@ impl Origin {
                 ended: AtomicUsize::new(0),
                 heads: Mutex::default(),
                 open: Mutex::default(),
+                failed: AtomicBool::new(false),
             }),
             running: None,
         };
@@ -161,6 +165,12 @@ impl Origin {
         self.state.requests.load(Ordering::SeqCst)
     }
 
+    /// What the last request was for; empty before the first one.
+    pub(crate) fn last_target(&self) -> String {
+        let heads = self.state.heads.lock().unwrap();
+        heads.last().map(|head| head.target().to_owned()).unwrap_or_default()
+    }
+
     /// The head of the last request.
     pub(crate) fn last_head(&self) -> Head {
         self.state.heads.lock().unwrap().last().expect("no request came").clone()
@@ -170,6 +180,8 @@ impl Origin {
 impl Drop for Origin {
     fn drop(&mut self) {
         self.stop();
+        let failed = self.state.failed.load(Ordering::SeqCst);
+        assert!(!failed || thread::panicking(), "an assertion in the script of an origin failed");
     }
 }
 
@@ -184,7 +196,11 @@ impl State {
         }
         let mut wire = Wire::new(stream);
         let mut counted = false;
-        let then = self.requests_of(&mut wire, &mut counted);
+        let run = AssertUnwindSafe(|| self.requests_of(&mut wire, &mut counted));
+        let then = catch_unwind(run).unwrap_or_else(|_| {
+            self.failed.store(true, Ordering::SeqCst);
+            Then::Close
+        });
         self.open.lock().unwrap().remove(&nth);
         if then == Then::Reset {
             SockRef::from(&wire.stream).set_linger(Some(Duration::ZERO)).unwrap();
