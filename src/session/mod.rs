@@ -738,6 +738,7 @@ impl Session {
         self.reading = Reading::Head;
         self.answering = Answering::Nothing;
         self.exchange = Exchange::NONE;
+        self.scanned = 0;
     }
 }
 
