@@ -12,9 +12,9 @@ use crate::base::tick::Tick;
 use crate::base::wheel::{Fired, Wheel};
 
 /// The most that is read at once from a connection whose peer keeps up.
-pub(super) const WINDOW: usize = 256 * 1024;
+pub(super) const WINDOW: u32 = 256 * 1024;
 /// The least, for a peer that takes little at a time.
-const SMALL_WINDOW: usize = 16 * 1024;
+const SMALL_WINDOW: u32 = 16 * 1024;
 
 pub(super) struct Conn<S> {
     pub(super) socket: S,
@@ -84,7 +84,7 @@ impl<S> Conn<S> {
             broken: false,
             queued: false,
             starved: false,
-            window: WINDOW as u32,
+            window: WINDOW,
             inbox: None,
             outbox: None,
             deadline: Tick::NEVER,
@@ -284,7 +284,7 @@ impl<S> Conn<S> {
 }
 
 fn clamp_window(bytes: usize) -> u32 {
-    u32::try_from(bytes.clamp(SMALL_WINDOW, WINDOW)).unwrap_or(u32::MAX)
+    u32::try_from(bytes).unwrap_or(u32::MAX).clamp(SMALL_WINDOW, WINDOW)
 }
 
 fn write_pieces<N: Net>(

@@ -28,7 +28,6 @@ impl Token {
 
     /// Back from the number.
     pub fn from_bits(bits: u64) -> Token {
-        #[expect(clippy::cast_possible_truncation, reason = "the two halves are taken apart")]
         let key =
             Key { index: (bits & (UPSTREAM_BIT - 1)) as u32, generation: (bits >> 32) as u32 };
         if bits & UPSTREAM_BIT == 0 { Token::Client(key) } else { Token::Upstream(key) }

@@ -129,7 +129,7 @@ fn field_lines(mut rest: &[u8], field_limit: usize) -> Result<(), Refusal> {
         }
         count += 1;
         if count > field_limit {
-            return Err(Refusal::new(431, "The request has too many header fields."));
+            return Err(Refusal::new(431, "There are too many header fields."));
         }
     }
 }

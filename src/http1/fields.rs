@@ -130,6 +130,11 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Are there more than may be compared with every field?
+    pub(crate) fn are_too_many(self) -> bool {
+        self.others > MAX_OPTIONS
+    }
+
     fn add(&mut self, value: &[u8]) {
         for option in syntax::list(value) {
             match option.len() {
@@ -206,8 +211,7 @@ pub(crate) struct Fields<'h, 'b> {
 }
 
 impl<'h, 'b> Fields<'h, 'b> {
-    /// Looks at each field of `head` once. None if a field line ends in a bare LF (httparse allows it) or the
-    /// Connection fields hold too many options.
+    /// Looks at each field of `head` once. None if a line ends in a bare LF, which httparse allows.
     pub(crate) fn survey(list: &'h [Header<'b>], head: &'b [u8]) -> Option<(Self, Survey<'b>)> {
         let end = head.strip_suffix(b"\r\n").filter(|rest| rest.ends_with(b"\r\n"))?.len();
         let origin = head.as_ptr().addr();
@@ -226,6 +230,14 @@ impl<'h, 'b> Fields<'h, 'b> {
     /// Where the field lines end.
     pub(crate) fn end(&self) -> usize {
         self.end
+    }
+
+    /// The value of the first field called `name`, in any casing.
+    pub(crate) fn named(&self, name: &str) -> Option<&'b [u8]> {
+        self.list
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
     }
 
     /// The special fields, in order.
@@ -272,11 +284,6 @@ impl<'h, 'b> Fields<'h, 'b> {
             .filter(|field| Kind::of(field.name.as_bytes()) == Kind::Connection)
             .any(|field| names(field.value))
     }
-}
-
-/// Are there more connection options than are compared?
-pub(crate) fn has_too_many_options(options: Options) -> bool {
-    options.others > MAX_OPTIONS
 }
 
 /// One field and where its line stands; offsets count from the head's first byte.

@@ -103,7 +103,7 @@ fn transfer_encoding(value: &[u8]) -> Result<Declared, Refusal> {
     }
     let is_other = |coding: &[u8]| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"chunked");
     if syntax::list(value).any(is_other) {
-        return Err(Refusal::new(501, "The Transfer-Encoding is none but chunked that is known."));
+        return Err(Refusal::new(501, "Only the transfer coding chunked is known."));
     }
     Err(Refusal::bad("The Transfer-Encoding is not exactly chunked."))
 }

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use httparse::{Header, Status};
 
 use super::diagnose::{self, MAX_METHOD};
-use super::fields::{Expect, Fields, Kind, Options, Survey, has_too_many_options};
+use super::fields::{Expect, Fields, Kind, Options, Survey};
 use super::framing::{self, BodyLength, Declared, Values};
 use super::syntax;
 use super::target::Target;
@@ -84,6 +84,14 @@ pub struct RequestHead<'h, 'b> {
     pub(crate) fields: Fields<'h, 'b>,
 }
 
+impl<'b> RequestHead<'_, 'b> {
+    /// The value of the first field called `name`, in any casing.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&'b [u8]> {
+        self.fields.named(name)
+    }
+}
+
 /// A whole response head that may be passed on.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'h, 'b> {
@@ -124,7 +132,8 @@ pub fn parse_request<'h, 'b>(
             let raw = RawRequest::of(request, &window[..len]).ok_or_else(malformed)?;
             raw.judge().map(Progress::Complete)
         }
-        Ok(Status::Partial) => {
+        // httparse gives a version up one byte before it is all there.
+        Ok(Status::Partial) | Err(httparse::Error::Version) => {
             diagnose::request(window, field_limit)?;
             if window.len() < limits.bytes { Ok(Progress::Partial) } else { Err(too_large(window)) }
         }
@@ -250,7 +259,7 @@ fn max_forwards(method: Method, values: Values<'_>) -> Result<Option<u64>, Refus
 
 /// Each option is compared with each field, so their number is bounded.
 fn options_are_few(options: Options) -> Result<(), Refusal> {
-    if has_too_many_options(options) {
+    if options.are_too_many() {
         return Err(Refusal::bad("The Connection field names too many fields."));
     }
     Ok(())
@@ -290,7 +299,8 @@ pub fn parse_response<'h, 'b>(
     let fields = space.first(field_limit);
     match parser.parse_response_with_uninit_headers(&mut response, window, fields) {
         Ok(Status::Complete(len)) => judge_response(response, &window[..len], malformed),
-        Ok(Status::Partial) => {
+        // httparse gives a version up one byte before it is all there.
+        Ok(Status::Partial) | Err(httparse::Error::Version) => {
             diagnose::response(window, field_limit)?;
             let too_large = BadMessage { why: "The response head is too large." };
             if window.len() < limits.bytes { Ok(Progress::Partial) } else { Err(too_large) }

@@ -53,7 +53,7 @@ fn connect(text: &str) -> Refusal {
 fn absolute(text: &str) -> Result<Target<'_>, Refusal> {
     let scheme = text.as_bytes().get(..7).unwrap_or_default();
     if !scheme.eq_ignore_ascii_case(b"http://") {
-        return Err(Refusal::bad("The request target is none that this server has."));
+        return Err(Refusal::bad("The request target is neither a path nor an http URI."));
     }
     let after = &text[7..];
     let (authority, rest) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));

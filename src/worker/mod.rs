@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::cache::Cache;
 use crossbeam::queue::ArrayQueue;
@@ -20,6 +20,8 @@ use crossbeam::utils::CachePadded;
 use mio::net::TcpStream;
 use mio::{Events, Poll, Waker};
 
+use crate::access::writer::Outlet;
+use crate::access::{BATCH_ENTRIES, BATCH_TIME};
 use crate::balance::{EndpointId, Shared};
 use crate::base::tick::Tick;
 use crate::engine::{Engine, Suspicion, Token};
@@ -33,8 +35,8 @@ use net::Sockets;
 const EVENTS: usize = 512;
 /// Connections that may wait to be taken over by another worker.
 const HANDED_OVER: usize = 1024;
-/// How long nothing more is said of descriptors that ran out.
-const WARNING_PAUSE: Duration = Duration::from_secs(10);
+/// The least time between two lines about missing descriptors.
+const QUIET: Duration = Duration::from_secs(10);
 const WAKER: mio::Token = mio::Token(usize::MAX);
 /// Listeners have the tokens from here on; no connection has, because its index would be beyond any limit.
 const FIRST_LISTENER: usize = usize::MAX - 1024;
@@ -61,6 +63,13 @@ pub struct Peer {
     waker: Waker,
     /// What it counts.
     pub counters: WorkerCounters,
+}
+
+impl Peer {
+    /// Client connections it has, those on their way to it included.
+    pub fn connections(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
 }
 
 /// What all workers share.
@@ -97,12 +106,12 @@ impl Workers {
 
     /// Client connections of all workers.
     pub fn connections(&self) -> usize {
-        self.peers.iter().map(|peer| peer.load.load(Ordering::Relaxed)).sum()
+        self.peers.iter().map(Peer::connections).sum()
     }
 
     /// The worker that gets a fresh connection: the accepting one unless another has fewer.
     fn least_loaded(&self, me: usize) -> usize {
-        let load = |at: usize| self.peers[at].load.load(Ordering::Relaxed);
+        let load = |at: usize| self.peers[at].connections();
         let mut best = (me, load(me));
         for at in 0..self.peers.len() {
             if load(at) < best.1 {
@@ -162,6 +171,8 @@ pub struct Job {
     pub fallback_host: String,
     /// The snapshot and the round-robin counter.
     pub shared: Arc<Shared>,
+    /// Where access log entries go, unless it is off.
+    pub outlet: Option<Outlet>,
     /// Where failed endpoints are reported. Must not block.
     pub report: Box<dyn Fn(EndpointId, Suspicion) + Send>,
 }
@@ -197,8 +208,12 @@ struct Worker<'a> {
     parked: Option<(TcpStream, SocketAddr)>,
     /// Which worker was asked for room last.
     asked: usize,
-    /// Until when nothing more is said of descriptors that ran out.
-    warned_until: Tick,
+    /// The wall clock's time at tick 0.
+    origin: SystemTime,
+    /// When the access log's entries go to the writer.
+    hand_over_at: Option<Tick>,
+    /// Until when running out of descriptors is not worth another line.
+    quiet_until: Tick,
 }
 
 fn work(seat: &mut Seat, job: &Job) {
@@ -222,17 +237,20 @@ fn work(seat: &mut Seat, job: &Job) {
         stage: Stage::Running,
         parked: None,
         asked: job.me,
-        warned_until: Tick::default(),
+        origin: SystemTime::now(),
+        hand_over_at: None,
+        quiet_until: Tick(0),
     };
     let mut snapshot = Cache::new(&job.shared.snapshot);
     let mut events = Events::with_capacity(EVENTS);
+    let mut now = worker.now();
     loop {
-        let timeout = worker.timeout(&seat.listeners);
+        let timeout = worker.timeout(&seat.listeners, now);
         if let Err(error) = seat.poll.poll(&mut events, timeout) {
             assert!(error.kind() == io::ErrorKind::Interrupted, "poll failed: {error}");
             continue;
         }
-        let now = worker.now();
+        now = worker.now();
         worker.mark(&events, &mut seat.listeners);
         worker.take_over(now);
         worker.accept(seat, now);
@@ -243,7 +261,9 @@ fn work(seat: &mut Seat, job: &Job) {
             // If this fails it looks again by itself when its pause is over.
             let _ = asker.waker.wake();
         }
-        if worker.follow_stage(seat, now) {
+        let done = worker.follow_stage(seat, now);
+        worker.hand_entries_over(now, done);
+        if done {
             return;
         }
     }
@@ -259,12 +279,12 @@ impl Worker<'_> {
     }
 
     /// How long the poll may sleep; `None` is until something happens.
-    fn timeout(&self, listeners: &Listeners) -> Option<Duration> {
+    fn timeout(&self, listeners: &Listeners, now: Tick) -> Option<Duration> {
         if self.engine.has_work() {
             return Some(Duration::ZERO);
         }
-        let now = self.now();
-        let wake = [self.engine.next_deadline(), listeners.next(now)].into_iter().flatten().min();
+        let wakes = [self.engine.next_deadline(), listeners.next(now), self.hand_over_at];
+        let wake = wakes.into_iter().flatten().min();
         wake.map(|at| at.since(now))
     }
 
@@ -379,10 +399,11 @@ impl Worker<'_> {
 
     /// Descriptors ran out: an idle connection makes room, or accepting pauses.
     fn make_room(&mut self, error: &io::Error, now: Tick) -> bool {
-        if now >= self.warned_until {
-            self.warned_until = now.after(WARNING_PAUSE);
+        if self.quiet_until <= now {
+            self.quiet_until = now.after(QUIET);
             log::warn!(
-                "no descriptor for a new connection: {error}; raise the limit (ulimit -n) or lower limits.connections"
+                "no descriptor for a new connection: {error}; raise the limit (ulimit -n) or lower \
+                 limits.connections"
             );
         }
         let freed = self.engine.free_descriptor();
@@ -406,6 +427,24 @@ impl Worker<'_> {
         }
         for (endpoint, suspicion) in self.engine.take_suspicions() {
             (self.job.report)(endpoint, suspicion);
+        }
+    }
+
+    /// Gives the access log's entries to the writer when there are many or the first has waited long enough.
+    fn hand_entries_over(&mut self, now: Tick, done: bool) {
+        let (Some(outlet), Some(batch)) = (&self.job.outlet, self.engine.access_batch()) else {
+            return;
+        };
+        if batch.is_empty() {
+            return;
+        }
+        let due = self.hand_over_at.get_or_insert(now.after(BATCH_TIME));
+        if done || batch.len() >= BATCH_ENTRIES || *due <= now {
+            let entries = batch.len() as u64;
+            if !outlet.hand_over(self.origin, batch) {
+                self.peer().counters.entries_lost.add(entries);
+            }
+            self.hand_over_at = None;
         }
     }
 
