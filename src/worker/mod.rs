@@ -35,8 +35,8 @@ use net::Sockets;
 const EVENTS: usize = 512;
 /// Connections that may wait to be taken over by another worker.
 const HANDED_OVER: usize = 1024;
-/// How long nothing more is said of descriptors that ran out.
-const WARNING_PAUSE: Duration = Duration::from_secs(10);
+/// The least time between two lines about missing descriptors.
+const QUIET: Duration = Duration::from_secs(10);
 const WAKER: mio::Token = mio::Token(usize::MAX);
 /// Listeners have the tokens from here on; no connection has, because its index would be beyond any limit.
 const FIRST_LISTENER: usize = usize::MAX - 1024;
@@ -204,16 +204,16 @@ struct Worker<'a> {
     engine: Engine<Sockets>,
     started: Instant,
     stage: Stage,
-    /// The wall clock's time at tick 0.
-    origin: SystemTime,
-    /// When the access log's entries go to the writer.
-    hand_over_at: Option<Tick>,
     /// Accepted beyond the cap: it waits for room, and nothing is accepted meanwhile.
     parked: Option<(TcpStream, SocketAddr)>,
     /// Which worker was asked for room last.
     asked: usize,
-    /// Until when nothing more is said of descriptors that ran out.
-    warned_until: Tick,
+    /// The wall clock's time at tick 0.
+    origin: SystemTime,
+    /// When the access log's entries go to the writer.
+    hand_over_at: Option<Tick>,
+    /// Until when running out of descriptors is not worth another line.
+    quiet_until: Tick,
 }
 
 fn work(seat: &mut Seat, job: &Job) {
@@ -235,11 +235,11 @@ fn work(seat: &mut Seat, job: &Job) {
         engine,
         started: Instant::now(),
         stage: Stage::Running,
-        origin: SystemTime::now(),
-        hand_over_at: None,
         parked: None,
         asked: job.me,
-        warned_until: Tick::default(),
+        origin: SystemTime::now(),
+        hand_over_at: None,
+        quiet_until: Tick(0),
     };
     let mut snapshot = Cache::new(&job.shared.snapshot);
     let mut events = Events::with_capacity(EVENTS);
@@ -399,10 +399,11 @@ impl Worker<'_> {
 
     /// Descriptors ran out: an idle connection makes room, or accepting pauses.
     fn make_room(&mut self, error: &io::Error, now: Tick) -> bool {
-        if now >= self.warned_until {
-            self.warned_until = now.after(WARNING_PAUSE);
+        if self.quiet_until <= now {
+            self.quiet_until = now.after(QUIET);
             log::warn!(
-                "no descriptor for a new connection: {error}; raise the limit (ulimit -n) or lower limits.connections"
+                "no descriptor for a new connection: {error}; raise the limit (ulimit -n) or lower \
+                 limits.connections"
             );
         }
         let freed = self.engine.free_descriptor();
