@@ -18,6 +18,8 @@ pub struct Settings {
     pub targets: Vec<Target>,
     /// Clients whose `X-Forwarded-*` fields are believed. Default: none.
     pub trusted_proxies: Vec<Network>,
+    /// Whether messages that are passed on get a `Via` field (RFC 9110 section 7.6.3). Default false.
+    pub via: bool,
     /// How long each phase of an exchange may take.
     pub timeouts: Timeouts,
     /// How large anything may grow.
@@ -37,6 +39,7 @@ impl Default for Settings {
             workers: Workers::Auto,
             targets: Vec::new(),
             trusted_proxies: Vec::new(),
+            via: false,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             retry: Retry::default(),
@@ -230,11 +233,15 @@ pub struct Retry {
     /// Whether an idempotent request whose bytes are still at hand is sent once more when its connection
     /// dies before the first byte of the answer. Default true.
     pub replay: bool,
+    /// Of 100 recent requests, how many may be sent once more, over the whole process. Default 20; 0 to 100.
+    pub budget: usize,
+    /// Requests a second that may be sent once more however few there are. Default 10.
+    pub budget_floor: usize,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Retry { connect_attempts: 16, replay: true }
+        Retry { connect_attempts: 16, replay: true, budget: 20, budget_floor: 10 }
     }
 }
 

@@ -88,6 +88,7 @@ fn every_key_reaches_its_setting() {
         listen = ["127.0.0.1:1", "[::1]:2"]
         workers = 3
         trusted_proxies = ["10.0.0.0/8", "::1"]
+        via = true
 
         [[targets]]
         address = "A.example:1"
@@ -120,6 +121,8 @@ fn every_key_reaches_its_setting() {
         [retry]
         connect_attempts = 2
         replay = false
+        budget = 5
+        budget_floor = 0
 
         [admin]
         listen = "127.0.0.1:3"
@@ -149,6 +152,7 @@ fn every_key_reaches_its_setting() {
             },
         }],
         trusted_proxies: settings.trusted_proxies.clone(),
+        via: true,
         timeouts: Timeouts {
             client_header: second(1),
             client_idle: second(2),
@@ -161,7 +165,7 @@ fn every_key_reaches_its_setting() {
             drain: second(9),
         },
         limits: Limits { head: 8192, headers: 50, connections: Some(1000), idle_per_target: 0 },
-        retry: Retry { connect_attempts: 2, replay: false },
+        retry: Retry { connect_attempts: 2, replay: false, budget: 5, budget_floor: 0 },
         admin: Some(local(3)),
         log: AccessLog {
             access: AccessSink::File("/var/log/evenly".into()),
@@ -243,7 +247,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
         ),
         (
             "\"a\\nb\" = 1",
-            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, trusted_proxies, targets, health, timeouts, limits, retry, admin, log",
+            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, trusted_proxies, via, targets, health, timeouts, limits, retry, admin, log",
         ),
     ]);
 }

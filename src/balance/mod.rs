@@ -4,12 +4,16 @@
 //! This room owns no socket, clock or lock. Invariants: a snapshot is never edited after it was
 //! published; only the health thread publishes; `healthy` holds positions within `endpoints`, ascending.
 
+pub mod budget;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
+
+use budget::Budget;
 
 /// Names one endpoint for the life of the process. Never reused, so that a pooled connection can
 /// never be taken for one to another address.
@@ -111,6 +115,15 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// The round-robin counter.
     pub cursor: Cursor,
+    /// How many requests may be sent once more.
+    pub budget: Budget,
+}
+
+impl Shared {
+    /// An empty snapshot, a cursor at 0, and this budget.
+    pub fn new(budget: Budget) -> Self {
+        Shared { budget, ..Shared::default() }
+    }
 }
 
 #[cfg(test)]

@@ -10,9 +10,12 @@ const CLASSES: [usize; 5] = [256, 1024, 4096, 16 * 1024, 64 * 1024];
 /// Bytes of free chunks kept in each class.
 const FREE_BYTES: usize = 512 * 1024;
 
-/// Bytes that wait, taken from the front.
+/// Bytes that wait, taken from the front. One pointer wide, because every connection has room for several.
 #[derive(Debug)]
-pub struct Chunk {
+pub struct Chunk(Box<Waiting>);
+
+#[derive(Debug)]
+struct Waiting {
     bytes: Vec<u8>,
     taken: usize,
 }
@@ -20,17 +23,17 @@ pub struct Chunk {
 impl Chunk {
     /// What still waits.
     pub fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.taken..]
+        &self.0.bytes[self.0.taken..]
     }
 
     /// What still waits, to be decoded in place.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.taken..]
+        &mut self.0.bytes[self.0.taken..]
     }
 
     /// How many bytes still wait.
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.taken
+        self.0.bytes.len() - self.0.taken
     }
 
     /// Whether nothing waits any more.
@@ -44,23 +47,24 @@ impl Chunk {
     /// If fewer wait.
     pub fn consume(&mut self, count: usize) {
         assert!(count <= self.len(), "consumed {count} of {} bytes", self.len());
-        self.taken += count;
+        self.0.taken += count;
     }
 
     /// Puts `bytes` behind what waits, first moving that to the front if room is short.
     pub fn extend(&mut self, bytes: &[u8]) {
-        if self.taken > 0 && self.bytes.capacity() - self.bytes.len() < bytes.len() {
-            self.bytes.drain(..self.taken);
-            self.taken = 0;
+        if self.0.taken > 0 && self.0.bytes.capacity() - self.0.bytes.len() < bytes.len() {
+            self.0.bytes.drain(..self.0.taken);
+            self.0.taken = 0;
         }
-        self.bytes.extend_from_slice(bytes);
+        self.0.bytes.extend_from_slice(bytes);
     }
 }
 
 /// One worker's free chunks.
 #[derive(Debug, Default)]
 pub struct Pool {
-    free: [Vec<Vec<u8>>; CLASSES.len()],
+    #[expect(clippy::vec_box, reason = "the boxes are what is reused")]
+    free: [Vec<Box<Waiting>>; CLASSES.len()],
     lent: usize,
 }
 
@@ -68,32 +72,33 @@ impl Pool {
     /// A chunk that holds `pieces` one behind the other.
     pub fn lend(&mut self, pieces: &[&[u8]]) -> Chunk {
         let len = pieces.iter().map(|piece| piece.len()).sum();
-        let mut bytes = self.empty(len);
+        let mut waiting = self.empty(len);
         for piece in pieces {
-            bytes.extend_from_slice(piece);
+            waiting.bytes.extend_from_slice(piece);
         }
         self.lent += 1;
-        Chunk { bytes, taken: 0 }
+        Chunk(waiting)
     }
 
-    fn empty(&mut self, len: usize) -> Vec<u8> {
-        match CLASSES.iter().position(|&size| len <= size) {
-            Some(class) => {
-                self.free[class].pop().unwrap_or_else(|| Vec::with_capacity(CLASSES[class]))
-            }
-            None => Vec::with_capacity(len),
-        }
+    fn empty(&mut self, len: usize) -> Box<Waiting> {
+        let class = CLASSES.iter().position(|&size| len <= size);
+        let kept = class.and_then(|class| self.free[class].pop());
+        kept.unwrap_or_else(|| {
+            let capacity = class.map_or(len, |class| CLASSES[class]);
+            Box::new(Waiting { bytes: Vec::with_capacity(capacity), taken: 0 })
+        })
     }
 
     /// Ends the loan of `chunk`.
     pub fn take_back(&mut self, chunk: Chunk) {
         self.lent -= 1;
-        let mut bytes = chunk.bytes;
-        if let Some(class) = CLASSES.iter().position(|&size| size == bytes.capacity())
+        let mut waiting = chunk.0;
+        if let Some(class) = CLASSES.iter().position(|&size| size == waiting.bytes.capacity())
             && self.free[class].len() < FREE_BYTES / CLASSES[class]
         {
-            bytes.clear();
-            self.free[class].push(bytes);
+            waiting.bytes.clear();
+            waiting.taken = 0;
+            self.free[class].push(waiting);
         }
     }
 
@@ -123,10 +128,10 @@ mod tests {
     fn a_chunk_that_came_back_is_lent_again() {
         let mut pool = Pool::default();
         let chunk = pool.lend(&[b"hello"]);
-        let place = chunk.bytes.as_ptr();
+        let place = chunk.0.bytes.as_ptr();
         pool.take_back(chunk);
         let again = pool.lend(&[&[1; 200]]);
-        assert_eq!(again.bytes.as_ptr(), place);
+        assert_eq!(again.0.bytes.as_ptr(), place);
         assert_eq!(again.as_slice(), [1; 200]);
     }
 
@@ -138,7 +143,7 @@ mod tests {
         for chunk in chunks.into_iter().chain([huge]) {
             pool.take_back(chunk);
         }
-        let kept: usize = pool.free.iter().flatten().map(Vec::capacity).sum();
+        let kept: usize = pool.free.iter().flatten().map(|kept| kept.bytes.capacity()).sum();
         assert_eq!(kept, FREE_BYTES);
     }
 }

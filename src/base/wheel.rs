@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn fires_at_or_after_its_tick_and_within_a_slot() {
-        for at in [1, 1 << SLOT_SHIFT, 1_000_000, 20_000_000] {
+        for at in [1, 1 << SLOT_SHIFT, 1_000_000, 8_000_000] {
             let mut wheel = Wheel::default();
             wheel.set(7, Tick(at));
             assert_eq!(fire(&mut wheel, at - 1), [0u32; 0], "{at} early");
@@ -177,7 +177,7 @@ mod tests {
     fn a_tick_beyond_the_horizon_fires_at_the_horizon() {
         let mut wheel = Wheel::default();
         let at = wheel.set(1, Tick::NEVER);
-        assert!(at < Tick(40_000_000));
+        assert!(at < Tick(10_000_000));
         assert_eq!(fire(&mut wheel, at.0), [1]);
     }
 

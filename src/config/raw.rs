@@ -67,7 +67,7 @@ macro_rules! mirror {
 mirror! {
     /// The top level.
     File = "" {
-        listen, workers, trusted_proxies, targets, health, timeouts, limits, retry, admin, log,
+        listen, workers, trusted_proxies, via, targets, health, timeouts, limits, retry, admin, log,
     }
 }
 mirror! {
@@ -93,7 +93,7 @@ mirror! {
 }
 mirror! {
     /// `[retry]`.
-    Retry = "[retry]" { connect_attempts, replay }
+    Retry = "[retry]" { connect_attempts, replay, budget, budget_floor }
 }
 mirror! {
     /// `[admin]`.

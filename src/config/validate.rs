@@ -28,6 +28,8 @@ const HEAD: RangeInclusive<usize> = 1_024..=65_536;
 const HEADERS: RangeInclusive<u32> = 1..=256;
 const CONNECTIONS: RangeInclusive<u32> = 1..=10_000_000;
 const IDLE_PER_TARGET: RangeInclusive<u32> = 0..=65_536;
+const BUDGET: RangeInclusive<u32> = 0..=100;
+const BUDGET_FLOOR: RangeInclusive<u32> = 0..=1_000_000;
 const CONNECT_ATTEMPTS: RangeInclusive<u32> = 1..=256;
 const STATUS: RangeInclusive<u16> = 100..=599;
 
@@ -55,6 +57,7 @@ pub(super) fn settings(
         listen,
         workers: workers(file.workers.as_ref(), overrides, defaults.workers)?,
         trusted_proxies: trusted_proxies(file.trusted_proxies.as_ref(), lines)?,
+        via: file.via.as_ref().map_or(Ok(defaults.via), Item::boolean)?,
         timeouts: timeouts(&table(file.timeouts.as_ref(), lines)?)?,
         limits: limits(&table(file.limits.as_ref(), lines)?)?,
         retry: retry(&table(file.retry.as_ref(), lines)?)?,
@@ -399,6 +402,8 @@ fn retry(raw: &raw::Retry<'_>) -> Result<Retry, Fault> {
         count(item, CONNECT_ATTEMPTS)
     })?;
     overlay(&mut retry.replay, raw.replay.as_ref(), Item::boolean)?;
+    overlay(&mut retry.budget, raw.budget.as_ref(), |item| count(item, BUDGET))?;
+    overlay(&mut retry.budget_floor, raw.budget_floor.as_ref(), |item| count(item, BUDGET_FLOOR))?;
     Ok(retry)
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::conn::{Conn, Filled};
 use super::{Engine, LINGER, Net, STEPS_A_TURN, Scratch, Token};
+use crate::access::{End, Pending};
 use crate::balance::EndpointId;
 use crate::base::buffer::Chunk;
 use crate::base::slab::Key;
@@ -29,6 +30,12 @@ pub(super) enum Closing {
     Lingering,
 }
 
+/// Endpoints that did not take a request. In a box of its own: nearly always there are none.
+#[derive(Default)]
+pub(super) struct Tried {
+    pub(super) endpoints: Vec<EndpointId>,
+}
+
 pub(super) struct Client<S> {
     pub(super) conn: Conn<S>,
     pub(super) session: Session,
@@ -37,8 +44,10 @@ pub(super) struct Client<S> {
     pub(super) hold: Option<Chunk>,
     /// The round-robin ticket of the exchange.
     pub(super) ticket: usize,
+    /// What the access log will say of the exchange.
+    pub(super) entry: Option<Box<Pending>>,
     /// Endpoints that refused this request.
-    pub(super) tried: Vec<EndpointId>,
+    pub(super) tried: Option<Box<Tried>>,
     pub(super) closing: Closing,
     /// The time limit of a head runs.
     head_begun: bool,
@@ -55,7 +64,8 @@ impl<S> Client<S> {
             upstream: None,
             hold: None,
             ticket: 0,
-            tried: Vec::new(),
+            entry: None,
+            tried: None,
             closing: Closing::No,
             head_begun: false,
             end_after_flush: false,
@@ -83,8 +93,10 @@ impl<N: Net> Engine<N> {
     pub(super) fn run_client(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.conn.queued = false;
-        if client.conn.broken {
-            // It left: its target is free at once.
+        let may_have_said_more = client.session.is_tunnel() && client.session.wants_client_bytes();
+        if client.conn.broken && !may_have_said_more {
+            // It left: its target is free at once. A tunnel whose target ended first is "broken" as
+            // soon as the client ends as well: its last bytes are still to be read then.
             return self.drop_client(key);
         }
         for _ in 0..STEPS_A_TURN {
@@ -161,6 +173,7 @@ impl<N: Net> Engine<N> {
             Next::NeedMore | Next::ToClient | Next::Finished { .. } => {}
             Next::NeedUpstream => {
                 self.counters.requests.bump();
+                self.begin_entry(key, &out.line);
                 if !self.find_upstream(key, [&out.head, body, &out.tail]) {
                     self.answer_unavailable(key, out);
                 }
@@ -168,6 +181,7 @@ impl<N: Net> Engine<N> {
             Next::ToUpstream => self.send_upstream(key, [&out.head, body, &out.tail]),
             Next::Answered => {
                 self.counters.requests.bump();
+                self.begin_entry(key, &out.line);
                 self.send_answer(key, out);
             }
             Next::Failed(_) => self.cut_client(key, true),
@@ -380,9 +394,10 @@ impl<N: Net> Engine<N> {
     /// Sends an answer of our own; the upstream, if there is one, is not needed any more.
     pub(super) fn send_answer(&mut self, key: Key, out: &mut Output) {
         self.counters.answered.bump();
+        self.add_to_entry(key, body_len(&out.head));
         self.part(key);
         self.send_client(key, [&out.head, &[], &out.tail]);
-        self.exchange_over(key);
+        self.exchange_over(key, End::Answered);
     }
 
     /// Writes to the client. A client that is gone is dropped.
@@ -400,8 +415,9 @@ impl<N: Net> Engine<N> {
     }
 
     /// What becomes of the client now that its exchange is over.
-    pub(super) fn exchange_over(&mut self, key: Key) {
+    pub(super) fn exchange_over(&mut self, key: Key, end: End) {
         let idle = self.now.after(self.idle_time());
+        self.end_entry(key, end);
         let Some(client) = self.clients.get_mut(key) else { return };
         if let Some(hold) = client.hold.take() {
             self.buffers.take_back(hold);
@@ -410,7 +426,7 @@ impl<N: Net> Engine<N> {
         match client.session.ending() {
             Ending::KeepAlive => {
                 client.session.next_request();
-                client.tried.clear();
+                client.tried = None;
                 if client.conn.outbox.is_none() {
                     client.idle_since = self.now;
                     client.conn.set_deadline(&mut self.wheel, Token::Client(key), idle);
@@ -434,6 +450,7 @@ impl<N: Net> Engine<N> {
     /// Ends the client's connection so that it can see that its response is not whole.
     pub(super) fn cut_client(&mut self, key: Key, reset: bool) {
         self.counters.cut.bump();
+        self.end_entry(key, End::Cut);
         self.part(key);
         if let Some(client) = self.forget_client(key)
             && reset
@@ -447,6 +464,7 @@ impl<N: Net> Engine<N> {
         if self.clients.get(key).is_some_and(|client| client.upstream.is_some()) {
             self.counters.abandoned.bump();
         }
+        self.end_entry(key, End::Abandoned);
         self.part(key);
         drop(self.forget_client(key));
     }
@@ -470,6 +488,12 @@ impl<N: Net> Engine<N> {
             self.close_upstream(upstream);
         }
     }
+}
+
+/// Bytes behind the head of a message.
+fn body_len(message: &[u8]) -> usize {
+    let end = message.windows(4).position(|four| four == b"\r\n\r\n");
+    end.map_or(0, |end| message.len() - end - 4)
 }
 
 fn client_is_open<S>(client: Option<&Client<S>>) -> bool {

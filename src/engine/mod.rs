@@ -10,6 +10,7 @@
 
 mod client;
 mod conn;
+mod entries;
 mod net;
 mod pools;
 mod upstream;
@@ -26,10 +27,11 @@ use crate::base::wheel::{Fired, Wheel};
 use crate::http1::head::HeadLimits;
 use crate::metrics::WorkerCounters;
 use crate::session::{Context, Output};
-use crate::settings::{Network, Settings, Timeouts};
+use crate::settings::{AccessSink, Network, Settings, Timeouts};
 
 use client::Client;
 use conn::WINDOW;
+use entries::Entries;
 pub use net::{Net, Readiness, Token};
 use pools::Pools;
 use upstream::Upstream;
@@ -41,6 +43,9 @@ pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
 pub const LINGER: Duration = Duration::from_secs(5);
 /// Steps one connection may take in a turn before the others get theirs.
 const STEPS_A_TURN: usize = 16;
+
+/// Connections that may be ready at once before their list grows.
+const READY: usize = 512;
 
 /// Why an endpoint is suspected; told to the health thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +87,14 @@ pub struct Engine<N: Net> {
     trusted: Box<[Network]>,
     counters: WorkerCounters,
     suspicions: Vec<(EndpointId, Suspicion)>,
+    /// `None` while the access log is off.
+    entries: Option<Entries>,
     /// Client connections that ended since [`Engine::take_closed`].
     closed: usize,
+    /// Requests the retry budget knows of.
+    noted: u64,
+    /// When it is told of more.
+    note_at: Tick,
     /// Where the search for an idle client to evict goes on.
     hand: usize,
     now: Tick,
@@ -98,10 +109,13 @@ impl<N: Net> Engine<N> {
         shared: Arc<Shared>,
         counters: WorkerCounters,
     ) -> Self {
+        let logs = settings.log.access != AccessSink::Off;
         let cx = Context {
             limits: HeadLimits { bytes: settings.limits.head, fields: settings.limits.headers },
             fallback_host,
             replay: settings.retry.replay,
+            via: settings.via,
+            describe: logs,
             draining: false,
         };
         let snapshot = shared.snapshot.load_full();
@@ -118,9 +132,9 @@ impl<N: Net> Engine<N> {
                 read: vec![0; WINDOW as usize],
                 out: Output::default(),
             })),
-            ready_clients: Vec::new(),
-            ready_upstreams: Vec::new(),
-            spare: Vec::new(),
+            ready_clients: Vec::with_capacity(READY),
+            ready_upstreams: Vec::with_capacity(READY),
+            spare: Vec::with_capacity(READY),
             fired: Vec::new(),
             shared,
             snapshot,
@@ -130,7 +144,10 @@ impl<N: Net> Engine<N> {
             trusted: settings.trusted_proxies.clone().into_boxed_slice(),
             counters,
             suspicions: Vec::new(),
+            entries: logs.then(Entries::default),
             closed: 0,
+            noted: 0,
+            note_at: Tick::default(),
             hand: 0,
             now: Tick::default(),
         }
@@ -188,6 +205,7 @@ impl<N: Net> Engine<N> {
             self.follow(Arc::clone(snapshot));
         }
         self.fire_timers();
+        self.note_requests();
         let mut batch =
             std::mem::replace(&mut self.ready_upstreams, std::mem::take(&mut self.spare));
         batch.drain(..).for_each(|key| self.run_upstream(key));
@@ -223,6 +241,19 @@ impl<N: Net> Engine<N> {
             }
         }
         self.fired = fired;
+    }
+
+    /// Tells the retry budget, a few times a second, how many requests there were.
+    fn note_requests(&mut self) {
+        if self.note_at <= self.now {
+            self.note_at = self.now.after(Duration::from_millis(100));
+            let requests = self.counters.requests.get();
+            let fresh = requests.wrapping_sub(self.noted);
+            self.noted = requests;
+            if fresh > 0 {
+                self.shared.budget.note(self.now.since(Tick::default()), fresh);
+            }
+        }
     }
 
     fn queue_client(&mut self, key: Key) {
@@ -350,5 +381,18 @@ impl<N: Net> Engine<N> {
             .count();
         assert_eq!(attached, owned, "every owned upstream has its owner");
         assert_eq!(self.upstreams.len() - owned, self.pools.len(), "the others are idle in a pool");
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The production socket is a descriptor.
+    type Socket = i32;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Client<Socket>>() <= 240, "{}", size_of::<Client<Socket>>());
+        assert!(size_of::<Upstream<Socket>>() <= 128, "{}", size_of::<Upstream<Socket>>());
     }
 }

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use super::client::{Client, Closing, Flow, join_small};
 use super::conn::{Conn, Filled};
 use super::{Engine, Net, STEPS_A_TURN, Scratch, Suspicion, Token};
+use crate::access::End;
 use crate::balance::{self, EndpointId};
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
-use crate::session::{Failure, Next, Output, Remedy, Step};
+use crate::session::{Break, Failure, Next, Output, Remedy, Step};
 
 pub(super) struct Upstream<S> {
     pub(super) conn: Conn<S>,
@@ -101,6 +102,9 @@ impl<N: Net> Engine<N> {
             );
             client.upstream = Some(idle);
             client.session.attached(true);
+            if let Some(entry) = &mut client.entry {
+                entry.upstream = Some(upstream.address);
+            }
             if client.session.may_replay(cx) {
                 client.hold = Some(buffers.lend(&pieces));
             }
@@ -159,11 +163,12 @@ impl<N: Net> Engine<N> {
         self.counters.connect_failed.bump();
         self.suspicions.push((failed, why));
         let client = self.clients.get_mut(key)?;
-        client.tried.push(failed);
-        if client.tried.len() >= self.connect_attempts {
+        let tried = &mut client.tried.get_or_insert_default().endpoints;
+        tried.push(failed);
+        if tried.len() >= self.connect_attempts {
             return None;
         }
-        balance::pick_other(&self.snapshot, client.ticket, &client.tried)
+        balance::pick_other(&self.snapshot, client.ticket, tried)
             .map(|endpoint| (endpoint.id, endpoint.address))
     }
 
@@ -227,6 +232,9 @@ impl<N: Net> Engine<N> {
         let Some(owner) = upstream.client else { return };
         let Some(client) = clients.get_mut(owner) else { return };
         client.session.attached(false);
+        if let Some(entry) = &mut client.entry {
+            entry.upstream = Some(upstream.address);
+        }
         upstream.conn.set_deadline(
             wheel,
             Token::Upstream(key),
@@ -382,10 +390,12 @@ impl<N: Net> Engine<N> {
     fn upstream_act(&mut self, key: Key, owner: Key, step: &Step, input: &[u8], out: &mut Output) {
         match step.next {
             Next::ToClient => {
+                self.add_to_entry(owner, step.body.len());
                 let body = join_small(out, &input[step.body.clone()]);
                 self.respond(key, owner, [&out.head, body, &out.tail]);
             }
             Next::Finished { reuse } => {
+                self.add_to_entry(owner, step.body.len());
                 let body = join_small(out, &input[step.body.clone()]);
                 self.finish(key, owner, reuse, [&out.head, body, &out.tail]);
             }
@@ -429,7 +439,7 @@ impl<N: Net> Engine<N> {
         client.upstream = None;
         self.counters.finished.bump();
         self.free_upstream(key, reuse);
-        self.exchange_over(owner);
+        self.exchange_over(owner, End::Finished);
     }
 
     /// Puts an upstream connection into its pool, or closes it.
@@ -480,9 +490,18 @@ impl<N: Net> Engine<N> {
         if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {
             self.suspicions.push((place.0, Suspicion::Reset));
         }
-        let held = client.hold.is_some();
-        match client.session.upstream_failed(&self.cx, failure, upstream.sent, held, out) {
+        let elapsed = self.now.since(Tick::default());
+        let broken = Break {
+            failure,
+            sent: upstream.sent,
+            held: client.hold.is_some(),
+            affordable: self.shared.budget.allows(elapsed),
+        };
+        match client.session.upstream_failed(&self.cx, broken, out) {
             Remedy::Replay => {
+                if broken.sent {
+                    self.shared.budget.spend(elapsed);
+                }
                 self.counters.replayed.bump();
                 self.part(owner);
                 if self.dial(owner, place) == Found::No {

@@ -20,16 +20,17 @@ const MAX_CHUNK_LINE: usize = 1024;
 const MAX_SIZE_DIGITS: usize = 16;
 
 /// How many bytes of extensions may come beyond one for each byte of payload: extensions are read for nothing.
-const MAX_IDLE_EXTENSIONS: u64 = 16 * 1024;
+const MAX_IDLE_EXTENSIONS: u32 = 16 * 1024;
 
 /// Reads one body. After an error it must not be used again.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyDecoder {
     state: State,
-    limits: HeadLimits,
-    trailer_bytes: usize,
-    trailer_fields: usize,
-    idle_extensions: u64,
+    /// Bytes that trailer lines may still have.
+    trailer_room: u32,
+    /// Trailer fields that may still come.
+    trailer_fields: u16,
+    idle_extensions: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +70,12 @@ impl BodyDecoder {
             BodyLength::Chunked => State::ChunkLine,
             BodyLength::UntilClose => State::UntilClose,
         };
-        Self { state, limits: trailers, trailer_bytes: 0, trailer_fields: 0, idle_extensions: 0 }
+        Self {
+            state,
+            trailer_room: u32::try_from(trailers.bytes).unwrap_or(u32::MAX),
+            trailer_fields: u16::try_from(trailers.fields).unwrap_or(u16::MAX),
+            idle_extensions: 0,
+        }
     }
 
     /// Takes as much of `input` as it can. Payload of chunks is moved together in place, so that all of this call
@@ -146,11 +152,12 @@ impl BodyDecoder {
     /// The functions below return the bytes they took; 0 for as long as more are needed.
     fn chunk_line(&mut self, rest: &[u8]) -> Result<usize, &'static str> {
         let Some(line) = ChunkLine::read(rest)? else { return Ok(0) };
-        let idle = self.idle_extensions + line.extension as u64;
-        self.idle_extensions = idle.saturating_sub(line.size);
-        if self.idle_extensions > MAX_IDLE_EXTENSIONS {
+        let idle = u64::from(self.idle_extensions) + line.extension as u64;
+        let idle = u32::try_from(idle.saturating_sub(line.size)).unwrap_or(u32::MAX);
+        if idle > MAX_IDLE_EXTENSIONS {
             return Err("The chunk extensions outweigh the payload.");
         }
+        self.idle_extensions = idle;
         self.state = if line.size == 0 { State::Trailers } else { State::Chunk(line.size) };
         Ok(line.len)
     }
@@ -173,7 +180,7 @@ impl BodyDecoder {
     }
 
     fn trailer_line(&mut self, rest: &[u8], out: &mut Vec<u8>) -> Result<usize, &'static str> {
-        let room = self.limits.bytes.saturating_sub(self.trailer_bytes);
+        let room = self.trailer_room as usize;
         let line = match syntax::next_line(rest)? {
             Line::Whole([], _) => {
                 self.state = State::Done;
@@ -185,11 +192,11 @@ impl BodyDecoder {
             }
             _ => return Err("The trailer section is too large."),
         };
-        self.trailer_bytes += line.len() + 2;
-        self.trailer_fields += 1;
-        if self.trailer_fields > self.limits.fields {
-            return Err("The trailer section has too many fields.");
-        }
+        self.trailer_room = u32::try_from(room - line.len() - 2).unwrap_or(0);
+        self.trailer_fields = match self.trailer_fields.checked_sub(1) {
+            Some(left) => left,
+            None => return Err("The trailer section has too many fields."),
+        };
         let (name, value) = syntax::field_line(line)?;
         if may_trail(name) {
             append_line(name, value, out);

@@ -29,6 +29,7 @@ use std::ops::Range;
 
 use memchr::memchr;
 
+use crate::access::push_part;
 use crate::http1::answer::{answer, answer_options};
 use crate::http1::body::{self, BodyDecoder, Decoded};
 use crate::http1::head::{self, FieldSpace, HeadLimits, RequestHead, ResponseHead};
@@ -51,6 +52,10 @@ pub struct Context {
     pub fallback_host: String,
     /// Whether idempotent requests may be sent once more (`retry.replay`).
     pub replay: bool,
+    /// Whether messages that are passed on get a `Via` field.
+    pub via: bool,
+    /// Whether requests are described in [`Output::line`], for the access log.
+    pub describe: bool,
     /// Whether the worker is stopping: every response then says `Connection: close`.
     pub draining: bool,
 }
@@ -62,6 +67,9 @@ pub struct Output {
     pub head: Vec<u8>,
     /// Goes after it.
     pub tail: Vec<u8>,
+    /// What the access log says of a request whose head was whole, if [`Context::describe`] asks for it:
+    /// request line, Host, Referer, User-Agent, each ended by a NUL.
+    pub line: Vec<u8>,
     trailers: Vec<u8>,
 }
 
@@ -70,6 +78,7 @@ impl Output {
     pub fn clear(&mut self) {
         self.head.clear();
         self.tail.clear();
+        self.line.clear();
         self.trailers.clear();
     }
 }
@@ -129,10 +138,23 @@ pub enum ClientEnd {
     HalfClose,
 }
 
+/// How an exchange with a target broke, as far as the connections know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Break {
+    /// What happened.
+    pub failure: Failure,
+    /// Some byte of the request may have reached the target.
+    pub sent: bool,
+    /// All that was or would have been sent is still there to be sent again.
+    pub held: bool,
+    /// The retry budget allows one more.
+    pub affordable: bool,
+}
+
 #[derive(Debug)]
 enum Reading {
     Head,
-    Body { decoder: BodyDecoder, chunked: bool },
+    Body { decoder: BodyDecoder, chunks: Option<Chunks> },
     Complete,
     Tunnel,
     Closed,
@@ -142,9 +164,18 @@ enum Reading {
 enum Answering {
     Nothing,
     Awaited,
-    Body { decoder: BodyDecoder, framing: ClientFraming, reusable: bool },
+    Body { decoder: BodyDecoder, framing: ClientFraming, chunks: Option<Chunks>, reusable: bool },
     Complete,
     Tunnel,
+}
+
+/// How far a body that is sent in chunks has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chunks {
+    /// More chunks may come.
+    Open,
+    /// The last chunk was sent.
+    Trailers,
 }
 
 /// What is known of the exchange under way.
@@ -155,6 +186,8 @@ struct Exchange {
     keep_alive: bool,
     expect_continue: bool,
     interim: u8,
+    /// The status the client was sent; 0 before that.
+    status: u16,
     /// The upstream connection had carried an exchange before.
     reused: bool,
     /// The request was sent a second time.
@@ -164,7 +197,14 @@ struct Exchange {
     /// An interim response ruled out that the upstream connection carries another request.
     spoiled: bool,
     /// The protocol the client asked to upgrade to.
-    upgrade: Option<Box<[u8]>>,
+    upgrade: Option<Box<Asked>>,
+}
+
+/// A client's wish to upgrade. In a box of its own: nearly always there is none, and every connection has
+/// room for it.
+#[derive(Debug)]
+struct Asked {
+    protocols: Vec<u8>,
 }
 
 impl Exchange {
@@ -174,6 +214,7 @@ impl Exchange {
         keep_alive: false,
         expect_continue: false,
         interim: 0,
+        status: 0,
         reused: false,
         replayed: false,
         at_hand: false,
@@ -188,7 +229,7 @@ impl Exchange {
             keep_alive: head.keep_alive,
             expect_continue: head.expect_continue,
             at_hand: true,
-            upgrade: head.upgrade.map(Box::from),
+            upgrade: head.upgrade.map(|asked| Box::new(Asked { protocols: asked.to_vec() })),
             ..Exchange::NONE
         }
     }
@@ -203,7 +244,7 @@ pub struct Session {
     answering: Answering,
     exchange: Exchange,
     /// Bytes of an unfinished head that were looked at already.
-    scanned: usize,
+    scanned: u32,
 }
 
 impl Session {
@@ -222,9 +263,9 @@ impl Session {
     /// Whether a head that was unfinished may be whole now, or is too long: a peer that sends it byte by
     /// byte does not make us read it from the start each time.
     fn worth_a_look(&mut self, input: &[u8], limit: usize) -> bool {
-        let fresh = input.get(self.scanned..).unwrap_or(input);
+        let fresh = input.get(self.scanned as usize..).unwrap_or(input);
         let worth = self.scanned == 0 || input.len() >= limit || memchr(b'\n', fresh).is_some();
-        self.scanned = input.len();
+        self.scanned = u32::try_from(input.len()).unwrap_or(0);
         worth
     }
 
@@ -262,6 +303,16 @@ impl Session {
     /// Whether the response's head has not been passed on yet.
     pub fn awaits_response(&self) -> bool {
         matches!(self.answering, Answering::Awaited)
+    }
+
+    /// Whose connection it is.
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// The status the client was sent in this exchange; 0 before that.
+    pub fn status(&self) -> u16 {
+        self.exchange.status
     }
 
     /// Whether the request under way may be repeated without harm (RFC 9110 section 9.2.2).
@@ -305,6 +356,9 @@ impl Session {
             }
             Ok(Progress::Complete(head)) => {
                 self.exchange = Exchange::of(&head);
+                if cx.describe {
+                    describe(&head, &mut out.line);
+                }
                 if head.max_forwards_zero {
                     return self.answer_for_target(&head, out);
                 }
@@ -312,7 +366,7 @@ impl Session {
                     client: self.client,
                     trusted: self.trusted,
                     fallback_host: &cx.fallback_host,
-                    via: false,
+                    via: cx.via,
                 };
                 rewrite::request(&head, input, &by, &mut out.head);
                 self.scanned = 0;
@@ -326,7 +380,7 @@ impl Session {
         }
         self.reading = Reading::Body {
             decoder: BodyDecoder::new(length, cx.limits),
-            chunked: matches!(length, BodyLength::Chunked),
+            chunks: matches!(length, BodyLength::Chunked).then_some(Chunks::Open),
         };
         match self.request_body(&mut input[len..], out) {
             Ok(decoded) => decoded.step(Next::NeedUpstream).behind(len),
@@ -335,13 +389,11 @@ impl Session {
     }
 
     fn request_body(&mut self, input: &mut [u8], out: &mut Output) -> Result<Decoded, BadMessage> {
-        let Reading::Body { decoder, chunked } = &mut self.reading else {
+        let Reading::Body { decoder, chunks } = &mut self.reading else {
             return Ok(Decoded { consumed: 0, data: 0..0, done: true });
         };
         let decoded = decoder.decode(input, &mut out.trailers)?;
-        if *chunked {
-            frame_chunk(&decoded, out);
-        }
+        frame(&decoded, chunks, out);
         if decoded.done {
             self.reading = Reading::Complete;
         }
@@ -353,6 +405,7 @@ impl Session {
         let bodiless = matches!(head.body, BodyLength::None | BodyLength::Length(0));
         let keep = head.keep_alive && bodiless;
         answer_options(!keep, &mut out.head);
+        self.exchange.status = 200;
         self.exchange.keep_alive = keep;
         self.reading = if bodiless { Reading::Complete } else { Reading::Closed };
         self.answering = Answering::Complete;
@@ -362,7 +415,8 @@ impl Session {
     /// Answers what cannot be served. Where the next request would begin is unknown then, so
     /// that the connection ends. A response already begun is cut instead.
     fn refuse(&mut self, refusal: &Refusal, out: &mut Output) -> Step {
-        out.clear();
+        out.head.clear();
+        out.tail.clear();
         self.reading = Reading::Closed;
         self.exchange.keep_alive = false;
         if matches!(self.answering, Answering::Body { .. }) {
@@ -382,6 +436,7 @@ impl Session {
         }
         answer(status, why, !self.exchange.keep_alive, head_only, &mut out.head);
         self.answering = Answering::Complete;
+        self.exchange.status = status;
     }
 
     /// The client was too slow: 408 while nothing was answered yet.
@@ -418,8 +473,7 @@ impl Session {
     pub fn upstream_bytes(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
         match &mut self.answering {
             Answering::Awaited => self.response_head(cx, input, out),
-            Answering::Body { decoder, framing, reusable } => {
-                let chunked = matches!(framing, ClientFraming::Chunked);
+            Answering::Body { decoder, chunks, reusable, .. } => {
                 let decoded = match decoder.decode(input, &mut out.trailers) {
                     Ok(decoded) => decoded,
                     Err(_) => {
@@ -430,9 +484,7 @@ impl Session {
                         };
                     }
                 };
-                if chunked {
-                    frame_chunk(&decoded, out);
-                }
+                frame(&decoded, chunks, out);
                 if !decoded.done {
                     return decoded.step(Next::ToClient);
                 }
@@ -493,11 +545,11 @@ impl Session {
         self.scanned = 0;
         let length = match head.status {
             101 => {
-                self.switch_protocols(&head, input, out)?;
+                self.switch_protocols(cx, &head, input, out)?;
                 BodyLength::None
             }
             100..200 => {
-                self.interim(&head, input, out)?;
+                self.interim(cx, &head, input, out)?;
                 return Ok(Headed::Interim(head.len));
             }
             _ => self.final_head(cx, &head, input, out)?,
@@ -513,18 +565,15 @@ impl Session {
         rest: &mut [u8],
         out: &mut Output,
     ) -> Result<Step, BadMessage> {
-        let Answering::Body { decoder, framing, reusable } = &mut self.answering else {
+        let Answering::Body { decoder, chunks, reusable, .. } = &mut self.answering else {
             return Ok(pass_all(rest, Next::ToClient));
         };
         if matches!(length, BodyLength::None) {
             let reuse = *reusable && rest.is_empty();
             return Ok(self.finished(Decoded { consumed: 0, data: 0..0, done: true }, reuse));
         }
-        let chunked = matches!(framing, ClientFraming::Chunked);
         let decoded = decoder.decode(rest, &mut out.trailers)?;
-        if chunked {
-            frame_chunk(&decoded, out);
-        }
+        frame(&decoded, chunks, out);
         if !decoded.done {
             return Ok(decoded.step(Next::ToClient));
         }
@@ -535,6 +584,7 @@ impl Session {
     /// Passes a 1xx on (RFC 9110 section 15.2), but not to a 1.0 client, and not a 100 nobody asked for.
     fn interim(
         &mut self,
+        cx: &Context,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
@@ -549,7 +599,7 @@ impl Session {
             let by = ResponseRewrite {
                 framing: ClientFraming::AsIs,
                 connection: ClientConnection::Implicit,
-                via: false,
+                via: cx.via,
             };
             rewrite::response(head, input, &by, &mut out.head);
         }
@@ -560,12 +610,13 @@ impl Session {
     /// (RFC 9110 sections 7.8 and 15.2.2).
     fn switch_protocols(
         &mut self,
+        cx: &Context,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
     ) -> Result<(), BadMessage> {
         let agreed = match (&self.exchange.upgrade, head.upgrade) {
-            (Some(asked), Some(got)) => offers(asked, got),
+            (Some(asked), Some(got)) => offers(&asked.protocols, got),
             _ => false,
         };
         if !agreed || !self.request_complete() {
@@ -574,9 +625,10 @@ impl Session {
         let by = ResponseRewrite {
             framing: ClientFraming::AsIs,
             connection: ClientConnection::Upgrade,
-            via: false,
+            via: cx.via,
         };
         rewrite::response(head, input, &by, &mut out.head);
+        self.exchange.status = head.status;
         self.answering = Answering::Tunnel;
         self.reading = Reading::Tunnel;
         Ok(())
@@ -606,47 +658,44 @@ impl Session {
             (true, false) => ClientConnection::KeepAlive,
             (false, _) => ClientConnection::Close,
         };
-        let by = ResponseRewrite { framing, connection, via: false };
+        let by = ResponseRewrite { framing, connection, via: cx.via };
         rewrite::response(head, input, &by, &mut out.head);
+        self.exchange.status = head.status;
         let reusable =
             head.keep_alive && !self.exchange.spoiled && !matches!(length, BodyLength::UntilClose);
-        self.answering =
-            Answering::Body { decoder: BodyDecoder::new(length, cx.limits), framing, reusable };
+        self.answering = Answering::Body {
+            decoder: BodyDecoder::new(length, cx.limits),
+            framing,
+            chunks: matches!(framing, ClientFraming::Chunked).then_some(Chunks::Open),
+            reusable,
+        };
         Ok(length)
     }
 
     /// The target's side of the connection ended. `Finished` if that is how its response ends.
     pub fn upstream_closed(&mut self, out: &mut Output) -> Next {
-        let Answering::Body { decoder, framing, .. } = &mut self.answering else {
+        let Answering::Body { decoder, chunks, .. } = &mut self.answering else {
             return Next::Failed(Failure::Closed);
         };
         if decoder.finish_at_close().is_err() {
             return Next::Failed(Failure::Closed);
         }
-        if matches!(framing, ClientFraming::Chunked) {
-            frame_chunk(&Decoded { consumed: 0, data: 0..0, done: true }, out);
-        }
+        frame(&Decoded { consumed: 0, data: 0..0, done: true }, chunks, out);
         self.answering = Answering::Complete;
         Next::Finished { reuse: false }
     }
 
     /// The exchange with the target broke. Says what is to be done, by the table in `retry`; an answer
-    /// is then in `out`. `sent` says whether any byte of the request may have reached the target, `held`
-    /// whether all that was or would have been sent is still there to be sent again.
-    pub fn upstream_failed(
-        &mut self,
-        cx: &Context,
-        failure: Failure,
-        sent: bool,
-        held: bool,
-        out: &mut Output,
-    ) -> Remedy {
+    /// is then in `out`.
+    pub fn upstream_failed(&mut self, cx: &Context, broken: Break, out: &mut Output) -> Remedy {
         out.clear();
         let situation = retry::Situation {
-            failure,
-            sent,
+            failure: broken.failure,
+            sent: broken.sent,
+            fresh: !self.exchange.reused,
             idempotent: self.is_idempotent(),
-            at_hand: held && !self.exchange.replayed && self.exchange.interim == 0,
+            at_hand: broken.held && !self.exchange.replayed && self.exchange.interim == 0,
+            affordable: broken.affordable,
             awaited: self.awaits_response(),
         };
         let remedy = retry::remedy(&situation);
@@ -654,7 +703,7 @@ impl Session {
             Remedy::Replay => self.exchange.replayed = true,
             Remedy::Answer(status) if self.awaits_response() => {
                 self.exchange.keep_alive &= !cx.draining;
-                self.answer_with(status, failure.why(), out);
+                self.answer_with(status, broken.failure.why(), out);
             }
             Remedy::Answer(_) | Remedy::Cut { .. } => {
                 let until_close = matches!(
@@ -714,19 +763,39 @@ impl Step {
     }
 }
 
+/// What the access log says of a request.
+fn describe(head: &RequestHead<'_, '_>, line: &mut Vec<u8>) {
+    let version = match head.version {
+        Version::Http10 => " HTTP/1.0",
+        Version::Http11 => " HTTP/1.1",
+    };
+    let field = |name| head.field(name).unwrap_or_default();
+    let request = [head.method_text, " ", head.target, version].map(str::as_bytes);
+    push_part(line, &request);
+    for name in ["host", "referer", "user-agent"] {
+        push_part(line, &[field(name)]);
+    }
+}
+
 fn pass_all(input: &[u8], next: Next) -> Step {
     Step { consumed: input.len(), body: 0..input.len(), next }
 }
 
-/// Frames what was decoded as one chunk, and ends the body if that was its end (RFC 9112 section 7.1).
-fn frame_chunk(decoded: &Decoded, out: &mut Output) {
+/// Frames what was decoded as one chunk, and trailers and the end of the body as they come
+/// (RFC 9112 section 7.1). `None` is a body that is not sent in chunks.
+fn frame(decoded: &Decoded, chunks: &mut Option<Chunks>, out: &mut Output) {
+    let Some(chunks) = chunks else { return };
     if !decoded.data.is_empty() {
         body::chunk_head(decoded.data.len(), &mut out.head);
         out.tail.extend_from_slice(b"\r\n");
     }
-    if decoded.done {
+    if (decoded.done || !out.trailers.is_empty())
+        && std::mem::replace(chunks, Chunks::Trailers) == Chunks::Open
+    {
         out.tail.extend_from_slice(body::LAST_CHUNK);
-        out.tail.extend_from_slice(&out.trailers);
+    }
+    out.tail.append(&mut out.trailers);
+    if decoded.done {
         out.tail.extend_from_slice(b"\r\n");
     }
 }

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::cache::Cache;
 use crossbeam::queue::ArrayQueue;
@@ -20,6 +20,8 @@ use crossbeam::utils::CachePadded;
 use mio::net::TcpStream;
 use mio::{Events, Poll, Waker};
 
+use crate::access::writer::Outlet;
+use crate::access::{BATCH_ENTRIES, BATCH_TIME};
 use crate::balance::{EndpointId, Shared};
 use crate::base::tick::Tick;
 use crate::engine::{Engine, Suspicion, Token};
@@ -61,6 +63,13 @@ pub struct Peer {
     pub counters: WorkerCounters,
 }
 
+impl Peer {
+    /// Client connections it has, those on their way to it included.
+    pub fn connections(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+}
+
 /// What all workers share.
 pub struct Workers {
     /// Each worker's public side.
@@ -95,12 +104,12 @@ impl Workers {
 
     /// Client connections of all workers.
     pub fn connections(&self) -> usize {
-        self.peers.iter().map(|peer| peer.load.load(Ordering::Relaxed)).sum()
+        self.peers.iter().map(Peer::connections).sum()
     }
 
     /// The worker that gets a fresh connection: the accepting one unless another has fewer.
     fn least_loaded(&self, me: usize) -> usize {
-        let load = |at: usize| self.peers[at].load.load(Ordering::Relaxed);
+        let load = |at: usize| self.peers[at].connections();
         let mut best = (me, load(me));
         for at in 0..self.peers.len() {
             if load(at) < best.1 {
@@ -159,6 +168,8 @@ pub struct Job {
     pub fallback_host: String,
     /// The snapshot and the round-robin counter.
     pub shared: Arc<Shared>,
+    /// Where access log entries go, unless it is off.
+    pub outlet: Option<Outlet>,
     /// Where failed endpoints are reported. Must not block.
     pub report: Box<dyn Fn(EndpointId, Suspicion) + Send>,
 }
@@ -190,6 +201,10 @@ struct Worker<'a> {
     engine: Engine<Sockets>,
     started: Instant,
     stage: Stage,
+    /// The wall clock's time at tick 0.
+    origin: SystemTime,
+    /// When the access log's entries go to the writer.
+    hand_over_at: Option<Tick>,
     /// Until when running out of descriptors is not worth another line.
     quiet_until: Tick,
 }
@@ -213,23 +228,28 @@ fn work(seat: &mut Seat, job: &Job) {
         engine,
         started: Instant::now(),
         stage: Stage::Running,
+        origin: SystemTime::now(),
+        hand_over_at: None,
         quiet_until: Tick(0),
     };
     let mut snapshot = Cache::new(&job.shared.snapshot);
     let mut events = Events::with_capacity(EVENTS);
+    let mut now = worker.now();
     loop {
-        let timeout = worker.timeout(&seat.listeners);
+        let timeout = worker.timeout(&seat.listeners, now);
         if let Err(error) = seat.poll.poll(&mut events, timeout) {
             assert!(error.kind() == io::ErrorKind::Interrupted, "poll failed: {error}");
             continue;
         }
-        let now = worker.now();
+        now = worker.now();
         worker.mark(&events, &mut seat.listeners);
         worker.take_over(now);
         worker.accept(seat, now);
         worker.engine.turn(now, snapshot.load());
         worker.settle(&mut seat.listeners);
-        if worker.follow_stage(seat, now) {
+        let done = worker.follow_stage(seat, now);
+        worker.hand_entries_over(now, done);
+        if done {
             return;
         }
     }
@@ -245,12 +265,12 @@ impl Worker<'_> {
     }
 
     /// How long the poll may sleep; `None` is until something happens.
-    fn timeout(&self, listeners: &Listeners) -> Option<Duration> {
+    fn timeout(&self, listeners: &Listeners, now: Tick) -> Option<Duration> {
         if self.engine.has_work() {
             return Some(Duration::ZERO);
         }
-        let now = self.now();
-        let wake = [self.engine.next_deadline(), listeners.next(now)].into_iter().flatten().min();
+        let wakes = [self.engine.next_deadline(), listeners.next(now), self.hand_over_at];
+        let wake = wakes.into_iter().flatten().min();
         wake.map(|at| at.since(now))
     }
 
@@ -331,6 +351,24 @@ impl Worker<'_> {
         }
         for (endpoint, suspicion) in self.engine.take_suspicions() {
             (self.job.report)(endpoint, suspicion);
+        }
+    }
+
+    /// Gives the access log's entries to the writer when there are many or the first has waited long enough.
+    fn hand_entries_over(&mut self, now: Tick, done: bool) {
+        let (Some(outlet), Some(batch)) = (&self.job.outlet, self.engine.access_batch()) else {
+            return;
+        };
+        if batch.is_empty() {
+            return;
+        }
+        let due = self.hand_over_at.get_or_insert(now.after(BATCH_TIME));
+        if done || batch.len() >= BATCH_ENTRIES || *due <= now {
+            let entries = batch.len() as u64;
+            if !outlet.hand_over(self.origin, batch) {
+                self.peer().counters.entries_lost.add(entries);
+            }
+            self.hand_over_at = None;
         }
     }
 

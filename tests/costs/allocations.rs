@@ -77,6 +77,7 @@ fn a_worker_on_real_sockets_allocates_nothing() {
         settings: Arc::new(Settings::default()),
         fallback_host: address.to_string(),
         shared: published(&origins),
+        outlet: None,
         report: Box::new(|endpoint, why| panic!("{endpoint:?} failed: {why:?}")),
     };
     let thread = std::thread::spawn(move || {

@@ -1,0 +1,269 @@
+//! The shadow model: every request that clients send, what targets answered, and what must hold between the two.
+//!
+//! A request's number stands in its target, and comes back in the answer's `X-Id` with the number of the
+//! attempt in `X-Try`. Bodies are known from those numbers, so that each byte is checked where it arrives.
+
+use std::sync::OnceLock;
+
+use crate::message::Framing;
+use crate::net::Taken;
+use crate::random::{Rng, mix};
+
+/// How rough the world is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Slow and in pieces, but everybody behaves: nothing may fail.
+    Fair,
+    /// Endpoints refuse connects or fall silent, pooled connections go stale: only what may not be repeated may fail.
+    Flaky,
+    /// Everything dies, lies and hangs.
+    Stormy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Plain,
+    /// Asks for a tunnel, which the target agrees to or not.
+    Upgrade {
+        agreed: bool,
+    },
+    /// No request at all; to be refused.
+    Garbage(usize),
+    /// A chunked body with a fault in it.
+    BrokenBody,
+}
+
+/// What a target decided to answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) wire: usize,
+    pub(crate) status: u16,
+    /// Bytes of the body.
+    pub(crate) len: u64,
+    pub(crate) framing: Framing,
+    pub(crate) trailer: bool,
+    /// It was written to its end, the end included.
+    pub(crate) whole: bool,
+}
+
+/// How a request ended for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Open,
+    /// A target's answer, whole.
+    Answered,
+    /// An answer of the engine's own.
+    Refused(u16),
+    /// An answer that visibly is not whole.
+    Cut,
+    /// The connection ended before an answer began.
+    Unanswered,
+    /// The client left or broke it itself.
+    Left,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) kind: Kind,
+    pub(crate) method: &'static str,
+    /// HTTP/1.1, not 1.0.
+    pub(crate) modern: bool,
+    pub(crate) framing: Framing,
+    /// Bytes of the body, or of the client's direction of a tunnel.
+    pub(crate) len: u64,
+    pub(crate) trailer: bool,
+    pub(crate) expect: bool,
+    /// It asks for the connection to end.
+    pub(crate) closes: bool,
+    pub(crate) keep_alive: bool,
+    /// The connections that took bytes of it.
+    pub(crate) taken: Vec<usize>,
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) fate: Fate,
+}
+
+impl Request {
+    pub(crate) fn is_idempotent(&self) -> bool {
+        !matches!(self.method, "POST" | "PATCH")
+    }
+
+    pub(crate) fn has_body(&self) -> bool {
+        self.framing != Framing::Nothing
+    }
+}
+
+pub(crate) struct Model {
+    pub(crate) profile: Profile,
+    pub(crate) requests: Vec<Request>,
+    /// The drain has begun.
+    pub(crate) draining: bool,
+    /// Bodies are not larger than this.
+    pub(crate) largest: u64,
+    /// Whether every endpoint was healthy and open all the time.
+    pub(crate) undisturbed: bool,
+    /// Requests that each host took.
+    pub(crate) shares: Vec<u64>,
+    /// The host of each request, in the order in which they were sent.
+    pub(crate) order: Vec<usize>,
+    /// Connections on which a target misbehaved or died.
+    pub(crate) faulty: Vec<usize>,
+    /// Connections on which a target sent a response nobody asked for.
+    pub(crate) poisoned: Vec<usize>,
+}
+
+impl Model {
+    pub(crate) fn new(profile: Profile, hosts: usize, largest: u64) -> Model {
+        Model {
+            profile,
+            requests: Vec::new(),
+            draining: false,
+            largest,
+            undisturbed: true,
+            shares: vec![0; hosts],
+            order: Vec::new(),
+            faulty: Vec::new(),
+            poisoned: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, request: Request) -> u64 {
+        self.requests.push(request);
+        self.requests.len() as u64 - 1
+    }
+
+    pub(crate) fn get(&mut self, id: u64) -> &mut Request {
+        let at = usize::try_from(id).unwrap();
+        self.requests.get_mut(at).unwrap_or_else(|| panic!("request {id} was never sent"))
+    }
+
+    /// A body's size: mostly small, some larger than any buffer on the way.
+    pub(crate) fn size(&self, rng: &mut Rng) -> u64 {
+        let most = rng.weighted(&[(10, 0), (45, 200), (25, 5_000), (15, 70_000), (5, 700_000)]);
+        rng.within(0..=most).min(self.largest)
+    }
+
+    /// The engine began to send a request on an upstream connection.
+    pub(crate) fn request_taken(&mut self, taken: &Taken, host: usize) {
+        let Taken { wire, id, told, stale } = *taken;
+        self.shares[host] += 1;
+        self.order.push(host);
+        let request = self.get(id);
+        assert!(
+            !told,
+            "request {id} was sent on wire {wire}, which was known to hold unread bytes"
+        );
+        let repeatable = request.is_idempotent();
+        assert!(
+            !stale || repeatable,
+            "{} {id} was sent on wire {wire}, which is stale",
+            request.method
+        );
+        request.taken.push(wire);
+        let most = if repeatable { 2 } else { 1 };
+        assert!(
+            request.taken.len() <= most,
+            "{} {id} was sent {} times, on {:?}",
+            request.method,
+            request.taken.len(),
+            request.taken
+        );
+        assert!(!matches!(request.kind, Kind::Garbage(_)), "garbage {id} reached a target");
+        assert!(
+            matches!(request.fate, Fate::Open | Fate::Left),
+            "request {id} is sent after it has ended as {:?}",
+            request.fate
+        );
+    }
+
+    pub(crate) fn settle(&mut self, id: u64, fate: Fate) {
+        let request = self.get(id);
+        if request.fate == Fate::Open {
+            request.fate = fate;
+        }
+    }
+
+    /// Whether the client's connection may end before the answer to `id` begins, after it was kept so far.
+    pub(crate) fn may_go_unanswered(&self) -> bool {
+        self.draining || self.profile == Profile::Stormy
+    }
+
+    /// Whether the failure of this request is excused by what was done to it.
+    fn may_fail(&self, request: &Request) -> bool {
+        let hit = request.taken.iter().any(|wire| self.faulty.contains(wire));
+        match self.profile {
+            Profile::Fair => false,
+            Profile::Flaky => hit && (!request.is_idempotent() || request.has_body()),
+            Profile::Stormy => true,
+        }
+    }
+
+    fn judge(&self, id: usize, request: &Request) {
+        let failed = || panic!("request {id} must not fail: {request:?}");
+        match request.fate {
+            Fate::Open => panic!("request {id} is still open at the end: {request:?}"),
+            Fate::Answered | Fate::Left => {}
+            Fate::Refused(_) if matches!(request.kind, Kind::Garbage(_) | Kind::BrokenBody) => {}
+            Fate::Cut if request.kind == Kind::BrokenBody => {}
+            Fate::Refused(502 | 503 | 504) | Fate::Cut if self.may_fail(request) => {}
+            // An answer to nobody that came when somebody waited for one.
+            Fate::Refused(200..=399) if self.profile == Profile::Stormy => {}
+            Fate::Refused(408) if self.profile == Profile::Stormy => {}
+            Fate::Unanswered if self.may_go_unanswered() => {}
+            _ => failed(),
+        }
+    }
+
+    /// What must hold when all is over.
+    pub(crate) fn judge_all(&self) {
+        for (id, request) in self.requests.iter().enumerate() {
+            self.judge(id, request);
+        }
+        if self.undisturbed && self.profile == Profile::Fair {
+            let (least, most) =
+                (self.shares.iter().min().unwrap(), self.shares.iter().max().unwrap());
+            assert!(most - least <= 1, "the shares are not equal: {:?}", self.shares);
+        }
+    }
+}
+
+/// A prime, so that bodies of different requests are nowhere alike.
+const PERIOD: usize = 65_521;
+
+fn table() -> &'static [u8] {
+    static TABLE: OnceLock<Vec<u8>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let once: Vec<u8> = (0..PERIOD as u64).map(|at| mix(at + 1).to_le_bytes()[0]).collect();
+        [once.as_slice(), once.as_slice()].concat()
+    })
+}
+
+/// The body of request `id`, or of its answer, which is another.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Body {
+    Request(u64),
+    Answer(u64),
+}
+
+impl Body {
+    fn start(self, offset: u64) -> usize {
+        let seed = match self {
+            Body::Request(id) => mix(id * 2 + 1),
+            Body::Answer(id) => mix(id * 2 + 2),
+        };
+        usize::try_from((seed % PERIOD as u64 + offset) % PERIOD as u64).unwrap()
+    }
+
+    /// `count` bytes of it from `offset` on; at most 65,521.
+    pub(crate) fn bytes(self, offset: u64, count: usize) -> &'static [u8] {
+        let start = self.start(offset);
+        &table()[start..start + count]
+    }
+
+    /// Panics if `bytes` are not those from `offset` on.
+    pub(crate) fn check(self, mut offset: u64, bytes: &[u8]) {
+        for piece in bytes.chunks(32 * 1024) {
+            assert!(piece == self.bytes(offset, piece.len()), "{self:?} differs from {offset} on");
+            offset += piece.len() as u64;
+        }
+    }
+}

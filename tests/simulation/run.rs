@@ -1,0 +1,490 @@
+//! One run: the world around one engine, turn by turn, from the first client to the last buffer.
+//!
+//! The engine is driven as `worker` drives it in production: it gets a turn when an event was told, when
+//! it has work left or when a deadline has come, and never else, so that a wake-up that is lost is a stall.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use evenly::balance::{Endpoint, EndpointId, Shared, Snapshot};
+use evenly::base::tick::Tick;
+use evenly::engine::Engine;
+use evenly::metrics::WorkerCounters;
+use evenly::settings::Settings;
+
+use crate::client::Client;
+use crate::model::{Model, Profile};
+use crate::net::{Door, Far, Network, Side, SimNet, Weather};
+use crate::random::Rng;
+use crate::target::Target;
+
+const MS: u64 = 1_000;
+const SECOND: u64 = 1_000 * MS;
+/// Everything is over by then, whatever happens.
+const END_OF_TIME: u64 = 3_600 * SECOND;
+/// Turns the engine may take one after another in which nothing moves.
+const IDLE_TURNS: u32 = 64;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Client(usize),
+    Target(usize),
+    Operation,
+}
+
+/// What happens to the world from time to time.
+#[derive(Debug, Clone, Copy)]
+enum Operation {
+    Connect,
+    /// A new snapshot with other endpoints healthy.
+    Publish,
+    /// A host's door opens, shuts or falls silent.
+    Door,
+    /// A pooled connection ends, or says something.
+    Disturb,
+    /// All connections of a host die with it.
+    Die,
+    /// A host hangs or goes on.
+    Hang,
+    OutOfDescriptors,
+    /// A client's connection breaks down.
+    BreakDown,
+    Evict,
+}
+
+const FAIR: &[(u64, Operation)] = &[(90, Operation::Connect), (10, Operation::Publish)];
+const FLAKY: &[(u64, Operation)] = &[
+    (60, Operation::Connect),
+    (8, Operation::Publish),
+    (12, Operation::Door),
+    (20, Operation::Disturb),
+];
+const STORMY: &[(u64, Operation)] = &[
+    (60, Operation::Connect),
+    (8, Operation::Publish),
+    (8, Operation::Door),
+    (8, Operation::Disturb),
+    (3, Operation::Die),
+    (5, Operation::Hang),
+    (2, Operation::OutOfDescriptors),
+    (5, Operation::BreakDown),
+    (1, Operation::Evict),
+];
+
+pub(crate) struct World {
+    engine: Engine<SimNet>,
+    network: Rc<RefCell<Network>>,
+    pub(crate) model: Model,
+    clients: BTreeMap<usize, Client>,
+    targets: BTreeMap<usize, Target>,
+    due: BinaryHeap<Reverse<(u64, Due)>>,
+    snapshot: Arc<Snapshot>,
+    healthy: Vec<bool>,
+    hung: Vec<bool>,
+    fresh: Vec<usize>,
+    operations: usize,
+    static_snapshot: bool,
+    drains: bool,
+    draining: bool,
+    idle_turns: u32,
+    rng: Rng,
+    now: u64,
+    accepted: usize,
+    ended: usize,
+}
+
+impl World {
+    /// A world as `seed` has it, in which `steps` things happen.
+    pub(crate) fn new(seed: u64, steps: usize) -> World {
+        let mut rng = Rng::new(seed);
+        let profile =
+            rng.weighted(&[(40, Profile::Fair), (25, Profile::Flaky), (35, Profile::Stormy)]);
+        let hosts = usize::try_from(rng.within(1..=5)).unwrap();
+        let weather = weather(&mut rng);
+        let mut world = World::with(rng, profile, hosts, weather);
+        world.static_snapshot = profile == Profile::Fair && world.rng.chance(50);
+        world.drains = world.rng.chance(40);
+        world.operations = steps;
+        world.due.push(Reverse((0, Due::Operation)));
+        world
+    }
+
+    fn with(mut rng: Rng, profile: Profile, hosts: usize, weather: Weather) -> World {
+        let addresses: Vec<SocketAddr> =
+            (0..hosts).map(|at| ([10, 0, 0, u8::try_from(at).unwrap() + 1], 80).into()).collect();
+        let network = Rc::new(RefCell::new(Network::new(rng.fork(), weather, addresses)));
+        let healthy = vec![true; hosts];
+        let snapshot = snapshot(1, &healthy);
+        let shared = Arc::new(Shared::default());
+        shared.snapshot.store(Arc::clone(&snapshot));
+        let engine = Engine::new(
+            SimNet(Rc::clone(&network)),
+            &settings(&mut rng),
+            "sim".to_owned(),
+            shared,
+            WorkerCounters::default(),
+        );
+        let largest = weather.capacity as u64 * 60;
+        World {
+            engine,
+            network,
+            model: Model::new(profile, hosts, largest),
+            clients: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            due: BinaryHeap::new(),
+            snapshot,
+            healthy,
+            hung: vec![false; hosts],
+            fresh: Vec::new(),
+            operations: 0,
+            static_snapshot: false,
+            drains: false,
+            draining: false,
+            idle_turns: 0,
+            rng,
+            now: 0,
+            accepted: 0,
+            ended: 0,
+        }
+    }
+
+    /// A world with nothing but clients that send one GET after another, and hosts that answer.
+    pub(crate) fn sequential(seed: u64, hosts: usize, clients: usize, requests: usize) -> World {
+        let mut rng = Rng::new(seed);
+        let weather = weather(&mut rng);
+        let mut world = World::with(rng, Profile::Fair, hosts, weather);
+        for _ in 0..clients {
+            let client = Client::sequential(world.rng.fork(), &mut world.model, requests);
+            world.connect(client);
+            world.run_clients_to_their_end();
+        }
+        world
+    }
+
+    fn run_clients_to_their_end(&mut self) {
+        while self.clients.values().any(|client| !client.is_over()) || self.operations > 0 {
+            self.step();
+            assert!(self.now < END_OF_TIME, "it takes forever");
+        }
+    }
+
+    /// Runs until all is over, and judges it. Returns the hash of all that happened.
+    pub(crate) fn run(mut self) -> u64 {
+        self.run_clients_to_their_end();
+        self.until("the engine closes every client connection", 130 * SECOND, |world| {
+            world.engine.client_count() == 0
+        });
+        assert_eq!(self.engine.lent_buffers(), 0, "buffers that nobody holds");
+        assert_eq!(self.engine.upstream_count(), self.engine.idle_upstream_count());
+        self.until("the engine lets every idle upstream go", 130 * SECOND, |world| {
+            world.engine.upstream_count() == 0 && world.engine.next_deadline().is_none()
+        });
+        assert_eq!(self.network.borrow().near_open(), 0, "connections that nobody holds");
+        assert_eq!(self.accepted, self.ended, "each client connection is counted in and out");
+        self.model.judge_all();
+        let hash = self.network.borrow().trace.hash();
+        hash
+    }
+
+    fn until(&mut self, what: &str, limit: u64, done: impl Fn(&World) -> bool) {
+        let limit = self.now + limit;
+        while !done(self) {
+            assert!(self.now < limit, "{what}: not in time");
+            self.step();
+        }
+    }
+
+    /// Moves on to the next time at which something happens.
+    fn step(&mut self) {
+        self.now = self.next_time();
+        self.network.borrow_mut().advance(self.now);
+        self.run_what_is_due();
+        self.run_what_stirred();
+        let told = self.network.borrow_mut().poll();
+        let due = self.engine.next_deadline().is_some_and(|at| at.0 <= self.now);
+        if told.is_empty() && !due && !self.engine.has_work() && self.fresh.is_empty() {
+            return;
+        }
+        for (token, readiness) in &told {
+            self.engine.ready(*token, *readiness);
+        }
+        self.turn(!told.is_empty() || due);
+    }
+
+    fn turn(&mut self, provoked: bool) {
+        let now = Tick(self.now);
+        for wire in std::mem::take(&mut self.fresh) {
+            let near = SimNet(Rc::clone(&self.network)).near(wire);
+            self.engine.accept(near, ([10, 1, 2, 3], 40_000).into(), now);
+            self.accepted += 1;
+        }
+        let before = self.network.borrow().moves;
+        self.engine.turn(now, &self.snapshot);
+        self.engine.check_invariants();
+        let deadline = self.engine.next_deadline();
+        assert!(deadline.is_none_or(|at| at > now), "a deadline that is over spins the worker");
+        let moved = provoked || self.network.borrow().moves > before || !self.engine.has_work();
+        self.idle_turns = if moved { 0 } else { self.idle_turns + 1 };
+        assert!(self.idle_turns < IDLE_TURNS, "the engine spins");
+        self.ended += self.engine.take_closed();
+        let suspicions = self.engine.take_suspicions().count();
+        self.network.borrow_mut().trace.note(self.now, "turn", 0, suspicions);
+        self.follow_requests();
+    }
+
+    fn follow_requests(&mut self) {
+        let mut network = self.network.borrow_mut();
+        for taken in std::mem::take(&mut network.taken) {
+            let host = network.host_of(taken.wire).expect("requests go to hosts");
+            network.trace.tell(self.now, || format!("request {} on wire {}", taken.id, taken.wire));
+            self.model.request_taken(&taken, host);
+        }
+    }
+
+    fn next_time(&mut self) -> u64 {
+        let network = self.network.borrow();
+        let restless = self.engine.has_work() || network.has_edges() || !self.fresh.is_empty();
+        let soon = restless.then(|| self.now + self.rng.within(1..=60));
+        let due = self.due.peek().map(|Reverse((at, _))| *at);
+        let deadline = self.engine.next_deadline().map(|at| at.0);
+        let next = [soon, due, deadline, network.next_arrival()].into_iter().flatten().min();
+        next.expect("a stall: nothing will ever happen again").max(self.now)
+    }
+
+    fn run_what_is_due(&mut self) {
+        while let Some(&Reverse((at, due))) = self.due.peek()
+            && at <= self.now
+        {
+            self.due.pop();
+            match due {
+                Due::Client(wire) => self.wake_client(wire),
+                Due::Target(wire) => self.wake_target(wire),
+                Due::Operation => self.operate(),
+            }
+        }
+    }
+
+    fn run_what_stirred(&mut self) {
+        loop {
+            let arrivals = std::mem::take(&mut self.network.borrow_mut().arrivals);
+            for (_, wire) in arrivals {
+                let target = Target::new(self.rng.fork());
+                self.targets.insert(wire, target);
+            }
+            let stirred = std::mem::take(&mut self.network.borrow_mut().stirred);
+            if stirred.is_empty() {
+                return;
+            }
+            for wire in stirred {
+                self.wake_client(wire);
+                self.wake_target(wire);
+            }
+        }
+    }
+
+    fn wake_client(&mut self, wire: usize) {
+        let Some(client) = self.clients.get_mut(&wire) else { return };
+        let network = &mut *self.network.borrow_mut();
+        if let Some(at) = client.wake(&mut Far { network, wire }, &mut self.model) {
+            self.due.push(Reverse((at, Due::Client(wire))));
+        }
+    }
+
+    fn wake_target(&mut self, wire: usize) {
+        let Some(target) = self.targets.get_mut(&wire) else { return };
+        let network = &mut *self.network.borrow_mut();
+        let host = network.host_of(wire).expect("targets are on hosts");
+        if self.hung[host] {
+            return;
+        }
+        if let Some(at) = target.wake(&mut Far { network, wire }, &mut self.model) {
+            self.due.push(Reverse((at, Due::Target(wire))));
+        }
+    }
+
+    fn connect(&mut self, client: Client) {
+        let wire = self.network.borrow_mut().client_wire();
+        self.clients.insert(wire, client);
+        self.fresh.push(wire);
+        self.due.push(Reverse((self.now, Due::Client(wire))));
+    }
+
+    /// The next thing that happens to the world.
+    fn operate(&mut self) {
+        self.check_progress();
+        if self.operations == 0 {
+            if self.clients.values().any(|client| !client.is_over()) {
+                self.due.push(Reverse((self.now + SECOND, Due::Operation)));
+            }
+            return;
+        }
+        self.operations -= 1;
+        let choices = match self.model.profile {
+            Profile::Fair => FAIR,
+            Profile::Flaky => FLAKY,
+            Profile::Stormy => STORMY,
+        };
+        let operation = self.rng.weighted(choices);
+        self.network.borrow().trace.tell(self.now, || format!("{operation:?}"));
+        self.apply(operation);
+        if self.drains && self.operations < 2 && !self.draining {
+            self.draining = true;
+            self.model.draining = true;
+            self.engine.drain(Tick(self.now));
+        }
+        let wait = self.rng.weighted(&[(50, 2 * MS), (40, 50 * MS), (10, 2 * SECOND)]);
+        let at = self.now + self.rng.within(0..=wait);
+        self.due.push(Reverse((at, Due::Operation)));
+    }
+
+    fn apply(&mut self, operation: Operation) {
+        match operation {
+            Operation::Connect => {
+                let client = Client::new(self.rng.fork(), &mut self.model, self.now);
+                self.connect(client);
+            }
+            Operation::Publish => self.publish(),
+            Operation::Door => {
+                if let Some(host) = self.some_host() {
+                    let door = self.rng.one_of(&[Door::Open, Door::Open, Door::Shut, Door::Silent]);
+                    self.network.borrow_mut().hosts[host].1 = door;
+                }
+            }
+            Operation::Disturb => self.disturb(),
+            Operation::Die => {
+                if let Some(host) = self.some_host() {
+                    self.kill(host);
+                }
+            }
+            Operation::Hang => {
+                if let Some(host) = self.some_host() {
+                    self.hang(host);
+                }
+            }
+            Operation::OutOfDescriptors => {
+                let until = self.now + self.rng.within(0..=SECOND);
+                self.network.borrow_mut().out_of_descriptors_until = until;
+            }
+            Operation::BreakDown => self.break_down(),
+            Operation::Evict => {
+                self.engine.evict_idle();
+            }
+        }
+    }
+
+    /// A host that may fail. Except in a storm there is one that never does.
+    fn some_host(&mut self) -> Option<usize> {
+        let spared = usize::from(self.model.profile != Profile::Stormy);
+        let count = self.hung.len() - spared;
+        (count > 0).then(|| self.rng.below(count) + spared)
+    }
+
+    fn publish(&mut self) {
+        if self.static_snapshot {
+            return;
+        }
+        self.model.undisturbed = false;
+        if let Some(host) = self.some_host() {
+            self.healthy[host] = !self.healthy[host];
+        }
+        self.snapshot = snapshot(self.snapshot.generation + 1, &self.healthy);
+    }
+
+    fn disturb(&mut self) {
+        let idle: Vec<usize> = self
+            .targets
+            .iter()
+            .filter(|(_, target)| target.is_idle())
+            .map(|(&wire, _)| wire)
+            .collect();
+        if idle.is_empty() {
+            return;
+        }
+        let wire = self.rng.one_of(&idle);
+        let network = &mut *self.network.borrow_mut();
+        if let Some(target) = self.targets.get_mut(&wire) {
+            target.disturb(&mut Far { network, wire }, &mut self.model);
+        }
+    }
+
+    fn kill(&mut self, host: usize) {
+        let network = &mut *self.network.borrow_mut();
+        network.hosts[host].1 = Door::Shut;
+        for (&wire, target) in &mut self.targets {
+            if network.host_of(wire) == Some(host) && network.is_open(wire, Side::Far) {
+                target.die(&mut Far { network, wire }, &mut self.model);
+            }
+        }
+    }
+
+    fn hang(&mut self, host: usize) {
+        self.hung[host] = !self.hung[host];
+        if !self.hung[host] {
+            let wires: Vec<usize> = self.targets.keys().copied().collect();
+            wires.into_iter().for_each(|wire| self.wake_target(wire));
+        }
+    }
+
+    fn break_down(&mut self) {
+        let open: Vec<usize> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| !client.is_over())
+            .map(|(&wire, _)| wire)
+            .collect();
+        if open.is_empty() {
+            return;
+        }
+        let wire = self.rng.one_of(&open);
+        let network = &mut *self.network.borrow_mut();
+        if let Some(client) = self.clients.get_mut(&wire) {
+            client.break_down(&mut Far { network, wire }, &mut self.model);
+        }
+    }
+
+    /// Whoever waits for the engine sees something move in time.
+    fn check_progress(&self) {
+        let patience = match self.model.profile {
+            Profile::Fair => 8 * SECOND,
+            Profile::Flaky => 20 * SECOND,
+            Profile::Stormy => 200 * SECOND,
+        };
+        for (wire, client) in &self.clients {
+            let waited = self.now.saturating_sub(client.progress);
+            let stalled = client.is_owed() && !client.is_frozen(self.now) && waited > patience;
+            assert!(!stalled, "a stall: the client on wire {wire} waits for {waited} microseconds");
+        }
+    }
+}
+
+fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
+    let endpoints = healthy.iter().zip(0u8..).map(|(&healthy, at)| Endpoint {
+        id: EndpointId(u32::from(at)),
+        address: ([10, 0, 0, at + 1], 80).into(),
+        target: "sim".into(),
+        healthy,
+    });
+    Arc::new(Snapshot::new(generation, endpoints.collect()))
+}
+
+fn settings(rng: &mut Rng) -> Settings {
+    let mut settings = Settings::default();
+    settings.limits.idle_per_target = rng.one_of(&[256, 256, 1, 0]);
+    settings
+}
+
+fn weather(rng: &mut Rng) -> Weather {
+    Weather {
+        latency: rng.one_of(&[0, 50, 500, 3_000]),
+        capacity: rng.one_of(&[700, 4_096, 20_000, 65_536, 300_000, 600_000]),
+        short_writes: rng.one_of(&[0, 5, 30]),
+        pieces: rng.one_of(&[0, 20, 60]),
+        late_events: rng.one_of(&[0, 10, 50]),
+        meanwhile: rng.one_of(&[0, 5, 40]),
+        lossy_resets: rng.one_of(&[0, 50]),
+    }
+}

@@ -1,0 +1,581 @@
+//! Scripted targets: one connection at a time, in all the ways in which a target may answer, or not.
+
+use crate::message::{Event, Framing, Queue, Reader};
+use crate::model::{Answer, Body, Fate, Kind, Model, Profile};
+use crate::net::{Far, Got};
+use crate::random::Rng;
+
+/// How a target misbehaves in one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Malice {
+    /// No HTTP at all.
+    Garbage,
+    /// Both Content-Length and Transfer-Encoding.
+    TwoFramings,
+    /// 101 to a request that asked for nothing.
+    UnaskedSwitch,
+    /// A chunk size that is none, in the middle.
+    BadChunk,
+    /// A second answer right behind the first.
+    TwoAnswers,
+    /// Interim answers without end.
+    Interims,
+    /// A head beyond all limits.
+    HugeHead,
+}
+
+/// How the connection ends in the middle of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Death {
+    End,
+    Reset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Until this time.
+    Waiting(u64),
+    Body(u64),
+    /// All is in the queue.
+    Ended,
+    /// Tunnel bytes from here on.
+    Tunnel(u64),
+    /// All of the tunnel's bytes were sent, and our end.
+    TunnelEnded,
+}
+
+/// The answer to one request.
+struct Current {
+    id: u64,
+    attempt: usize,
+    stage: Stage,
+    /// Bytes of the request's body that came.
+    got: u64,
+    request_done: bool,
+    /// It answers before the request has come to its end.
+    early: bool,
+    say_close: bool,
+    then_close: bool,
+    old: bool,
+    death: Option<(u64, Death)>,
+    malice: Option<Malice>,
+    /// What it sent can be no whole answer.
+    lies: bool,
+}
+
+pub(crate) struct Target {
+    reader: Reader,
+    current: Option<Current>,
+    out: Queue,
+    served: u32,
+    over: bool,
+    rng: Rng,
+    /// The most that is read at once, and how long it then rests.
+    appetite: (usize, u64),
+    read_again: u64,
+    write_again: u64,
+    /// The far end was closed by the engine.
+    ended: bool,
+}
+
+impl Target {
+    pub(crate) fn new(mut rng: Rng) -> Target {
+        let appetite = rng.weighted(&[(70, (1 << 16, 0)), (20, (4096, 300)), (10, (700, 2_000))]);
+        Target {
+            reader: Reader::new(),
+            current: None,
+            out: Queue::default(),
+            served: 0,
+            over: false,
+            rng,
+            appetite,
+            read_again: 0,
+            write_again: 0,
+            ended: false,
+        }
+    }
+
+    /// Whether it waits for another request on a connection that has served one.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.over && self.served > 0 && self.current.is_none() && self.reader.at_boundary()
+    }
+
+    /// Ends an idle connection, or says something on it that nobody asked for.
+    pub(crate) fn disturb(&mut self, far: &mut Far<'_>, model: &mut Model) {
+        model.faulty.push(far.wire);
+        if model.profile == Profile::Stormy && self.rng.chance(30) {
+            model.poisoned.push(far.wire);
+            let _ = far.write(POISON);
+            return;
+        }
+        match self.rng.chance(50) {
+            true => far.close(),
+            false => far.reset(),
+        }
+        self.over = true;
+    }
+
+    /// It dies with all that it was about to do.
+    pub(crate) fn die(&mut self, far: &mut Far<'_>, model: &mut Model) {
+        model.faulty.push(far.wire);
+        match self.rng.chance(50) {
+            true => far.close(),
+            false => far.reset(),
+        }
+        self.over = true;
+    }
+
+    /// Does what can be done now. When to come back, if anything is left to do at a time.
+    pub(crate) fn wake(&mut self, far: &mut Far<'_>, model: &mut Model) -> Option<u64> {
+        if self.over {
+            return None;
+        }
+        self.read(far, model);
+        if !self.over {
+            self.answer(far, model);
+        }
+        if self.over {
+            return None;
+        }
+        let now = far.now();
+        let waiting = self.current.as_ref().and_then(|current| match current.stage {
+            Stage::Waiting(until) => Some(until),
+            _ => None,
+        });
+        [Some(self.read_again), Some(self.write_again), waiting]
+            .into_iter()
+            .flatten()
+            .filter(|&at| at > now)
+            .min()
+    }
+
+    fn read(&mut self, far: &mut Far<'_>, model: &mut Model) {
+        if self.ended || self.read_again > far.now() {
+            return;
+        }
+        loop {
+            match far.read(self.appetite.0) {
+                Got::Bytes(bytes) => {
+                    self.reader.push(&bytes);
+                    self.take_events(far, model);
+                    if self.over {
+                        return;
+                    }
+                }
+                Got::Nothing => return,
+                Got::End => return self.request_side_ended(far, model),
+                Got::Reset => {
+                    self.over = true;
+                    return far.close();
+                }
+            }
+            if self.appetite.1 > 0 {
+                self.read_again = far.now() + self.rng.within(1..=self.appetite.1);
+                return;
+            }
+        }
+    }
+
+    fn request_side_ended(&mut self, far: &mut Far<'_>, model: &mut Model) {
+        self.ended = true;
+        let tunnel = self.current.as_ref().is_some_and(Current::is_tunnel);
+        if !tunnel {
+            // The engine never half-closes a request: it gave this connection up.
+            self.over = true;
+            return far.close();
+        }
+        if let Some(current) = &self.current
+            && model.profile == Profile::Fair
+        {
+            let request = model.get(current.id);
+            let whole = current.got == request.len || request.fate == Fate::Left;
+            assert!(whole, "the client's bytes of tunnel {} came whole", current.id);
+        }
+    }
+
+    fn take_events(&mut self, far: &mut Far<'_>, model: &mut Model) {
+        while let Some(event) = self.reader.next(|head| {
+            // A request that asks for a tunnel and will get it has no other body than the tunnel's.
+            let id = id_of(head.word(1));
+            match model.get(id).kind {
+                Kind::Upgrade { agreed: true } => Framing::UntilClose,
+                _ => Framing::declared(head).unwrap_or(Framing::Nothing),
+            }
+        }) {
+            match event {
+                Event::Head(head) => {
+                    assert!(self.current.is_none(), "a request before the last was answered");
+                    let id = id_of(head.word(1));
+                    check_request(&head, id, model);
+                    self.current = Some(self.decide(id, far, model));
+                }
+                Event::Data(data) => {
+                    let current = self.current.as_mut().expect("a body has a head");
+                    Body::Request(current.id).check(current.got, &data);
+                    current.got += data.len() as u64;
+                }
+                Event::End(trailers) => {
+                    let current = self.current.as_mut().expect("an end has a head");
+                    current.request_done = true;
+                    let request = model.get(current.id);
+                    assert_eq!(
+                        current.got, request.len,
+                        "the body of request {} came whole",
+                        current.id
+                    );
+                    assert!(request.kind != Kind::BrokenBody, "a broken body has no end");
+                    check_trailers(&trailers, request.trailer, current.id);
+                    self.finish_if_answered(far, model);
+                    if self.over {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Chooses how to answer.
+    fn decide(&mut self, id: u64, far: &mut Far<'_>, model: &mut Model) -> Current {
+        let rng = &mut self.rng;
+        let stormy = model.profile == Profile::Stormy;
+        let len = model.size(rng);
+        let request = model.get(id);
+        let tunnel = request.kind == Kind::Upgrade { agreed: true };
+        let malice = (stormy && rng.chance(15)).then(|| {
+            rng.one_of(&[
+                Malice::Garbage,
+                Malice::TwoFramings,
+                Malice::UnaskedSwitch,
+                Malice::BadChunk,
+                Malice::TwoAnswers,
+                Malice::Interims,
+                Malice::HugeHead,
+            ])
+        });
+        let malice = malice.filter(|_| !tunnel);
+        let early = request.has_body() && rng.chance(12);
+        let death = (stormy && rng.chance(15))
+            .then(|| (rng.within(0..=len), if rng.chance(50) { Death::End } else { Death::Reset }));
+        let status =
+            if tunnel { 101 } else { rng.weighted(&[(80, 200), (8, 404), (6, 204), (6, 304)]) };
+        let bodiless = matches!(status, 204 | 304);
+        let old = !tunnel && rng.chance(8);
+        let framing = match rng.weighted(&[(55, 0), (35, 1), (10, 2)]) {
+            _ if tunnel => Framing::UntilClose,
+            _ if bodiless => Framing::Nothing,
+            _ if malice == Some(Malice::BadChunk) => Framing::Chunked,
+            1 if !old => Framing::Chunked,
+            2 if !early => Framing::UntilClose,
+            _ => Framing::Length(len),
+        };
+        let len = if bodiless { 0 } else { len };
+        let mut interims = Vec::new();
+        if !old && !tunnel {
+            if request.expect && rng.chance(80) || rng.chance(4) {
+                interims.push(100);
+            }
+            if rng.chance(8) {
+                interims.push(103);
+            }
+        }
+        let trailer = framing == Framing::Chunked && rng.chance(30);
+        let answer = Answer { wire: far.wire, status, len, framing, trailer, whole: false };
+        let attempt = request.answers.len();
+        request.answers.push(answer);
+        if death.is_some() || malice.is_some() {
+            model.faulty.push(far.wire);
+        }
+        let say_close = !tunnel && rng.chance(12);
+        let delay = rng.weighted(&[(60, 0), (30, 2_000), (10, 700_000)]);
+        let delay = rng.within(0..=delay);
+        // Interims go out at once: a client may wait for them.
+        for status in interims {
+            self.out.push(interim(status).as_bytes());
+        }
+        if malice == Some(Malice::Interims) {
+            (0..40).for_each(|_| self.out.push(interim(103).as_bytes()));
+        }
+        Current {
+            id,
+            attempt,
+            stage: Stage::Waiting(far.now() + delay),
+            got: 0,
+            request_done: !matches!(model.get(id).framing, Framing::Length(_) | Framing::Chunked),
+            early,
+            say_close,
+            then_close: say_close || framing == Framing::UntilClose && !tunnel,
+            old,
+            death,
+            malice,
+            lies: !matches!(malice, None | Some(Malice::BadChunk | Malice::TwoAnswers)),
+        }
+    }
+
+    fn answer(&mut self, far: &mut Far<'_>, model: &mut Model) {
+        loop {
+            if !self.flush(far, model) || self.over {
+                return;
+            }
+            if !self.produce(far, model) {
+                return;
+            }
+        }
+    }
+
+    /// Writes what is queued. `false` if something still waits.
+    fn flush(&mut self, far: &mut Far<'_>, model: &mut Model) -> bool {
+        if self.write_again > far.now() {
+            return false;
+        }
+        while !self.out.is_empty() {
+            match far.write(self.out.as_slice()) {
+                Some(0) => return false,
+                Some(count) => self.out.consume(count),
+                None => {
+                    self.over = true;
+                    far.close();
+                    return false;
+                }
+            }
+            if !self.out.is_empty() && self.rng.chance(20) {
+                self.write_again = far.now() + self.rng.within(1..=3_000);
+                return false;
+            }
+        }
+        self.flushed(far, model);
+        true
+    }
+
+    fn flushed(&mut self, far: &mut Far<'_>, model: &mut Model) {
+        let Some(current) = &mut self.current else { return };
+        if current.stage != Stage::Ended {
+            return;
+        }
+        let answer = &mut model.get(current.id).answers[current.attempt];
+        answer.whole = !current.lies;
+        self.served += 1;
+        self.finish_if_answered(far, model);
+    }
+
+    /// The exchange is over when both the request was read and the answer written.
+    fn finish_if_answered(&mut self, far: &mut Far<'_>, model: &mut Model) {
+        let Some(current) = &self.current else { return };
+        if current.stage != Stage::Ended || !self.out.is_empty() {
+            return;
+        }
+        if current.then_close && (current.request_done || model.profile == Profile::Stormy) {
+            self.over = true;
+            return far.close();
+        }
+        if current.request_done {
+            self.current = None;
+        }
+    }
+
+    /// Puts more of the answer into the queue. `false` if there is nothing to be put there now.
+    fn produce(&mut self, far: &mut Far<'_>, model: &mut Model) -> bool {
+        let Some(current) = &mut self.current else { return false };
+        match current.stage {
+            Stage::Waiting(until) => {
+                let begun =
+                    current.request_done || current.early || current.is_asked_for_tunnel(model);
+                if until > far.now() || !begun {
+                    return false;
+                }
+                if current.death.is_some() && self.rng.chance(40) {
+                    self.die(far, model);
+                    return false;
+                }
+                self.head(far, model);
+                true
+            }
+            Stage::Body(offset) => self.body(offset, far, model),
+            Stage::Tunnel(offset) => self.tunnel(offset, far, model),
+            Stage::TunnelEnded => {
+                if self.ended {
+                    self.over = true;
+                    far.close();
+                }
+                false
+            }
+            Stage::Ended => false,
+        }
+    }
+
+    fn head(&mut self, far: &mut Far<'_>, model: &mut Model) {
+        let current = self.current.as_mut().expect("an answer has a request");
+        let request = model.get(current.id);
+        let answer = &request.answers[current.attempt];
+        let version = if current.old { "1.0" } else { "1.1" };
+        let mut head = format!(
+            "HTTP/{version} {} Fine\r\nX-Id: {}\r\nX-Try: {}\r\n",
+            answer.status, current.id, current.attempt
+        );
+        match answer.framing {
+            Framing::Length(len) => head += &format!("Content-Length: {len}\r\n"),
+            Framing::Chunked => head += "Transfer-Encoding: chunked\r\n",
+            Framing::Nothing | Framing::UntilClose => {}
+        }
+        match current.malice {
+            Some(Malice::TwoFramings) => {
+                head += match answer.framing {
+                    Framing::Chunked => "Content-Length: 7\r\n",
+                    Framing::Length(_) => "Transfer-Encoding: chunked\r\n",
+                    _ => "Content-Length: 7\r\nContent-Length: 8\r\n",
+                }
+            }
+            Some(Malice::UnaskedSwitch) => {
+                head =
+                    "HTTP/1.1 101 Switch\r\nConnection: upgrade\r\nUpgrade: other\r\n".to_owned();
+            }
+            Some(Malice::HugeHead) => head += &format!("X-Huge: {}\r\n", "x".repeat(70_000)),
+            Some(Malice::Garbage) => head = "220 mail.example ESMTP\r\n".to_owned(),
+            _ => {}
+        }
+        if answer.status == 101 {
+            head += "Connection: upgrade\r\nUpgrade: sim\r\n";
+            far.stop_tap();
+        } else if current.say_close {
+            head += "Connection: close\r\n";
+        } else if current.old {
+            head += "Connection: keep-alive\r\n";
+        }
+        head += "\r\n";
+        self.out.push(head.as_bytes());
+        let bodiless = request.method == "HEAD" || matches!(answer.status, 204 | 304);
+        current.stage = match answer.status {
+            101 => Stage::Tunnel(0),
+            _ if bodiless => Stage::Ended,
+            _ => Stage::Body(0),
+        };
+    }
+
+    fn body(&mut self, offset: u64, far: &mut Far<'_>, model: &mut Model) -> bool {
+        let current = self.current.as_mut().expect("a body has a request");
+        let answer = model.get(current.id).answers[current.attempt].clone();
+        if let Some((at, death)) = current.death
+            && offset >= at
+        {
+            self.over = true;
+            match death {
+                Death::End => far.close(),
+                Death::Reset => far.reset(),
+            }
+            // Nobody can tell these from a proper end.
+            let seems_whole = match answer.framing {
+                Framing::Length(len) => offset == len,
+                framing => framing == Framing::UntilClose && death == Death::End,
+            };
+            if seems_whole && !current.lies {
+                let answer = &mut model.get(current.id).answers[current.attempt];
+                (answer.len, answer.whole) = (offset, true);
+            }
+            return false;
+        }
+        let left = answer.len - offset;
+        if left == 0 {
+            self.end_of_body(&answer, model);
+            return true;
+        }
+        let piece = usize::try_from(self.rng.within(1..=left.min(40_000))).unwrap();
+        let piece =
+            if self.rng.chance(50) { usize::try_from(left.min(40_000)).unwrap() } else { piece };
+        let bytes = Body::Answer(current.id).bytes(offset, piece);
+        if answer.framing == Framing::Chunked {
+            if current.malice == Some(Malice::BadChunk) && self.rng.chance(50) {
+                self.out.push(b"xyz\r\n");
+                current.lies = true;
+                current.stage = Stage::Ended;
+                return true;
+            }
+            let extension = if self.rng.chance(5) { ";a=b" } else { "" };
+            self.out.push(format!("{piece:X}{extension}\r\n").as_bytes());
+            self.out.push(bytes);
+            self.out.push(b"\r\n");
+        } else {
+            self.out.push(bytes);
+        }
+        current.stage = Stage::Body(offset + piece as u64);
+        true
+    }
+
+    fn end_of_body(&mut self, answer: &Answer, model: &mut Model) {
+        let current = self.current.as_mut().expect("a body has a request");
+        if answer.framing == Framing::Chunked {
+            let broken = current.malice == Some(Malice::BadChunk);
+            current.lies |= broken;
+            self.out.push(if broken { b"-1\r\n" } else { b"0\r\n" });
+            if answer.trailer {
+                self.out.push(format!("X-Trail: {}\r\n", current.id).as_bytes());
+            }
+            self.out.push(b"\r\n");
+        }
+        if current.malice == Some(Malice::TwoAnswers) {
+            model.poisoned.push(answer.wire);
+            self.out.push(POISON);
+        }
+        current.stage = Stage::Ended;
+    }
+
+    fn tunnel(&mut self, offset: u64, far: &mut Far<'_>, model: &mut Model) -> bool {
+        let current = self.current.as_mut().expect("a tunnel has a request");
+        let answer = &mut model.get(current.id).answers[current.attempt];
+        let left = answer.len - offset;
+        if left == 0 {
+            answer.whole = true;
+            current.stage = Stage::TunnelEnded;
+            far.shutdown();
+            return true;
+        }
+        let piece = usize::try_from(self.rng.within(1..=left.min(20_000))).unwrap();
+        self.out.push(Body::Answer(current.id).bytes(offset, piece));
+        current.stage = Stage::Tunnel(offset + piece as u64);
+        true
+    }
+}
+
+impl Current {
+    fn is_tunnel(&self) -> bool {
+        matches!(self.stage, Stage::Tunnel(_) | Stage::TunnelEnded)
+    }
+
+    fn is_asked_for_tunnel(&self, model: &mut Model) -> bool {
+        model.get(self.id).kind == Kind::Upgrade { agreed: true }
+    }
+}
+
+/// An answer that belongs to no request. No client may ever take it for its own.
+const POISON: &[u8] = b"HTTP/1.1 200 OK\r\nX-Poison: 1\r\nContent-Length: 6\r\n\r\npoison";
+
+fn interim(status: u16) -> String {
+    match status {
+        100 => "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),
+        _ => format!("HTTP/1.1 {status} Early Hints\r\nLink: </a>\r\n\r\n"),
+    }
+}
+
+fn id_of(target: &str) -> u64 {
+    let id = target.strip_prefix("/r/").and_then(|id| id.parse().ok());
+    id.unwrap_or_else(|| panic!("no request of ours: {target}"))
+}
+
+/// The head reached the target as it was meant.
+fn check_request(head: &crate::message::Head, id: u64, model: &mut Model) {
+    let request = model.get(id);
+    assert_eq!(head.word(0), request.method);
+    assert_eq!(head.word(2), "HTTP/1.1");
+    assert!(head.says("host", "sim"), "{head:?}");
+    assert!(head.says("x-forwarded-for", "10.1.2.3"), "{head:?}");
+    assert_eq!(head.get("keep-alive"), None);
+    let declared = Framing::declared(head).unwrap_or(Framing::Nothing);
+    assert_eq!(declared, request.framing, "the framing of request {id}");
+    let upgrades = matches!(request.kind, Kind::Upgrade { .. });
+    assert_eq!(head.says("upgrade", "sim"), upgrades, "{head:?}");
+    assert_eq!(head.says("expect", "100-continue"), request.expect, "{head:?}");
+}
+
+/// A trailer section came as it was sent.
+pub(crate) fn check_trailers(trailers: &[(String, String)], sent: bool, id: u64) {
+    let wanted = sent.then(|| ("X-Trail".to_owned(), id.to_string()));
+    assert_eq!(trailers, wanted.as_slice(), "the trailers of {id}");
+}
