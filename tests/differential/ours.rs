@@ -171,6 +171,7 @@ pub(crate) fn response(method: &str, input: &[u8], step: usize) -> Dialogue {
 
 fn context() -> Context {
     Context {
+        via: false,
         limits: limits(),
         fallback_host: "fallback".to_owned(),
         replay: true,
