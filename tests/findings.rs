@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use evenly::http1::HeadLimits;
-use evenly::session::{Context, Ending, Failure, Next, Output, Remedy, Session};
+use evenly::session::{Break, Context, Ending, Failure, Next, Output, Remedy, Session};
 
 fn context() -> Context {
     Context {
         limits: HeadLimits { bytes: 16 * 1024, fields: 100 },
         fallback_host: "fallback".to_owned(),
         replay: false,
+        via: false,
         describe: false,
         draining: false,
     }
@@ -34,7 +35,9 @@ fn a_request_behind_an_unfinished_response_head_is_seen() {
     session.attached(false);
     let mut part = *b"HTTP/1.1 200 OK\r\nX-Long-Enough: to reach behind the next head, and cut he";
     assert_eq!(session.upstream_bytes(&cx, &mut part, &mut out).next, Next::NeedMore);
-    let remedy = session.upstream_failed(&cx, Failure::Closed, true, false, &mut out);
+    let broken =
+        Break { failure: Failure::Closed, sent: true, held: false, affordable: true };
+    let remedy = session.upstream_failed(&cx, broken, &mut out);
     assert_eq!((remedy, session.ending()), (Remedy::Answer(502), Ending::KeepAlive));
     session.next_request();
     out.clear();
