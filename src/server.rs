@@ -117,7 +117,7 @@ fn serve(
     );
     let shared =
         Arc::new(Shared::new(Budget::new(settings.retry.budget, settings.retry.budget_floor)));
-    let health = Health::start(settings.targets.clone(), Arc::clone(&shared))
+    let health = Health::start(settings.targets.clone(), settings.ejection, Arc::clone(&shared))
         .map_err(|error| ServerError::Start("the health thread", error))?;
     if !first_round(&health, inbox) {
         return Ok(());
@@ -306,6 +306,7 @@ fn failure(suspicion: Suspicion) -> Failure {
         Suspicion::ConnectRefused => Failure::ConnectRefused,
         Suspicion::ConnectTimeout => Failure::ConnectTimeout,
         Suspicion::Reset => Failure::Reset,
+        Suspicion::Streak(kind, count) => Failure::Streak(kind, count),
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What is done when a target fails before it answers.
     pub retry: Retry,
+    /// When an endpoint that fails requests is taken out beside its probes.
+    pub ejection: Ejection,
     /// Where the admin listener binds; `None` (the default) means there is none.
     pub admin: Option<SocketAddr>,
     /// The access log.
@@ -43,6 +45,7 @@ impl Default for Settings {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             retry: Retry::default(),
+            ejection: Ejection::default(),
             admin: None,
             log: AccessLog::default(),
         }
@@ -242,6 +245,39 @@ pub struct Retry {
 impl Default for Retry {
     fn default() -> Self {
         Retry { connect_attempts: 16, replay: true, budget: 20, budget_floor: 10 }
+    }
+}
+
+/// When an endpoint that fails requests is taken out for a time, whatever its probes say. Each worker counts
+/// for itself how often in a row an endpoint did something; 0 turns a count off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ejection {
+    /// Connects in a row that were refused or timed out. Default 5; 0 to 1,000.
+    pub connect_failures: u32,
+    /// Exchanges in a row that the endpoint reset, closed or let time out. Default 5; 0 to 1,000.
+    pub resets: u32,
+    /// Responses in a row with a status of 500 to 599. Default 0; 0 to 1,000.
+    pub errors: u32,
+    /// How long the first ejection lasts; each further one in a row lasts twice as long as the one before.
+    /// Default 5 s.
+    pub time: Duration,
+    /// How long an ejection lasts at most. An endpoint that stayed in for as long begins with `time` again.
+    /// Default 5 min.
+    pub max_time: Duration,
+    /// Percent of all endpoints that may be ejected at once. Default 50; 0 to 100.
+    pub share: u32,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Ejection {
+            connect_failures: 5,
+            resets: 5,
+            errors: 0,
+            time: Duration::from_secs(5),
+            max_time: Duration::from_secs(300),
+            share: 50,
+        }
     }
 }
 

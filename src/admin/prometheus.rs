@@ -4,6 +4,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::balance::EndpointState;
+
 use super::view::View;
 
 /// The media type of the text.
@@ -55,11 +57,18 @@ fn endpoints(view: &View, text: &mut Text) {
     text.single("evenly_endpoints", Kind::Gauge, help, snapshot.endpoints().len());
     let help = "Endpoints that may get requests.";
     text.single("evenly_endpoints_healthy", Kind::Gauge, help, snapshot.healthy_count());
+    let help =
+        "Endpoints out for a time because they failed requests, though their probes succeed.";
+    let ejected = snapshot.count(EndpointState::Ejected);
+    text.single("evenly_endpoints_ejected", Kind::Gauge, help, ejected);
+    let help = "Endpoints whose probes fail.";
+    let failing = snapshot.count(EndpointState::Down);
+    text.single("evenly_endpoints_failing", Kind::Gauge, help, failing);
     let name = "evenly_endpoint_up";
     text.family(name, Kind::Gauge, "Whether this endpoint may get requests.");
     for endpoint in snapshot.endpoints() {
         let labels: [Label; 2] = [("target", &endpoint.target), ("address", &endpoint.address)];
-        text.sample(name, &labels, u8::from(endpoint.healthy));
+        text.sample(name, &labels, u8::from(endpoint.healthy()));
     }
 }
 
@@ -136,6 +145,8 @@ evenly_client_connections_limit 500
 evenly_snapshot_generation 7
 evenly_endpoints 2
 evenly_endpoints_healthy 1
+evenly_endpoints_ejected 1
+evenly_endpoints_failing 0
 evenly_endpoint_up{target=\"api-0:80\",address=\"192.0.2.1:8001\"} 1
 evenly_endpoint_up{target=\"api-1:80\",address=\"192.0.2.1:8002\"} 0";
         let samples: Vec<String> =
@@ -175,7 +186,7 @@ evenly_endpoint_up{target=\"api-1:80\",address=\"192.0.2.1:8002\"} 0";
             id: EndpointId(0),
             address: ([0; 16], 1).into(),
             target: "\"} 1\n".into(),
-            healthy: true,
+            state: EndpointState::Up,
         };
         let view = View { snapshot: Arc::new(Snapshot::new(1, vec![endpoint])), ..View::sample() };
         let last = lines(&view).pop().unwrap();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Serialize, Serializer};
 
+use crate::balance::EndpointState;
 use crate::metrics::Counts;
 use crate::worker::Stage;
 
@@ -25,6 +26,8 @@ struct Status<'a> {
     workers: Vec<Worker>,
     generation: u64,
     endpoints_healthy: usize,
+    endpoints_ejected: usize,
+    endpoints_failing: usize,
     endpoints: Vec<Endpoint<'a>>,
 }
 
@@ -41,6 +44,7 @@ struct Endpoint<'a> {
     target: &'a str,
     address: SocketAddr,
     healthy: bool,
+    state: String,
 }
 
 fn by_key<S: Serializer>(counts: &Counts, serializer: S) -> Result<S::Ok, S::Error> {
@@ -64,7 +68,8 @@ fn status(view: &View) -> Status<'_> {
     let endpoints = view.snapshot.endpoints().iter().map(|it| Endpoint {
         target: &it.target,
         address: it.address,
-        healthy: it.healthy,
+        healthy: it.healthy(),
+        state: it.state.to_string(),
     });
     Status {
         version: view.version,
@@ -77,6 +82,8 @@ fn status(view: &View) -> Status<'_> {
         workers: workers.collect(),
         generation: view.snapshot.generation,
         endpoints_healthy: view.snapshot.healthy_count(),
+        endpoints_ejected: view.snapshot.count(EndpointState::Ejected),
+        endpoints_failing: view.snapshot.count(EndpointState::Down),
         endpoints: endpoints.collect(),
     }
 }
@@ -118,9 +125,11 @@ mod tests {
             ],
             "generation": 7,
             "endpoints_healthy": 1,
+            "endpoints_ejected": 1,
+            "endpoints_failing": 0,
             "endpoints": [
-                { "target": "api-0:80", "address": "192.0.2.1:8001", "healthy": true },
-                { "target": "api-1:80", "address": "192.0.2.1:8002", "healthy": false },
+                { "target": "api-0:80", "address": "192.0.2.1:8001", "healthy": true, "state": "up" },
+                { "target": "api-1:80", "address": "192.0.2.1:8002", "healthy": false, "state": "ejected" },
             ],
         });
         assert_eq!(seen, expected);

@@ -58,15 +58,15 @@ impl View {
         self.workers.iter().map(|worker| worker.connections).sum()
     }
 
-    /// A moment for tests: two workers, two endpoints, one of them down.
+    /// A moment for tests: two workers, two endpoints, one of them ejected.
     #[cfg(test)]
     pub(super) fn sample() -> View {
-        use crate::balance::{Endpoint, EndpointId};
-        let endpoint = |id: u32, healthy| Endpoint {
+        use crate::balance::{Endpoint, EndpointId, EndpointState};
+        let endpoint = |id: u32, state| Endpoint {
             id: EndpointId(id),
             address: ([192, 0, 2, 1], 8001 + u16::try_from(id).unwrap()).into(),
             target: format!("api-{id}:80").into(),
-            healthy,
+            state,
         };
         let counters = crate::metrics::Counters::default();
         counters.requests.bump();
@@ -78,7 +78,10 @@ impl View {
             cap: 500,
             panics: 1,
             workers: vec![worker, WorkerView { connections: 3, ..worker }],
-            snapshot: Arc::new(Snapshot::new(7, vec![endpoint(0, true), endpoint(1, false)])),
+            snapshot: Arc::new(Snapshot::new(
+                7,
+                vec![endpoint(0, EndpointState::Up), endpoint(1, EndpointState::Ejected)],
+            )),
         }
     }
 }

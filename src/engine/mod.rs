@@ -13,13 +13,14 @@ mod conn;
 mod entries;
 mod net;
 mod pools;
+mod streaks;
 mod upstream;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::balance::{EndpointId, Shared, Snapshot};
+use crate::balance::{EndpointId, Shared, Snapshot, Streak};
 use crate::base::buffer::Pool;
 use crate::base::slab::{Key, Slab};
 use crate::base::tick::Tick;
@@ -56,8 +57,10 @@ pub enum Suspicion {
     ConnectRefused,
     /// It did not take a connect in time.
     ConnectTimeout,
-    /// It ended a connection with a request under way.
+    /// It ended a connection with a request under way, or did not answer it in time.
     Reset,
+    /// It failed so many times in a row that it may be taken out without a probe.
+    Streak(Streak, u32),
 }
 
 /// The worker's scratch memory: whatever passes through in one step.
@@ -121,7 +124,7 @@ impl<N: Net> Engine<N> {
             draining: false,
         };
         let snapshot = shared.snapshot.load_full();
-        let mut pools = Pools::new(settings.limits.idle_per_target);
+        let mut pools = Pools::new(settings.limits.idle_per_target, settings.ejection);
         pools.follow(&snapshot, &mut Vec::new());
         Engine {
             net,

@@ -319,6 +319,11 @@ impl Session {
         self.exchange.status
     }
 
+    /// Whether the upstream connection of the exchange had carried another before.
+    pub fn is_reused(&self) -> bool {
+        self.exchange.reused
+    }
+
     /// Whether the request under way may be repeated without harm (RFC 9110 section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
         self.exchange.method.is_idempotent()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use evenly::balance::{Endpoint, EndpointId, Shared, Snapshot};
+use evenly::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot};
 use evenly::settings::Settings;
 use evenly::worker::{self, Job, Stage, listener};
 
@@ -107,7 +107,7 @@ fn published(origins: &Origins) -> Arc<Shared> {
         id: EndpointId(id),
         address,
         target: "origin".into(),
-        healthy: true,
+        state: EndpointState::Up,
     };
     let endpoints = (0..).zip(&origins.addresses).map(endpoint).collect();
     shared.snapshot.store(Arc::new(Snapshot::new(1, endpoints)));

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenly::balance::{Endpoint, EndpointId, Shared, Snapshot};
+use evenly::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot};
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Net, Readiness, Token};
 use evenly::metrics::WorkerCounters;
@@ -128,7 +128,7 @@ pub(crate) fn snapshot(count: u16) -> Snapshot {
         id: EndpointId(at.into()),
         address: SocketAddr::from(([127, 0, 0, 1], 8_000 + at)),
         target: "target".into(),
-        healthy: true,
+        state: EndpointState::Up,
     };
     Snapshot::new(1, (0..count).map(endpoint).collect())
 }

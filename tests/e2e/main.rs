@@ -6,6 +6,7 @@
 //! | `harness` | starting the program, scripted origins, raw clients |
 //! | `balancing` | who gets which request; how connections are shared out |
 //! | `failover` | targets that die, and come back |
+//! | `ejection` | targets that fail behind a healthy probe |
 //! | `answers` | what clients are told when something is wrong |
 //! | `bodies` | every framing both ways, pipelines, interim responses, old clients |
 //! | `leaving` | clients that end early, or one side of their connection |
@@ -20,6 +21,7 @@
 mod answers;
 mod balancing;
 mod bodies;
+mod ejection;
 mod failover;
 mod fields;
 mod harness;

@@ -32,6 +32,8 @@ struct State {
     stopped: AtomicBool,
     /// What probes are told.
     healthy: AtomicBool,
+    /// It answers nobody, probes included.
+    hangs: AtomicBool,
     /// Connections that carried a request, requests, and how many of those connections have ended.
     connections: AtomicUsize,
     requests: AtomicUsize,
@@ -67,6 +69,7 @@ impl Origin {
                 handler: Mutex::new(Arc::new(handler)),
                 stopped: AtomicBool::new(false),
                 healthy: AtomicBool::new(true),
+                hangs: AtomicBool::new(false),
                 connections: AtomicUsize::new(0),
                 requests: AtomicUsize::new(0),
                 ended: AtomicUsize::new(0),
@@ -151,6 +154,11 @@ impl Origin {
         self.state.healthy.store(healthy, Ordering::SeqCst);
     }
 
+    /// Takes connections and requests from now on, and answers neither them nor probes.
+    pub(crate) fn hang(&self) {
+        self.state.hangs.store(true, Ordering::SeqCst);
+    }
+
     /// Connections that carried a request.
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
@@ -213,6 +221,11 @@ impl State {
 
     fn requests_of(&self, wire: &mut Wire, counted: &mut bool) -> Then {
         while let Ok(head) = wire.head() {
+            if self.hangs.load(Ordering::SeqCst) {
+                // However it ends, it ends.
+                let _ = wire.rest();
+                return Then::Close;
+            }
             if head.target() == "/healthz" {
                 let healthy = self.healthy.load(Ordering::SeqCst);
                 let status = if healthy { "200 OK" } else { "500 Oh" };
