@@ -363,8 +363,10 @@ impl<N: Net> Engine<N> {
         if silent && (client.session.is_idle() || client.session.awaits_response()) {
             return self.answer_timeout(key);
         }
-        // It does not read, it lingers for too long, or its response has begun.
-        self.cut_client(key, client_is_open(self.clients.get(key)));
+        // It does not read, it lingers for too long, or its response has begun. What was not taken of a
+        // response that ends with the connection must not look like its end.
+        let incomplete = client.conn.outbox.is_some() || client.closing == Closing::No;
+        self.cut_client(key, incomplete);
     }
 
     /// A last look before an idle connection is closed: a request may have come just now.
@@ -494,10 +496,6 @@ impl<N: Net> Engine<N> {
 fn body_len(message: &[u8]) -> usize {
     let end = message.windows(4).position(|four| four == b"\r\n\r\n");
     end.map_or(0, |end| message.len() - end - 4)
-}
-
-fn client_is_open<S>(client: Option<&Client<S>>) -> bool {
-    client.is_some_and(|client| client.closing == Closing::No)
 }
 
 /// Puts a small body and the tail behind the head. What is left of the body comes back.

@@ -137,7 +137,7 @@ impl<N: Net> Engine<N> {
             ready_clients: Vec::with_capacity(READY),
             ready_upstreams: Vec::with_capacity(READY),
             spare: Vec::with_capacity(READY),
-            fired: Vec::new(),
+            fired: Vec::with_capacity(READY),
             shared,
             snapshot,
             cx,

@@ -184,6 +184,8 @@ struct Exchange {
     method: Method,
     version: Version,
     keep_alive: bool,
+    /// The client does not mean to end the connection: its next request may be on its way.
+    persistent: bool,
     expect_continue: bool,
     interim: u8,
     /// The status the client was sent; 0 before that.
@@ -212,6 +214,7 @@ impl Exchange {
         method: Method::Other,
         version: Version::Http11,
         keep_alive: false,
+        persistent: false,
         expect_continue: false,
         interim: 0,
         status: 0,
@@ -227,6 +230,7 @@ impl Exchange {
             method: head.method,
             version: head.version,
             keep_alive: head.keep_alive,
+            persistent: head.keep_alive,
             expect_continue: head.expect_continue,
             at_hand: true,
             upgrade: head.upgrade.map(|asked| Box::new(Asked { protocols: asked.to_vec() })),
@@ -722,8 +726,9 @@ impl Session {
     pub fn ending(&self) -> Ending {
         match (self.exchange.keep_alive, self.request_complete()) {
             (true, true) => Ending::KeepAlive,
-            (false, true) => Ending::Close,
-            (_, false) => Ending::Linger,
+            (false, true) if !self.exchange.persistent => Ending::Close,
+            // What the client sends before it reads that we close must not reset the answer away.
+            (false, true) | (_, false) => Ending::Linger,
         }
     }
 
@@ -733,6 +738,7 @@ impl Session {
         self.reading = Reading::Head;
         self.answering = Answering::Nothing;
         self.exchange = Exchange::NONE;
+        self.scanned = 0;
     }
 }
 

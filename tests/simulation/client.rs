@@ -177,8 +177,14 @@ impl Client {
 
     fn leave(&mut self, model: &mut Model) {
         self.over = true;
-        for id in self.awaited.drain(..).chain(self.todo.drain(..)).chain(self.sending.take()) {
+        // It may leave after its request was given a turn and before it was sent.
+        model.undisturbed = false;
+        for id in self.awaited.drain(..).chain(self.todo.drain(..)) {
             model.settle(id, Fate::Left);
+        }
+        if let Some(id) = self.sending.take() {
+            // A tunnel: the other direction may have ended well before.
+            model.get(id).fate = Fate::Left;
         }
     }
 
@@ -400,6 +406,10 @@ impl Client {
                     self.sending = None;
                     self.out.clear();
                     self.stage = Stage::Done;
+                    if self.server_ended {
+                        self.leave(model);
+                        return far.close();
+                    }
                     return self.read(far, model);
                 }
             }

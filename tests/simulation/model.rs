@@ -99,7 +99,7 @@ pub(crate) struct Model {
     pub(crate) draining: bool,
     /// Bodies are not larger than this.
     pub(crate) largest: u64,
-    /// Whether every endpoint was healthy and open all the time.
+    /// Whether every endpoint was healthy and open all the time, and no client left.
     pub(crate) undisturbed: bool,
     /// Requests that each host took.
     pub(crate) shares: Vec<u64>,
@@ -262,7 +262,11 @@ impl Body {
     /// Panics if `bytes` are not those from `offset` on.
     pub(crate) fn check(self, mut offset: u64, bytes: &[u8]) {
         for piece in bytes.chunks(32 * 1024) {
-            assert!(piece == self.bytes(offset, piece.len()), "{self:?} differs from {offset} on");
+            assert!(
+                piece == self.bytes(offset, piece.len()),
+                "{self:?} differs from {offset} on: {:?}",
+                String::from_utf8_lossy(&piece[..piece.len().min(60)])
+            );
             offset += piece.len() as u64;
         }
     }

@@ -693,6 +693,12 @@ impl Far<'_> {
         self.network.reset(self.wire, Side::Far);
     }
 
+    /// Whether all that was written has been read.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let pipe = &self.network.wires[self.wire].pipes[Side::Near as usize];
+        pipe.arrived.is_empty() && pipe.flying_bytes == 0
+    }
+
     pub(crate) fn stop_tap(&mut self) {
         self.network.stop_tap(self.wire);
     }

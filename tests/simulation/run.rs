@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use evenly::balance::{Endpoint, EndpointId, Shared, Snapshot};
 use evenly::base::tick::Tick;
@@ -474,6 +475,7 @@ fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
 fn settings(rng: &mut Rng) -> Settings {
     let mut settings = Settings::default();
     settings.limits.idle_per_target = rng.one_of(&[256, 256, 1, 0]);
+    settings.timeouts.tunnel_idle = Duration::from_secs(100);
     settings
 }
 

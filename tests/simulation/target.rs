@@ -108,9 +108,10 @@ impl Target {
             let _ = far.write(POISON);
             return;
         }
-        match self.rng.chance(50) {
-            true => far.close(),
-            false => far.reset(),
+        // A reset would destroy what of the last answer is still on its way.
+        match self.rng.chance(50) && far.is_quiet() {
+            true => far.reset(),
+            false => far.close(),
         }
         self.over = true;
     }
@@ -252,7 +253,6 @@ impl Target {
                 Malice::HugeHead,
             ])
         });
-        let malice = malice.filter(|_| !tunnel);
         let early = request.has_body() && rng.chance(12);
         let death = (stormy && rng.chance(15))
             .then(|| (rng.within(0..=len), if rng.chance(50) { Death::End } else { Death::Reset }));
@@ -269,6 +269,9 @@ impl Target {
             _ => Framing::Length(len),
         };
         let len = if bodiless { 0 } else { len };
+        // What follows a body that ends with the connection would belong to it.
+        let endless = framing == Framing::UntilClose && malice == Some(Malice::TwoAnswers);
+        let malice = malice.filter(|_| !tunnel && !endless);
         let mut interims = Vec::new();
         if !old && !tunnel {
             if request.expect && rng.chance(80) || rng.chance(4) {
@@ -285,7 +288,14 @@ impl Target {
         if death.is_some() || malice.is_some() {
             model.faulty.push(far.wire);
         }
-        let say_close = !tunnel && rng.chance(12);
+        let silent = model.get(id).method == "HEAD" && framing == Framing::UntilClose;
+        let say_close = !tunnel && (silent || rng.chance(12));
+        far.network.trace.tell(far.network.now, || {
+            format!(
+                "wire {} answers {id}: {status} {framing:?} of {len}, {malice:?}, {death:?}",
+                far.wire
+            )
+        });
         let delay = rng.weighted(&[(60, 0), (30, 2_000), (10, 700_000)]);
         let delay = rng.within(0..=delay);
         // Interims go out at once: a client may wait for them.
@@ -512,6 +522,8 @@ impl Target {
         }
         if current.malice == Some(Malice::TwoAnswers) {
             model.poisoned.push(answer.wire);
+            // All but the last chunk has been written by now.
+            model.get(current.id).answers[current.attempt].whole = true;
             self.out.push(POISON);
         }
         current.stage = Stage::Ended;
