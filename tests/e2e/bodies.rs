@@ -182,6 +182,20 @@ fn trailers_pass_both_ways() {
 }
 
 #[test]
+fn trailers_that_come_in_pieces_all_pass() {
+    let origin = echo();
+    let evenly = Evenly::before(&[&origin]);
+    let mut client = evenly.client();
+    client.send(post_head("/chunked", "Transfer-Encoding: chunked"));
+    for byte in b"4\r\nbody\r\n0\r\nX-Sum: 12\r\nX-Two: b\r\n\r\n" {
+        client.send([*byte]);
+    }
+    let response = client.response();
+    assert_eq!((response.text(), response.trailers.len()), ("body", 2));
+    assert_eq!(client.get("/").status, 200);
+}
+
+#[test]
 fn responses_that_have_no_body_have_none() {
     let origin = Origin::start(|wire, head| {
         let status = match head.target() {

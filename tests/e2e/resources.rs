@@ -26,7 +26,7 @@ fn assert_bounded(evenly: &Evenly, before: u64) {
 
 #[test]
 fn a_client_that_does_not_read_stops_its_target_and_costs_little_memory() {
-    const LEN: usize = 64 * MIB;
+    const LEN: usize = 32 * MIB;
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&sent);
     let body = Arc::new(pattern(LEN));
@@ -55,7 +55,7 @@ fn a_client_that_does_not_read_stops_its_target_and_costs_little_memory() {
 
 #[test]
 fn a_target_that_does_not_read_stops_its_client_and_costs_little_memory() {
-    const LEN: usize = 64 * MIB;
+    const LEN: usize = 32 * MIB;
     let gate = Arc::new(Gate::default());
     let opened = Arc::clone(&gate);
     let origin = Origin::start(move |wire, head| {
@@ -91,7 +91,7 @@ fn a_target_that_does_not_read_stops_its_client_and_costs_little_memory() {
 
 #[test]
 fn pipelined_requests_whose_answers_are_not_read_wait_and_cost_little_memory() {
-    const REQUESTS: usize = 4096;
+    const REQUESTS: usize = 1500;
     let body = pattern(16 * 1024);
     let sent = body.clone();
     let origin = Origin::start(move |wire, _| answer(wire, &sent));
@@ -276,10 +276,10 @@ fn more_clients_than_descriptors_neither_kill_nor_spin_and_all_are_served_in_the
 
 #[test]
 fn idle_connections_to_targets_make_room_when_descriptors_run_out() {
-    const CLIENTS: usize = 15;
+    const CLIENTS: usize = 16;
     let held = Arc::new(AtomicUsize::new(usize::MAX));
     let gate = Arc::new(Meeting::of(CLIENTS));
-    let origins: Vec<Origin> = (0..14)
+    let origins: Vec<Origin> = (0..11)
         .map(|me| {
             let (held, gate) = (Arc::clone(&held), Arc::clone(&gate));
             Origin::start(move |wire, _| {
@@ -307,7 +307,7 @@ fn idle_connections_to_targets_make_room_when_descriptors_run_out() {
         });
     }
     held.store(usize::MAX, Ordering::SeqCst);
-    let mut more: Vec<Client> = (0..5).map(|_| evenly.client()).collect();
+    let mut more: Vec<Client> = (0..4).map(|_| evenly.client()).collect();
     for client in more.iter_mut().chain(&mut clients) {
         assert_eq!(client.get("/").text(), "at once");
     }
