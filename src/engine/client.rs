@@ -80,6 +80,13 @@ impl<S> Client<S> {
             && self.conn.inbox.is_none()
             && self.conn.outbox.is_none()
     }
+
+    /// Whether only its bytes tell what has become of it. After our side has ended, a client that ends its
+    /// own in good order looks broken too, and its last bytes are still to be read.
+    fn is_read_to_the_end(&self) -> bool {
+        self.closing == Closing::Lingering
+            || self.session.is_tunnel() && self.session.wants_client_bytes()
+    }
 }
 
 /// Whether a connection has more to do in this turn.
@@ -93,10 +100,8 @@ impl<N: Net> Engine<N> {
     pub(super) fn run_client(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.conn.queued = false;
-        let may_have_said_more = client.session.is_tunnel() && client.session.wants_client_bytes();
-        if client.conn.broken && !may_have_said_more {
-            // It left: its target is free at once. A tunnel whose target ended first is "broken" as
-            // soon as the client ends as well: its last bytes are still to be read then.
+        if client.conn.broken && !client.is_read_to_the_end() {
+            // It left: its target is free at once.
             return self.drop_client(key);
         }
         for _ in 0..STEPS_A_TURN {

@@ -119,7 +119,11 @@ impl Target {
     /// It dies with all that it was about to do.
     pub(crate) fn die(&mut self, far: &mut Far<'_>, model: &mut Model) {
         model.faulty.push(far.wire);
-        match self.rng.chance(50) {
+        let ends_at_close = self.current.as_ref().is_some_and(|current| {
+            model.get(current.id).answers[current.attempt].framing == Framing::UntilClose
+        });
+        // Nobody could tell a plain end from the proper one there.
+        match self.rng.chance(50) && !ends_at_close {
             true => far.close(),
             false => far.reset(),
         }
@@ -205,6 +209,11 @@ impl Target {
         }) {
             match event {
                 Event::Head(head) => {
+                    if self.current.is_some() && model.poisoned.contains(&far.wire) {
+                        // What was not meant as an answer was taken for one.
+                        self.over = true;
+                        return far.reset();
+                    }
                     assert!(self.current.is_none(), "a request before the last was answered");
                     let id = id_of(head.word(1));
                     check_request(&head, id, model);
