@@ -26,7 +26,7 @@ run: cargo ## The demo: evenly before two origins of its own, on loopback (LISTE
 	@$(CARGO) run --release -- demo --listen $(LISTEN)
 
 .PHONY: test
-test: cargo ## Every test, the examples in the documentation included
+test: cargo test-tools ## Every test, the examples in the documentation included
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	    $(CARGO) nextest run --workspace && $(CARGO) test --workspace --doc; \
 	else \
@@ -74,10 +74,12 @@ $(LOADTESTS): cargo load-tools
 	@$(CARGO) build --release --workspace
 	@$(CARGO) run --release -p loadtest -- $(patsubst loadtest,load,$@) $(ARGS)
 
-# As root, what is missing is installed; otherwise loadtest itself says which line installs it.
-.PHONY: load-tools
-load-tools:
-	@missing=; for tool in nginx haproxy wrk strace; do \
+# As root, what is missing is installed; otherwise whatever needs it says which line installs it.
+.PHONY: load-tools test-tools
+load-tools: TOOLS := nginx haproxy wrk strace
+test-tools: TOOLS := strace
+load-tools test-tools:
+	@missing=; for tool in $(TOOLS); do \
 	    command -v $$tool >/dev/null || missing="$$missing $$tool"; \
 	done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

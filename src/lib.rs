@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod admin;
 pub mod balance;
 pub mod base;
 pub mod cli;

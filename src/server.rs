@@ -1,4 +1,4 @@
-//! Starts everything in order and ends it in order: descriptors, health, listeners, workers; signals, drain.
+//! Starts everything in order and ends it in order: descriptors, health, listeners, admin, workers; signals, drain.
 //!
 //! It owns the threads and the order of start and stop. It does no work of its own while they run.
 
@@ -14,10 +14,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::access::writer::{Outlet, Writer};
+use crate::admin::{self, Admin, Sources};
 use crate::balance::Shared;
+use crate::balance::budget::Budget;
 use crate::demo::Origin;
 use crate::engine::Suspicion;
-use crate::health::{Failure, Health};
+use crate::health::{Failure, Health, Reporter};
 use crate::settings::{HealthCheck, Settings, Target, TargetAddress, Workers as Count};
 use crate::worker::{self, Job, Seat, Stage, Workers, listener};
 
@@ -31,6 +34,8 @@ const LEAST_CONNECTIONS: u64 = 16;
 pub enum ServerError {
     /// An address cannot be listened on.
     Bind(SocketAddr, io::Error),
+    /// The admin address cannot be listened on.
+    BindAdmin(SocketAddr, io::Error),
     /// A thread, a signal handler or a poll could not be had.
     Start(&'static str, io::Error),
     /// The descriptor limit is too low to serve.
@@ -45,6 +50,10 @@ impl fmt::Display for ServerError {
             ServerError::Bind(address, error) => write!(
                 f,
                 "cannot listen on {address}: {error}; free the address or choose another with --listen"
+            ),
+            ServerError::BindAdmin(address, error) => write!(
+                f,
+                "cannot listen on {address} for admin: {error}; free the address or change [admin] listen"
             ),
             ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
             ServerError::Descriptors(limit) => write!(
@@ -99,14 +108,16 @@ fn serve(
     events: &Sender<Event>,
     inbox: &Receiver<Event>,
 ) -> Result<(), ServerError> {
+    let started = Instant::now();
     let cap = connection_cap(settings.limits.connections)?;
     let count = worker_count(settings.workers);
     log::info!(
         "evenly {} with {count} workers; connections: up to {cap}",
         env!("CARGO_PKG_VERSION")
     );
-    let shared = Arc::new(Shared::default());
-    let health = Health::start(settings.targets.clone(), Arc::clone(&shared))
+    let shared =
+        Arc::new(Shared::new(Budget::new(settings.retry.budget, settings.retry.budget_floor)));
+    let health = Health::start(settings.targets.clone(), settings.ejection, Arc::clone(&shared))
         .map_err(|error| ServerError::Start("the health thread", error))?;
     if !first_round(&health, inbox) {
         return Ok(());
@@ -114,19 +125,47 @@ fn serve(
     let (listeners, addresses) = bind_all(&settings.listen, count)?;
     let (workers, seats) = worker::prepare(listeners, cap)
         .map_err(|error| ServerError::Start("a worker's poll", error))?;
-    let settings = Arc::new(settings);
-    let threads = start_workers(&workers, seats, &settings, &addresses, &shared, &health, events)?;
+    let sources = Sources { workers: Arc::clone(&workers), shared: Arc::clone(&shared), started };
+    let admin = settings.admin.map(|address| start_admin(address, sources)).transpose()?;
+    let (writer, outlet) = Writer::start(&settings.log)
+        .map_err(|error| ServerError::Start("the access log", error))?
+        .unzip();
+    let parts = Parts {
+        workers: Arc::clone(&workers),
+        settings: Arc::new(settings),
+        fallback_host: addresses.first().map(ToString::to_string).unwrap_or_default(),
+        shared,
+        outlet,
+    };
+    let threads = start_workers(&parts, seats, &health, events)?;
     for address in &addresses {
         log::info!("listening on http://{address}");
     }
-    let outcome = wait(&settings, &workers, inbox);
+    let outcome = wait(parts.settings.timeouts.drain, &workers, inbox);
     for thread in threads {
         // A worker contains its panics; one that ended otherwise has been logged.
         let _ = thread.join();
     }
+    if let Some(admin) = admin {
+        admin.stop();
+    }
     health.stop();
+    drop(parts);
+    if let Some(writer) = writer {
+        writer.finish();
+    }
     log::info!("stopped");
     outcome
+}
+
+fn start_admin(address: SocketAddr, sources: Sources) -> Result<Admin, ServerError> {
+    let failed = |error| ServerError::BindAdmin(address, error);
+    let listener = admin::bind(address).map_err(failed)?;
+    let real = listener.local_addr().map_err(failed)?;
+    let admin = Admin::start(listener, sources)
+        .map_err(|error| ServerError::Start("the admin thread", error))?;
+    log::info!("admin listening on http://{real}");
+    Ok(admin)
 }
 
 /// Waits for the first round of probes, so that nobody meets a 503 because the program is young.
@@ -212,31 +251,44 @@ fn bind_all(listen: &[SocketAddr], workers: usize) -> Result<Bound, ServerError>
     Ok((listeners, addresses))
 }
 
-fn start_workers(
-    workers: &Arc<Workers>,
-    seats: Vec<Seat>,
-    settings: &Arc<Settings>,
-    addresses: &[SocketAddr],
-    shared: &Arc<Shared>,
-    health: &Health,
-    events: &Sender<Event>,
-) -> Result<Vec<JoinHandle<()>>, ServerError> {
-    let fallback_host = addresses.first().map(ToString::to_string).unwrap_or_default();
-    let start = |(me, seat): (usize, Seat)| {
-        let reporter = health.reporter();
-        let job = Job {
+/// What every worker's job is made of.
+struct Parts {
+    workers: Arc<Workers>,
+    settings: Arc<Settings>,
+    fallback_host: String,
+    shared: Arc<Shared>,
+    outlet: Option<Outlet>,
+}
+
+impl Parts {
+    fn job(&self, me: usize, reporter: Reporter) -> Job {
+        Job {
             me,
-            workers: Arc::clone(workers),
-            settings: Arc::clone(settings),
-            fallback_host: fallback_host.clone(),
-            shared: Arc::clone(shared),
+            workers: Arc::clone(&self.workers),
+            settings: Arc::clone(&self.settings),
+            fallback_host: self.fallback_host.clone(),
+            shared: Arc::clone(&self.shared),
+            outlet: self.outlet.clone(),
             report: Box::new(move |endpoint, suspicion| {
                 reporter.report(endpoint, failure(suspicion));
             }),
-        };
+        }
+    }
+}
+
+fn start_workers(
+    parts: &Parts,
+    seats: Vec<Seat>,
+    health: &Health,
+    events: &Sender<Event>,
+) -> Result<Vec<JoinHandle<()>>, ServerError> {
+    let start = |(me, seat): (usize, Seat)| {
+        let job = parts.job(me, health.reporter());
         let ended = events.clone();
         std::thread::Builder::new().name(format!("worker-{me}")).spawn(move || {
             worker::run(seat, &job);
+            // The writer of the access log ends with the last job.
+            drop(job);
             // Nobody listens any more when the process ends.
             let _ = ended.send(Event::WorkerEnded);
         })
@@ -254,16 +306,13 @@ fn failure(suspicion: Suspicion) -> Failure {
         Suspicion::ConnectRefused => Failure::ConnectRefused,
         Suspicion::ConnectTimeout => Failure::ConnectTimeout,
         Suspicion::Reset => Failure::Reset,
+        Suspicion::Streak(kind, count) => Failure::Streak(kind, count),
     }
 }
 
 /// Waits until the workers have ended: the first signal to stop drains them, the second one or the end of
 /// the drain's time stops them at once.
-fn wait(
-    settings: &Settings,
-    workers: &Workers,
-    inbox: &Receiver<Event>,
-) -> Result<(), ServerError> {
+fn wait(drain: Duration, workers: &Workers, inbox: &Receiver<Event>) -> Result<(), ServerError> {
     let mut running = workers.peers.len();
     let mut until: Option<Instant> = None;
     while running > 0 {
@@ -279,7 +328,6 @@ fn wait(
                 );
             }
             Ok(Event::Signal(_)) if until.is_none() => {
-                let drain = settings.timeouts.drain;
                 log::info!(
                     "draining {} connections for up to {drain:?}; a second signal stops at once",
                     workers.connections()
@@ -294,7 +342,7 @@ fn wait(
             Err(RecvTimeoutError::Timeout) => {
                 log::warn!("the drain's time is over; connections cut: {}", workers.connections());
                 workers.set_stage(Stage::Stopping);
-                until = Some(Instant::now() + settings.timeouts.drain);
+                until = Some(Instant::now() + drain);
             }
             Err(RecvTimeoutError::Disconnected) => return Err(ServerError::Workers),
         }

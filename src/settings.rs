@@ -18,12 +18,16 @@ pub struct Settings {
     pub targets: Vec<Target>,
     /// Clients whose `X-Forwarded-*` fields are believed. Default: none.
     pub trusted_proxies: Vec<Network>,
+    /// Whether messages that are passed on get a `Via` field (RFC 9110 section 7.6.3). Default false.
+    pub via: bool,
     /// How long each phase of an exchange may take.
     pub timeouts: Timeouts,
     /// How large anything may grow.
     pub limits: Limits,
     /// What is done when a target fails before it answers.
     pub retry: Retry,
+    /// When an endpoint that fails requests is taken out beside its probes.
+    pub ejection: Ejection,
     /// Where the admin listener binds; `None` (the default) means there is none.
     pub admin: Option<SocketAddr>,
     /// The access log.
@@ -37,9 +41,11 @@ impl Default for Settings {
             workers: Workers::Auto,
             targets: Vec::new(),
             trusted_proxies: Vec::new(),
+            via: false,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             retry: Retry::default(),
+            ejection: Ejection::default(),
             admin: None,
             log: AccessLog::default(),
         }
@@ -230,11 +236,48 @@ pub struct Retry {
     /// Whether an idempotent request whose bytes are still at hand is sent once more when its connection
     /// dies before the first byte of the answer. Default true.
     pub replay: bool,
+    /// Of 100 recent requests, how many may be sent once more, over the whole process. Default 20; 0 to 100.
+    pub budget: usize,
+    /// Requests a second that may be sent once more however few there are. Default 10.
+    pub budget_floor: usize,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Retry { connect_attempts: 16, replay: true }
+        Retry { connect_attempts: 16, replay: true, budget: 20, budget_floor: 10 }
+    }
+}
+
+/// When an endpoint that fails requests is taken out for a time, whatever its probes say. Each worker counts
+/// for itself how often in a row an endpoint did something; 0 turns a count off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ejection {
+    /// Connects in a row that were refused or timed out. Default 5; 0 to 1,000.
+    pub connect_failures: u32,
+    /// Exchanges in a row that the endpoint reset, closed or let time out. Default 5; 0 to 1,000.
+    pub resets: u32,
+    /// Responses in a row with a status of 500 to 599. Default 0; 0 to 1,000.
+    pub errors: u32,
+    /// How long the first ejection lasts; each further one in a row lasts twice as long as the one before.
+    /// Default 5 s.
+    pub time: Duration,
+    /// How long an ejection lasts at most. An endpoint that stayed in for as long begins with `time` again.
+    /// Default 5 min.
+    pub max_time: Duration,
+    /// Percent of all endpoints that may be ejected at once. Default 50; 0 to 100.
+    pub share: u32,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Ejection {
+            connect_failures: 5,
+            resets: 5,
+            errors: 0,
+            time: Duration::from_secs(5),
+            max_time: Duration::from_secs(300),
+            share: 50,
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use evenly::config::{self, Overrides};
 use evenly::settings::{
-    AccessFormat, AccessLog, AccessSink, HealthCheck, Limits, Retry, Settings, StatusRanges,
-    Target, TargetAddress, Timeouts, Workers,
+    AccessFormat, AccessLog, AccessSink, Ejection, HealthCheck, Limits, Retry, Settings,
+    StatusRanges, Target, TargetAddress, Timeouts, Workers,
 };
 use proptest::prelude::*;
 
@@ -88,6 +88,7 @@ fn every_key_reaches_its_setting() {
         listen = ["127.0.0.1:1", "[::1]:2"]
         workers = 3
         trusted_proxies = ["10.0.0.0/8", "::1"]
+        via = true
 
         [[targets]]
         address = "A.example:1"
@@ -120,6 +121,16 @@ fn every_key_reaches_its_setting() {
         [retry]
         connect_attempts = 2
         replay = false
+        budget = 5
+        budget_floor = 0
+
+        [ejection]
+        connect_failures = 6
+        resets = 7
+        errors = 8
+        time = "9s"
+        max_time = "10s"
+        share = 11
 
         [admin]
         listen = "127.0.0.1:3"
@@ -149,6 +160,7 @@ fn every_key_reaches_its_setting() {
             },
         }],
         trusted_proxies: settings.trusted_proxies.clone(),
+        via: true,
         timeouts: Timeouts {
             client_header: second(1),
             client_idle: second(2),
@@ -161,7 +173,15 @@ fn every_key_reaches_its_setting() {
             drain: second(9),
         },
         limits: Limits { head: 8192, headers: 50, connections: Some(1000), idle_per_target: 0 },
-        retry: Retry { connect_attempts: 2, replay: false },
+        retry: Retry { connect_attempts: 2, replay: false, budget: 5, budget_floor: 0 },
+        ejection: Ejection {
+            connect_failures: 6,
+            resets: 7,
+            errors: 8,
+            time: second(9),
+            max_time: second(10),
+            share: 11,
+        },
         admin: Some(local(3)),
         log: AccessLog {
             access: AccessSink::File("/var/log/evenly".into()),
@@ -220,6 +240,21 @@ fn a_default_timeout_gives_way_to_a_shorter_interval_and_a_written_one_does_not(
 }
 
 #[test]
+fn the_time_of_an_ejection_that_nobody_wrote_gives_way_and_a_written_one_does_not() {
+    let times = |text: &str| {
+        let ejection = with_target(&format!("[ejection]\n{text}")).ejection;
+        (ejection.time, ejection.max_time)
+    };
+    let second = Duration::from_secs;
+    assert_eq!(times("time = \"1h\""), (second(3600), second(3600)));
+    assert_eq!(times("max_time = \"2s\""), (second(2), second(2)));
+    assert_errors(&[(
+        "[ejection]\ntime = \"2s\"\nmax_time = \"1s\"",
+        "f.toml:2: ejection.time: \"2s\" is longer than ejection.max_time; write at most \"1s\" or lengthen that",
+    )]);
+}
+
+#[test]
 fn single_values_stand_for_lists_of_one() {
     assert_eq!(with_target("listen = \"127.0.0.1:0\"").listen, [local(0)]);
     assert_eq!(with_target("trusted_proxies = \"::1\"").trusted_proxies.len(), 1);
@@ -243,7 +278,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
         ),
         (
             "\"a\\nb\" = 1",
-            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, trusted_proxies, targets, health, timeouts, limits, retry, admin, log",
+            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, admin, log",
         ),
     ]);
 }
@@ -375,6 +410,18 @@ fn values_out_of_range_are_answered_with_the_range() {
         (
             "[retry]\nconnect_attempts = 0",
             "f.toml:2: retry.connect_attempts: 0 is out of range; write a number from 1 to 256",
+        ),
+        (
+            "[ejection]\nresets = 1001",
+            "f.toml:2: ejection.resets: 1001 is out of range; write a number from 0 to 1000",
+        ),
+        (
+            "[ejection]\nshare = 101",
+            "f.toml:2: ejection.share: 101 is out of range; write a number from 0 to 100",
+        ),
+        (
+            "[ejection]\nmax_time = \"0s\"",
+            "f.toml:2: ejection.max_time: \"0s\" is out of range; write \"1ms\" to \"24h\"",
         ),
         (
             "[log]\nformat = \"xml\"",

@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, Once};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use evenly::balance::{EndpointId, Shared, Snapshot};
+use evenly::balance::{EndpointId, EndpointState, Shared, Snapshot, Streak};
 use evenly::health::{Failure, Health};
-use evenly::settings::{HealthCheck, StatusRanges, Target, TargetAddress};
+use evenly::settings::{Ejection, HealthCheck, StatusRanges, Target, TargetAddress};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
@@ -216,13 +216,25 @@ impl Watch {
         Watch::resolving(targets, |_, _| Err(io::Error::other("no name is known")))
     }
 
+    fn ejecting(targets: Vec<Target>, ejection: Ejection) -> Watch {
+        Watch::with(targets, ejection, |_, _| Err(io::Error::other("no name is known")))
+    }
+
     fn resolving(
         targets: Vec<Target>,
         resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Watch {
+        Watch::with(targets, Ejection::default(), resolve)
+    }
+
+    fn with(
+        targets: Vec<Target>,
+        ejection: Ejection,
+        resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Watch {
         capture_log();
         let shared = Arc::new(Shared::default());
-        let health = Health::start_with(targets, Arc::clone(&shared), resolve).unwrap();
+        let health = Health::start_with(targets, ejection, Arc::clone(&shared), resolve).unwrap();
         Watch { health, shared }
     }
 
@@ -241,6 +253,15 @@ impl Watch {
     fn id(&self, address: SocketAddr) -> EndpointId {
         let snapshot = self.snapshot();
         snapshot.endpoints().iter().find(|endpoint| endpoint.address == address).unwrap().id
+    }
+
+    fn state(&self, address: SocketAddr) -> EndpointState {
+        self.snapshot().endpoint(self.id(address)).unwrap().state
+    }
+
+    /// Reports, as a worker does, that the endpoint failed five times in a row.
+    fn report_streak(&self, address: SocketAddr) {
+        self.health.reporter().report(self.id(address), Failure::Streak(Streak::Resets, 5));
     }
 
     #[track_caller]
@@ -477,6 +498,91 @@ fn a_report_about_a_living_target_costs_one_probe_and_a_flood_no_more_than_ten_a
     assert!((1..=allowed).contains(&probes), "{probes} of {allowed}");
     assert!(longest < 400 * MS, "a report never blocks: {longest:?}");
     assert_eq!(watch.snapshot().generation, generation, "nothing changed, nothing is published");
+}
+
+/// Origins that answer, and a watch that probes them all the time or never again.
+fn answering(count: usize, interval: Duration, ejection: Ejection) -> (Vec<Origin>, Watch) {
+    let origins: Vec<_> = (0..count).map(|_| Origin::start(Behaviour::Answer(OK))).collect();
+    let health = HealthCheck { interval, ..check() };
+    let watch =
+        Watch::ejecting(origins.iter().map(|o| at(o.address, health.clone())).collect(), ejection);
+    watch.first_round();
+    assert_eq!(watch.healthy(), count);
+    (origins, watch)
+}
+
+#[test]
+fn a_streak_takes_an_endpoint_out_for_its_time_whatever_its_probes_say() {
+    let time = 400 * MS;
+    for interval in [20 * MS, HOUR] {
+        let (origins, watch) = answering(2, interval, Ejection { time, ..Ejection::default() });
+        let address = origins[0].address;
+        for lasts in [time, 2 * time] {
+            let (reported, probes) = (Instant::now(), origins[0].count());
+            watch.report_streak(address);
+            until("out", || watch.state(address) == EndpointState::Ejected);
+            assert!(reported.elapsed() < 300 * MS, "{:?}", reported.elapsed());
+            until("back", || watch.state(address) == EndpointState::Up);
+            let out = reported.elapsed();
+            assert!(out >= lasts && out < lasts + 1_000 * MS, "{out:?}");
+            assert!(origins[0].count() > probes, "a probe brings it back");
+            until_line(&format!(
+                "target {address} ({address}) is ejected for {lasts:?}: 5 resets in a row; healthy targets: 1"
+            ));
+        }
+        let back = until_line(&format!("target {address} ({address}) is up again: 200 in "));
+        assert!(back.ends_with("ms; healthy targets: 2"), "{back}");
+    }
+}
+
+#[test]
+fn an_ejected_endpoint_whose_probes_fail_goes_down_and_comes_up_like_any_other() {
+    let (origins, watch) =
+        answering(2, 20 * MS, Ejection { time: HOUR, max_time: HOUR, ..Ejection::default() });
+    let address = origins[0].address;
+    watch.report_streak(address);
+    until("ejected", || watch.state(address) == EndpointState::Ejected);
+    origins[0].behave(Behaviour::Close);
+    until("down", || watch.state(address) == EndpointState::Down);
+    origins[0].behave(Behaviour::Answer(OK));
+    until("up", || watch.state(address) == EndpointState::Up);
+}
+
+#[test]
+fn at_most_half_of_the_endpoints_are_ejected_and_a_lone_one_never() {
+    for (count, out) in [(1, 0), (2, 1), (3, 1), (4, 2)] {
+        let time = Ejection { time: HOUR, max_time: HOUR, ..Ejection::default() };
+        let (origins, watch) = answering(count, HOUR, time);
+        origins.iter().for_each(|origin| watch.report_streak(origin.address));
+        // Each report also has its endpoint probed.
+        until("all reports are taken", || origins.iter().all(|origin| origin.count() == 2));
+        until("ejected", || watch.snapshot().count(EndpointState::Ejected) == out);
+        assert_eq!(watch.healthy(), count - out);
+    }
+}
+
+#[test]
+fn without_a_healthy_target_a_line_tells_the_ejected_from_the_failing() {
+    let all = Ejection { time: HOUR, max_time: HOUR, share: 100, ..Ejection::default() };
+    let (origins, watch) = answering(7, 20 * MS, all);
+    origins.iter().for_each(|origin| watch.report_streak(origin.address));
+    until("all are out", || watch.healthy() == 0);
+    until_line("no healthy target: 7 ejected, 0 failing their probes");
+    origins.iter().for_each(|origin| origin.behave(Behaviour::Close));
+    until("all fail", || watch.snapshot().count(EndpointState::Down) == 7);
+    origins[0].behave(Behaviour::Answer(OK));
+    until("one is up", || watch.healthy() == 1);
+    origins[0].behave(Behaviour::Close);
+    until_line("no healthy target: 0 ejected, 7 failing their probes");
+    assert_eq!(lines_with("no healthy target: 7 ejected").len(), 1, "told once");
+
+    let (origins, watch) = answering(8, 20 * MS, Ejection { share: 50, ..all });
+    watch.report_streak(origins[3].address);
+    until("ejected", || watch.healthy() == 7);
+    for (_, origin) in origins.iter().enumerate().filter(|&(nth, _)| nth != 3) {
+        origin.behave(Behaviour::Close);
+    }
+    until_line("no healthy target: 1 ejected, 7 failing their probes");
 }
 
 #[test]

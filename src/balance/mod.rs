@@ -4,12 +4,17 @@
 //! This room owns no socket, clock or lock. Invariants: a snapshot is never edited after it was
 //! published; only the health thread publishes; `healthy` holds positions within `endpoints`, ascending.
 
+pub mod budget;
+
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
+
+use budget::Budget;
 
 /// Names one endpoint for the life of the process. Never reused, so that a pooled connection can
 /// never be taken for one to another address.
@@ -25,8 +30,60 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// The target's address as configured, for people.
     pub target: Arc<str>,
+    /// Whether it may be picked, and if not, why.
+    pub state: EndpointState,
+}
+
+impl Endpoint {
     /// Whether it may be picked.
-    pub healthy: bool,
+    pub fn healthy(&self) -> bool {
+        self.state == EndpointState::Up
+    }
+}
+
+/// What is known of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointState {
+    /// No probe of it has ended yet.
+    Unknown,
+    /// It may be picked.
+    Up,
+    /// Its probes fail.
+    Down,
+    /// Its probes succeed, but it failed requests: it is out for a time.
+    Ejected,
+}
+
+impl fmt::Display for EndpointState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EndpointState::Unknown => "unknown",
+            EndpointState::Up => "up",
+            EndpointState::Down => "down",
+            EndpointState::Ejected => "ejected",
+        })
+    }
+}
+
+/// What an endpoint did several times in a row, as far as one worker saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streak {
+    /// It refused connects, or did not take them in time.
+    ConnectFailures,
+    /// It reset, closed or did not answer exchanges.
+    Resets,
+    /// It answered with a status of 500 to 599.
+    Errors,
+}
+
+impl fmt::Display for Streak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Streak::ConnectFailures => "connect failures",
+            Streak::Resets => "resets",
+            Streak::Errors => "server errors",
+        })
+    }
 }
 
 /// One immutable view of all endpoints and of which of them are healthy.
@@ -42,7 +99,7 @@ impl Snapshot {
     /// A snapshot of `endpoints` in this order.
     pub fn new(generation: u64, endpoints: Vec<Endpoint>) -> Self {
         let healthy =
-            (0u32..).zip(&endpoints).filter(|(_, e)| e.healthy).map(|(at, _)| at).collect();
+            (0u32..).zip(&endpoints).filter(|(_, e)| e.healthy()).map(|(at, _)| at).collect();
         Snapshot { generation, endpoints: endpoints.into_boxed_slice(), healthy }
     }
 
@@ -54,6 +111,11 @@ impl Snapshot {
     /// How many endpoints are healthy.
     pub fn healthy_count(&self) -> usize {
         self.healthy.len()
+    }
+
+    /// How many endpoints are in this state. Looks at every one: for people, not for requests.
+    pub fn count(&self, state: EndpointState) -> usize {
+        self.endpoints.iter().filter(|endpoint| endpoint.state == state).count()
     }
 
     /// The healthy endpoint at `position` modulo their number; `None` if there is none.
@@ -111,6 +173,15 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// The round-robin counter.
     pub cursor: Cursor,
+    /// How many requests may be sent once more.
+    pub budget: Budget,
+}
+
+impl Shared {
+    /// An empty snapshot, a cursor at 0, and this budget.
+    pub fn new(budget: Budget) -> Self {
+        Shared { budget, ..Shared::default() }
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +196,7 @@ mod tests {
                 id: EndpointId(u32::try_from(at).unwrap()),
                 address: SocketAddr::from(([127, 0, 0, 1], 8000 + u16::try_from(at).unwrap())),
                 target: "t".into(),
-                healthy,
+                state: if healthy { EndpointState::Up } else { EndpointState::Down },
             })
             .collect();
         Snapshot::new(1, endpoints)
@@ -137,6 +208,19 @@ mod tests {
         let cursor = Cursor::default();
         let picked: Vec<u32> = (0..6).map(|_| pick(&snapshot, &cursor).unwrap().1.id.0).collect();
         assert_eq!(picked, [0, 2, 0, 2, 0, 2]);
+    }
+
+    #[test]
+    fn only_what_is_up_is_healthy_and_every_state_is_counted() {
+        use EndpointState::{Down, Ejected, Unknown, Up};
+        let mut endpoints = snapshot(&[true; 5]).endpoints().to_vec();
+        for (endpoint, state) in endpoints.iter_mut().zip([Unknown, Ejected, Up, Down, Ejected]) {
+            endpoint.state = state;
+        }
+        let snapshot = Snapshot::new(1, endpoints);
+        assert_eq!(snapshot.healthy_count(), 1);
+        assert_eq!(snapshot.healthy_at(7).unwrap().id, EndpointId(2));
+        assert_eq!([Unknown, Up, Down, Ejected].map(|it| snapshot.count(it)), [1, 1, 1, 2]);
     }
 
     #[test]

@@ -125,6 +125,17 @@ pub fn timestamp(time: SystemTime) -> String {
     text
 }
 
+/// `time` as the common log format has it, in UTC: `22/Nov/2026:13:04:05 +0000`.
+pub fn clf_timestamp(time: SystemTime) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let (year, month, day) = civil_from_days(seconds / 86_400);
+    let month = usize::try_from(month - 1).ok().and_then(|at| MONTHS.get(at)).unwrap_or(&"???");
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000")
+}
+
 /// Year, month and day of the day that is `days` after 1970-01-01 in the Gregorian calendar.
 ///
 /// Years are counted from 1 March of the year 0, so that the leap day is the last day of a year, and

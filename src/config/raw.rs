@@ -67,7 +67,8 @@ macro_rules! mirror {
 mirror! {
     /// The top level.
     File = "" {
-        listen, workers, trusted_proxies, targets, health, timeouts, limits, retry, admin, log,
+        listen, workers, trusted_proxies, via, targets, health, timeouts, limits, retry,
+        ejection, admin, log,
     }
 }
 mirror! {
@@ -93,7 +94,11 @@ mirror! {
 }
 mirror! {
     /// `[retry]`.
-    Retry = "[retry]" { connect_attempts, replay }
+    Retry = "[retry]" { connect_attempts, replay, budget, budget_floor }
+}
+mirror! {
+    /// `[ejection]`.
+    Ejection = "[ejection]" { connect_failures, resets, errors, time, max_time, share }
 }
 mirror! {
     /// `[admin]`.
@@ -105,13 +110,14 @@ mirror! {
 }
 
 /// Every table and the keys it may hold.
-pub(super) const TABLES: [(&str, &[&str]); 8] = [
+pub(super) const TABLES: [(&str, &[&str]); 9] = [
     (File::HEADER, File::KEYS),
     (Target::HEADER, Target::KEYS),
     (Health::HEADER, Health::KEYS),
     (Timeouts::HEADER, Timeouts::KEYS),
     (Limits::HEADER, Limits::KEYS),
     (Retry::HEADER, Retry::KEYS),
+    (Ejection::HEADER, Ejection::KEYS),
     (Admin::HEADER, Admin::KEYS),
     (Log::HEADER, Log::KEYS),
 ];

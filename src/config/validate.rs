@@ -16,7 +16,7 @@ use super::error::{Fault, quoted};
 use super::raw::{self, Item, Lines};
 use super::{Overrides, address, value};
 use crate::settings::{
-    AccessFormat, AccessLog, AccessSink, HealthCheck, Limits, Network, Retry, Settings,
+    AccessFormat, AccessLog, AccessSink, Ejection, HealthCheck, Limits, Network, Retry, Settings,
     StatusRanges, Target, TargetAddress, Timeouts, Workers,
 };
 
@@ -28,7 +28,11 @@ const HEAD: RangeInclusive<usize> = 1_024..=65_536;
 const HEADERS: RangeInclusive<u32> = 1..=256;
 const CONNECTIONS: RangeInclusive<u32> = 1..=10_000_000;
 const IDLE_PER_TARGET: RangeInclusive<u32> = 0..=65_536;
+const BUDGET: RangeInclusive<u32> = 0..=100;
+const BUDGET_FLOOR: RangeInclusive<u32> = 0..=1_000_000;
 const CONNECT_ATTEMPTS: RangeInclusive<u32> = 1..=256;
+const EJECT_AFTER: RangeInclusive<u32> = 0..=1_000;
+const SHARE: RangeInclusive<u32> = 0..=100;
 const STATUS: RangeInclusive<u16> = 100..=599;
 
 const LISTEN_EXAMPLE: &str = r#""0.0.0.0:8080", or a list of such addresses"#;
@@ -55,9 +59,11 @@ pub(super) fn settings(
         listen,
         workers: workers(file.workers.as_ref(), overrides, defaults.workers)?,
         trusted_proxies: trusted_proxies(file.trusted_proxies.as_ref(), lines)?,
+        via: file.via.as_ref().map_or(Ok(defaults.via), Item::boolean)?,
         timeouts: timeouts(&table(file.timeouts.as_ref(), lines)?)?,
         limits: limits(&table(file.limits.as_ref(), lines)?)?,
         retry: retry(&table(file.retry.as_ref(), lines)?)?,
+        ejection: ejection(&table(file.ejection.as_ref(), lines)?)?,
         admin: admin.map(|(address, _)| address),
         log: access_log(&table(file.log.as_ref(), lines)?)?,
         // Last: of all that is wrong, a missing target is the least to point at.
@@ -399,7 +405,50 @@ fn retry(raw: &raw::Retry<'_>) -> Result<Retry, Fault> {
         count(item, CONNECT_ATTEMPTS)
     })?;
     overlay(&mut retry.replay, raw.replay.as_ref(), Item::boolean)?;
+    overlay(&mut retry.budget, raw.budget.as_ref(), |item| count(item, BUDGET))?;
+    overlay(&mut retry.budget_floor, raw.budget_floor.as_ref(), |item| count(item, BUDGET_FLOOR))?;
     Ok(retry)
+}
+
+fn ejection(raw: &raw::Ejection<'_>) -> Result<Ejection, Fault> {
+    let mut ejection = Ejection::default();
+    let counts = [
+        (&mut ejection.connect_failures, &raw.connect_failures),
+        (&mut ejection.resets, &raw.resets),
+        (&mut ejection.errors, &raw.errors),
+    ];
+    for (slot, item) in counts {
+        overlay(slot, item.as_ref(), |item| item.number(EJECT_AFTER))?;
+    }
+    overlay(&mut ejection.time, raw.time.as_ref(), |item| item.duration(&TIMEOUT))?;
+    overlay(&mut ejection.max_time, raw.max_time.as_ref(), |item| item.duration(&TIMEOUT))?;
+    overlay(&mut ejection.share, raw.share.as_ref(), |item| item.number(SHARE))?;
+    fit_time(&mut ejection, raw)?;
+    Ok(ejection)
+}
+
+/// The first ejection is no longer than the longest. The one that nobody wrote gives way.
+fn fit_time(ejection: &mut Ejection, raw: &raw::Ejection<'_>) -> Result<(), Fault> {
+    if ejection.time <= ejection.max_time {
+        return Ok(());
+    }
+    match (&raw.time, &raw.max_time) {
+        (Some(time), Some(_)) => {
+            let most = super::units::show_duration(ejection.max_time);
+            let written = value::shown(time.value);
+            Err(time.fault(format!(
+                "{written} is longer than ejection.max_time; write at most {most} or lengthen that"
+            )))
+        }
+        (Some(_), None) => {
+            ejection.max_time = ejection.time;
+            Ok(())
+        }
+        (None, _) => {
+            ejection.time = ejection.max_time;
+            Ok(())
+        }
+    }
 }
 
 fn access_log(raw: &raw::Log<'_>) -> Result<AccessLog, Fault> {

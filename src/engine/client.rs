@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::conn::{Conn, Filled};
 use super::{Engine, LINGER, Net, STEPS_A_TURN, Scratch, Token};
+use crate::access::{End, Pending};
 use crate::balance::EndpointId;
 use crate::base::buffer::Chunk;
 use crate::base::slab::Key;
@@ -43,6 +44,8 @@ pub(super) struct Client<S> {
     pub(super) hold: Option<Chunk>,
     /// The round-robin ticket of the exchange.
     pub(super) ticket: usize,
+    /// What the access log will say of the exchange.
+    pub(super) entry: Option<Box<Pending>>,
     /// Endpoints that refused this request.
     pub(super) tried: Option<Box<Tried>>,
     pub(super) closing: Closing,
@@ -61,6 +64,7 @@ impl<S> Client<S> {
             upstream: None,
             hold: None,
             ticket: 0,
+            entry: None,
             tried: None,
             closing: Closing::No,
             head_begun: false,
@@ -174,6 +178,7 @@ impl<N: Net> Engine<N> {
             Next::NeedMore | Next::ToClient | Next::Finished { .. } => {}
             Next::NeedUpstream => {
                 self.counters.requests.bump();
+                self.begin_entry(key, &out.line);
                 if !self.find_upstream(key, [&out.head, body, &out.tail]) {
                     self.answer_unavailable(key, out);
                 }
@@ -181,6 +186,7 @@ impl<N: Net> Engine<N> {
             Next::ToUpstream => self.send_upstream(key, [&out.head, body, &out.tail]),
             Next::Answered => {
                 self.counters.requests.bump();
+                self.begin_entry(key, &out.line);
                 self.send_answer(key, out);
             }
             Next::Failed(_) => self.cut_client(key, true),
@@ -395,9 +401,10 @@ impl<N: Net> Engine<N> {
     /// Sends an answer of our own; the upstream, if there is one, is not needed any more.
     pub(super) fn send_answer(&mut self, key: Key, out: &mut Output) {
         self.counters.answered.bump();
+        self.add_to_entry(key, body_len(&out.head));
         self.part(key);
         self.send_client(key, [&out.head, &[], &out.tail]);
-        self.exchange_over(key);
+        self.exchange_over(key, End::Answered);
     }
 
     /// Writes to the client. A client that is gone is dropped.
@@ -415,8 +422,9 @@ impl<N: Net> Engine<N> {
     }
 
     /// What becomes of the client now that its exchange is over.
-    pub(super) fn exchange_over(&mut self, key: Key) {
+    pub(super) fn exchange_over(&mut self, key: Key, end: End) {
         let idle = self.now.after(self.idle_time());
+        self.end_entry(key, end);
         let Some(client) = self.clients.get_mut(key) else { return };
         if let Some(hold) = client.hold.take() {
             self.buffers.take_back(hold);
@@ -449,6 +457,7 @@ impl<N: Net> Engine<N> {
     /// Ends the client's connection so that it can see that its response is not whole.
     pub(super) fn cut_client(&mut self, key: Key, reset: bool) {
         self.counters.cut.bump();
+        self.end_entry(key, End::Cut);
         self.part(key);
         if let Some(client) = self.forget_client(key)
             && reset
@@ -462,6 +471,7 @@ impl<N: Net> Engine<N> {
         if self.clients.get(key).is_some_and(|client| client.upstream.is_some()) {
             self.counters.abandoned.bump();
         }
+        self.end_entry(key, End::Abandoned);
         self.part(key);
         drop(self.forget_client(key));
     }
@@ -485,6 +495,12 @@ impl<N: Net> Engine<N> {
             self.close_upstream(upstream);
         }
     }
+}
+
+/// Bytes behind the head of a message.
+fn body_len(message: &[u8]) -> usize {
+    let end = message.windows(4).position(|four| four == b"\r\n\r\n");
+    end.map_or(0, |end| message.len() - end - 4)
 }
 
 /// Puts a small body and the tail behind the head. What is left of the body comes back.

@@ -10,15 +10,17 @@
 
 mod client;
 mod conn;
+mod entries;
 mod net;
 mod pools;
+mod streaks;
 mod upstream;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::balance::{EndpointId, Shared, Snapshot};
+use crate::balance::{EndpointId, Shared, Snapshot, Streak};
 use crate::base::buffer::Pool;
 use crate::base::slab::{Key, Slab};
 use crate::base::tick::Tick;
@@ -26,10 +28,11 @@ use crate::base::wheel::{Fired, Wheel};
 use crate::http1::head::HeadLimits;
 use crate::metrics::WorkerCounters;
 use crate::session::{Context, Output};
-use crate::settings::{Network, Settings, Timeouts};
+use crate::settings::{AccessSink, Network, Settings, Timeouts};
 
 use client::Client;
 use conn::WINDOW;
+use entries::Entries;
 pub use net::{Net, Readiness, Token};
 use pools::Pools;
 use upstream::Upstream;
@@ -39,8 +42,13 @@ use upstream::Upstream;
 pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
 /// How long a client may read its last answer while we discard what it still sends.
 pub const LINGER: Duration = Duration::from_secs(5);
+/// How long a client connection must have been idle before it may be closed to make room for another.
+pub const EVICTION_GRACE: Duration = Duration::from_millis(50);
 /// Steps one connection may take in a turn before the others get theirs.
 const STEPS_A_TURN: usize = 16;
+
+/// Connections that may be ready at once before their list grows.
+const READY: usize = 512;
 
 /// Why an endpoint is suspected; told to the health thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +57,10 @@ pub enum Suspicion {
     ConnectRefused,
     /// It did not take a connect in time.
     ConnectTimeout,
-    /// It ended a connection with a request under way.
+    /// It ended a connection with a request under way, or did not answer it in time.
     Reset,
+    /// It failed so many times in a row that it may be taken out without a probe.
+    Streak(Streak, u32),
 }
 
 /// The worker's scratch memory: whatever passes through in one step.
@@ -82,8 +92,14 @@ pub struct Engine<N: Net> {
     trusted: Box<[Network]>,
     counters: WorkerCounters,
     suspicions: Vec<(EndpointId, Suspicion)>,
+    /// `None` while the access log is off.
+    entries: Option<Entries>,
     /// Client connections that ended since [`Engine::take_closed`].
     closed: usize,
+    /// Requests the retry budget knows of.
+    noted: u64,
+    /// When it is told of more.
+    note_at: Tick,
     /// Where the search for an idle client to evict goes on.
     hand: usize,
     now: Tick,
@@ -98,14 +114,17 @@ impl<N: Net> Engine<N> {
         shared: Arc<Shared>,
         counters: WorkerCounters,
     ) -> Self {
+        let logs = settings.log.access != AccessSink::Off;
         let cx = Context {
             limits: HeadLimits { bytes: settings.limits.head, fields: settings.limits.headers },
             fallback_host,
             replay: settings.retry.replay,
+            via: settings.via,
+            describe: logs,
             draining: false,
         };
         let snapshot = shared.snapshot.load_full();
-        let mut pools = Pools::new(settings.limits.idle_per_target);
+        let mut pools = Pools::new(settings.limits.idle_per_target, settings.ejection);
         pools.follow(&snapshot, &mut Vec::new());
         Engine {
             net,
@@ -118,10 +137,10 @@ impl<N: Net> Engine<N> {
                 read: vec![0; WINDOW as usize],
                 out: Output::default(),
             })),
-            ready_clients: Vec::new(),
-            ready_upstreams: Vec::new(),
-            spare: Vec::new(),
-            fired: Vec::new(),
+            ready_clients: Vec::with_capacity(READY),
+            ready_upstreams: Vec::with_capacity(READY),
+            spare: Vec::with_capacity(READY),
+            fired: Vec::with_capacity(READY),
             shared,
             snapshot,
             cx,
@@ -130,7 +149,10 @@ impl<N: Net> Engine<N> {
             trusted: settings.trusted_proxies.clone().into_boxed_slice(),
             counters,
             suspicions: Vec::new(),
+            entries: logs.then(Entries::default),
             closed: 0,
+            noted: 0,
+            note_at: Tick::default(),
             hand: 0,
             now: Tick::default(),
         }
@@ -150,6 +172,7 @@ impl<N: Net> Engine<N> {
             return;
         }
         let idle = self.idle_time();
+        client.idle_since = self.now;
         client.conn.set_deadline(&mut self.wheel, token, self.now.after(idle));
         self.clients.insert(client);
     }
@@ -188,6 +211,7 @@ impl<N: Net> Engine<N> {
             self.follow(Arc::clone(snapshot));
         }
         self.fire_timers();
+        self.note_requests();
         let mut batch =
             std::mem::replace(&mut self.ready_upstreams, std::mem::take(&mut self.spare));
         batch.drain(..).for_each(|key| self.run_upstream(key));
@@ -223,6 +247,19 @@ impl<N: Net> Engine<N> {
             }
         }
         self.fired = fired;
+    }
+
+    /// Tells the retry budget, a few times a second, how many requests there were.
+    fn note_requests(&mut self) {
+        if self.note_at <= self.now {
+            self.note_at = self.now.after(Duration::from_millis(100));
+            let requests = self.counters.requests.get();
+            let fresh = requests.wrapping_sub(self.noted);
+            self.noted = requests;
+            if fresh > 0 {
+                self.shared.budget.note(self.now.since(Tick::default()), fresh);
+            }
+        }
     }
 
     fn queue_client(&mut self, key: Key) {
@@ -267,18 +304,23 @@ impl<N: Net> Engine<N> {
     }
 
     /// Closes an idle client connection, the one that was idle longest among those looked at, to make room.
-    /// `false` if none was found.
+    /// One that fell idle just now, or was accepted just now, is spared: its request may be on its way. `false`
+    /// if none was found.
     pub fn evict_idle(&mut self) -> bool {
         const LOOKED_AT: usize = 64;
+        let now = self.now;
+        let evictable = |client: &&Client<N::Conn>| {
+            client.is_idle()
+                && !client.conn.readable
+                && now.since(client.idle_since) >= EVICTION_GRACE
+        };
         let positions = self.clients.positions();
         let mut oldest: Option<(Tick, Key)> = None;
         let mut looked_at = 0;
         for _ in 0..positions {
             self.hand = if self.hand + 1 < positions { self.hand + 1 } else { 0 };
             let Some(key) = self.clients.key_at(self.hand) else { continue };
-            let Some(client) = self.clients.get(key).filter(|client| client.is_idle()) else {
-                continue;
-            };
+            let Some(client) = self.clients.get(key).filter(evictable) else { continue };
             looked_at += 1;
             if oldest.is_none_or(|(since, _)| client.idle_since < since) {
                 oldest = Some((client.idle_since, key));
@@ -288,6 +330,18 @@ impl<N: Net> Engine<N> {
             }
         }
         oldest.map(|(_, key)| self.drop_client(key)).is_some()
+    }
+
+    /// Frees a descriptor: that of an idle upstream connection, or else an idle client's. `false` if there
+    /// is neither.
+    pub fn free_descriptor(&mut self) -> bool {
+        match self.pools.pop_any() {
+            Some(idle) => {
+                self.close_upstream(idle);
+                true
+            }
+            None => self.evict_idle(),
+        }
     }
 
     /// Client connections there are.

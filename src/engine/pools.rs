@@ -1,4 +1,5 @@
-//! The idle upstream connections of one worker, by endpoint, newest first.
+//! What one worker keeps for each endpoint: its idle upstream connections, newest first, and how often in a row
+//! it failed. Both share one table, so that an exchange that ends well costs one lookup.
 //!
 //! Invariants: only connections to endpoints that are healthy in the current snapshot are kept; each
 //! endpoint's stack holds at most the configured number; a connection in a stack belongs to no client.
@@ -6,8 +7,10 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::balance::{EndpointId, Snapshot};
+use super::streaks::Streaks;
+use crate::balance::{EndpointId, Snapshot, Streak};
 use crate::base::slab::Key;
+use crate::settings::Ejection;
 
 /// Endpoint ids are dense and ours: mixing their bits would only cost time.
 #[derive(Default)]
@@ -30,16 +33,33 @@ impl Hasher for IdHasher {
     }
 }
 
+/// What a worker keeps for one endpoint.
+#[derive(Default)]
+struct Pool {
+    idle: Vec<Key>,
+    streaks: Streaks,
+}
+
+/// What became of an endpoint's connection after a whole answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct GivenBack {
+    /// The connection is in its stack; else it is to be closed.
+    pub(super) kept: bool,
+    /// That many answers in a row were server errors, which is as many as may be.
+    pub(super) errors: Option<u32>,
+}
+
 pub(super) struct Pools {
-    idle: HashMap<EndpointId, Vec<Key>, BuildHasherDefault<IdHasher>>,
+    pools: HashMap<EndpointId, Pool, BuildHasherDefault<IdHasher>>,
     cap: usize,
+    ejection: Ejection,
     /// Connections in all stacks.
     len: usize,
 }
 
 impl Pools {
-    pub(super) fn new(cap: usize) -> Self {
-        Pools { idle: HashMap::default(), cap, len: 0 }
+    pub(super) fn new(cap: usize, ejection: Ejection) -> Self {
+        Pools { pools: HashMap::default(), cap, ejection, len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -48,29 +68,48 @@ impl Pools {
 
     /// Takes the connection to `endpoint` that was used last.
     pub(super) fn pop(&mut self, endpoint: EndpointId) -> Option<Key> {
-        let key = self.idle.get_mut(&endpoint)?.pop()?;
+        let key = self.pools.get_mut(&endpoint)?.idle.pop()?;
         self.len -= 1;
         Some(key)
     }
 
-    /// Keeps a connection. `false` when it is to be closed: the stack is full or the endpoint is not healthy.
-    pub(super) fn push(&mut self, endpoint: EndpointId, key: Key) -> bool {
-        match self.idle.get_mut(&endpoint) {
-            Some(stack) if stack.len() < self.cap => {
-                stack.push(key);
-                self.len += 1;
-                true
-            }
-            _ => false,
+    /// The endpoint gave a whole answer with `status`, which ends what it did wrong in a row. Keeps the
+    /// connection, if it can be used again, unless the stack is full or the endpoint is not healthy.
+    pub(super) fn give_back(
+        &mut self,
+        endpoint: EndpointId,
+        key: Option<Key>,
+        status: u16,
+    ) -> GivenBack {
+        let Some(pool) = self.pools.get_mut(&endpoint) else {
+            return GivenBack { kept: false, errors: None };
+        };
+        let errors = pool.streaks.answered(status, &self.ejection);
+        let key = key.filter(|_| pool.idle.len() < self.cap);
+        pool.idle.extend(key);
+        self.len += usize::from(key.is_some());
+        GivenBack { kept: key.is_some(), errors }
+    }
+
+    /// A connect to the endpoint came about.
+    pub(super) fn connected(&mut self, endpoint: EndpointId) {
+        if let Some(pool) = self.pools.get_mut(&endpoint) {
+            pool.streaks.connected();
         }
+    }
+
+    /// The endpoint failed. How often it did so in a row, if that is as often as it may. One that is out already
+    /// cannot fail.
+    pub(super) fn failed(&mut self, endpoint: EndpointId, kind: Streak) -> Option<u32> {
+        self.pools.get_mut(&endpoint)?.streaks.failed(kind, &self.ejection)
     }
 
     /// Forgets a connection that ended while it was idle.
     pub(super) fn forget(&mut self, endpoint: EndpointId, key: Key) {
-        if let Some(stack) = self.idle.get_mut(&endpoint)
-            && let Some(at) = stack.iter().rposition(|&other| other == key)
+        if let Some(Pool { idle, .. }) = self.pools.get_mut(&endpoint)
+            && let Some(at) = idle.iter().rposition(|&other| other == key)
         {
-            stack.remove(at);
+            idle.remove(at);
             self.len -= 1;
         }
     }
@@ -80,22 +119,23 @@ impl Pools {
         if self.len == 0 {
             return None;
         }
-        let key = self.idle.values_mut().find_map(Vec::pop)?;
+        let key = self.pools.values_mut().find_map(|pool| pool.idle.pop())?;
         self.len -= 1;
         Some(key)
     }
 
-    /// Follows a new snapshot: the connections to endpoints that are not healthy in it come out, to be closed.
+    /// Follows a new snapshot: the connections to endpoints that are not healthy in it come out, to be
+    /// closed, and what those endpoints did in a row is forgotten.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, out: &mut Vec<Key>) {
-        for endpoint in snapshot.endpoints().iter().filter(|endpoint| endpoint.healthy) {
-            self.idle.entry(endpoint.id).or_default();
-        }
         let healthy: std::collections::HashSet<EndpointId, BuildHasherDefault<IdHasher>> =
-            snapshot.endpoints().iter().filter(|e| e.healthy).map(|e| e.id).collect();
-        self.idle.retain(|id, stack| {
+            snapshot.endpoints().iter().filter(|e| e.healthy()).map(|e| e.id).collect();
+        for &id in &healthy {
+            self.pools.entry(id).or_default();
+        }
+        self.pools.retain(|id, pool| {
             let keep = healthy.contains(id);
             if !keep {
-                out.append(stack);
+                out.append(&mut pool.idle);
             }
             keep
         });
@@ -106,14 +146,14 @@ impl Pools {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::Endpoint;
+    use crate::balance::{Endpoint, EndpointState};
 
     fn snapshot(ids: &[(u32, bool)]) -> Snapshot {
         let endpoint = |&(id, healthy): &(u32, bool)| Endpoint {
             id: EndpointId(id),
             address: ([127, 0, 0, 1], 80).into(),
             target: "t".into(),
-            healthy,
+            state: if healthy { EndpointState::Up } else { EndpointState::Ejected },
         };
         Snapshot::new(1, ids.iter().map(endpoint).collect())
     }
@@ -122,13 +162,17 @@ mod tests {
         Key { index, generation: 0 }
     }
 
+    fn keeps(pools: &mut Pools, endpoint: u32, at: u32) -> bool {
+        pools.give_back(EndpointId(endpoint), Some(key(at)), 200).kept
+    }
+
     #[test]
     fn the_newest_connection_comes_first_and_the_cap_holds() {
-        let mut pools = Pools::new(2);
+        let mut pools = Pools::new(2, Ejection::default());
         pools.follow(&snapshot(&[(1, true)]), &mut Vec::new());
-        assert!(pools.push(EndpointId(1), key(1)) && pools.push(EndpointId(1), key(2)));
-        assert!(!pools.push(EndpointId(1), key(3)), "the stack is full");
-        assert!(!pools.push(EndpointId(2), key(3)), "the endpoint is not known");
+        assert!(keeps(&mut pools, 1, 1) && keeps(&mut pools, 1, 2));
+        assert!(!keeps(&mut pools, 1, 3), "the stack is full");
+        assert!(!keeps(&mut pools, 2, 3), "the endpoint is not known");
         assert_eq!(pools.pop(EndpointId(1)), Some(key(2)));
         pools.forget(EndpointId(1), key(1));
         assert_eq!((pools.pop(EndpointId(1)), pools.len()), (None, 0));
@@ -136,14 +180,38 @@ mod tests {
 
     #[test]
     fn connections_to_an_endpoint_that_went_down_come_out() {
-        let mut pools = Pools::new(8);
+        let mut pools = Pools::new(8, Ejection::default());
         pools.follow(&snapshot(&[(1, true), (2, true)]), &mut Vec::new());
-        pools.push(EndpointId(1), key(1));
-        pools.push(EndpointId(2), key(2));
+        assert!(keeps(&mut pools, 1, 1) && keeps(&mut pools, 2, 2));
         let mut out = Vec::new();
         pools.follow(&snapshot(&[(1, false), (2, true)]), &mut out);
         assert_eq!((out, pools.len()), (vec![key(1)], 1));
         assert_eq!(pools.pop_any(), Some(key(2)));
         assert_eq!(pools.pop_any(), None);
+    }
+
+    #[test]
+    fn an_answer_ends_a_streak_whether_or_not_its_connection_is_kept() {
+        for key in [None, Some(key(1))] {
+            let mut pools = Pools::new(0, Ejection { resets: 2, ..Ejection::default() });
+            pools.follow(&snapshot(&[(1, true)]), &mut Vec::new());
+            let failed = |pools: &mut Pools| pools.failed(EndpointId(1), Streak::Resets);
+            assert_eq!(failed(&mut pools), None);
+            assert!(!pools.give_back(EndpointId(1), key, 200).kept);
+            assert_eq!((failed(&mut pools), failed(&mut pools)), (None, Some(2)));
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_out_has_no_streaks_and_begins_anew_when_it_is_back() {
+        let mut pools = Pools::new(8, Ejection { connect_failures: 2, ..Ejection::default() });
+        let mut failed = |health: bool| {
+            pools.follow(&snapshot(&[(1, health)]), &mut Vec::new());
+            pools.failed(EndpointId(1), Streak::ConnectFailures)
+        };
+        assert_eq!(
+            [true, false, false, true, true].map(&mut failed),
+            [None, None, None, None, Some(2)]
+        );
     }
 }

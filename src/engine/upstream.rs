@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use super::client::{Client, Closing, Flow, join_small};
 use super::conn::{Conn, Filled};
 use super::{Engine, Net, STEPS_A_TURN, Scratch, Suspicion, Token};
-use crate::balance::{self, EndpointId};
+use crate::access::End;
+use crate::balance::{self, EndpointId, Streak};
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
-use crate::session::{Failure, Next, Output, Remedy, Step};
+use crate::session::{Break, Failure, Next, Output, Remedy, Session, Step};
 
 pub(super) struct Upstream<S> {
     pub(super) conn: Conn<S>,
@@ -101,6 +102,9 @@ impl<N: Net> Engine<N> {
             );
             client.upstream = Some(idle);
             client.session.attached(true);
+            if let Some(entry) = &mut client.entry {
+                entry.upstream = Some(upstream.address);
+            }
             if client.session.may_replay(cx) {
                 client.hold = Some(buffers.lend(&pieces));
             }
@@ -158,6 +162,7 @@ impl<N: Net> Engine<N> {
     fn move_on(&mut self, key: Key, failed: EndpointId, why: Suspicion) -> Option<Place> {
         self.counters.connect_failed.bump();
         self.suspicions.push((failed, why));
+        self.count_failure(failed, Streak::ConnectFailures);
         let client = self.clients.get_mut(key)?;
         let tried = &mut client.tried.get_or_insert_default().endpoints;
         tried.push(failed);
@@ -166,6 +171,13 @@ impl<N: Net> Engine<N> {
         }
         balance::pick_other(&self.snapshot, client.ticket, tried)
             .map(|endpoint| (endpoint.id, endpoint.address))
+    }
+
+    /// Tells the health thread if the endpoint has failed as often in a row as it may.
+    fn count_failure(&mut self, endpoint: EndpointId, kind: Streak) {
+        if let Some(count) = self.pools.failed(endpoint, kind) {
+            self.suspicions.push((endpoint, Suspicion::Streak(kind, count)));
+        }
     }
 
     fn connect_failed(&mut self, key: Key, why: Suspicion) {
@@ -217,6 +229,8 @@ impl<N: Net> Engine<N> {
             return false;
         }
         upstream.connecting = false;
+        let endpoint = upstream.endpoint;
+        self.pools.connected(endpoint);
         self.send_held(key);
         true
     }
@@ -228,6 +242,9 @@ impl<N: Net> Engine<N> {
         let Some(owner) = upstream.client else { return };
         let Some(client) = clients.get_mut(owner) else { return };
         client.session.attached(false);
+        if let Some(entry) = &mut client.entry {
+            entry.upstream = Some(upstream.address);
+        }
         upstream.conn.set_deadline(
             wheel,
             Token::Upstream(key),
@@ -383,10 +400,12 @@ impl<N: Net> Engine<N> {
     fn upstream_act(&mut self, key: Key, owner: Key, step: &Step, input: &[u8], out: &mut Output) {
         match step.next {
             Next::ToClient => {
+                self.add_to_entry(owner, step.body.len());
                 let body = join_small(out, &input[step.body.clone()]);
                 self.respond(key, owner, [&out.head, body, &out.tail]);
             }
             Next::Finished { reuse } => {
+                self.add_to_entry(owner, step.body.len());
                 let body = join_small(out, &input[step.body.clone()]);
                 self.finish(key, owner, reuse, [&out.head, body, &out.tail]);
             }
@@ -415,9 +434,13 @@ impl<N: Net> Engine<N> {
         {
             buffers.take_back(hold);
         }
-        let switched = client.session.is_tunnel();
+        let tunnel = client.session.is_tunnel();
+        if tunnel && !pieces[0].is_empty() {
+            // The 101: how a tunnel ends says nothing of its target.
+            self.pools.give_back(upstream.endpoint, None, client.session.status());
+        }
         self.send_client(owner, pieces);
-        if switched {
+        if tunnel {
             // What the client sent behind its request may flow now.
             self.queue_client(owner);
         }
@@ -429,12 +452,13 @@ impl<N: Net> Engine<N> {
         let Some(client) = self.clients.get_mut(owner) else { return };
         client.upstream = None;
         self.counters.finished.bump();
-        self.free_upstream(key, reuse);
-        self.exchange_over(owner);
+        let status = client.session.status();
+        self.free_upstream(key, reuse, status);
+        self.exchange_over(owner, End::Finished);
     }
 
-    /// Puts an upstream connection into its pool, or closes it.
-    fn free_upstream(&mut self, key: Key, reuse: bool) {
+    /// Puts an upstream connection into its pool after an answer with `status`, or closes it.
+    fn free_upstream(&mut self, key: Key, reuse: bool, status: u16) {
         let idle_until = self.now.after(self.timeouts.upstream_idle);
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let sound = reuse
@@ -442,7 +466,12 @@ impl<N: Net> Engine<N> {
             && !upstream.conn.read_closed
             && upstream.conn.outbox.is_none()
             && upstream.conn.inbox.is_none();
-        if !sound || !self.pools.push(upstream.endpoint, key) {
+        let endpoint = upstream.endpoint;
+        let back = self.pools.give_back(endpoint, sound.then_some(key), status);
+        if let Some(count) = back.errors {
+            self.suspicions.push((endpoint, Suspicion::Streak(Streak::Errors, count)));
+        }
+        if !back.kept {
             return self.close_upstream(key);
         }
         upstream.client = None;
@@ -478,21 +507,45 @@ impl<N: Net> Engine<N> {
         let Some(key) = client.upstream else { return };
         let Some(upstream) = self.upstreams.get(key) else { return };
         let place = (upstream.endpoint, upstream.address);
+        let blameless = ends_as_it_may(&client.session, failure);
+        let elapsed = self.now.since(Tick::default());
+        let broken = Break {
+            failure,
+            sent: upstream.sent,
+            held: client.hold.is_some(),
+            affordable: self.shared.budget.allows(elapsed),
+        };
+        let remedy = client.session.upstream_failed(&self.cx, broken, out);
         if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {
             self.suspicions.push((place.0, Suspicion::Reset));
+            if !blameless {
+                self.count_failure(place.0, Streak::Resets);
+            }
         }
-        let held = client.hold.is_some();
-        match client.session.upstream_failed(&self.cx, failure, upstream.sent, held, out) {
+        match remedy {
             Remedy::Replay => {
+                if broken.sent {
+                    self.shared.budget.spend(elapsed);
+                }
                 self.counters.replayed.bump();
                 self.part(owner);
-                if self.dial(owner, place) == Found::No {
+                if self.dial(owner, self.elsewhere(owner, place)) == Found::No {
                     self.answer_unavailable(owner, out);
                 }
             }
             Remedy::Answer(_) => self.send_answer(owner, out),
             Remedy::Cut { reset } => self.cut_client(owner, reset),
         }
+    }
+
+    /// Where a request that broke at `failed` is sent once more: to another endpoint if there is one, since what
+    /// broke it is likely to be there still.
+    fn elsewhere(&self, key: Key, failed: Place) -> Place {
+        let Some(client) = self.clients.get(key) else { return failed };
+        let refused = client.tried.iter().flat_map(|tried| &tried.endpoints);
+        let tried: Vec<EndpointId> = refused.copied().chain([failed.0]).collect();
+        balance::pick_other(&self.snapshot, client.ticket, &tried)
+            .map_or(failed, |endpoint| (endpoint.id, endpoint.address))
     }
 
     pub(super) fn upstream_timed_out(&mut self, key: Key) {
@@ -542,6 +595,13 @@ impl<S> Upstream<S> {
         self.conn.readable = true;
         self.conn.outbox.take().into_iter().for_each(|chunk| buffers.take_back(chunk));
     }
+}
+
+/// Whether a connection may end like this without any fault of its target: a pooled one that nobody used when it
+/// was closed (RFC 9112 section 9.3.1), or a tunnel.
+fn ends_as_it_may(session: &Session, failure: Failure) -> bool {
+    let pooled = session.is_reused() && session.awaits_response();
+    session.is_tunnel() || pooled && failure != Failure::HeadTimeout
 }
 
 /// Whether the exchange waits for the client: it does not take the response, or has not sent its request.

@@ -12,10 +12,12 @@
 //! | `schedule` | when each endpoint is probed (pure) |
 //! | `probe` | one probe over one socket |
 //! | `judge` | rise and fall (pure) |
+//! | `ejection` | who is taken out for what workers saw, and how long (pure) |
 //! | `roster` | which endpoints there are; makes snapshots (pure) |
 //! | `resolve` | names to addresses, on threads of their own |
 //! | `wake` | how other threads end the health thread's wait |
 
+mod ejection;
 mod judge;
 mod monitor;
 mod probe;
@@ -34,8 +36,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, bounded};
 
-use crate::balance::{EndpointId, Shared};
-use crate::settings::Target;
+use crate::balance::{EndpointId, Shared, Streak};
+use crate::settings::{Ejection, Target};
 
 use monitor::{Inputs, Monitor};
 use resolve::Resolvers;
@@ -53,17 +55,20 @@ pub enum Failure {
     ConnectRefused,
     /// The connect took longer than `timeouts.connect`.
     ConnectTimeout,
-    /// The connection was reset.
+    /// The connection was reset, or nothing came in time.
     Reset,
+    /// It did so many times in a row what is enough to take it out at once.
+    Streak(Streak, u32),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Failure::ConnectRefused => "connect refused",
-            Failure::ConnectTimeout => "connect timeout",
-            Failure::Reset => "reset",
-        })
+        match self {
+            Failure::ConnectRefused => f.write_str("connect refused"),
+            Failure::ConnectTimeout => f.write_str("connect timeout"),
+            Failure::Reset => f.write_str("reset"),
+            Failure::Streak(kind, count) => write!(f, "{count} {kind} in a row"),
+        }
     }
 }
 
@@ -83,8 +88,8 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Has the endpoint probed at once, or 100 ms after the last probe that a report caused. Never
-    /// blocks: when too many reports wait, or the health thread has ended, this one is dropped.
+    /// Has the endpoint probed at once, or 100 ms after the last probe that a report caused. A
+    /// [`Failure::Streak`] has it taken out at once if it is up and not too many are out. Never blocks: when too many reports wait, or the health thread has ended, this one is dropped.
     pub fn report(&self, endpoint: EndpointId, failure: Failure) {
         let report = Report { endpoint, failure, at: Instant::now() };
         if self.reports.try_send(report).is_ok() {
@@ -104,12 +109,17 @@ pub struct Health {
 impl Health {
     /// Publishes a first snapshot (every endpoint with an IP address, none healthy), starts the thread,
     /// and with it the first round: every name is resolved and every endpoint probed at once. From then
-    /// on each is probed once in its interval, 90 to 100 % of it after the last time.
+    /// on each is probed once in its interval, 90 to 100 % of it after the last time. `ejection` says for
+    /// how long an endpoint is taken out for what workers report, and how many of them at once.
     ///
     /// # Errors
     /// When an eventfd or a thread cannot be made.
-    pub fn start(targets: Vec<Target>, shared: Arc<Shared>) -> io::Result<Health> {
-        Health::start_with(targets, shared, resolve::system)
+    pub fn start(
+        targets: Vec<Target>,
+        ejection: Ejection,
+        shared: Arc<Shared>,
+    ) -> io::Result<Health> {
+        Health::start_with(targets, ejection, shared, resolve::system)
     }
 
     /// Like [`Health::start`], with another resolver than the system's: it turns a host name and a
@@ -120,11 +130,12 @@ impl Health {
     /// When an eventfd or a thread cannot be made.
     pub fn start_with(
         targets: Vec<Target>,
+        ejection: Ejection,
         shared: Arc<Shared>,
         resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> io::Result<Health> {
         let wake = Arc::new(Wake::new()?);
-        let roster = Roster::new(targets);
+        let roster = Roster::new(targets, ejection);
         let resolvers = Resolvers::start(roster.names().count(), resolve, &wake)?;
         let (sender, reports) = bounded(REPORTS);
         let inputs = Inputs { reports, resolvers, wake: Arc::clone(&wake) };

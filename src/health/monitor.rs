@@ -2,11 +2,11 @@
 //! and publishes once.
 //!
 //! Owns the probes in flight and the wait; decides neither health (`judge`, `roster`) nor times
-//! (`schedule`). Invariants: every endpoint of the roster is in the schedule, and each of them that is
+//! (`schedule`, `ejection`). Invariants: every endpoint of the roster is in the schedule, and each of them that is
 //! in no queue has exactly one probe in flight; only this file publishes snapshots; nothing here
 //! blocks but the wait.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,15 +17,14 @@ use crossbeam::channel::Receiver;
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::balance::{EndpointId, Shared};
+use crate::balance::{EndpointId, EndpointState, Shared, Snapshot};
 
-use super::judge::Change;
 use super::probe::{Begun, Outcome, Probe};
 use super::resolve::{Answer, Query, Resolvers};
-use super::roster::Roster;
+use super::roster::{News, Roster};
 use super::schedule::{Schedule, Urgency};
 use super::wake::Wake;
-use super::{Gate, REPORTS, Report};
+use super::{Failure, Gate, REPORTS, Report};
 
 /// Probes at once: each is a descriptor that clients cannot have. Hung ones end at their timeout.
 const MAX_IN_FLIGHT: usize = 512;
@@ -47,12 +46,16 @@ pub(super) struct Monitor {
     pub(super) roster: Roster,
     schedule: Schedule<EndpointId>,
     probes: Vec<Probe>,
+    /// When the time of each ejected endpoint is over. One that came in before may still be here.
+    terms: BTreeSet<(Instant, EndpointId)>,
     names: Names,
     inputs: Inputs,
     shared: Arc<Shared>,
     first_round: FirstRound,
     /// Until when no probe is begun, since descriptors ran out.
     resting: Option<Instant>,
+    /// Whether it was told that nothing is healthy.
+    told_none: bool,
     /// Something the snapshot shows has changed since it was published.
     changed: bool,
     /// Log lines of this turn, written after it published: who reads one finds it to be so.
@@ -94,12 +97,14 @@ impl Monitor {
         let mut monitor = Monitor {
             schedule: Schedule::new(seed),
             probes: Vec::new(),
+            terms: BTreeSet::new(),
             names: Names::new(&roster, seed, now),
             roster,
             inputs,
             shared,
             first_round: FirstRound { deadline: Some(now + bound), gate },
             resting: None,
+            told_none: false,
             changed: true,
             lines: Vec::new(),
         };
@@ -129,10 +134,12 @@ impl Monitor {
         self.take_reports(now);
         self.take_answers(now);
         self.ask_names(now);
+        self.end_terms(now);
         self.begin_due(now);
         self.retire_endpoints();
         self.publish();
         self.end_first_round(now);
+        self.tell_if_none_is_healthy();
         self.write_log();
     }
 
@@ -163,6 +170,7 @@ impl Monitor {
             .chain(self.probes.iter().map(Probe::deadline))
             .chain(self.names.schedule.next_due(Urgency::Routine))
             .chain(self.first_round.deadline)
+            .chain(self.terms.first().map(|&(end, _)| end))
             .min()
     }
 
@@ -208,7 +216,7 @@ impl Monitor {
     }
 
     fn conclude(&mut self, id: EndpointId, took: Duration, outcome: &Outcome, now: Instant) {
-        let Some(ruling) = self.roster.observe(id, outcome.is_ok()) else { return };
+        let Some(ruling) = self.roster.observe(id, outcome.is_ok(), now) else { return };
         self.schedule.finish(id, now, ruling.wavering);
         if let Some(change) = ruling.change {
             self.changed = true;
@@ -216,27 +224,55 @@ impl Monitor {
         }
     }
 
-    fn tell_change(&mut self, id: EndpointId, change: Change, took: Duration, outcome: &Outcome) {
+    fn tell_change(&mut self, id: EndpointId, change: News, took: Duration, outcome: &Outcome) {
+        let took = took.as_millis();
+        let (level, what) = match (change, outcome) {
+            (News::Up, Ok(success)) => (Level::Info, format!("up: {success} in {took} ms")),
+            (News::UpAgain, Ok(success)) => {
+                (Level::Info, format!("up again: {success} in {took} ms"))
+            }
+            (_, Err(reason)) => (Level::Warn, format!("down: {reason}")),
+            (News::Down, Ok(_)) => return, // no success takes an endpoint down
+        };
+        self.tell(id, level, &what);
+    }
+
+    fn tell(&mut self, id: EndpointId, level: Level, what: &str) {
         let Some(endpoint) = self.roster.assignment(id) else { return };
         let who = format!("target {} ({})", endpoint.label, endpoint.address);
         let healthy = self.roster.healthy_count();
-        let (level, what) = match (change, outcome) {
-            (Change::Up, Ok(success)) => {
-                (Level::Info, format!("up: {success} in {} ms", took.as_millis()))
-            }
-            (_, Err(reason)) => (Level::Warn, format!("down: {reason}")),
-            (Change::Down, Ok(_)) => return, // no success takes an endpoint down
-        };
         self.lines.push((level, format!("{who} is {what}; healthy targets: {healthy}")));
     }
 
     /// What workers saw, as much as the channel holds. A report about an endpoint that is not picked
     /// any longer is old news.
     fn take_reports(&mut self, now: Instant) {
-        for report in self.inputs.reports.try_iter().take(REPORTS) {
-            if self.roster.is_healthy(report.endpoint) {
-                log::debug!("endpoint {}: {}, says a worker", report.endpoint.0, report.failure);
-                self.schedule.report(report.endpoint, report.at, now);
+        let reports: Vec<Report> = self.inputs.reports.try_iter().take(REPORTS).collect();
+        for Report { endpoint, failure, at } in reports {
+            if self.roster.is_healthy(endpoint) {
+                log::debug!("endpoint {}: {failure}, says a worker", endpoint.0);
+                self.schedule.report(endpoint, at, now);
+                if matches!(failure, Failure::Streak(..)) {
+                    self.eject(endpoint, failure, now);
+                }
+            }
+        }
+    }
+
+    fn eject(&mut self, id: EndpointId, why: Failure, now: Instant) {
+        if let Some(time) = self.roster.eject(id, now) {
+            self.changed = true;
+            self.terms.insert((now + time, id));
+            self.tell(id, Level::Warn, &format!("ejected for {time:?}: {why}"));
+        }
+    }
+
+    /// An ejected endpoint whose time is over is probed at once: if that succeeds it is back.
+    fn end_terms(&mut self, now: Instant) {
+        while let Some(&(end, id)) = self.terms.first().filter(|&&(end, _)| end <= now) {
+            self.terms.remove(&(end, id));
+            if self.roster.awaits_return(id, now) {
+                self.schedule.report(id, now, now);
             }
         }
     }
@@ -363,6 +399,19 @@ impl Monitor {
         }
     }
 
+    /// Says once why nothing is healthy, each time it comes to that: endpoints that are ejected and endpoints whose
+    /// probes fail call for different remedies.
+    fn tell_if_none_is_healthy(&mut self) {
+        let snapshot = self.shared.snapshot.load();
+        if snapshot.healthy_count() > 0 {
+            self.told_none = false;
+        } else if self.first_round.deadline.is_none() && !self.told_none {
+            self.told_none = true;
+            let unresolved = self.roster.without_address();
+            self.lines.push((Level::Warn, why_none(&snapshot, unresolved)));
+        }
+    }
+
     fn end_first_round(&mut self, now: Instant) {
         let Some(deadline) = self.first_round.deadline else { return };
         let whole = self.names.unanswered.is_empty() && self.roster.all_probed();
@@ -397,6 +446,16 @@ impl Names {
             self.schedule.add(target, interval, now);
         }
     }
+}
+
+fn why_none(snapshot: &Snapshot, unresolved: usize) -> String {
+    let ejected = snapshot.count(EndpointState::Ejected);
+    let failing = snapshot.count(EndpointState::Down);
+    let mut line = format!("no healthy target: {ejected} ejected, {failing} failing their probes");
+    if unresolved > 0 {
+        line.push_str(&format!(", {unresolved} without an address"));
+    }
+    line
 }
 
 /// Calls `turn` until `stopped`. One that panics is logged, and the next is told: a health thread

@@ -1,18 +1,20 @@
 //! Which endpoints there are and how healthy each is: what a snapshot is made of.
 //!
-//! Owns endpoint identities and their judges; does not know when or how they are probed or who resolves
+//! Owns endpoint identities, their judges and their ejections; does not know when or how they are probed or who resolves
 //! names. Invariants: an [`EndpointId`] is given out once in the life of the process; the endpoints of a
-//! target are sorted by address; `homes` names the target of every endpoint that exists.
+//! target are sorted by address; `homes` names the target of every endpoint that exists; the probes of an
+//! ejected endpoint succeed, for one whose probes fail is down.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::balance::{Endpoint, EndpointId, Snapshot};
-use crate::settings::{Target, TargetAddress};
+use crate::balance::{Endpoint, EndpointId, EndpointState, Snapshot};
+use crate::settings::{Ejection, Target, TargetAddress};
 
+use super::ejection::{Census, Record, allows};
 use super::judge::{Change, Judge};
 use super::probe::Plan;
 
@@ -38,8 +40,44 @@ struct Checked {
     id: EndpointId,
     address: SocketAddr,
     judge: Judge,
+    ejections: Record,
     /// Its name no longer has this address; it goes as soon as its successors have been probed.
     leaving: bool,
+}
+
+impl Checked {
+    fn state(&self) -> EndpointState {
+        match (self.judge.is_unknown(), self.judge.is_healthy(), self.ejections.is_out()) {
+            (true, ..) => EndpointState::Unknown,
+            (_, false, _) => EndpointState::Down,
+            (_, true, true) => EndpointState::Ejected,
+            (_, true, false) => EndpointState::Up,
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        self.state() == EndpointState::Up
+    }
+
+    /// Follows a verdict of a probe: an ejection ends when its time is over and a probe succeeds, or when its
+    /// probes have failed as often as takes an endpoint down.
+    fn observe(&mut self, success: bool, now: Instant) -> Option<News> {
+        match self.judge.observe(success) {
+            Some(Change::Down) => {
+                self.ejections.give_way();
+                Some(News::Down)
+            }
+            Some(Change::Up) => {
+                self.ejections.come_in(now);
+                Some(News::Up)
+            }
+            None if success && self.ejections.is_over(now) => {
+                self.ejections.come_in(now);
+                Some(News::UpAgain)
+            }
+            None => None,
+        }
+    }
 }
 
 /// What the probing of one endpoint needs to know.
@@ -50,11 +88,22 @@ pub(super) struct Assignment {
     pub(super) plan: Arc<Plan>,
 }
 
+/// What a verdict changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// The endpoint may be picked from now on.
+    Up,
+    /// Likewise, after it was ejected.
+    UpAgain,
+    /// The endpoint may not be picked: its probes fail.
+    Down,
+}
+
 /// What a verdict meant.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ruling {
     /// What changed.
-    pub(super) change: Option<Change>,
+    pub(super) change: Option<News>,
     /// Up, but its last probes failed.
     pub(super) wavering: bool,
 }
@@ -63,6 +112,7 @@ pub(super) struct Ruling {
 #[derive(Debug)]
 pub(super) struct Roster {
     members: Vec<Member>,
+    ejection: Ejection,
     homes: HashMap<EndpointId, usize>,
     anyone_leaving: bool,
 }
@@ -70,9 +120,9 @@ pub(super) struct Roster {
 impl Roster {
     /// Targets with an IP address have their endpoint at once, names have none before
     /// [`Roster::set_addresses`]. None is healthy.
-    pub(super) fn new(targets: Vec<Target>) -> Self {
+    pub(super) fn new(targets: Vec<Target>, ejection: Ejection) -> Self {
         let mut roster =
-            Roster { members: Vec::new(), homes: HashMap::new(), anyone_leaving: false };
+            Roster { members: Vec::new(), ejection, homes: HashMap::new(), anyone_leaving: false };
         for (at, target) in targets.into_iter().enumerate() {
             roster.members.push(Member::new(&target));
             if let TargetAddress::Ip(address) = target.address {
@@ -101,7 +151,9 @@ impl Roster {
             if let Err(place) = member.endpoints.binary_search_by_key(&address, |e| e.address) {
                 let Some(id) = fresh_id() else { break };
                 let judge = Judge::new(member.rise, member.fall);
-                member.endpoints.insert(place, Checked { id, address, judge, leaving: false });
+                let ejections = Record::default();
+                let fresh = Checked { id, address, judge, ejections, leaving: false };
+                member.endpoints.insert(place, fresh);
                 self.homes.insert(id, target);
                 added.push(id);
             }
@@ -118,7 +170,7 @@ impl Roster {
         }
         for member in &mut self.members {
             let waiting = member.endpoints.iter().any(|e| !e.leaving && e.judge.is_unknown());
-            let leaves = |e: &mut Checked| e.leaving && !(waiting && e.judge.is_healthy());
+            let leaves = |e: &mut Checked| e.leaving && !(waiting && e.is_up());
             for endpoint in member.endpoints.extract_if(.., leaves) {
                 self.homes.remove(&endpoint.id);
                 gone.push((endpoint.id, endpoint.address, Arc::clone(&member.label)));
@@ -129,11 +181,27 @@ impl Roster {
     }
 
     /// Takes the verdict of a probe; `None` if the endpoint is gone.
-    pub(super) fn observe(&mut self, id: EndpointId, success: bool) -> Option<Ruling> {
-        let home = *self.homes.get(&id)?;
-        let endpoint = self.members.get_mut(home)?.endpoints.iter_mut().find(|e| e.id == id)?;
-        let change = endpoint.judge.observe(success);
+    pub(super) fn observe(
+        &mut self,
+        id: EndpointId,
+        success: bool,
+        now: Instant,
+    ) -> Option<Ruling> {
+        let endpoint = self.find_mut(id)?;
+        let change = endpoint.observe(success, now);
         Some(Ruling { change, wavering: endpoint.judge.is_wavering() })
+    }
+
+    /// Takes the endpoint out for what workers saw, if it is up and not too many are out. For how long.
+    pub(super) fn eject(&mut self, id: EndpointId, now: Instant) -> Option<Duration> {
+        let (rules, allowed) = (self.ejection, allows(&self.ejection, self.census()));
+        let endpoint = self.find_mut(id)?;
+        (allowed && endpoint.is_up()).then(|| endpoint.ejections.eject(&rules, now))
+    }
+
+    /// Whether the endpoint is ejected and its time is over: the next probe that succeeds brings it back.
+    pub(super) fn awaits_return(&self, id: EndpointId, now: Instant) -> bool {
+        self.find(id).is_some_and(|(_, endpoint)| endpoint.ejections.is_over(now))
     }
 
     /// What is needed to probe this endpoint; `None` if it is gone.
@@ -145,7 +213,7 @@ impl Roster {
 
     /// Whether the endpoint exists and may be picked.
     pub(super) fn is_healthy(&self, id: EndpointId) -> bool {
-        self.find(id).is_some_and(|(_, endpoint)| endpoint.judge.is_healthy())
+        self.find(id).is_some_and(|(_, endpoint)| endpoint.is_up())
     }
 
     /// Every endpoint with the interval of its probes, in order.
@@ -167,12 +235,17 @@ impl Roster {
 
     /// How many endpoints may be picked.
     pub(super) fn healthy_count(&self) -> usize {
-        self.checked().filter(|e| e.judge.is_healthy()).count()
+        self.checked().filter(|e| e.is_up()).count()
     }
 
     /// How many there are to be healthy: endpoints, and targets that have none.
     pub(super) fn wanted_count(&self) -> usize {
         self.members.iter().map(|member| member.endpoints.len().max(1)).sum()
+    }
+
+    /// How many targets have no endpoint: names that never resolved.
+    pub(super) fn without_address(&self) -> usize {
+        self.members.iter().filter(|member| member.endpoints.is_empty()).count()
     }
 
     /// Whether every endpoint has been probed.
@@ -192,10 +265,24 @@ impl Roster {
                 id: endpoint.id,
                 address: endpoint.address,
                 target: Arc::clone(&member.label),
-                healthy: endpoint.judge.is_healthy(),
+                state: endpoint.state(),
             })
         });
         Snapshot::new(generation, endpoints.collect())
+    }
+
+    fn census(&self) -> Census {
+        let count = |state| self.checked().filter(|e| e.state() == state).count();
+        Census {
+            all: self.checked().count(),
+            up: count(EndpointState::Up),
+            ejected: count(EndpointState::Ejected),
+        }
+    }
+
+    fn find_mut(&mut self, id: EndpointId) -> Option<&mut Checked> {
+        let member = self.members.get_mut(*self.homes.get(&id)?)?;
+        member.endpoints.iter_mut().find(|endpoint| endpoint.id == id)
     }
 
     fn checked(&self) -> impl Iterator<Item = &Checked> {
@@ -252,14 +339,18 @@ mod tests {
         target(TargetAddress::Name { host: host.into(), port: 80 })
     }
 
+    fn roster(targets: Vec<Target>) -> Roster {
+        Roster::new(targets, Ejection::default())
+    }
+
     /// The addresses of the snapshot; healthy ones with a `true`.
     fn seen(roster: &Roster) -> Vec<(SocketAddr, bool)> {
-        roster.snapshot(1).endpoints().iter().map(|e| (e.address, e.healthy)).collect()
+        roster.snapshot(1).endpoints().iter().map(|e| (e.address, e.healthy())).collect()
     }
 
     #[test]
     fn endpoints_come_by_target_then_by_address() {
-        let mut roster = Roster::new(vec![
+        let mut roster = roster(vec![
             target(TargetAddress::Ip(ip(9))),
             named("b"),
             target(TargetAddress::Ip(ip(1))),
@@ -273,15 +364,15 @@ mod tests {
 
     #[test]
     fn an_address_that_stays_keeps_identity_and_health_and_one_that_returns_is_new() {
-        let mut roster = Roster::new(vec![named("a")]);
+        let mut roster = roster(vec![named("a")]);
         let first = roster.set_addresses(0, &[ip(1), ip(2)]);
-        roster.observe(first[0], true);
-        roster.observe(first[1], true);
+        roster.observe(first[0], true, Instant::now());
+        roster.observe(first[1], true, Instant::now());
         assert_eq!(roster.set_addresses(0, &[ip(1)]), []);
         let gone: Vec<_> = roster.retire().into_iter().map(|(id, ..)| id).collect();
         assert_eq!(gone, [first[1]]);
         assert!(roster.is_healthy(first[0]));
-        assert!(roster.observe(first[1], true).is_none());
+        assert!(roster.observe(first[1], true, Instant::now()).is_none());
         let again = roster.set_addresses(0, &[ip(1), ip(2)]);
         assert!(again.len() == 1 && !first.contains(&again[0]), "{again:?}");
         assert_eq!(seen(&roster), [(ip(1), true), (ip(2), false)]);
@@ -290,13 +381,13 @@ mod tests {
     #[test]
     fn a_name_that_moves_keeps_its_healthy_endpoint_until_the_new_one_was_probed() {
         for success in [true, false] {
-            let mut roster = Roster::new(vec![named("a")]);
+            let mut roster = roster(vec![named("a")]);
             let old = roster.set_addresses(0, &[ip(1)]);
-            roster.observe(old[0], true);
+            roster.observe(old[0], true, Instant::now());
             let new = roster.set_addresses(0, &[ip(2)]);
             assert!(roster.retire().is_empty());
             assert_eq!(roster.healthy_count(), 1);
-            roster.observe(new[0], success);
+            roster.observe(new[0], success, Instant::now());
             assert_eq!(roster.retire().len(), 1);
             assert_eq!(seen(&roster), [(ip(2), success)]);
         }
@@ -304,10 +395,10 @@ mod tests {
 
     #[test]
     fn an_unhealthy_endpoint_leaves_at_once_and_a_leaving_one_may_change_its_mind() {
-        let mut roster = Roster::new(vec![named("a")]);
+        let mut roster = roster(vec![named("a")]);
         let old = roster.set_addresses(0, &[ip(1), ip(2)]);
-        roster.observe(old[0], true);
-        roster.observe(old[1], false);
+        roster.observe(old[0], true, Instant::now());
+        roster.observe(old[1], false, Instant::now());
         roster.set_addresses(0, &[ip(3)]);
         assert_eq!(roster.retire().len(), 1);
         roster.set_addresses(0, &[ip(1), ip(3)]);
@@ -318,11 +409,11 @@ mod tests {
 
     #[test]
     fn two_names_with_one_address_are_two_endpoints() {
-        let mut roster = Roster::new(vec![named("a"), named("b")]);
+        let mut roster = roster(vec![named("a"), named("b")]);
         let a = roster.set_addresses(0, &[ip(1)]);
         let b = roster.set_addresses(1, &[ip(1)]);
         assert_ne!(a, b);
-        roster.observe(b[0], true);
+        roster.observe(b[0], true, Instant::now());
         assert_eq!(seen(&roster), [(ip(1), false), (ip(1), true)]);
     }
 
@@ -330,23 +421,82 @@ mod tests {
     fn identities_are_never_shared_between_rosters() {
         let ids = |roster: Roster| roster.endpoints().map(|(id, _)| id).collect::<Vec<_>>();
         let one = vec![target(TargetAddress::Ip(ip(1)))];
-        assert_ne!(ids(Roster::new(one.clone())), ids(Roster::new(one)));
+        assert_ne!(ids(roster(one.clone())), ids(roster(one)));
     }
 
     #[test]
     fn a_name_with_addresses_without_end_gets_a_bounded_number_of_endpoints() {
         let addresses: Vec<_> =
             (0..1_000u16).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect();
-        let mut roster = Roster::new(vec![named("a")]);
+        let mut roster = roster(vec![named("a")]);
         assert_eq!(roster.set_addresses(0, &addresses).len(), MAX_ADDRESSES);
         assert_eq!(roster.set_addresses(0, &addresses), []);
     }
 
     #[test]
     fn unresolved_names_count_as_wanted() {
-        let mut roster = Roster::new(vec![named("a"), target(TargetAddress::Ip(ip(1)))]);
+        let mut roster = roster(vec![named("a"), target(TargetAddress::Ip(ip(1)))]);
         assert_eq!((roster.healthy_count(), roster.wanted_count()), (0, 2));
         roster.set_addresses(0, &[ip(2), ip(3)]);
         assert_eq!(roster.wanted_count(), 3);
+    }
+
+    /// Two endpoints that are up, one of which is ejected for a time from `now` on.
+    fn ejected(now: Instant) -> (Roster, EndpointId, Duration) {
+        let mut roster = roster(vec![named("a")]);
+        let ids = roster.set_addresses(0, &[ip(1), ip(2)]);
+        ids.iter().for_each(|&id| drop(roster.observe(id, true, now)));
+        let time = roster.eject(ids[0], now).unwrap();
+        assert_eq!(seen(&roster), [(ip(1), false), (ip(2), true)]);
+        (roster, ids[0], time)
+    }
+
+    fn state(roster: &Roster, id: EndpointId) -> EndpointState {
+        roster.snapshot(1).endpoint(id).unwrap().state
+    }
+
+    #[test]
+    fn an_ejected_endpoint_is_back_with_the_first_success_after_its_time() {
+        let now = Instant::now();
+        let (mut roster, id, time) = ejected(now);
+        let before = now + time - Duration::from_millis(1);
+        assert_eq!(roster.observe(id, true, before).unwrap().change, None);
+        assert!(!roster.awaits_return(id, before));
+        assert_eq!(state(&roster, id), EndpointState::Ejected);
+        assert!(roster.awaits_return(id, now + time));
+        assert_eq!(roster.observe(id, true, now + time).unwrap().change, Some(News::UpAgain));
+        assert_eq!(state(&roster, id), EndpointState::Up);
+        assert!(!roster.awaits_return(id, now + time));
+    }
+
+    #[test]
+    fn an_ejected_endpoint_whose_probes_fail_is_down_and_comes_up_as_others_do() {
+        let now = Instant::now();
+        let (mut roster, id, time) = ejected(now);
+        assert_eq!(roster.observe(id, false, now).unwrap().change, Some(News::Down));
+        assert_eq!(state(&roster, id), EndpointState::Down);
+        assert!(!roster.awaits_return(id, now + time));
+        assert_eq!(roster.observe(id, true, now).unwrap().change, Some(News::Up));
+        assert_eq!(state(&roster, id), EndpointState::Up);
+    }
+
+    #[test]
+    fn only_what_is_up_is_ejected_and_only_while_the_share_allows() {
+        let now = Instant::now();
+        let (mut roster, id, _) = ejected(now);
+        let other = roster.endpoints().map(|(other, _)| other).find(|&other| other != id).unwrap();
+        assert_eq!(roster.eject(id, now), None, "it is out already");
+        assert_eq!(roster.eject(other, now), None, "half is out");
+        assert_eq!(roster.eject(EndpointId(u32::MAX), now), None, "there is no such endpoint");
+        roster.observe(id, false, now);
+        assert_eq!(roster.eject(other, now), None, "it is the last one");
+        assert_eq!(roster.eject(id, now), None, "it is down");
+    }
+
+    #[test]
+    fn an_ejected_endpoint_leaves_with_its_address() {
+        let (mut roster, id, _) = ejected(Instant::now());
+        roster.set_addresses(0, &[ip(2), ip(3)]);
+        assert_eq!(roster.retire().first().unwrap().0, id);
     }
 }

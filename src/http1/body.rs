@@ -139,7 +139,7 @@ impl BodyDecoder {
                     taken
                 }
                 State::ChunkEnd => self.chunk_end(rest)?,
-                State::Trailers => self.trailer_line(rest, trailers)?,
+                State::Trailers => self.trailer_section(rest, trailers)?,
                 State::Length(_) | State::UntilClose | State::Done => 0,
             };
             if step == 0 {
@@ -177,6 +177,22 @@ impl BodyDecoder {
             }
             _ => Err("A chunk does not end in CRLF."),
         }
+    }
+
+    /// Takes the section whole or not at all: all its fields leave behind one last chunk.
+    fn trailer_section(&mut self, rest: &[u8], out: &mut Vec<u8>) -> Result<usize, &'static str> {
+        let (before, mut trial, mut taken) = (out.len(), *self, 0);
+        while !trial.is_done() {
+            match trial.trailer_line(rest.get(taken..).unwrap_or_default(), out)? {
+                0 => {
+                    out.truncate(before);
+                    return Ok(0);
+                }
+                step => taken += step,
+            }
+        }
+        *self = trial;
+        Ok(taken)
     }
 
     fn trailer_line(&mut self, rest: &[u8], out: &mut Vec<u8>) -> Result<usize, &'static str> {

@@ -232,6 +232,14 @@ impl<'h, 'b> Fields<'h, 'b> {
         self.end
     }
 
+    /// The value of the first field called `name`, in any casing.
+    pub(crate) fn named(&self, name: &str) -> Option<&'b [u8]> {
+        self.list
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
+    }
+
     /// The special fields, in order.
     pub(crate) fn marked(&self) -> impl Iterator<Item = Field<'b>> {
         self.marks.iter().filter_map(|index| self.field(index))

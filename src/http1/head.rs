@@ -84,6 +84,14 @@ pub struct RequestHead<'h, 'b> {
     pub(crate) fields: Fields<'h, 'b>,
 }
 
+impl<'b> RequestHead<'_, 'b> {
+    /// The value of the first field called `name`, in any casing.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&'b [u8]> {
+        self.fields.named(name)
+    }
+}
+
 /// A whole response head that may be passed on.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'h, 'b> {

@@ -29,6 +29,7 @@ use std::ops::Range;
 
 use memchr::memchr;
 
+use crate::access::push_part;
 use crate::http1::answer::{answer, answer_options};
 use crate::http1::body::{self, BodyDecoder, Decoded};
 use crate::http1::head::{self, FieldSpace, HeadLimits, RequestHead, ResponseHead};
@@ -51,6 +52,10 @@ pub struct Context {
     pub fallback_host: String,
     /// Whether idempotent requests may be sent once more (`retry.replay`).
     pub replay: bool,
+    /// Whether messages that are passed on get a `Via` field.
+    pub via: bool,
+    /// Whether requests are described in [`Output::line`], for the access log.
+    pub describe: bool,
     /// Whether the worker is stopping: every response then says `Connection: close`.
     pub draining: bool,
 }
@@ -62,6 +67,9 @@ pub struct Output {
     pub head: Vec<u8>,
     /// Goes after it.
     pub tail: Vec<u8>,
+    /// What the access log says of a request whose head was whole, if [`Context::describe`] asks for it:
+    /// request line, Host, Referer, User-Agent, each ended by a NUL.
+    pub line: Vec<u8>,
     trailers: Vec<u8>,
 }
 
@@ -70,6 +78,7 @@ impl Output {
     pub fn clear(&mut self) {
         self.head.clear();
         self.tail.clear();
+        self.line.clear();
         self.trailers.clear();
     }
 }
@@ -129,6 +138,19 @@ pub enum ClientEnd {
     HalfClose,
 }
 
+/// How an exchange with a target broke, as far as the connections know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Break {
+    /// What happened.
+    pub failure: Failure,
+    /// Some byte of the request may have reached the target.
+    pub sent: bool,
+    /// All that was or would have been sent is still there to be sent again.
+    pub held: bool,
+    /// The retry budget allows one more.
+    pub affordable: bool,
+}
+
 #[derive(Debug)]
 enum Reading {
     Head,
@@ -166,6 +188,8 @@ struct Exchange {
     persistent: bool,
     expect_continue: bool,
     interim: u8,
+    /// The status the client was sent; 0 before that.
+    status: u16,
     /// The upstream connection had carried an exchange before.
     reused: bool,
     /// The request was sent a second time.
@@ -193,6 +217,7 @@ impl Exchange {
         persistent: false,
         expect_continue: false,
         interim: 0,
+        status: 0,
         reused: false,
         replayed: false,
         at_hand: false,
@@ -284,6 +309,21 @@ impl Session {
         matches!(self.answering, Answering::Awaited)
     }
 
+    /// Whose connection it is.
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// The status the client was sent in this exchange; 0 before that.
+    pub fn status(&self) -> u16 {
+        self.exchange.status
+    }
+
+    /// Whether the upstream connection of the exchange had carried another before.
+    pub fn is_reused(&self) -> bool {
+        self.exchange.reused
+    }
+
     /// Whether the request under way may be repeated without harm (RFC 9110 section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
         self.exchange.method.is_idempotent()
@@ -325,6 +365,9 @@ impl Session {
             }
             Ok(Progress::Complete(head)) => {
                 self.exchange = Exchange::of(&head);
+                if cx.describe {
+                    describe(&head, &mut out.line);
+                }
                 if head.max_forwards_zero {
                     return self.answer_for_target(&head, out);
                 }
@@ -332,7 +375,7 @@ impl Session {
                     client: self.client,
                     trusted: self.trusted,
                     fallback_host: &cx.fallback_host,
-                    via: false,
+                    via: cx.via,
                 };
                 rewrite::request(&head, input, &by, &mut out.head);
                 self.scanned = 0;
@@ -371,6 +414,7 @@ impl Session {
         let bodiless = matches!(head.body, BodyLength::None | BodyLength::Length(0));
         let keep = head.keep_alive && bodiless;
         answer_options(!keep, &mut out.head);
+        self.exchange.status = 200;
         self.exchange.keep_alive = keep;
         self.reading = if bodiless { Reading::Complete } else { Reading::Closed };
         self.answering = Answering::Complete;
@@ -380,7 +424,8 @@ impl Session {
     /// Answers what cannot be served. Where the next request would begin is unknown then, so
     /// that the connection ends. A response already begun is cut instead.
     fn refuse(&mut self, refusal: &Refusal, out: &mut Output) -> Step {
-        out.clear();
+        out.head.clear();
+        out.tail.clear();
         self.reading = Reading::Closed;
         self.exchange.keep_alive = false;
         if matches!(self.answering, Answering::Body { .. }) {
@@ -400,6 +445,7 @@ impl Session {
         }
         answer(status, why, !self.exchange.keep_alive, head_only, &mut out.head);
         self.answering = Answering::Complete;
+        self.exchange.status = status;
     }
 
     /// The client was too slow: 408 while nothing was answered yet.
@@ -508,11 +554,11 @@ impl Session {
         self.scanned = 0;
         let length = match head.status {
             101 => {
-                self.switch_protocols(&head, input, out)?;
+                self.switch_protocols(cx, &head, input, out)?;
                 BodyLength::None
             }
             100..200 => {
-                self.interim(&head, input, out)?;
+                self.interim(cx, &head, input, out)?;
                 return Ok(Headed::Interim(head.len));
             }
             _ => self.final_head(cx, &head, input, out)?,
@@ -547,6 +593,7 @@ impl Session {
     /// Passes a 1xx on (RFC 9110 section 15.2), but not to a 1.0 client, and not a 100 nobody asked for.
     fn interim(
         &mut self,
+        cx: &Context,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
@@ -561,7 +608,7 @@ impl Session {
             let by = ResponseRewrite {
                 framing: ClientFraming::AsIs,
                 connection: ClientConnection::Implicit,
-                via: false,
+                via: cx.via,
             };
             rewrite::response(head, input, &by, &mut out.head);
         }
@@ -572,6 +619,7 @@ impl Session {
     /// (RFC 9110 sections 7.8 and 15.2.2).
     fn switch_protocols(
         &mut self,
+        cx: &Context,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
@@ -586,9 +634,10 @@ impl Session {
         let by = ResponseRewrite {
             framing: ClientFraming::AsIs,
             connection: ClientConnection::Upgrade,
-            via: false,
+            via: cx.via,
         };
         rewrite::response(head, input, &by, &mut out.head);
+        self.exchange.status = head.status;
         self.answering = Answering::Tunnel;
         self.reading = Reading::Tunnel;
         Ok(())
@@ -618,8 +667,9 @@ impl Session {
             (true, false) => ClientConnection::KeepAlive,
             (false, _) => ClientConnection::Close,
         };
-        let by = ResponseRewrite { framing, connection, via: false };
+        let by = ResponseRewrite { framing, connection, via: cx.via };
         rewrite::response(head, input, &by, &mut out.head);
+        self.exchange.status = head.status;
         let reusable =
             head.keep_alive && !self.exchange.spoiled && !matches!(length, BodyLength::UntilClose);
         self.answering = Answering::Body {
@@ -645,22 +695,16 @@ impl Session {
     }
 
     /// The exchange with the target broke. Says what is to be done, by the table in `retry`; an answer
-    /// is then in `out`. `sent` says whether any byte of the request may have reached the target, `held`
-    /// whether all that was or would have been sent is still there to be sent again.
-    pub fn upstream_failed(
-        &mut self,
-        cx: &Context,
-        failure: Failure,
-        sent: bool,
-        held: bool,
-        out: &mut Output,
-    ) -> Remedy {
+    /// is then in `out`.
+    pub fn upstream_failed(&mut self, cx: &Context, broken: Break, out: &mut Output) -> Remedy {
         out.clear();
         let situation = retry::Situation {
-            failure,
-            sent,
+            failure: broken.failure,
+            sent: broken.sent,
+            fresh: !self.exchange.reused,
             idempotent: self.is_idempotent(),
-            at_hand: held && !self.exchange.replayed && self.exchange.interim == 0,
+            at_hand: broken.held && !self.exchange.replayed && self.exchange.interim == 0,
+            affordable: broken.affordable,
             awaited: self.awaits_response(),
         };
         let remedy = retry::remedy(&situation);
@@ -668,7 +712,7 @@ impl Session {
             Remedy::Replay => self.exchange.replayed = true,
             Remedy::Answer(status) if self.awaits_response() => {
                 self.exchange.keep_alive &= !cx.draining;
-                self.answer_with(status, failure.why(), out);
+                self.answer_with(status, broken.failure.why(), out);
             }
             Remedy::Answer(_) | Remedy::Cut { .. } => {
                 let until_close = matches!(
@@ -699,6 +743,7 @@ impl Session {
         self.reading = Reading::Head;
         self.answering = Answering::Nothing;
         self.exchange = Exchange::NONE;
+        self.scanned = 0;
     }
 }
 
@@ -726,6 +771,20 @@ impl Step {
             body: self.body.start + len..self.body.end + len,
             next: self.next,
         }
+    }
+}
+
+/// What the access log says of a request.
+fn describe(head: &RequestHead<'_, '_>, line: &mut Vec<u8>) {
+    let version = match head.version {
+        Version::Http10 => " HTTP/1.0",
+        Version::Http11 => " HTTP/1.1",
+    };
+    let field = |name| head.field(name).unwrap_or_default();
+    let request = [head.method_text, " ", head.target, version].map(str::as_bytes);
+    push_part(line, &request);
+    for name in ["host", "referer", "user-agent"] {
+        push_part(line, &[field(name)]);
     }
 }
 

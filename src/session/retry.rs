@@ -53,9 +53,13 @@ pub(super) struct Situation {
     pub(super) failure: Failure,
     /// Some byte of the request may have reached the target.
     pub(super) sent: bool,
+    /// The connection had carried no exchange before.
+    pub(super) fresh: bool,
     pub(super) idempotent: bool,
     /// The whole of the request's bytes so far is still held, and was not sent twice already.
     pub(super) at_hand: bool,
+    /// The retry budget allows one more.
+    pub(super) affordable: bool,
     /// No byte of a response was passed on.
     pub(super) awaited: bool,
 }
@@ -63,10 +67,12 @@ pub(super) struct Situation {
 /// One row: `None` matches anything. The first row that matches decides.
 struct Row {
     failure: &'static [Failure],
+    awaited: Option<bool>,
     sent: Option<bool>,
+    fresh: Option<bool>,
     idempotent: Option<bool>,
     at_hand: Option<bool>,
-    awaited: Option<bool>,
+    affordable: Option<bool>,
     remedy: Remedy,
 }
 
@@ -82,19 +88,25 @@ const ANY: &[Failure] = &[
     Failure::ClientBroke,
 ];
 
+const YES: Option<bool> = Some(true);
+const NO: Option<bool> = Some(false);
+
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     // What has begun cannot be taken back.
-    Row { failure: ANY, sent: None, idempotent: None, at_hand: None, awaited: Some(false), remedy: Remedy::Cut { reset: false } },
-    // Not a byte was taken: harmless whatever the method.
-    Row { failure: LOST, sent: Some(false), idempotent: None, at_hand: Some(true), awaited: None, remedy: Remedy::Replay },
-    // Stale pooled connection, or a target that died with the request in hand: harmless to repeat.
-    Row { failure: LOST, sent: Some(true), idempotent: Some(true), at_hand: Some(true), awaited: None, remedy: Remedy::Replay },
-    // It may have been processed, or its bytes are gone.
-    Row { failure: WRONG, sent: None, idempotent: None, at_hand: None, awaited: None, remedy: Remedy::Answer(502) },
+    Row { failure: ANY, awaited: NO, sent: None, fresh: None, idempotent: None, at_hand: None, affordable: None, remedy: Remedy::Cut { reset: false } },
+    // Not a byte was taken: harmless whatever the method, and no more work for the targets than the request itself.
+    Row { failure: LOST, awaited: YES, sent: NO, fresh: None, idempotent: None, at_hand: YES, affordable: None, remedy: Remedy::Replay },
+    // A pooled connection that ended while the request was on its way to it: nearly always nobody has seen it.
+    Row { failure: LOST, awaited: YES, sent: YES, fresh: NO, idempotent: YES, at_hand: YES, affordable: YES, remedy: Remedy::Replay },
+    // A target that died with the request in its hands: harmless to repeat.
+    Row { failure: LOST, awaited: YES, sent: YES, fresh: YES, idempotent: YES, at_hand: YES, affordable: YES, remedy: Remedy::Replay },
+    // It may have been processed, its bytes are gone, it was sent twice already, or too many were.
+    Row { failure: WRONG, awaited: YES, sent: None, fresh: None, idempotent: None, at_hand: None, affordable: None, remedy: Remedy::Answer(502) },
     // A target that is slow is not helped by the same work twice.
-    Row { failure: TIMEOUT, sent: None, idempotent: None, at_hand: None, awaited: None, remedy: Remedy::Answer(504) },
-    Row { failure: ANY, sent: None, idempotent: None, at_hand: None, awaited: None, remedy: Remedy::Answer(400) },
+    Row { failure: TIMEOUT, awaited: YES, sent: None, fresh: None, idempotent: None, at_hand: None, affordable: None, remedy: Remedy::Answer(504) },
+    // The client broke its own request.
+    Row { failure: ANY, awaited: YES, sent: None, fresh: None, idempotent: None, at_hand: None, affordable: None, remedy: Remedy::Answer(400) },
 ];
 
 /// The table's word on `situation`.
@@ -105,8 +117,10 @@ pub(super) fn remedy(situation: &Situation) -> Remedy {
         .find(|row| {
             row.failure.contains(&situation.failure)
                 && fits(row.sent, situation.sent)
+                && fits(row.fresh, situation.fresh)
                 && fits(row.idempotent, situation.idempotent)
                 && fits(row.at_hand, situation.at_hand)
+                && fits(row.affordable, situation.affordable)
                 && fits(row.awaited, situation.awaited)
         })
         .map_or(Remedy::Cut { reset: true }, |row| row.remedy)
@@ -119,18 +133,27 @@ mod tests {
     const GET_LOST: Situation = Situation {
         failure: Failure::Reset,
         sent: true,
+        fresh: false,
         idempotent: true,
         at_hand: true,
+        affordable: true,
         awaited: true,
     };
 
     #[test]
     fn every_situation_has_a_row() {
         for &failure in ANY {
-            for bits in 0..16u8 {
+            for bits in 0..64u8 {
                 let bit = |n: u8| bits & (1 << n) != 0;
-                let (sent, idempotent, at_hand, awaited) = (bit(0), bit(1), bit(2), bit(3));
-                let situation = Situation { failure, sent, idempotent, at_hand, awaited };
+                let situation = Situation {
+                    failure,
+                    sent: bit(0),
+                    fresh: bit(1),
+                    idempotent: bit(2),
+                    at_hand: bit(3),
+                    affordable: bit(4),
+                    awaited: bit(5),
+                };
                 assert_ne!(remedy(&situation), Remedy::Cut { reset: true }, "{situation:?}");
             }
         }
@@ -153,6 +176,14 @@ mod tests {
     fn what_was_not_sent_may_be_sent_whatever_its_method() {
         let post = Situation { idempotent: false, sent: false, ..GET_LOST };
         assert_eq!(remedy(&post), Remedy::Replay);
+    }
+
+    #[test]
+    fn the_budget_bounds_what_is_sent_twice_but_not_what_was_never_sent() {
+        let poor = Situation { affordable: false, ..GET_LOST };
+        assert_eq!(remedy(&poor), Remedy::Answer(502));
+        assert_eq!(remedy(&Situation { fresh: true, ..poor }), Remedy::Answer(502));
+        assert_eq!(remedy(&Situation { sent: false, ..poor }), Remedy::Replay);
     }
 
     #[test]

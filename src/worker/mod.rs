@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::cache::Cache;
 use crossbeam::queue::ArrayQueue;
@@ -20,6 +20,8 @@ use crossbeam::utils::CachePadded;
 use mio::net::TcpStream;
 use mio::{Events, Poll, Waker};
 
+use crate::access::writer::Outlet;
+use crate::access::{BATCH_ENTRIES, BATCH_TIME};
 use crate::balance::{EndpointId, Shared};
 use crate::base::tick::Tick;
 use crate::engine::{Engine, Suspicion, Token};
@@ -56,9 +58,18 @@ pub struct Peer {
     /// Client connections it has, those on their way to it included.
     load: CachePadded<AtomicUsize>,
     handed_over: ArrayQueue<(TcpStream, SocketAddr)>,
+    /// The worker that asks this one to close an idle connection, counted from 1; 0 is none.
+    asked_by: AtomicUsize,
     waker: Waker,
     /// What it counts.
     pub counters: WorkerCounters,
+}
+
+impl Peer {
+    /// Client connections it has, those on their way to it included.
+    pub fn connections(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
 }
 
 /// What all workers share.
@@ -95,12 +106,12 @@ impl Workers {
 
     /// Client connections of all workers.
     pub fn connections(&self) -> usize {
-        self.peers.iter().map(|peer| peer.load.load(Ordering::Relaxed)).sum()
+        self.peers.iter().map(Peer::connections).sum()
     }
 
     /// The worker that gets a fresh connection: the accepting one unless another has fewer.
     fn least_loaded(&self, me: usize) -> usize {
-        let load = |at: usize| self.peers[at].load.load(Ordering::Relaxed);
+        let load = |at: usize| self.peers[at].connections();
         let mut best = (me, load(me));
         for at in 0..self.peers.len() {
             if load(at) < best.1 {
@@ -131,6 +142,7 @@ pub fn prepare(
         peers.push(Peer {
             load: CachePadded::default(),
             handed_over: ArrayQueue::new(HANDED_OVER),
+            asked_by: AtomicUsize::new(0),
             waker: Waker::new(poll.registry(), WAKER)?,
             counters: WorkerCounters::default(),
         });
@@ -159,6 +171,8 @@ pub struct Job {
     pub fallback_host: String,
     /// The snapshot and the round-robin counter.
     pub shared: Arc<Shared>,
+    /// Where access log entries go, unless it is off.
+    pub outlet: Option<Outlet>,
     /// Where failed endpoints are reported. Must not block.
     pub report: Box<dyn Fn(EndpointId, Suspicion) + Send>,
 }
@@ -190,6 +204,14 @@ struct Worker<'a> {
     engine: Engine<Sockets>,
     started: Instant,
     stage: Stage,
+    /// Accepted beyond the cap: it waits for room, and nothing is accepted meanwhile.
+    parked: Option<(TcpStream, SocketAddr)>,
+    /// Which worker was asked for room last.
+    asked: usize,
+    /// The wall clock's time at tick 0.
+    origin: SystemTime,
+    /// When the access log's entries go to the writer.
+    hand_over_at: Option<Tick>,
     /// Until when running out of descriptors is not worth another line.
     quiet_until: Tick,
 }
@@ -213,6 +235,10 @@ fn work(seat: &mut Seat, job: &Job) {
         engine,
         started: Instant::now(),
         stage: Stage::Running,
+        parked: None,
+        asked: job.me,
+        origin: SystemTime::now(),
+        hand_over_at: None,
         quiet_until: Tick(0),
     };
     let mut snapshot = Cache::new(&job.shared.snapshot);
@@ -229,8 +255,15 @@ fn work(seat: &mut Seat, job: &Job) {
         worker.take_over(now);
         worker.accept(seat, now);
         worker.engine.turn(now, snapshot.load());
+        let asker = worker.give_room();
         worker.settle(&mut seat.listeners);
-        if worker.follow_stage(seat, now) {
+        if let Some(asker) = asker.and_then(|asker| job.workers.peers.get(asker)) {
+            // If this fails it looks again by itself when its pause is over.
+            let _ = asker.waker.wake();
+        }
+        let done = worker.follow_stage(seat, now);
+        worker.hand_entries_over(now, done);
+        if done {
             return;
         }
     }
@@ -250,7 +283,8 @@ impl Worker<'_> {
         if self.engine.has_work() {
             return Some(Duration::ZERO);
         }
-        let wake = [self.engine.next_deadline(), listeners.next(now)].into_iter().flatten().min();
+        let wakes = [self.engine.next_deadline(), listeners.next(now), self.hand_over_at];
+        let wake = wakes.into_iter().flatten().min();
         wake.map(|at| at.since(now))
     }
 
@@ -274,25 +308,79 @@ impl Worker<'_> {
     }
 
     fn accept(&mut self, seat: &mut Seat, now: Tick) {
-        if seat.listeners.next(now).is_none() {
+        if self.parked.is_some() && self.has_room() {
+            seat.listeners.resume();
+        }
+        if seat.listeners.next(now).is_none_or(|at| at > now) {
             return;
         }
-        let mut full = false;
-        seat.listeners.accept(seat.poll.registry(), now, |accepted| {
-            full = !match accepted {
-                Accepted::One(stream, address) => self.place(stream, address, now),
-                Accepted::OutOfDescriptors(error) => self.make_room(&error, now),
-                Accepted::NoMore => true,
-            };
-            !full
-        });
+        let parked = self.parked.take();
+        let mut full = parked.is_some_and(|(stream, address)| !self.admit(stream, address, now));
+        if !full {
+            seat.listeners.accept(seat.poll.registry(), now, |accepted| {
+                full = !match accepted {
+                    Accepted::One(stream, address) => self.admit(stream, address, now),
+                    Accepted::OutOfDescriptors(error) => self.make_room(&error, now),
+                    Accepted::NoMore => true,
+                };
+                !full
+            });
+        }
         if full {
             seat.listeners.pause(now);
         }
     }
 
-    /// Gives a fresh connection to the worker with the fewest. `false` if there are as many as there may be now.
-    fn place(&mut self, stream: TcpStream, address: SocketAddr, now: Tick) -> bool {
+    fn has_room(&self) -> bool {
+        self.job.workers.connections() < self.job.workers.cap
+    }
+
+    /// Gives a fresh connection a worker, in the place of an idle one if there is no other room. `false` if it
+    /// has to wait.
+    fn admit(&mut self, stream: TcpStream, address: SocketAddr, now: Tick) -> bool {
+        if self.has_room() || self.evict_idle() {
+            self.place(stream, address, now);
+            return true;
+        }
+        self.parked = Some((stream, address));
+        self.ask_for_room();
+        false
+    }
+
+    /// Closes an idle connection of this worker. Its room is free at once.
+    fn evict_idle(&mut self) -> bool {
+        let evicted = self.engine.evict_idle();
+        self.settle_closed();
+        evicted
+    }
+
+    /// Asks another worker, each time the next, to close one of its idle connections.
+    fn ask_for_room(&mut self) {
+        let peers = &self.job.workers.peers;
+        self.asked = (self.asked + 1) % peers.len();
+        if self.asked == self.job.me {
+            self.asked = (self.asked + 1) % peers.len();
+        }
+        if self.asked != self.job.me {
+            peers[self.asked].asked_by.store(self.job.me + 1, Ordering::Release);
+            // If this fails it is found at that worker's next event.
+            let _ = peers[self.asked].waker.wake();
+        }
+    }
+
+    /// Closes an idle connection for a worker that asked for it, and says for which.
+    fn give_room(&mut self) -> Option<usize> {
+        let workers = &*self.job.workers;
+        if self.peer().asked_by.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let asker = self.peer().asked_by.swap(0, Ordering::Acquire).checked_sub(1)?;
+        let evicted = workers.connections() >= workers.cap && self.engine.evict_idle();
+        evicted.then_some(asker)
+    }
+
+    /// Gives a fresh connection to the worker with the fewest.
+    fn place(&mut self, stream: TcpStream, address: SocketAddr, now: Tick) {
         let workers = &*self.job.workers;
         let to = workers.least_loaded(self.job.me);
         workers.peers[to].load.fetch_add(1, Ordering::Relaxed);
@@ -307,7 +395,6 @@ impl Worker<'_> {
             // If this fails the connection waits for that worker's next event.
             let _ = workers.peers[to].waker.wake();
         }
-        workers.connections() < workers.cap || self.engine.evict_idle()
     }
 
     /// Descriptors ran out: an idle connection makes room, or accepting pauses.
@@ -319,18 +406,45 @@ impl Worker<'_> {
                  limits.connections"
             );
         }
-        self.engine.evict_idle()
+        let freed = self.engine.free_descriptor();
+        self.settle_closed();
+        freed
+    }
+
+    /// Takes the connections that ended out of the count. Whether there were any.
+    fn settle_closed(&mut self) -> bool {
+        let closed = self.engine.take_closed();
+        if closed > 0 {
+            self.peer().load.fetch_sub(closed, Ordering::Relaxed);
+        }
+        closed > 0
     }
 
     /// Tells others what came of the turn.
     fn settle(&mut self, listeners: &mut Listeners) {
-        let closed = self.engine.take_closed();
-        if closed > 0 {
-            self.peer().load.fetch_sub(closed, Ordering::Relaxed);
+        if self.settle_closed() {
             listeners.resume();
         }
         for (endpoint, suspicion) in self.engine.take_suspicions() {
             (self.job.report)(endpoint, suspicion);
+        }
+    }
+
+    /// Gives the access log's entries to the writer when there are many or the first has waited long enough.
+    fn hand_entries_over(&mut self, now: Tick, done: bool) {
+        let (Some(outlet), Some(batch)) = (&self.job.outlet, self.engine.access_batch()) else {
+            return;
+        };
+        if batch.is_empty() {
+            return;
+        }
+        let due = self.hand_over_at.get_or_insert(now.after(BATCH_TIME));
+        if done || batch.len() >= BATCH_ENTRIES || *due <= now {
+            let entries = batch.len() as u64;
+            if !outlet.hand_over(self.origin, batch) {
+                self.peer().counters.entries_lost.add(entries);
+            }
+            self.hand_over_at = None;
         }
     }
 
@@ -341,10 +455,12 @@ impl Worker<'_> {
         if stage >= Stage::Draining && self.stage == Stage::Running {
             self.stage = Stage::Draining;
             let was_open = !seat.listeners.is_empty();
-            seat.listeners.close(|stream, address| {
-                self.peer().load.fetch_add(1, Ordering::Relaxed);
+            let mut take = |(stream, address)| {
+                self.job.workers.peers[self.job.me].load.fetch_add(1, Ordering::Relaxed);
                 self.engine.accept(stream, address, now);
-            });
+            };
+            self.parked.take().into_iter().for_each(&mut take);
+            seat.listeners.close(|stream, address| take((stream, address)));
             self.engine.drain(now);
             if was_open && workers.accepting.fetch_sub(1, Ordering::AcqRel) == 1 {
                 // Nobody hands connections over any more: the others may be done.

@@ -37,7 +37,8 @@ pub fn readiness(event: &Event) -> Readiness {
         readable: event.is_readable(),
         writable: event.is_writable(),
         read_closed: event.is_read_closed(),
-        broken: event.is_error() || event.is_write_closed(),
+        // A hang-up alone is no break: both sides have ended properly, and bytes may still be there.
+        broken: event.is_error(),
     }
 }
 

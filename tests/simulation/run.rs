@@ -11,11 +11,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenly::balance::{Endpoint, EndpointId, Shared, Snapshot};
+use evenly::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot, Streak};
 use evenly::base::tick::Tick;
-use evenly::engine::Engine;
+use evenly::engine::{Engine, Suspicion};
 use evenly::metrics::WorkerCounters;
-use evenly::settings::Settings;
+use evenly::settings::{Ejection, Settings};
 
 use crate::client::Client;
 use crate::model::{Model, Profile};
@@ -27,6 +27,9 @@ const MS: u64 = 1_000;
 const SECOND: u64 = 1_000 * MS;
 /// Everything is over by then, whatever happens.
 const END_OF_TIME: u64 = 3_600 * SECOND;
+/// How many failures in a row are told as such.
+const CONNECTS: u32 = 3;
+const RESETS: u32 = 2;
 /// Turns the engine may take one after another in which nothing moves.
 const IDLE_TURNS: u32 = 64;
 
@@ -85,6 +88,8 @@ pub(crate) struct World {
     due: BinaryHeap<Reverse<(u64, Due)>>,
     snapshot: Arc<Snapshot>,
     healthy: Vec<bool>,
+    /// What each endpoint was suspected of since that was last a streak: failed connects, broken exchanges.
+    blows: BTreeMap<EndpointId, [u32; 2]>,
     hung: Vec<bool>,
     fresh: Vec<usize>,
     operations: usize,
@@ -139,6 +144,7 @@ impl World {
             due: BinaryHeap::new(),
             snapshot,
             healthy,
+            blows: BTreeMap::new(),
             hung: vec![false; hosts],
             fresh: Vec::new(),
             operations: 0,
@@ -232,9 +238,34 @@ impl World {
         self.idle_turns = if moved { 0 } else { self.idle_turns + 1 };
         assert!(self.idle_turns < IDLE_TURNS, "the engine spins");
         self.ended += self.engine.take_closed();
-        let suspicions = self.engine.take_suspicions().count();
+        let suspicions = self.follow_suspicions();
         self.network.borrow_mut().trace.note(self.now, "turn", 0, suspicions);
         self.follow_requests();
+    }
+
+    /// A streak is as long as it is to be, and every part of it was told before.
+    fn follow_suspicions(&mut self) -> usize {
+        let mut count = 0;
+        for (endpoint, why) in self.engine.take_suspicions() {
+            count += 1;
+            let [connects, resets] = self.blows.entry(endpoint).or_default();
+            let (blows, length, limit) = match why {
+                Suspicion::ConnectRefused | Suspicion::ConnectTimeout => {
+                    *connects += 1;
+                    continue;
+                }
+                Suspicion::Reset => {
+                    *resets += 1;
+                    continue;
+                }
+                Suspicion::Streak(Streak::ConnectFailures, length) => (connects, length, CONNECTS),
+                Suspicion::Streak(Streak::Resets, length) => (resets, length, RESETS),
+                Suspicion::Streak(Streak::Errors, _) => panic!("errors are not to be counted"),
+            };
+            assert_eq!(length, limit, "{why:?}");
+            assert!(std::mem::take(blows) >= length, "{why:?} was not told part by part");
+        }
+        count
     }
 
     fn follow_requests(&mut self) {
@@ -467,13 +498,15 @@ fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
         id: EndpointId(u32::from(at)),
         address: ([10, 0, 0, at + 1], 80).into(),
         target: "sim".into(),
-        healthy,
+        state: if healthy { EndpointState::Up } else { EndpointState::Down },
     });
     Arc::new(Snapshot::new(generation, endpoints.collect()))
 }
 
 fn settings(rng: &mut Rng) -> Settings {
     let mut settings = Settings::default();
+    settings.ejection =
+        Ejection { connect_failures: CONNECTS, resets: RESETS, ..Ejection::default() };
     settings.limits.idle_per_target = rng.one_of(&[256, 256, 1, 0]);
     settings.timeouts.tunnel_idle = Duration::from_secs(100);
     settings

@@ -139,6 +139,20 @@ fn trailers_that_may_not_pass_are_dropped() {
 }
 
 #[test]
+fn a_trailer_section_is_taken_whole_or_not_at_all() {
+    let whole = *b"0\r\nA: b\r\nC: d\r\n\r\n";
+    let mut trailers = Vec::new();
+    for end in 3..whole.len() {
+        let mut decoder = BodyDecoder::new(BodyLength::Chunked, LIMITS);
+        let decoded = decoder.decode(&mut whole.clone()[..end], &mut trailers).unwrap();
+        assert_eq!((decoded.consumed, decoded.done, trailers.len()), (3, false, 0), "{end}");
+        let decoded = decoder.decode(&mut whole.clone()[3..], &mut trailers).unwrap();
+        assert_eq!((decoded.consumed, decoded.done), (whole.len() - 3, true));
+        assert_eq!(std::mem::take(&mut trailers), b"A: b\r\nC: d\r\n");
+    }
+}
+
+#[test]
 fn trailers_and_chunk_lines_have_limits() {
     let limits = HeadLimits { bytes: 12, fields: 2 };
     let run = |section: &str, step| {

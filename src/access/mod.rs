@@ -1,0 +1,172 @@
+//! The access log: one entry for each exchange that ended. A worker's engine gathers entries in a [`Batch`]
+//! and formats nothing; the writer's thread turns batches into lines.
+//!
+//! Invariants: a worker never waits for the writer (a batch that finds no room is dropped and counted); a
+//! batch holds at most [`BATCH_ENTRIES`] entries.
+
+pub mod render;
+pub mod writer;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::base::tick::Tick;
+
+/// Entries after which a batch is full.
+pub const BATCH_ENTRIES: usize = 512;
+/// How long an entry waits at most before its batch goes to the writer.
+pub const BATCH_TIME: Duration = Duration::from_millis(100);
+/// Parts of an entry's text: request line, Host, Referer, User-Agent.
+pub const PARTS: usize = 4;
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The target's response was passed on whole.
+    Finished,
+    /// By an answer of our own.
+    Answered,
+    /// The response had begun and was cut.
+    Cut,
+    /// The client left.
+    Abandoned,
+}
+
+impl End {
+    /// One word for a line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            End::Finished => "finished",
+            End::Answered => "answered",
+            End::Cut => "cut",
+            End::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// What is known of one exchange beside its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// When the request's head was whole.
+    pub at: Tick,
+    /// From then to the end.
+    pub duration: Duration,
+    /// Who asked.
+    pub client: IpAddr,
+    /// Who answered, if anybody was asked.
+    pub upstream: Option<SocketAddr>,
+    /// The status sent to the client; 0 if none was.
+    pub status: u16,
+    /// Bytes of the body sent to the client.
+    pub bytes: u64,
+    /// How it ended.
+    pub end: End,
+}
+
+/// An exchange under way: what its entry will say of the request.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// When the request's head was whole.
+    pub at: Tick,
+    /// Who was asked.
+    pub upstream: Option<SocketAddr>,
+    /// Bytes of the body so far.
+    pub bytes: u64,
+    /// The text parts, each ended by a NUL, which no head can hold.
+    pub text: Vec<u8>,
+}
+
+impl Pending {
+    /// Begins anew. Keeps its memory.
+    pub fn begin(&mut self, at: Tick, text: &[u8]) {
+        self.at = at;
+        self.upstream = None;
+        self.bytes = 0;
+        self.text.clear();
+        self.text.extend_from_slice(text);
+    }
+}
+
+/// Appends one text part.
+pub fn push_part(text: &mut Vec<u8>, pieces: &[&[u8]]) {
+    for piece in pieces {
+        text.extend_from_slice(piece);
+    }
+    text.push(0);
+}
+
+/// Entries on their way to the writer.
+#[derive(Debug, Default)]
+pub struct Batch {
+    facts: Vec<(Facts, usize)>,
+    text: Vec<u8>,
+}
+
+impl Batch {
+    /// Adds one entry.
+    pub fn push(&mut self, facts: Facts, text: &[u8]) {
+        self.text.extend_from_slice(text);
+        self.facts.push((facts, self.text.len()));
+    }
+
+    /// Empties it. Keeps its memory.
+    pub fn clear(&mut self) {
+        self.facts.clear();
+        self.text.clear();
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.facts.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.facts.is_empty()
+    }
+
+    /// The entries, each with its text parts.
+    pub fn entries(&self) -> impl Iterator<Item = (&Facts, [&[u8]; PARTS])> {
+        let mut from = 0;
+        self.facts.iter().map(move |(facts, to)| {
+            let text = self.text.get(from..*to).unwrap_or_default();
+            from = *to;
+            let mut parts = text.split(|&byte| byte == 0);
+            (facts, std::array::from_fn(|_| parts.next().unwrap_or_default()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_come_out_as_they_went_in() {
+        let facts = Facts {
+            at: Tick(5),
+            duration: Duration::from_micros(7),
+            client: IpAddr::from([127, 0, 0, 1]),
+            upstream: None,
+            status: 200,
+            bytes: 3,
+            end: End::Finished,
+        };
+        let mut batch = Batch::default();
+        for target in [&b"/a"[..], b"/b"] {
+            let mut text = Vec::new();
+            push_part(&mut text, &[b"GET ", target]);
+            push_part(&mut text, &[b"host"]);
+            push_part(&mut text, &[]);
+            push_part(&mut text, &[b"agent"]);
+            batch.push(facts, &text);
+        }
+        batch.push(facts, b"");
+        let parts: Vec<_> = batch.entries().map(|(_, parts)| parts).collect();
+        let (a, b) = (&b"GET /a"[..], &b"GET /b"[..]);
+        assert_eq!(
+            parts,
+            [[a, b"host", b"", b"agent"], [b, b"host", b"", b"agent"], [&b""[..]; 4]]
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! What is asked for to the bytes of an answer. Pure.
+
+use std::fmt::Write as _;
+
+use crate::worker::Stage;
+
+use super::request::{Refusal, Request};
+use super::view::View;
+use super::{prometheus, status};
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// A path that is served.
+struct Route {
+    path: &'static str,
+    /// What is there, for the page.
+    what: &'static str,
+    render: fn(&View) -> Answer,
+}
+
+const ROUTES: [Route; 4] = [
+    Route { path: "/", what: "this page", render: |view| Answer::ok(HTML, page(view)) },
+    Route {
+        path: "/metrics",
+        what: "counters and gauges for Prometheus",
+        render: |view| Answer::ok(prometheus::CONTENT_TYPE, prometheus::render(view)),
+    },
+    Route {
+        path: "/status",
+        what: "workers and endpoints as JSON",
+        render: |view| Answer::ok(status::CONTENT_TYPE, status::render(view)),
+    },
+    Route { path: "/healthz", what: "200 while it serves, 503 while it drains", render: healthz },
+];
+
+/// A response before it is bytes.
+#[derive(Debug)]
+struct Answer {
+    /// Code and reason phrase.
+    status: &'static str,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Answer {
+    fn ok(content_type: &'static str, body: String) -> Answer {
+        Answer { status: "200 OK", content_type, body }
+    }
+
+    fn plain(status: &'static str, body: &str) -> Answer {
+        Answer { status, content_type: PLAIN, body: format!("{body}\n") }
+    }
+}
+
+/// The whole answer to `asked`, after which the connection ends.
+pub(super) fn bytes(asked: &Result<Request, Refusal>, view: &View) -> Vec<u8> {
+    let answer = match asked {
+        Ok(request) => route(&request.path, view),
+        Err(refusal) => refuse(*refusal),
+    };
+    let mut text = String::with_capacity(answer.body.len() + 256);
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+        answer.status,
+        answer.content_type,
+        answer.body.len()
+    );
+    if *asked == Err(Refusal::Method) {
+        text.push_str("Allow: GET, HEAD\r\n");
+    }
+    text.push_str("X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n");
+    if !asked.as_ref().is_ok_and(|request| request.head_only) {
+        text.push_str(&answer.body);
+    }
+    text.into_bytes()
+}
+
+fn route(path: &str, view: &View) -> Answer {
+    match ROUTES.iter().find(|route| route.path == path) {
+        Some(route) => (route.render)(view),
+        None => Answer::plain("404 Not Found", "not found; see / for what there is"),
+    }
+}
+
+fn refuse(refusal: Refusal) -> Answer {
+    match refusal {
+        Refusal::Malformed => Answer::plain("400 Bad Request", "bad request"),
+        Refusal::Method => {
+            Answer::plain("405 Method Not Allowed", "only GET and HEAD are served here")
+        }
+        Refusal::TooLarge => Answer::plain(
+            "431 Request Header Fields Too Large",
+            "the head is longer than 8 KiB or has more than 64 fields",
+        ),
+        Refusal::Version => Answer::plain(
+            "505 HTTP Version Not Supported",
+            "only HTTP/1.0 and HTTP/1.1 are served here",
+        ),
+    }
+}
+
+/// What a balancer before this one goes by: whether to send new connections here.
+fn healthz(view: &View) -> Answer {
+    match view.stage {
+        Stage::Running => Answer::plain("200 OK", "ok"),
+        Stage::Draining | Stage::Stopping => Answer::plain("503 Service Unavailable", "draining"),
+    }
+}
+
+/// The page for people. Nothing on it comes from outside, so nothing needs escaping.
+fn page(view: &View) -> String {
+    let mut html = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<title>evenly</title>\n<h1>evenly {}</h1>\n\
+         <p>{} for {} s; endpoints: {} of {} healthy; client connections: {} of at most {}</p>\n<ul>\n",
+        view.version,
+        status::name(view.stage),
+        view.uptime.as_secs(),
+        view.snapshot.healthy_count(),
+        view.snapshot.endpoints().len(),
+        view.connections(),
+        view.cap,
+    );
+    for Route { path, what, .. } in &ROUTES {
+        let _ = writeln!(html, "<li><a href=\"{path}\">{path}</a>: {what}</li>");
+    }
+    html.push_str("</ul>\n</html>\n");
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(path: &str, head_only: bool) -> Result<Request, Refusal> {
+        Ok(Request { path: path.into(), head_only })
+    }
+
+    fn answer(asked: &Result<Request, Refusal>, view: &View) -> String {
+        String::from_utf8(bytes(asked, view)).unwrap()
+    }
+
+    #[test]
+    fn each_request_has_its_status_and_type() {
+        let json = "application/json";
+        let metrics = "text/plain; version=0.0.4; charset=utf-8";
+        let cases = [
+            (ask("/", false), "200 OK", HTML),
+            (ask("/metrics", false), "200 OK", metrics),
+            (ask("/status", false), "200 OK", json),
+            (ask("/healthz", false), "200 OK", PLAIN),
+            (ask("/metrics/", false), "404 Not Found", PLAIN),
+            (ask("/Metrics", false), "404 Not Found", PLAIN),
+            (ask("*", false), "404 Not Found", PLAIN),
+            (Err(Refusal::Malformed), "400 Bad Request", PLAIN),
+            (Err(Refusal::Method), "405 Method Not Allowed", PLAIN),
+            (Err(Refusal::TooLarge), "431 Request Header Fields Too Large", PLAIN),
+            (Err(Refusal::Version), "505 HTTP Version Not Supported", PLAIN),
+        ];
+        for (asked, status, content_type) in cases {
+            let text = answer(&asked, &View::sample());
+            let begin = format!("HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n");
+            assert!(text.starts_with(&begin), "{asked:?}: {text}");
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
+            assert!(head.ends_with("\r\nConnection: close"), "{head}");
+            assert_eq!(head.contains("\r\nAllow: GET, HEAD\r\n"), asked == Err(Refusal::Method));
+        }
+    }
+
+    #[test]
+    fn head_is_answered_like_get_without_the_body() {
+        let view = View::sample();
+        for path in ["/", "/metrics", "/status", "/healthz", "/none"] {
+            let (get, head) = (answer(&ask(path, false), &view), answer(&ask(path, true), &view));
+            assert_eq!(
+                get.split_once("\r\n\r\n").unwrap().0,
+                head.strip_suffix("\r\n\r\n").unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn healthz_says_when_it_drains() {
+        for (stage, status, body) in [
+            (Stage::Running, "200 OK", "ok\n"),
+            (Stage::Draining, "503 Service Unavailable", "draining\n"),
+            (Stage::Stopping, "503 Service Unavailable", "draining\n"),
+        ] {
+            let answer = healthz(&View { stage, ..View::sample() });
+            assert_eq!((answer.status, answer.body.as_str()), (status, body));
+        }
+    }
+
+    #[test]
+    fn the_page_lists_every_path() {
+        let page = page(&View::sample());
+        for path in ["/", "/metrics", "/status", "/healthz"] {
+            assert!(page.contains(&format!("<a href=\"{path}\">{path}</a>: ")), "{page}");
+        }
+        assert!(page.contains(
+            "running for 12 s; endpoints: 1 of 2 healthy; client connections: 5 of at most 500"
+        ));
+    }
+}

@@ -1,0 +1,94 @@
+//! The admin thread: `/metrics` for Prometheus, `/status` for programs, `/healthz` for whoever routes to
+//! this process, and a page that lists them for people.
+//!
+//! Owns its listener, its visitors and all formatting. It only reads: the workers' counters and loads and
+//! the published snapshot; no worker ever waits for it or formats text for it. Invariants: one thread,
+//! which yields to the workers; whoever asks costs a bounded head for a bounded time, and never makes
+//! another wait; every connection ends after one answer.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `visit` | one visitor's connection: ask, answer, leave |
+//! | `serve` | the thread: wait, admit, step, expire |
+//! | `request` | the bytes of a head to what is asked for (pure) |
+//! | `answer` | what is asked for to the bytes of an answer (pure) |
+//! | `view` | what is shown, read at one moment |
+//! | `prometheus`, `status` | a view as text, a view as JSON (pure) |
+
+mod answer;
+mod prometheus;
+mod request;
+mod serve;
+mod status;
+mod view;
+mod visit;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::balance::Shared;
+use crate::worker::Workers;
+
+/// Where the admin thread reads what it shows.
+#[derive(Clone)]
+pub struct Sources {
+    /// Loads, counters, panics, cap and stage.
+    pub workers: Arc<Workers>,
+    /// The published snapshot.
+    pub shared: Arc<Shared>,
+    /// When the process began to serve; uptime counts from here.
+    pub started: Instant,
+}
+
+/// The running admin thread. Dropping it stops the thread.
+#[derive(Debug)]
+pub struct Admin {
+    stop: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Opens the admin listener. Unlike the workers' listeners it shares its address with nobody.
+///
+/// # Errors
+/// When `address` cannot be bound.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+impl Admin {
+    /// Serves `listener`, which [`bind`] has opened, until it is stopped.
+    ///
+    /// # Errors
+    /// When an eventfd or a thread cannot be made.
+    pub fn start(listener: TcpListener, sources: Sources) -> io::Result<Admin> {
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let stopped = Arc::clone(&stop);
+        let thread = thread::Builder::new()
+            .name("admin".into())
+            .spawn(move || serve::run(&listener, &stopped, &sources))?;
+        Ok(Admin { stop, thread: Some(thread) })
+    }
+
+    /// Ends the thread at once, whoever is being answered, and waits for that.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        // Cannot fail: it is the only write to this eventfd.
+        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the admin thread had ended in a panic");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The bytes of a head to what is asked for. Pure.
+//!
+//! Every connection ends after one answer, so a message that could be read two ways can do no more harm
+//! than to be refused or answered; bodies are never read as anything.
+
+use httparse::{EMPTY_HEADER, Error, Status};
+
+/// The longest head, in bytes; then 431.
+pub(super) const HEAD_BYTES: usize = 8 * 1024;
+/// The most fields of a head; then 431.
+const FIELDS: usize = 64;
+
+/// What somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Request {
+    /// The path, without its query.
+    pub(super) path: String,
+    /// The answer is to have no body.
+    pub(super) head_only: bool,
+}
+
+/// Why a request is not served, as a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// 400: it is not HTTP.
+    Malformed,
+    /// 405: neither GET nor HEAD.
+    Method,
+    /// 431: the head is too long or has too many fields.
+    TooLarge,
+    /// 505: neither HTTP/1.0 nor HTTP/1.1.
+    Version,
+}
+
+/// Reads the head at the start of `bytes`, which are all that came and at most [`HEAD_BYTES`]. `None`:
+/// there is more to come.
+pub(super) fn parse(bytes: &[u8]) -> Option<Result<Request, Refusal>> {
+    let mut fields = [EMPTY_HEADER; FIELDS];
+    let mut head = httparse::Request::new(&mut fields);
+    match head.parse(bytes) {
+        Ok(Status::Complete(_)) => Some(read(&head)),
+        Ok(Status::Partial) if bytes.len() < HEAD_BYTES => None,
+        Ok(Status::Partial) | Err(Error::TooManyHeaders) => Some(Err(Refusal::TooLarge)),
+        Err(Error::Version) => Some(Err(Refusal::Version)),
+        Err(_) => Some(Err(Refusal::Malformed)),
+    }
+}
+
+fn read(head: &httparse::Request<'_, '_>) -> Result<Request, Refusal> {
+    let hosts = head.headers.iter().filter(|it| it.name.eq_ignore_ascii_case("host")).count();
+    // RFC 9112 section 3.2: exactly one, or 400; in HTTP/1.0 there may be none.
+    if hosts != 1 && (hosts > 1 || head.version == Some(1)) {
+        return Err(Refusal::Malformed);
+    }
+    let head_only = match head.method {
+        Some("GET") => false,
+        Some("HEAD") => true,
+        _ => return Err(Refusal::Method),
+    };
+    Ok(Request { path: path(head.path.unwrap_or_default()).to_owned(), head_only })
+}
+
+/// The path of a target in origin-form or absolute-form (RFC 9112 section 3.2.2), without its query.
+fn path(target: &str) -> &str {
+    let target = match target.split_once("://") {
+        Some((_, rest)) if !target.starts_with('/') => {
+            rest.find(['/', '?']).map_or("/", |at| &rest[at..])
+        }
+        _ => target,
+    };
+    match target.split('?').next() {
+        Some("") | None => "/",
+        Some(path) => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_have_these_paths() {
+        for (target, expected) in [
+            ("/", "/"),
+            ("/metrics", "/metrics"),
+            ("/metrics?a=b?c", "/metrics"),
+            ("/a://b/c", "/a://b/c"),
+            ("http://h:1/status?x", "/status"),
+            ("http://h", "/"),
+            ("http://h?x", "/"),
+            ("*", "*"),
+            ("h:1", "h:1"),
+            ("", "/"),
+        ] {
+            assert_eq!(path(target), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn heads_are_read_or_refused() {
+        use Refusal::{Malformed, Method, TooLarge, Version};
+        let get = |path: &str| Ok(Request { path: path.into(), head_only: false });
+        let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(FIELDS));
+        let cases: [(&[u8], Result<Request, Refusal>); 18] = [
+            (b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", get("/metrics")),
+            (b"GET / HTTP/1.0\r\n\r\n", get("/")),
+            (b"GET / HTTP/1.1\r\nhOST: a\r\n\r\nGET", get("/")),
+            (
+                b"HEAD / HTTP/1.1\r\nHost:\r\n\r\n",
+                Ok(Request { path: "/".into(), head_only: true }),
+            ),
+            (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", Err(Method)),
+            (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", Err(Method)),
+            (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", Err(Method)),
+            (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", Err(Method)),
+            (b"GET / HTTP/1.1\r\n\r\n", Err(Malformed)),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Err(Malformed)),
+            (b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", Err(Malformed)),
+            (b"GET /\r\n\r\n", Err(Malformed)),
+            (b"\x16\x03\x01\x02\x00\x01\x00", Err(Malformed)),
+            (b"GET / HTTP/1.1\r\nHo st: a\r\n\r\n", Err(Malformed)),
+            (b"GET / HTTP/1.1\r\nHost: a\x00\r\n\r\n", Err(Malformed)),
+            (b"GET / HTTP/2.0\r\n\r\n", Err(Version)),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Err(Version)),
+            (many.as_bytes(), Err(TooLarge)),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(parse(bytes), Some(expected), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_head_in_pieces_is_read_when_it_is_whole() {
+        let head = b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n";
+        for cut in 0..head.len() {
+            assert_eq!(parse(&head[..cut]), None, "{cut}");
+        }
+        assert!(parse(head).unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_head_that_fills_its_room_without_an_end_is_too_large() {
+        let mut head = b"GET /".to_vec();
+        head.resize(HEAD_BYTES - 1, b'a');
+        assert_eq!(parse(&head), None);
+        head.push(b'a');
+        assert_eq!(parse(&head), Some(Err(Refusal::TooLarge)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = parse(&bytes);
+            let _ = parse(&[b"GET ", &bytes[..], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat());
+        }
+
+        #[test]
+        fn no_target_panics(target in ".{0,60}") {
+            let _ = path(&target);
+        }
+    }
+}

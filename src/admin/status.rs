@@ -1,0 +1,143 @@
+//! A view as JSON. Pure.
+
+use std::net::SocketAddr;
+
+use serde::{Serialize, Serializer};
+
+use crate::balance::EndpointState;
+use crate::metrics::Counts;
+use crate::worker::Stage;
+
+use super::view::View;
+
+/// The media type of the text.
+pub(super) const CONTENT_TYPE: &str = "application/json";
+
+#[derive(Serialize)]
+struct Status<'a> {
+    version: &'a str,
+    stage: &'a str,
+    uptime_seconds: f64,
+    connections: usize,
+    connections_limit: usize,
+    worker_panics: u64,
+    #[serde(serialize_with = "by_key")]
+    counters: Counts,
+    workers: Vec<Worker>,
+    generation: u64,
+    endpoints_healthy: usize,
+    endpoints_ejected: usize,
+    endpoints_failing: usize,
+    endpoints: Vec<Endpoint<'a>>,
+}
+
+#[derive(Serialize)]
+struct Worker {
+    worker: usize,
+    connections: usize,
+    #[serde(serialize_with = "by_key")]
+    counters: Counts,
+}
+
+#[derive(Serialize)]
+struct Endpoint<'a> {
+    target: &'a str,
+    address: SocketAddr,
+    healthy: bool,
+    state: String,
+}
+
+fn by_key<S: Serializer>(counts: &Counts, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counts.iter().map(|(it, count)| (it.key, count)))
+}
+
+/// The whole of `view`, indented, with a line end.
+pub(super) fn render(view: &View) -> String {
+    // Plain values under fixed keys always serialize; an empty body would be the visible sign that they did not.
+    let mut text = serde_json::to_string_pretty(&status(view)).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn status(view: &View) -> Status<'_> {
+    let workers = view.workers.iter().enumerate().map(|(worker, it)| Worker {
+        worker,
+        connections: it.connections,
+        counters: it.counts,
+    });
+    let endpoints = view.snapshot.endpoints().iter().map(|it| Endpoint {
+        target: &it.target,
+        address: it.address,
+        healthy: it.healthy(),
+        state: it.state.to_string(),
+    });
+    Status {
+        version: view.version,
+        stage: name(view.stage),
+        uptime_seconds: view.uptime.as_secs_f64(),
+        connections: view.connections(),
+        connections_limit: view.cap,
+        worker_panics: view.panics,
+        counters: view.totals(),
+        workers: workers.collect(),
+        generation: view.snapshot.generation,
+        endpoints_healthy: view.snapshot.healthy_count(),
+        endpoints_ejected: view.snapshot.count(EndpointState::Ejected),
+        endpoints_failing: view.snapshot.count(EndpointState::Down),
+        endpoints: endpoints.collect(),
+    }
+}
+
+/// How far the process is told to stop, in a word.
+pub(super) fn name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Running => "running",
+        Stage::Draining => "draining",
+        Stage::Stopping => "stopping",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_view_has_these_fields() {
+        let mut seen: Value = serde_json::from_str(&render(&View::sample())).unwrap();
+        let mut counters = seen["counters"].take();
+        assert_eq!(counters["requests"].take(), json!(2));
+        assert_eq!(counters.as_object().unwrap().len(), crate::metrics::COUNTERS.len());
+        for worker in [0, 1] {
+            assert_eq!(seen["workers"][worker]["counters"].take()["requests"], json!(1));
+        }
+        let expected = json!({
+            "version": "1.2.3",
+            "stage": "running",
+            "uptime_seconds": 12.345,
+            "connections": 5,
+            "connections_limit": 500,
+            "worker_panics": 1,
+            "counters": null,
+            "workers": [
+                { "worker": 0, "connections": 2, "counters": null },
+                { "worker": 1, "connections": 3, "counters": null },
+            ],
+            "generation": 7,
+            "endpoints_healthy": 1,
+            "endpoints_ejected": 1,
+            "endpoints_failing": 0,
+            "endpoints": [
+                { "target": "api-0:80", "address": "192.0.2.1:8001", "healthy": true, "state": "up" },
+                { "target": "api-1:80", "address": "192.0.2.1:8002", "healthy": false, "state": "ejected" },
+            ],
+        });
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn every_stage_has_a_word() {
+        let stages = [Stage::Running, Stage::Draining, Stage::Stopping];
+        assert_eq!(stages.map(name), ["running", "draining", "stopping"]);
+    }
+}

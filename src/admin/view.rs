@@ -1,0 +1,87 @@
+//! What is shown, read at one moment: the only file of this room that touches what others write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::balance::Snapshot;
+use crate::metrics::Counts;
+use crate::worker::Stage;
+
+use super::Sources;
+
+/// One moment of the process.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub(super) version: &'static str,
+    pub(super) uptime: Duration,
+    pub(super) stage: Stage,
+    /// Client connections there may be.
+    pub(super) cap: usize,
+    pub(super) panics: u64,
+    pub(super) workers: Vec<WorkerView>,
+    pub(super) snapshot: Arc<Snapshot>,
+}
+
+/// One moment of a worker.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct WorkerView {
+    /// Client connections it has.
+    pub(super) connections: usize,
+    pub(super) counts: Counts,
+}
+
+impl View {
+    pub(super) fn read(sources: &Sources) -> View {
+        let workers = &sources.workers;
+        let peers = workers.peers.iter().map(|peer| WorkerView {
+            connections: peer.connections(),
+            counts: Counts::of(&peer.counters),
+        });
+        View {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime: sources.started.elapsed(),
+            stage: workers.stage(),
+            cap: workers.cap,
+            panics: workers.panics.load(std::sync::atomic::Ordering::Relaxed),
+            workers: peers.collect(),
+            snapshot: sources.shared.snapshot.load_full(),
+        }
+    }
+
+    /// The counts of all workers together.
+    pub(super) fn totals(&self) -> Counts {
+        self.workers.iter().map(|worker| worker.counts).sum()
+    }
+
+    /// Client connections of all workers.
+    pub(super) fn connections(&self) -> usize {
+        self.workers.iter().map(|worker| worker.connections).sum()
+    }
+
+    /// A moment for tests: two workers, two endpoints, one of them ejected.
+    #[cfg(test)]
+    pub(super) fn sample() -> View {
+        use crate::balance::{Endpoint, EndpointId, EndpointState};
+        let endpoint = |id: u32, state| Endpoint {
+            id: EndpointId(id),
+            address: ([192, 0, 2, 1], 8001 + u16::try_from(id).unwrap()).into(),
+            target: format!("api-{id}:80").into(),
+            state,
+        };
+        let counters = crate::metrics::Counters::default();
+        counters.requests.bump();
+        let worker = WorkerView { connections: 2, counts: Counts::of(&counters) };
+        View {
+            version: "1.2.3",
+            uptime: Duration::from_millis(12_345),
+            stage: Stage::Running,
+            cap: 500,
+            panics: 1,
+            workers: vec![worker, WorkerView { connections: 3, ..worker }],
+            snapshot: Arc::new(Snapshot::new(
+                7,
+                vec![endpoint(0, EndpointState::Up), endpoint(1, EndpointState::Ejected)],
+            )),
+        }
+    }
+}

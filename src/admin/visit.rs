@@ -1,0 +1,143 @@
+//! One visitor's connection: it asks, it is answered, it leaves.
+//!
+//! Owns the socket, which never blocks, and how far the visit has come. Invariants: a visit is answered
+//! once; it holds at most [`HEAD_BYTES`] of what was sent; it ends at `until` at the latest.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Instant;
+
+use rustix::event::PollFlags;
+
+use super::request::{self, HEAD_BYTES, Refusal, Request};
+
+/// A connection and how far its visit has come.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) stream: TcpStream,
+    /// When it is ended, whatever it does.
+    pub(super) until: Instant,
+    phase: Phase,
+}
+
+/// How far a visit has come.
+#[derive(Debug)]
+enum Phase {
+    /// These bytes of a head have come.
+    Asking(Vec<u8>),
+    /// This much of the answer was taken.
+    Answering(Vec<u8>, usize),
+    /// Everything was sent; what still comes is thrown away. A socket closed with unread bytes would
+    /// reset the connection, and the visitor might lose the answer.
+    Leaving,
+}
+
+/// How an answer is made.
+pub(super) type Respond<'a> = &'a dyn Fn(&Result<Request, Refusal>) -> Vec<u8>;
+
+impl Visit {
+    pub(super) fn new(stream: TcpStream, until: Instant) -> Visit {
+        Visit { stream, until, phase: Phase::Asking(Vec::new()) }
+    }
+
+    /// What it waits for.
+    pub(super) fn wants(&self) -> PollFlags {
+        match self.phase {
+            Phase::Asking(_) | Phase::Leaving => PollFlags::IN,
+            Phase::Answering(..) => PollFlags::OUT,
+        }
+    }
+
+    /// Goes on as far as the socket allows. `false`: the visit is over.
+    pub(super) fn step(&mut self, respond: Respond<'_>) -> bool {
+        match self.advance(respond) {
+            Ok(goes_on) => goes_on,
+            Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        }
+    }
+
+    fn advance(&mut self, respond: Respond<'_>) -> io::Result<bool> {
+        let mut room = [0; HEAD_BYTES];
+        if let Phase::Asking(head) = &mut self.phase {
+            let count = self.stream.read(&mut room[head.len()..])?;
+            head.extend_from_slice(&room[..count]);
+            match request::parse(head) {
+                Some(asked) => self.phase = Phase::Answering(respond(&asked), 0),
+                None => return Ok(count > 0),
+            }
+        }
+        if let Phase::Answering(answer, sent) = &mut self.phase {
+            while *sent < answer.len() {
+                match self.stream.write(&answer[*sent..])? {
+                    0 => return Ok(false),
+                    count => *sent += count,
+                }
+            }
+            self.stream.shutdown(Shutdown::Write)?;
+            self.phase = Phase::Leaving;
+            return Ok(true);
+        }
+        Ok(self.stream.read(&mut room)? > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
+    /// A visit and the visitor.
+    fn pair() -> (Visit, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let visitor = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        visitor.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        (Visit::new(stream, Instant::now() + Duration::from_secs(10)), visitor)
+    }
+
+    /// Steps until the visit wants something else than now, or is over: `false`.
+    fn step_on(visit: &mut Visit, respond: Respond<'_>) -> bool {
+        let wanted = visit.wants();
+        while visit.wants() == wanted {
+            assert!(Instant::now() < visit.until, "{:?}", visit.phase);
+            if !visit.step(respond) {
+                return false;
+            }
+            thread::yield_now();
+        }
+        true
+    }
+
+    #[test]
+    fn an_answer_larger_than_the_socket_takes_at_once_arrives_whole() {
+        let (mut visit, mut visitor) = pair();
+        let answer: Vec<u8> = (0..16 << 20).map(|at: u32| at.to_le_bytes()[1]).collect();
+        let respond = |_: &_| answer.clone();
+        visitor.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        assert_eq!(visit.wants(), PollFlags::IN);
+        assert!(step_on(&mut visit, &respond));
+        assert_eq!(visit.wants(), PollFlags::OUT, "nobody reads yet");
+        let reader = thread::spawn(move || {
+            let mut read = Vec::new();
+            visitor.read_to_end(&mut read).map(|_| read)
+        });
+        assert!(step_on(&mut visit, &respond));
+        assert_eq!(visit.wants(), PollFlags::IN, "it waits for the visitor to leave");
+        assert!(reader.join().unwrap().unwrap() == answer);
+        assert!(!step_on(&mut visit, &respond));
+    }
+
+    #[test]
+    fn a_visitor_that_leaves_ends_its_visit_in_every_phase() {
+        let respond = |_: &_| vec![0; 16 << 20];
+        for head in ["", "GET /", "GET / HTTP/1.0\r\n\r\n"] {
+            let (mut visit, mut visitor) = pair();
+            visitor.write_all(head.as_bytes()).unwrap();
+            drop(visitor);
+            while step_on(&mut visit, &respond) {}
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The access log's side of the pump: what is noted of an exchange while it runs, and its entry when it ends.
+//! Nothing here costs anything while the access log is off.
+
+use super::{Engine, Net};
+use crate::access::{Batch, End, Facts, Pending};
+use crate::base::slab::Key;
+
+/// The entries of one worker on their way to the writer.
+#[derive(Default)]
+pub(super) struct Entries {
+    batch: Batch,
+    /// Boxes to be used again.
+    #[expect(clippy::vec_box, reason = "the boxes are what is reused")]
+    spare: Vec<Box<Pending>>,
+}
+
+impl<N: Net> Engine<N> {
+    /// The entries gathered so far, for the worker to hand over; `None` while the access log is off.
+    pub fn access_batch(&mut self) -> Option<&mut Batch> {
+        self.entries.as_mut().map(|entries| &mut entries.batch)
+    }
+
+    /// A request's head is whole, or was refused.
+    pub(super) fn begin_entry(&mut self, key: Key, line: &[u8]) {
+        let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
+            return;
+        };
+        if client.entry.is_none() {
+            let mut pending = entries.spare.pop().unwrap_or_default();
+            pending.begin(self.now, line);
+            client.entry = Some(pending);
+        }
+    }
+
+    /// So many more bytes of the body went to the client.
+    pub(super) fn add_to_entry(&mut self, key: Key, bytes: usize) {
+        if self.entries.is_some()
+            && let Some(entry) = self.clients.get_mut(key).and_then(|client| client.entry.as_mut())
+        {
+            entry.bytes += bytes as u64;
+        }
+    }
+
+    /// The exchange ended.
+    pub(super) fn end_entry(&mut self, key: Key, end: End) {
+        let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
+            return;
+        };
+        let Some(pending) = client.entry.take() else { return };
+        let facts = Facts {
+            at: pending.at,
+            duration: self.now.since(pending.at),
+            client: client.session.client(),
+            upstream: pending.upstream,
+            status: client.session.status(),
+            bytes: pending.bytes,
+            end,
+        };
+        entries.batch.push(facts, &pending.text);
+        entries.spare.push(pending);
+    }
+}

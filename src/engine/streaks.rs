@@ -1,0 +1,106 @@
+//! How often in a row an endpoint failed, as far as this worker saw. Pure.
+//!
+//! Owns the three counts of one endpoint; does not know what becomes of an endpoint whose count is full.
+//! Invariant: a count is below its threshold, since a full one begins again.
+
+use crate::balance::Streak;
+use crate::settings::Ejection;
+
+/// The counts of one endpoint.
+#[derive(Debug, Default)]
+pub(super) struct Streaks {
+    connect_failures: u32,
+    resets: u32,
+    errors: u32,
+}
+
+impl Streaks {
+    /// The endpoint failed once more. The length of the streak if it is as long as it may be; it begins again then.
+    pub(super) fn failed(&mut self, kind: Streak, limits: &Ejection) -> Option<u32> {
+        let (count, limit) = match kind {
+            Streak::ConnectFailures => (&mut self.connect_failures, limits.connect_failures),
+            Streak::Resets => (&mut self.resets, limits.resets),
+            Streak::Errors => (&mut self.errors, limits.errors),
+        };
+        if limit == 0 {
+            return None;
+        }
+        *count += 1;
+        (*count >= limit).then(|| std::mem::take(count))
+    }
+
+    /// A connect came about.
+    pub(super) fn connected(&mut self) {
+        self.connect_failures = 0;
+    }
+
+    /// The endpoint gave a whole answer with `status`: it is there, but the status may be one more of a kind.
+    pub(super) fn answered(&mut self, status: u16, limits: &Ejection) -> Option<u32> {
+        self.connect_failures = 0;
+        self.resets = 0;
+        if status < 500 {
+            self.errors = 0;
+            return None;
+        }
+        self.failed(Streak::Errors, limits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: fn(u32) -> Ejection =
+        |errors| Ejection { connect_failures: 3, resets: 2, errors, ..Ejection::default() };
+
+    /// Plays events and writes after each the streak that is full: `c`onnect failed, `C`onnected, `r`eset,
+    /// `2` and `5`, the answers with a status of 200 and 500.
+    fn play(limits: &Ejection, events: &str) -> String {
+        let mut streaks = Streaks::default();
+        let full = |event| match event {
+            'c' => streaks.failed(Streak::ConnectFailures, limits),
+            'r' => streaks.failed(Streak::Resets, limits),
+            'C' => {
+                streaks.connected();
+                None
+            }
+            status => streaks.answered(if status == '2' { 200 } else { 500 }, limits),
+        };
+        let shown = |full: Option<u32>| full.map_or("-".to_owned(), |count| count.to_string());
+        events.chars().map(full).map(shown).collect()
+    }
+
+    #[test]
+    fn a_streak_is_full_at_its_threshold_and_ended_by_a_success() {
+        let table = [
+            ("rr", "-2"),
+            ("rrrr", "-2-2"),
+            ("r2r2r", "-----"),
+            ("ccc", "--3"),
+            ("cc2ccc", "-----3"),
+            ("ccCccc", "-----3"),
+            ("rCr", "--2"),
+            ("crcrc", "---23"),
+            ("r5r5r", "-----"),
+            ("55555", "-----"),
+        ];
+        for (events, full) in table {
+            assert_eq!(play(&LIMITS(0), events), full, "{events}");
+        }
+    }
+
+    #[test]
+    fn errors_count_only_if_they_are_to_and_are_ended_by_another_status() {
+        for (events, full) in
+            [("555", "--3"), ("55255", "-----"), ("5r5c5", "----3"), ("5C55", "---3")]
+        {
+            assert_eq!(play(&LIMITS(3), events), full, "{events}");
+        }
+    }
+
+    #[test]
+    fn a_threshold_of_zero_is_never_reached() {
+        let off = Ejection { connect_failures: 0, resets: 0, ..LIMITS(0) };
+        assert_eq!(play(&off, "rrrcccc555"), "----------");
+    }
+}

@@ -1,0 +1,272 @@
+//! Our own reading of the same bytes: by the codec alone, and through a session to what is sent on.
+
+use std::net::IpAddr;
+
+use evenly::http1::{
+    BodyDecoder, BodyLength, FieldSpace, HeadLimits, Method, Progress, RequestHead, Version,
+    parse_request, parse_response,
+};
+use evenly::session::{Context, Ending, Next, Output, Session, Step};
+use evenly::settings::Limits;
+
+use crate::{Dialogue, Message, Stop};
+
+pub(crate) fn limits() -> HeadLimits {
+    let limits = Limits::default();
+    HeadLimits { bytes: limits.head, fields: limits.headers }
+}
+
+fn text(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    }
+}
+
+fn method_of(name: &str) -> Method {
+    match name {
+        "HEAD" => Method::Head,
+        "POST" => Method::Post,
+        _ => Method::Get,
+    }
+}
+
+/// A body at the start of `input`, handed in `step` bytes at a time.
+struct Body {
+    payload: Vec<u8>,
+    consumed: usize,
+}
+
+/// Why there is no whole body.
+enum NoBody {
+    Short,
+    Bad(&'static str),
+}
+
+fn body(length: BodyLength, input: &[u8], step: usize) -> Result<Body, NoBody> {
+    let mut decoder = BodyDecoder::new(length, limits());
+    let (mut payload, mut trailers, mut held, mut consumed) = (vec![], vec![], vec![], 0);
+    for piece in input.chunks(step.max(1)) {
+        if decoder.is_done() {
+            break;
+        }
+        held.extend_from_slice(piece);
+        let decoded = decoder.decode(&mut held, &mut trailers);
+        let decoded = decoded.map_err(|bad| NoBody::Bad(bad.why))?;
+        payload.extend_from_slice(&held[decoded.data]);
+        consumed += decoded.consumed;
+        held.drain(..decoded.consumed);
+    }
+    if !decoder.is_done() && decoder.finish_at_close().is_err() {
+        return Err(NoBody::Short);
+    }
+    Ok(Body { payload, consumed })
+}
+
+/// The values of those fields of `head` that `names` has.
+fn fields<'n>(
+    names: impl Iterator<Item = &'n str>,
+    field: impl Fn(&str) -> Option<Vec<u8>>,
+) -> Vec<(String, Vec<u8>)> {
+    names.filter_map(|name| Some((name.to_owned(), field(name)?))).collect()
+}
+
+/// The requests the codec sees in `input`. `names` gives the fields to report of each.
+pub(crate) fn requests<'n, I: Iterator<Item = &'n str>>(
+    input: &[u8],
+    step: usize,
+    names: impl Fn(usize) -> I,
+) -> Dialogue {
+    let mut messages = Vec::new();
+    let mut at = 0;
+    let stop = loop {
+        let rest = &input[at..];
+        let mut space = FieldSpace::new();
+        let head = match parse_request(rest, limits(), &mut space) {
+            Ok(Progress::Complete(head)) => head,
+            Ok(Progress::Partial) if rest.is_empty() => break Stop::End,
+            Ok(Progress::Partial) => break Stop::Part,
+            Err(refusal) => break Stop::Refused(format!("{}: {}", refusal.status, refusal.why)),
+        };
+        let body = match body(head.body, &rest[head.len..], step) {
+            Ok(body) => body,
+            Err(NoBody::Short) => break Stop::Part,
+            Err(NoBody::Bad(why)) => break Stop::Refused(why.to_owned()),
+        };
+        at += head.len + body.consumed;
+        messages.push(request_message(&head, body.payload, at, names(messages.len())));
+        if !head.keep_alive {
+            break Stop::Closed;
+        }
+    };
+    Dialogue { messages, stop }
+}
+
+fn request_message<'n>(
+    head: &RequestHead<'_, '_>,
+    body: Vec<u8>,
+    consumed: usize,
+    names: impl Iterator<Item = &'n str>,
+) -> Message {
+    let (authority, target) = match head.target.get(..7) {
+        Some(scheme) if scheme.eq_ignore_ascii_case("http://") => {
+            let after = &head.target[7..];
+            let (authority, rest) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
+            let slash = if rest.starts_with('/') { "" } else { "/" };
+            (Some(authority.to_owned()), format!("{slash}{rest}"))
+        }
+        _ => (None, head.target.to_owned()),
+    };
+    Message {
+        start: head.method_text.to_owned(),
+        authority,
+        target,
+        version: text(head.version),
+        fields: fields(names, |name| head.field(name).map(<[u8]>::to_vec)),
+        trailers: Vec::new(),
+        body,
+        consumed,
+    }
+}
+
+/// The response the codec sees in `input` as the answer to a `method` request.
+pub(crate) fn response(method: &str, input: &[u8], step: usize) -> Dialogue {
+    let refused = |why: &str| Dialogue { messages: vec![], stop: Stop::Refused(why.to_owned()) };
+    let part = Dialogue { messages: vec![], stop: Stop::Part };
+    let mut at = 0;
+    loop {
+        let rest = &input[at..];
+        let mut space = FieldSpace::new();
+        let head = match parse_response(rest, limits(), &mut space) {
+            Ok(Progress::Complete(head)) => head,
+            Ok(Progress::Partial) => return part,
+            Err(bad) => return refused(bad.why),
+        };
+        at += head.len;
+        if matches!(head.status, 100..=199) && head.status != 101 {
+            continue;
+        }
+        let length = match head.body(method_of(method)) {
+            Ok(length) => length,
+            Err(bad) => return refused(bad.why),
+        };
+        let body = match body(length, &rest[head.len..], step) {
+            Ok(body) => body,
+            Err(NoBody::Short) => return part,
+            Err(NoBody::Bad(why)) => return refused(why),
+        };
+        let message = Message {
+            start: head.status.to_string(),
+            authority: None,
+            target: String::new(),
+            version: text(head.version),
+            fields: Vec::new(),
+            trailers: Vec::new(),
+            body: body.payload,
+            consumed: at + body.consumed,
+        };
+        return Dialogue { messages: vec![message], stop: Stop::End };
+    }
+}
+
+fn context() -> Context {
+    Context {
+        via: false,
+        limits: limits(),
+        fallback_host: "fallback".to_owned(),
+        replay: true,
+        describe: false,
+        draining: false,
+    }
+}
+
+fn session() -> Session {
+    Session::new(IpAddr::from([192, 0, 2, 1]), false)
+}
+
+/// Appends what a step passes on.
+fn pass(out: &Output, input: &[u8], step: &Step, to: &mut Vec<u8>) {
+    to.extend_from_slice(&out.head);
+    to.extend_from_slice(&input[step.body.clone()]);
+    to.extend_from_slice(&out.tail);
+}
+
+/// What goes upstream of each request in `input` that is read to its end, handed in `step` bytes at a time.
+/// Each is answered with an empty 200.
+pub(crate) fn sent_on(input: &[u8], step: usize) -> Vec<Vec<u8>> {
+    let (cx, mut out, mut session) = (context(), Output::default(), session());
+    let (mut sent, mut current, mut held) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pieces = input.chunks(step.max(1));
+    loop {
+        out.clear();
+        let taken = session.client_bytes(&cx, &mut held, &mut out);
+        match taken.next {
+            Next::NeedUpstream | Next::ToUpstream => {
+                pass(&out, &held, &taken, &mut current);
+                held.drain(..taken.consumed);
+            }
+            Next::NeedMore => {}
+            _ => return sent,
+        }
+        if session.request_complete() {
+            sent.push(std::mem::take(&mut current));
+            session.attached(true);
+            if !answered(&cx, &mut session, &mut out) {
+                return sent;
+            }
+        } else if let Some(piece) = pieces.next() {
+            held.extend_from_slice(piece);
+        } else {
+            return sent;
+        }
+    }
+}
+
+/// Gives the session's request an empty 200. Whether another may follow.
+fn answered(cx: &Context, session: &mut Session, out: &mut Output) -> bool {
+    out.clear();
+    let mut answer = *b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let step = session.upstream_bytes(cx, &mut answer, out);
+    assert_eq!(step.next, Next::Finished { reuse: true });
+    let goes_on = session.ending() == Ending::KeepAlive;
+    if goes_on {
+        session.next_request();
+    }
+    goes_on
+}
+
+/// What a client of `version` gets of the response in `input`, handed in `step` bytes at a time and then ended.
+/// `None` unless all of it was passed on.
+pub(crate) fn passed_on(method: &str, version: &str, input: &[u8], step: usize) -> Option<Vec<u8>> {
+    let (cx, mut out, mut session) = (context(), Output::default(), session());
+    let mut request = format!("{method} / {version}\r\nHost: a\r\n\r\n").into_bytes();
+    let asked = session.client_bytes(&cx, &mut request, &mut out);
+    assert_eq!(asked.next, Next::NeedUpstream);
+    session.attached(false);
+    let (mut passed, mut held) = (Vec::new(), Vec::new());
+    for piece in input.chunks(step.max(1)) {
+        held.extend_from_slice(piece);
+        out.clear();
+        let taken = session.upstream_bytes(&cx, &mut held, &mut out);
+        match taken.next {
+            Next::ToClient | Next::Finished { .. } => {
+                pass(&out, &held, &taken, &mut passed);
+                held.drain(..taken.consumed);
+            }
+            Next::NeedMore => assert_eq!(taken.consumed, 0),
+            _ => return None,
+        }
+        if matches!(taken.next, Next::Finished { .. }) {
+            return Some(passed);
+        }
+    }
+    out.clear();
+    match session.upstream_closed(&mut out) {
+        Next::Finished { .. } => {
+            passed.extend_from_slice(&out.head);
+            passed.extend_from_slice(&out.tail);
+            Some(passed)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,142 @@
+//! Targets that fail requests while their probes succeed, and one that answers nobody at all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::harness::{Evenly, Origin, Then, answer, body_of, until};
+
+/// Resets every request until it is told to behave.
+fn resetting(name: &'static str) -> (Origin, Arc<AtomicBool>) {
+    let behaves = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&behaves);
+    let origin = Origin::start(move |wire, head| {
+        if body_of(wire, head).is_err() || !told.load(Ordering::SeqCst) {
+            return Then::Reset;
+        }
+        answer(wire, name)
+    });
+    (origin, behaves)
+}
+
+#[test]
+fn a_target_that_resets_every_request_is_ejected_without_a_failed_get_and_comes_back() {
+    let ((a, behaves), b) = (resetting("a"), Origin::named("b"));
+    let evenly = Evenly::with(
+        &[&a, &b],
+        "[health]\ninterval = \"50ms\"\n[ejection]\nresets = 3\ntime = \"2s\"",
+    );
+    let mut client = evenly.client();
+    let line = format!(
+        "target {0} ({0}) is ejected for 2s: 3 resets in a row; healthy targets: 1",
+        a.address
+    );
+    until("it is ejected", || {
+        assert_eq!(client.get("/").text(), "b");
+        evenly.logged(&line) == 1
+    });
+    let met = a.requests();
+    assert!(met >= 3, "{met}");
+    for _ in 0..20 {
+        assert_eq!(client.get("/").text(), "b");
+        assert_eq!(client.post("/", "body").text(), "b");
+    }
+    assert_eq!(a.requests(), met, "it is left alone");
+    behaves.store(true, Ordering::SeqCst);
+    until("it serves again", || client.get("/").text() == "a");
+    until("that is told", || evenly.logged("is up again: 200 in ") == 1);
+    assert_eq!(evenly.logged("is down"), 0, "its probes never failed: {:#?}", evenly.log());
+}
+
+#[test]
+fn at_most_half_of_the_targets_are_ejected_and_a_lone_one_never() {
+    for (count, out) in [(1, 0), (2, 1), (3, 1)] {
+        let origins: Vec<_> = (0..count).map(|_| resetting("it")).collect();
+        let targets: Vec<&Origin> = origins.iter().map(|(origin, _)| origin).collect();
+        let evenly = Evenly::with(&targets, "[ejection]\nresets = 1\ntime = \"1h\"");
+        let mut client = evenly.client();
+        for _ in 0..20 {
+            assert_eq!(client.post("/", "body").status, 502);
+        }
+        until("it is told", || evenly.logged("is ejected for 3600s: 1 resets in a row") >= out);
+        for _ in 0..20 {
+            assert_eq!(client.post("/", "body").status, 502);
+        }
+        origins.iter().for_each(|(_, behaves)| behaves.store(true, Ordering::SeqCst));
+        let before: Vec<usize> = targets.iter().map(|target| target.requests()).collect();
+        for _ in 0..10 * count {
+            assert_eq!(client.post("/", "body").text(), "it");
+        }
+        let after = targets.iter().map(|target| target.requests());
+        let serving = after.zip(before).filter(|(after, before)| after > before).count();
+        assert_eq!(serving, count - out);
+        assert_eq!(evenly.logged("is ejected"), out, "{:#?}", evenly.log());
+    }
+}
+
+/// Answers everything with a 500.
+fn broken() -> Origin {
+    Origin::saying("HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\noh", Then::Next)
+}
+
+#[test]
+fn answers_of_500_eject_a_target_if_that_is_wanted() {
+    let (a, b) = (broken(), Origin::named("b"));
+    let evenly = Evenly::with(&[&a, &b], "[ejection]\nerrors = 4\ntime = \"1h\"");
+    let mut client = evenly.client();
+    let mut errors = 0;
+    until("it is ejected", || {
+        errors += usize::from(client.get("/").status == 500);
+        evenly.logged("is ejected for 3600s: 4 server errors in a row; healthy targets: 1") == 1
+    });
+    assert_eq!((errors, a.requests()), (a.requests(), errors), "they are passed on");
+    assert!(errors >= 4, "{errors}");
+    for _ in 0..10 {
+        assert_eq!(client.get("/").text(), "b");
+    }
+}
+
+#[test]
+fn answers_of_500_are_the_business_of_the_client_by_default() {
+    let (a, b) = (broken(), Origin::named("b"));
+    let evenly = Evenly::before(&[&a, &b]);
+    let mut client = evenly.client();
+    (0..40).for_each(|_| drop(client.get("/")));
+    assert_eq!((a.requests(), b.requests()), (20, 20));
+    assert_eq!(evenly.logged("is ejected"), 0);
+}
+
+#[test]
+fn a_target_that_refuses_connects_is_ejected_before_its_probes_have_taken_it_out() {
+    let (a, mut b) = (Origin::named("a"), Origin::named("b"));
+    let evenly = Evenly::with(
+        &[&a, &b],
+        "[health]\nfall = 1000\ninterval = \"1h\"\n[ejection]\nconnect_failures = 2",
+    );
+    b.stop();
+    let mut client = evenly.client();
+    until("it is ejected", || {
+        assert_eq!(client.get("/").text(), "a");
+        evenly.logged("is ejected for 5s: 2 connect failures in a row; healthy targets: 1") == 1
+    });
+}
+
+#[test]
+fn a_hung_target_is_a_504_until_its_probe_has_taken_it_out() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let evenly = Evenly::with(
+        &[&a, &b],
+        "[health]\ninterval = \"1h\"\ntimeout = \"200ms\"\n[timeouts]\nresponse_header = \"200ms\"",
+    );
+    a.hang();
+    let mut client = evenly.client();
+    let mut statuses = [client.get("/").status, client.get("/").status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 504]);
+    until("its probe has timed out", || {
+        evenly.logged("is down: no answer within 200ms; healthy targets: 1") == 1
+    });
+    for _ in 0..10 {
+        assert_eq!(client.get("/").text(), "b");
+    }
+    assert_eq!(evenly.logged("is ejected"), 0);
+}

@@ -1,0 +1,272 @@
+//! The program under test: started with what a test wants of it, killed by its own id at the end.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::NamedTempFile;
+
+use super::{Client, Origin, until};
+
+/// How the program is to be started.
+pub(crate) struct Start {
+    targets: Vec<SocketAddr>,
+    /// Those that are probed often.
+    watched: Vec<SocketAddr>,
+    config: String,
+    workers: usize,
+    listen: Vec<&'static str>,
+    args: Vec<&'static str>,
+    descriptors: Option<u32>,
+    without_file: bool,
+}
+
+impl Start {
+    /// Before these targets, with two workers, on one free port.
+    pub(crate) fn before(targets: &[&Origin]) -> Start {
+        Start {
+            targets: targets.iter().map(|target| target.address).collect(),
+            watched: Vec::new(),
+            config: String::new(),
+            workers: 2,
+            listen: vec!["127.0.0.1:0"],
+            args: Vec::new(),
+            descriptors: None,
+            without_file: false,
+        }
+    }
+
+    /// Puts `toml` into the file, before the targets.
+    pub(crate) fn config(mut self, toml: &str) -> Start {
+        self.config.push_str(toml);
+        self.config.push('\n');
+        self
+    }
+
+    /// Probes this target often, and with little patience: on a busy machine it may seem down when it is not.
+    pub(crate) fn watching(mut self, target: &Origin) -> Start {
+        self.watched.push(target.address);
+        self
+    }
+
+    pub(crate) fn workers(mut self, workers: usize) -> Start {
+        self.workers = workers;
+        self
+    }
+
+    pub(crate) fn listen(mut self, addresses: &[&'static str]) -> Start {
+        self.listen = addresses.to_vec();
+        self
+    }
+
+    pub(crate) fn args(mut self, args: &[&'static str]) -> Start {
+        self.args = args.to_vec();
+        self
+    }
+
+    /// With at most so many descriptors.
+    pub(crate) fn descriptors(mut self, limit: u32) -> Start {
+        self.descriptors = Some(limit);
+        self
+    }
+
+    /// Names the targets on the command line instead.
+    pub(crate) fn without_file(mut self) -> Start {
+        self.without_file = true;
+        self
+    }
+
+    fn file(&self) -> NamedTempFile {
+        let mut toml = self.config.clone();
+        for target in &self.targets {
+            let endpoint = "health_check_endpoint = \"/healthz\"";
+            writeln!(toml, "[[targets]]\naddress = \"{target}\"\n{endpoint}").unwrap();
+            if self.watched.contains(target) {
+                writeln!(toml, "interval = \"200ms\"\nfall = 2").unwrap();
+            }
+        }
+        let mut file = NamedTempFile::with_suffix(".toml").unwrap();
+        file.write_all(toml.as_bytes()).unwrap();
+        file
+    }
+
+    fn command(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_evenly");
+        match self.descriptors {
+            None => Command::new(program),
+            Some(limit) => {
+                let mut command = Command::new("sh");
+                command
+                    .arg("-c")
+                    .arg(format!("ulimit -n {limit}; exec \"$0\" \"$@\""))
+                    .arg(program);
+                command
+            }
+        }
+    }
+
+    /// Starts it, and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start(self) -> Evenly {
+        let file = self.file();
+        let mut command = self.command();
+        command.args(["run", "--workers", &self.workers.to_string()]);
+        if self.without_file {
+            command.args(["--health-check-endpoint", "/healthz"]);
+            command.args(self.targets.iter().flat_map(|at| ["--target".into(), at.to_string()]));
+        } else {
+            command.arg("--config").arg(file.path());
+        }
+        command.args(self.listen.iter().flat_map(|address| ["--listen", address]));
+        command.args(&self.args).env_remove("RUST_LOG").env_remove("EVENLY_LOG");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let lines = Arc::clone(&log);
+        let reader = thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
+        });
+        let mut evenly =
+            Evenly { child, addresses: Vec::new(), log, reader: Some(reader), _file: file };
+        until("the addresses it listens on", || {
+            let ended = evenly.child.try_wait().unwrap().is_some();
+            assert!(!ended, "it ended: {:#?}", evenly.log());
+            evenly.addresses = evenly.log().iter().filter_map(|line| address_in(line)).collect();
+            evenly.addresses.len() == self.listen.len()
+        });
+        evenly
+    }
+}
+
+/// The address of a line that says where it listens.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("listening on http://")?;
+    let end = rest.find('"').unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+/// The program, running.
+pub(crate) struct Evenly {
+    child: Child,
+    pub(crate) addresses: Vec<SocketAddr>,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+    _file: NamedTempFile,
+}
+
+impl Evenly {
+    /// Before these targets, with two workers and every default.
+    #[track_caller]
+    pub(crate) fn before(targets: &[&Origin]) -> Evenly {
+        Start::before(targets).start()
+    }
+
+    /// Before these targets, with two workers and what `toml` says.
+    #[track_caller]
+    pub(crate) fn with(targets: &[&Origin], toml: &str) -> Evenly {
+        Start::before(targets).config(toml).start()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// A fresh connection to it.
+    #[track_caller]
+    pub(crate) fn client(&self) -> Client {
+        Client::to(self.address())
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// How many lines it has logged that hold `text`.
+    pub(crate) fn logged(&self, text: &str) -> usize {
+        self.log.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits until it has ended by itself: its exit code.
+    #[track_caller]
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        let mut status = None;
+        until("its end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status.and_then(|status| status.code())
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The text of a file of its in `/proc`.
+    pub(crate) fn proc(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap_or_default()
+    }
+
+    /// The paths below a directory of its in `/proc`.
+    pub(crate) fn proc_entries(&self, dir: &str) -> Vec<String> {
+        std::fs::read_dir(format!("/proc/{}/{dir}", self.child.id()))
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .map(|name| format!("{dir}/{name}"))
+            .collect()
+    }
+
+    /// Memory it has in use, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it runs");
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// CPU time it has used.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = self.proc("stat");
+        let (_, rest) = stat.rsplit_once(')').expect("it runs");
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
+        // utime and stime, in the kernel's hundredths of a second.
+        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    }
+}
+
+impl Drop for Evenly {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        if thread::panicking() {
+            eprintln!("its log: {:#?}", self.log());
+        } else {
+            assert_eq!(self.logged("panic"), 0, "{:#?}", self.log());
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! A scripted target: a closure for each request, counts of what came, and a port it keeps while it is down.
+//!
+//! Requests for `/healthz` are probes: they are in no count and in no script.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::{Head, Wire};
+
+/// What becomes of the connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It waits for the next one.
+    Next,
+    /// It is closed.
+    Close,
+    /// It is closed by a reset.
+    Reset,
+}
+
+type Handler = Arc<dyn Fn(&mut Wire, &Head) -> Then + Send + Sync>;
+
+struct State {
+    handler: Mutex<Handler>,
+    stopped: AtomicBool,
+    /// What probes are told.
+    healthy: AtomicBool,
+    /// It answers nobody, probes included.
+    hangs: AtomicBool,
+    /// Connections that carried a request, requests, and how many of those connections have ended.
+    connections: AtomicUsize,
+    requests: AtomicUsize,
+    ended: AtomicUsize,
+    heads: Mutex<Vec<Head>>,
+    open: Mutex<HashMap<usize, TcpStream>>,
+    /// An assertion in the script failed.
+    failed: AtomicBool,
+}
+
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    state: Arc<State>,
+    running: Option<(Socket, JoinHandle<()>)>,
+}
+
+/// A loopback address no other origin has, so that a port which one test closes is not opened by another.
+fn own_ip() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let process = std::process::id();
+    let nth = NEXT.fetch_add(1, Ordering::Relaxed) % 250;
+    Ipv4Addr::new(127, 1 + (process / 250 % 250) as u8, (process % 250) as u8, nth as u8 + 2)
+}
+
+impl Origin {
+    /// Runs `handler` for each request, on a thread for each connection.
+    pub(crate) fn start(
+        handler: impl Fn(&mut Wire, &Head) -> Then + Send + Sync + 'static,
+    ) -> Origin {
+        let mut origin = Origin {
+            address: SocketAddr::from((own_ip(), 0)),
+            state: Arc::new(State {
+                handler: Mutex::new(Arc::new(handler)),
+                stopped: AtomicBool::new(false),
+                healthy: AtomicBool::new(true),
+                hangs: AtomicBool::new(false),
+                connections: AtomicUsize::new(0),
+                requests: AtomicUsize::new(0),
+                ended: AtomicUsize::new(0),
+                heads: Mutex::default(),
+                open: Mutex::default(),
+                failed: AtomicBool::new(false),
+            }),
+            running: None,
+        };
+        origin.restart();
+        origin
+    }
+
+    /// Answers each request with `name`, whatever its body.
+    pub(crate) fn named(name: &'static str) -> Origin {
+        Origin::start(move |wire, head| {
+            if body_of(wire, head).is_err() {
+                return Then::Close;
+            }
+            answer(wire, name)
+        })
+    }
+
+    /// Does the same to every request: sends `bytes`, then `then`.
+    pub(crate) fn saying(bytes: impl Into<Vec<u8>>, then: Then) -> Origin {
+        let bytes = bytes.into();
+        Origin::start(move |wire, head| {
+            if body_of(wire, head).is_err() || wire.send(&bytes).is_err() {
+                return Then::Close;
+            }
+            then
+        })
+    }
+
+    /// Takes requests and never answers; its side of a connection ends when the other side does.
+    pub(crate) fn hanging() -> Origin {
+        Origin::start(|wire, _| {
+            // However it ends, it ends.
+            let _ = wire.rest();
+            Then::Close
+        })
+    }
+
+    /// Opens the port again, the same one as before.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.running.is_none(), "it runs");
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&self.address.into()).unwrap();
+        socket.listen(1024).unwrap();
+        let listener = TcpListener::from(socket.try_clone().unwrap());
+        self.address = listener.local_addr().unwrap();
+        self.state.stopped.store(false, Ordering::SeqCst);
+        let state = Arc::clone(&self.state);
+        let thread = thread::spawn(move || {
+            for (nth, stream) in listener.incoming().enumerate() {
+                let Ok(stream) = stream else { return };
+                let state = Arc::clone(&state);
+                thread::spawn(move || state.serve(nth, stream));
+            }
+        });
+        self.running = Some((socket, thread));
+    }
+
+    /// Dies as a killed process does: the port is closed and every connection is cut.
+    pub(crate) fn stop(&mut self) {
+        let Some((socket, thread)) = self.running.take() else { return };
+        self.state.stopped.store(true, Ordering::SeqCst);
+        // Wakes the accept with an error; from then on connects are refused.
+        socket.shutdown(Shutdown::Both).unwrap();
+        thread.join().unwrap();
+        drop(socket);
+        for (_, stream) in self.state.open.lock().unwrap().drain() {
+            // It may have ended by itself.
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Has probes succeed or fail from now on.
+    pub(crate) fn set_healthy(&self, healthy: bool) {
+        self.state.healthy.store(healthy, Ordering::SeqCst);
+    }
+
+    /// Takes connections and requests from now on, and answers neither them nor probes.
+    pub(crate) fn hang(&self) {
+        self.state.hangs.store(true, Ordering::SeqCst);
+    }
+
+    /// Connections that carried a request.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many of [`Origin::connections`] have ended.
+    pub(crate) fn ended(&self) -> usize {
+        self.state.ended.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.state.requests.load(Ordering::SeqCst)
+    }
+
+    /// What the last request was for; empty before the first one.
+    pub(crate) fn last_target(&self) -> String {
+        let heads = self.state.heads.lock().unwrap();
+        heads.last().map(|head| head.target().to_owned()).unwrap_or_default()
+    }
+
+    /// The head of the last request.
+    pub(crate) fn last_head(&self) -> Head {
+        self.state.heads.lock().unwrap().last().expect("no request came").clone()
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.stop();
+        let failed = self.state.failed.load(Ordering::SeqCst);
+        assert!(!failed || thread::panicking(), "an assertion in the script of an origin failed");
+    }
+}
+
+impl State {
+    fn serve(&self, nth: usize, stream: TcpStream) {
+        {
+            let mut open = self.open.lock().unwrap();
+            if self.stopped.load(Ordering::SeqCst) {
+                return;
+            }
+            open.insert(nth, stream.try_clone().unwrap());
+        }
+        let mut wire = Wire::new(stream);
+        let mut counted = false;
+        let run = AssertUnwindSafe(|| self.requests_of(&mut wire, &mut counted));
+        let then = catch_unwind(run).unwrap_or_else(|_| {
+            self.failed.store(true, Ordering::SeqCst);
+            Then::Close
+        });
+        self.open.lock().unwrap().remove(&nth);
+        if then == Then::Reset {
+            SockRef::from(&wire.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop(wire);
+        if counted {
+            self.ended.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn requests_of(&self, wire: &mut Wire, counted: &mut bool) -> Then {
+        while let Ok(head) = wire.head() {
+            if self.hangs.load(Ordering::SeqCst) {
+                // However it ends, it ends.
+                let _ = wire.rest();
+                return Then::Close;
+            }
+            if head.target() == "/healthz" {
+                let healthy = self.healthy.load(Ordering::SeqCst);
+                let status = if healthy { "200 OK" } else { "500 Oh" };
+                if wire.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")).is_err() {
+                    return Then::Close;
+                }
+                continue;
+            }
+            if !std::mem::replace(counted, true) {
+                self.connections.fetch_add(1, Ordering::SeqCst);
+            }
+            self.requests.fetch_add(1, Ordering::SeqCst);
+            self.heads.lock().unwrap().push(head.clone());
+            let handler = Arc::clone(&*self.handler.lock().unwrap());
+            match handler(wire, &head) {
+                Then::Next => {}
+                then => return then,
+            }
+        }
+        Then::Close
+    }
+}
+
+/// Sends a 200 with `body`.
+pub(crate) fn answer(wire: &mut Wire, body: impl AsRef<[u8]>) -> Then {
+    let body = body.as_ref();
+    let mut bytes =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    bytes.extend_from_slice(body);
+    match wire.send(bytes) {
+        Ok(()) => Then::Next,
+        Err(_) => Then::Close,
+    }
+}
+
+/// Reads the body of the request with `head`, and its trailers.
+pub(crate) fn body_of(wire: &mut Wire, head: &Head) -> std::io::Result<(Vec<u8>, Vec<String>)> {
+    match head.content_length() {
+        None if head.is_chunked() => wire.chunked(),
+        length => Ok((wire.exactly(length.unwrap_or(0))?, Vec::new())),
+    }
+}
+
+/// Checks that a request has no body.
+#[track_caller]
+pub(crate) fn no_body(head: &Head) {
+    assert!(!head.is_chunked() && head.content_length().unwrap_or(0) == 0, "{head:?}");
+}

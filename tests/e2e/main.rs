@@ -1,0 +1,32 @@
+//! The program from outside: the binary as it is built, real sockets on free ports of the loopback, origins and
+//! clients that do to the byte what a test tells them.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `harness` | starting the program, scripted origins, raw clients |
+//! | `balancing` | who gets which request; how connections are shared out |
+//! | `failover` | targets that die, and come back |
+//! | `ejection` | targets that fail behind a healthy probe |
+//! | `answers` | what clients are told when something is wrong |
+//! | `bodies` | every framing both ways, pipelines, interim responses, old clients |
+//! | `leaving` | clients that end early, or one side of their connection |
+//! | `upgrade` | tunnels |
+//! | `fields` | what is added to a head and taken from it |
+//! | `resources` | connections, descriptors, memory |
+//! | `stopping` | signals and the drain |
+//! | `surface` | command line, listen addresses, logs |
+
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in what tests are made of
+
+mod answers;
+mod balancing;
+mod bodies;
+mod ejection;
+mod failover;
+mod fields;
+mod harness;
+mod leaving;
+mod resources;
+mod stopping;
+mod surface;
+mod upgrade;

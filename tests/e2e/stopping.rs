@@ -1,0 +1,163 @@
+//! Signals: what was begun is finished, what is new is refused, and there is an end to it.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{End, Evenly, Meeting, Origin, Then, answer, pattern, until};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+
+/// An origin that answers after both sides have met.
+fn meeting() -> (Origin, Arc<Meeting>) {
+    let meeting = Arc::new(Meeting::of(2));
+    let there = Arc::clone(&meeting);
+    let origin = Origin::start(move |wire, _| {
+        there.wait();
+        answer(wire, "ok")
+    });
+    (origin, meeting)
+}
+
+fn begin_to_drain(evenly: &Evenly, signal: Signal) {
+    evenly.signal(signal);
+    until("it drains", || evenly.logged("draining") > 0);
+}
+
+#[test]
+fn a_signal_lets_running_exchanges_finish_and_ends_with_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (origin, meeting) = meeting();
+        let mut evenly = Evenly::before(&[&origin]);
+        let (mut running, mut idle) = (evenly.client(), evenly.client());
+        running.send(GET);
+        until("the request is at the target", || origin.requests() == 1);
+        begin_to_drain(&evenly, signal);
+        assert_eq!(idle.end(), End::Fin);
+        until("nobody listens", || TcpStream::connect(evenly.address()).is_err());
+        assert!(!evenly.has_ended());
+        meeting.wait();
+        let response = running.response();
+        assert_eq!((response.text(), response.closes()), ("ok", true));
+        assert_eq!(running.end(), End::Fin);
+        assert_eq!(evenly.exit_code(), Some(0));
+        assert_eq!(evenly.logged("stopped"), 1);
+    }
+}
+
+#[test]
+fn without_a_connection_it_ends_at_once() {
+    let origin = Origin::named("a");
+    let mut evenly = Evenly::before(&[&origin]);
+    let started = Instant::now();
+    evenly.signal(Signal::TERM);
+    assert_eq!(evenly.exit_code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_request_that_was_on_its_way_on_an_idle_connection_is_served() {
+    let origin = Origin::named("a");
+    let mut evenly = Evenly::before(&[&origin]);
+    let (mut used, mut fresh) = (evenly.client(), evenly.client());
+    assert_eq!(used.get("/").status, 200);
+    begin_to_drain(&evenly, Signal::TERM);
+    for client in [&mut used, &mut fresh] {
+        let response = client.get("/");
+        assert_eq!((response.text(), response.closes()), ("a", true));
+        assert_eq!(client.end(), End::Fin);
+    }
+    assert_eq!(evenly.exit_code(), Some(0));
+}
+
+#[test]
+fn connections_that_wait_to_be_accepted_are_served() {
+    let origin = Origin::named("a");
+    let mut evenly = Evenly::before(&[&origin]);
+    // While it stands still, the kernel takes connections for it.
+    evenly.signal(Signal::STOP);
+    let mut clients: Vec<_> = (0..20).map(|_| evenly.client()).collect();
+    clients.iter_mut().for_each(|client| client.send(GET));
+    evenly.signal(Signal::TERM);
+    evenly.signal(Signal::CONT);
+    for client in &mut clients {
+        assert_eq!(client.response().text(), "a");
+    }
+    assert_eq!(evenly.exit_code(), Some(0));
+}
+
+#[test]
+fn a_response_that_has_begun_is_sent_to_its_end() {
+    const LEN: usize = 4 * 1024 * 1024;
+    let origin = Origin::start(|wire, _| answer(wire, pattern(LEN)));
+    let mut evenly = Evenly::before(&[&origin]);
+    let mut client = evenly.client();
+    client.send(GET);
+    until("the response has begun", || client.wire.stream.peek(&mut [0]).is_ok());
+    begin_to_drain(&evenly, Signal::TERM);
+    assert_eq!(client.response().body.len(), LEN);
+    assert_eq!(client.end(), End::Fin);
+    assert_eq!(evenly.exit_code(), Some(0));
+}
+
+#[test]
+fn the_drain_has_an_end() {
+    let origin = Origin::hanging();
+    let mut evenly = Evenly::with(&[&origin], "[timeouts]\ndrain = \"200ms\"");
+    let mut client = evenly.client();
+    client.send(GET);
+    until("the request is at the target", || origin.requests() == 1);
+    let started = Instant::now();
+    evenly.signal(Signal::TERM);
+    assert_eq!(evenly.exit_code(), Some(0));
+    let took = started.elapsed();
+    assert!((Duration::from_millis(190)..Duration::from_secs(2)).contains(&took), "{took:?}");
+    assert!(client.try_response().is_err());
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    for signals in [[Signal::TERM, Signal::TERM], [Signal::INT, Signal::TERM]] {
+        let origin = Origin::hanging();
+        let mut evenly = Evenly::before(&[&origin]);
+        let mut client = evenly.client();
+        client.send(GET);
+        until("the request is at the target", || origin.requests() == 1);
+        begin_to_drain(&evenly, signals[0]);
+        let started = Instant::now();
+        evenly.signal(signals[1]);
+        assert_eq!(evenly.exit_code(), Some(0));
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        assert!(client.try_response().is_err());
+    }
+}
+
+#[test]
+fn an_upload_under_way_is_finished() {
+    let origin = Origin::start(|wire, _| match wire.exactly(10) {
+        Ok(body) => answer(wire, body),
+        Err(_) => Then::Close,
+    });
+    let mut evenly = Evenly::before(&[&origin]);
+    let mut client = evenly.client();
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nfive!");
+    until("the request is at the target", || origin.requests() == 1);
+    begin_to_drain(&evenly, Signal::TERM);
+    client.send("five!");
+    let response = client.response();
+    assert_eq!((response.text(), response.closes()), ("five!five!", true));
+    assert_eq!(evenly.exit_code(), Some(0));
+}
+
+#[test]
+fn a_hangup_changes_nothing() {
+    let origin = Origin::named("a");
+    let evenly = Evenly::before(&[&origin]);
+    let mut client = evenly.client();
+    assert_eq!(client.get("/").status, 200);
+    evenly.signal(Signal::HUP);
+    until("it says so", || evenly.logged("SIGHUP") > 0);
+    assert_eq!(client.get("/").status, 200);
+}

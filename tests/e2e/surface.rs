@@ -1,0 +1,122 @@
+//! What an operator sees: addresses, options that win over the file, log lines.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use crate::harness::{Client, Evenly, Origin, Start, until};
+
+#[test]
+fn several_addresses_of_both_families_are_served() {
+    let origin = Origin::named("a");
+    let evenly =
+        Start::before(&[&origin]).listen(&["127.0.0.1:0", "[::1]:0", "127.0.0.2:0"]).start();
+    let mut seen = Vec::new();
+    for &address in &evenly.addresses {
+        for _ in 0..4 {
+            assert_eq!(Client::to(address).get("/").text(), "a");
+        }
+        seen.push(origin.last_head().field("X-Forwarded-For").unwrap().to_owned());
+    }
+    assert_eq!(seen, ["127.0.0.1", "::1", "127.0.0.1"]);
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let origin = Origin::named("a");
+    let evenly = Start::before(&[&origin])
+        .config("listen = \"192.0.2.1:1\"\nworkers = 7")
+        .workers(3)
+        .start();
+    assert_eq!(evenly.client().get("/").status, 200);
+    let workers = evenly
+        .proc_entries("task")
+        .iter()
+        .filter(|task| evenly.proc(&format!("{task}/comm")).starts_with("worker-"))
+        .count();
+    assert_eq!(workers, 3);
+    assert_eq!(evenly.addresses.len(), 1);
+}
+
+#[test]
+fn targets_on_the_command_line_need_no_file() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let evenly = Start::before(&[&a, &b]).without_file().start();
+    let mut client = evenly.client();
+    (0..10).for_each(|_| assert_eq!(client.get("/").status, 200));
+    assert_eq!((a.requests(), b.requests()), (5, 5));
+}
+
+#[test]
+fn an_address_in_use_ends_it_with_1_and_the_reason() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_evenly"))
+        .args(["run", "--target", "127.0.0.1:1", "--listen", &address])
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains(&format!("cannot listen on {address}")), "{log}");
+}
+
+#[test]
+fn each_change_of_health_is_one_line_with_its_reason() {
+    let (a, mut b) = (Origin::named("a"), Origin::named("b"));
+    let evenly = Start::before(&[&a, &b]).watching(&b).start();
+    assert_eq!(evenly.logged("healthy targets: 2 of 2"), 1, "{:#?}", evenly.log());
+    let address = b.address.to_string();
+    let lines = |what: &str| {
+        let log = evenly.log();
+        log.into_iter()
+            .filter(|line| line.contains(&address) && line.contains(what))
+            .collect::<Vec<_>>()
+    };
+    b.stop();
+    until("it is down", || !lines("is down").is_empty());
+    let down = lines("is down");
+    assert!(down[0].contains("refused") && down[0].ends_with("healthy targets: 1"), "{down:?}");
+    b.restart();
+    until("it is up", || lines("is up").len() == 2);
+    b.set_healthy(false);
+    until("the status is said", || lines("is down").iter().any(|line| line.contains("500")));
+}
+
+#[test]
+fn nothing_is_logged_for_a_request() {
+    let origin = Origin::named("a");
+    let evenly = Evenly::before(&[&origin]);
+    let mut client = evenly.client();
+    client.get("/");
+    let before = evenly.log().len();
+    (0..20).for_each(|_| drop(client.get("/")));
+    client.send("nonsense\r\n\r\n");
+    assert_eq!(client.response().status, 400);
+    assert_eq!(evenly.log().len(), before, "{:#?}", evenly.log());
+}
+
+#[test]
+fn log_lines_can_be_json() {
+    let (a, mut b) = (Origin::named("a"), Origin::named("b"));
+    let evenly = Start::before(&[&a, &b]).watching(&b).args(&["--log-format", "json"]).start();
+    b.stop();
+    until("a change of health", || evenly.logged("healthy targets: 1") > 0);
+    for line in evenly.log() {
+        let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+        for key in ["time", "level", "target", "message"] {
+            assert!(object[key].as_str().is_some_and(|text| !text.is_empty()), "{key} in {line}");
+        }
+    }
+}
+
+#[test]
+fn the_log_level_is_heeded() {
+    let (a, mut b) = (Origin::named("a"), Origin::named("b"));
+    let evenly = Start::before(&[&a, &b])
+        .watching(&b)
+        .args(&["--log-level", "evenly::server=info,evenly::health=off"])
+        .start();
+    b.stop();
+    let mut client = evenly.client();
+    (0..20).for_each(|_| assert_eq!(client.get("/").status, 200));
+    assert_eq!(evenly.logged("is down"), 0, "{:#?}", evenly.log());
+}

@@ -1,0 +1,61 @@
+//! What fuzzing and the differential tests found, each as a plain test.
+
+use std::net::IpAddr;
+
+use evenly::http1::HeadLimits;
+use evenly::session::{Break, Context, Ending, Failure, Next, Output, Remedy, Session};
+
+fn context() -> Context {
+    Context {
+        limits: HeadLimits { bytes: 16 * 1024, fields: 100 },
+        fallback_host: "fallback".to_owned(),
+        replay: false,
+        via: false,
+        describe: false,
+        draining: false,
+    }
+}
+
+fn session() -> Session {
+    Session::new(IpAddr::from([192, 0, 2, 1]), false)
+}
+
+/// A request whose body is longer than the head, and without a line end.
+fn upload() -> Vec<u8> {
+    let body = "x".repeat(500);
+    format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n{body}").into_bytes()
+}
+
+/// How far an unfinished head was looked at was remembered beyond the exchange: the next head was not seen.
+#[test]
+fn a_request_behind_an_unfinished_response_head_is_seen() {
+    let (cx, mut out, mut session) = (context(), Output::default(), session());
+    let mut get = *b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(session.client_bytes(&cx, &mut get, &mut out).next, Next::NeedUpstream);
+    session.attached(false);
+    let mut part = *b"HTTP/1.1 200 OK\r\nX-Long-Enough: to reach behind the next head, and cut he";
+    assert_eq!(session.upstream_bytes(&cx, &mut part, &mut out).next, Next::NeedMore);
+    let broken =
+        Break { failure: Failure::Closed, sent: true, held: false, affordable: true };
+    let remedy = session.upstream_failed(&cx, broken, &mut out);
+    assert_eq!((remedy, session.ending()), (Remedy::Answer(502), Ending::KeepAlive));
+    session.next_request();
+    out.clear();
+    assert_eq!(session.client_bytes(&cx, &mut upload(), &mut out).next, Next::NeedUpstream);
+}
+
+/// Likewise behind a head that came in two parts and was answered by us.
+#[test]
+fn a_request_behind_an_answer_of_ours_is_seen() {
+    let (cx, mut out, mut session) = (context(), Output::default(), session());
+    let mut options =
+        b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nX: abcdefghij\r\n\r\n".to_vec();
+    let last = options.len() - 1;
+    let step = session.client_bytes(&cx, &mut options[..last], &mut out);
+    assert_eq!(step.next, Next::NeedMore);
+    assert_eq!(session.client_bytes(&cx, &mut options, &mut out).next, Next::Answered);
+    assert_eq!(session.ending(), Ending::KeepAlive);
+    session.next_request();
+    out.clear();
+    assert_eq!(session.client_bytes(&cx, &mut upload(), &mut out).next, Next::NeedUpstream);
+}
