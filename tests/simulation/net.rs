@@ -561,7 +561,8 @@ impl Wire {
             readable: unread || end.ended || end.reset,
             writable: end.connected && (room || end.shut) || end.reset,
             read_closed: end.ended || hung_up,
-            broken: hung_up || end.error.is_some(),
+            // EPOLLERR: an error that nothing has taken yet.
+            broken: end.error.is_some(),
         }
     }
 }
