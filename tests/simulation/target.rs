@@ -372,6 +372,9 @@ impl Target {
         }
         let answer = &mut model.get(current.id).answers[current.attempt];
         answer.whole = !current.lies;
+        if current.malice == Some(Malice::TwoAnswers) && model.poisoned.contains(&far.wire) {
+            model.spoil(far.wire);
+        }
         self.served += 1;
         self.finish_if_answered(far, model);
     }
