@@ -34,6 +34,8 @@ impl Talk {
                 limits: HeadLimits { bytes: 1024, fields: 20 },
                 fallback_host: "fallback".to_owned(),
                 replay: true,
+                via: false,
+                describe: false,
                 draining: false,
             },
             out: Output::default(),
@@ -83,7 +85,8 @@ impl Talk {
 
     /// The target breaks the exchange; whatever answer that gives goes to the client.
     fn target_fails(&mut self, failure: Failure, sent: bool, held: bool) -> Remedy {
-        let remedy = self.session.upstream_failed(&self.cx, failure, sent, held, &mut self.out);
+        let broken = Break { failure, sent, held, affordable: true };
+        let remedy = self.session.upstream_failed(&self.cx, broken, &mut self.out);
         if let Remedy::Answer(_) = remedy {
             self.carry(&Step { consumed: 0, body: 0..0, next: Next::Answered }, &[]);
         }
