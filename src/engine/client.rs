@@ -80,13 +80,6 @@ impl<S> Client<S> {
             && self.conn.inbox.is_none()
             && self.conn.outbox.is_none()
     }
-
-    /// Whether only its bytes tell what has become of it. After our side has ended, a client that ends its
-    /// own in good order looks broken too, and its last bytes are still to be read.
-    fn is_read_to_the_end(&self) -> bool {
-        self.closing == Closing::Lingering
-            || self.session.is_tunnel() && self.session.wants_client_bytes()
-    }
 }
 
 /// Whether a connection has more to do in this turn.
@@ -100,7 +93,7 @@ impl<N: Net> Engine<N> {
     pub(super) fn run_client(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.conn.queued = false;
-        if client.conn.broken && !client.is_read_to_the_end() {
+        if client.conn.broken {
             // It left: its target is free at once.
             return self.drop_client(key);
         }

@@ -488,6 +488,10 @@ impl<N: Net> Engine<N> {
         else {
             return;
         };
+        if upstream.deaf {
+            // The write that failed took the error with it: this is what a reset looks like then.
+            return self.upstream_failed(owner, Failure::Reset, out);
+        }
         if client.session.is_tunnel() {
             upstream.ended = true;
             client.end_after_flush = true;

@@ -91,6 +91,8 @@ pub(crate) struct Client {
     /// An answer said that the connection ends behind it.
     told_to_close: bool,
     server_ended: bool,
+    /// A write failed, and so took the error that a read would have told.
+    write_failed: bool,
     shut: bool,
     over: bool,
     moved: u64,
@@ -143,6 +145,7 @@ impl Client {
             continued: false,
             told_to_close: false,
             server_ended: false,
+            write_failed: false,
             shut: false,
             over: false,
             moved: 0,
@@ -248,7 +251,7 @@ impl Client {
                     }
                 }
                 Got::Nothing => return,
-                Got::End => return self.ended(true, far, model),
+                Got::End => return self.ended(!self.write_failed, far, model),
                 Got::Reset => return self.ended(false, far, model),
             }
         }
@@ -403,6 +406,7 @@ impl Client {
                 }
                 None => {
                     // Broken, but what was read before may hold an answer: the reading side will tell.
+                    self.write_failed = true;
                     self.sending = None;
                     self.out.clear();
                     self.stage = Stage::Done;

@@ -3,6 +3,7 @@
 //! A request's number stands in its target, and comes back in the answer's `X-Id` with the number of the
 //! attempt in `X-Try`. Bodies are known from those numbers, so that each byte is checked where it arrives.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use crate::message::Framing;
@@ -105,6 +106,8 @@ pub(crate) struct Model {
     pub(crate) shares: Vec<u64>,
     /// The host of each request, in the order in which they were sent.
     pub(crate) order: Vec<usize>,
+    /// Connections that have carried a request.
+    used: BTreeSet<usize>,
     /// Connections on which a target misbehaved or died.
     pub(crate) faulty: Vec<usize>,
     /// Connections on which a target sent a response nobody asked for.
@@ -121,6 +124,7 @@ impl Model {
             undisturbed: true,
             shares: vec![0; hosts],
             order: Vec::new(),
+            used: BTreeSet::new(),
             faulty: Vec::new(),
             poisoned: Vec::new(),
         }
@@ -145,6 +149,7 @@ impl Model {
     /// The engine began to send a request on an upstream connection.
     pub(crate) fn request_taken(&mut self, taken: &Taken, host: usize) {
         let Taken { wire, id, told, stale } = *taken;
+        let reused = !self.used.insert(wire);
         self.shares[host] += 1;
         self.order.push(host);
         let request = self.get(id);
@@ -154,7 +159,7 @@ impl Model {
         );
         let repeatable = request.is_idempotent();
         assert!(
-            !stale || repeatable,
+            !stale || repeatable || !reused,
             "{} {id} was sent on wire {wire}, which is stale",
             request.method
         );

@@ -110,7 +110,7 @@ pub(crate) struct Taken {
     pub(crate) id: u64,
     /// The engine knew that there were bytes it had not read.
     pub(crate) told: bool,
-    /// Bytes or an end were there, known or not.
+    /// Bytes or an end were there before, known or not.
     pub(crate) stale: bool,
 }
 
@@ -389,6 +389,7 @@ impl Network {
     }
 
     fn write(&mut self, at: usize, side: Side, bytes: &[u8]) -> io::Result<usize> {
+        let stale = self.wires[at].is_stale();
         if side == Side::Near {
             self.meanwhile(at);
         }
@@ -415,7 +416,7 @@ impl Network {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         if side == Side::Near {
-            self.follow(at, bytes, count);
+            self.follow(at, bytes, count, stale);
         }
         self.moves += 1;
         self.trace.note(
@@ -442,9 +443,8 @@ impl Network {
     }
 
     /// Notes which request a connection to a target begins to carry.
-    fn follow(&mut self, at: usize, offered: &[u8], count: usize) {
+    fn follow(&mut self, at: usize, offered: &[u8], count: usize, stale: bool) {
         let wire = &mut self.wires[at];
-        let stale = !wire.pipes[0].arrived.is_empty() || wire.ends[0].ended || wire.ends[0].reset;
         let told = wire.ends[0].told;
         let Some(tap) = &mut wire.tap else { return };
         if tap.at_boundary() {
@@ -538,6 +538,11 @@ impl Wire {
         self.capacity.saturating_sub(pipe.arrived.len() + pipe.flying_bytes)
     }
 
+    /// Whether something is there that the engine has not read.
+    fn is_stale(&self) -> bool {
+        !self.pipes[0].arrived.is_empty() || self.ends[0].ended || self.ends[0].reset
+    }
+
     fn has_room(&self, writer: Side) -> bool {
         self.room(writer) * 3 >= self.capacity
     }
@@ -556,7 +561,8 @@ impl Wire {
             readable: unread || end.ended || end.reset,
             writable: end.connected && (room || end.shut) || end.reset,
             read_closed: end.ended || hung_up,
-            broken: hung_up || end.error.is_some(),
+            // EPOLLERR: an error that nothing has taken yet.
+            broken: end.error.is_some(),
         }
     }
 }

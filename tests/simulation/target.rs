@@ -274,7 +274,7 @@ impl Target {
             _ if bodiless => Framing::Nothing,
             _ if malice == Some(Malice::BadChunk) => Framing::Chunked,
             1 if !old => Framing::Chunked,
-            2 if !early => Framing::UntilClose,
+            2 if !early || stormy => Framing::UntilClose,
             _ => Framing::Length(len),
         };
         let len = if bodiless { 0 } else { len };
