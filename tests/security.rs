@@ -36,7 +36,7 @@ fn unescape(text: &str) -> Vec<u8> {
             Some('0') => bytes.push(0),
             Some('x') => {
                 let digits: String = rest.by_ref().take(2).collect();
-                bytes.push(u8::from_str_radix(&digits, 16).unwrap());
+                bytes.push(u8::from_str_radix(&digits, 16).expect("two hex digits"));
             }
             Some(other) => panic!("\\{other} in {text:?}"),
         }
@@ -46,14 +46,14 @@ fn unescape(text: &str) -> Vec<u8> {
 
 /// The examples of one section, with the status beside each.
 fn rows(section: &str) -> Vec<(Vec<u8>, u16)> {
-    let start = PAGE.find(&format!("### {section}\n")).unwrap();
+    let start = PAGE.find(&format!("### {section}\n")).expect("the section");
     let lines = PAGE[start..].lines().skip(1).take_while(|line| !line.starts_with('#'));
     let rows = lines.filter(|line| line.starts_with("| ")).skip(2);
     rows.map(|row| {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
         let [_, example, status, _] = cells[..] else { panic!("{row}") };
         let example = example.trim_matches(' ').strip_prefix('`').and_then(|e| e.strip_suffix('`'));
-        (unescape(example.unwrap_or_default()), status.trim().parse().unwrap())
+        (unescape(example.unwrap_or_default()), status.trim().parse().expect("a status"))
     })
     .filter(|(example, _)| !example.is_empty())
     .collect()
