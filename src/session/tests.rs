@@ -276,13 +276,7 @@ fn options_with_no_forwards_left_is_answered_here() {
     assert_eq!(talk.answer(), (200, String::new()));
     talk.goes_on().client_says("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 7\r\n\r\n");
     let heard = talk.heard_by_target();
-    assert!(
-        heard.contains("Max-Forwards: 6\r\n"),
-        "{heard:?} {:?} {:?} {:?}",
-        talk.next,
-        String::from_utf8_lossy(&talk.client),
-        talk.session
-    );
+    assert!(heard.contains("Max-Forwards: 6\r\n"), "{heard}");
 }
 
 #[test]

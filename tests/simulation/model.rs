@@ -209,11 +209,13 @@ impl Model {
             Fate::Answered | Fate::Left => {}
             Fate::Refused(_) if matches!(request.kind, Kind::Garbage(_) | Kind::BrokenBody) => {}
             Fate::Cut if request.kind == Kind::BrokenBody => {}
-            Fate::Refused(502 | 503 | 504) | Fate::Cut if self.may_fail(request) => {}
+            Fate::Refused(502..=504) | Fate::Cut if self.may_fail(request) => {}
             // An answer to nobody that came when somebody waited for one.
-            Fate::Refused(200..=399) if self.profile == Profile::Stormy => {}
+            Fate::Refused(_) if request.taken.iter().any(|wire| self.poisoned.contains(wire)) => {}
             Fate::Refused(408) if self.profile == Profile::Stormy => {}
             Fate::Unanswered if self.may_go_unanswered() => {}
+            // A drain closes what is idle. A slow reader that then asks for more loses what it has not read.
+            Fate::Cut if self.draining && !request.closes => {}
             _ => failed(),
         }
     }

@@ -55,7 +55,7 @@ pub(crate) struct Weather {
     pub(crate) late_events: u64,
     /// Percent of reads and writes during which something arrives.
     pub(crate) meanwhile: u64,
-    /// Percent of resets that destroy what the receiver has not read.
+    /// Percent of resets that destroy what a script has not read.
     pub(crate) lossy_resets: u64,
 }
 
@@ -259,7 +259,8 @@ impl Network {
             Flight::Reset => {
                 end.reset = true;
                 end.error = Some(ECONNRESET);
-                if self.rng.chance(self.weather.lossy_resets) {
+                // Linux, on which the engine runs, keeps what has arrived; clients may run on others.
+                if side == Side::Far && self.rng.chance(self.weather.lossy_resets) {
                     pipe.arrived.clear();
                 }
                 let back = &mut wire.pipes[side.other() as usize];

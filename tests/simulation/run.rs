@@ -193,8 +193,7 @@ impl World {
         assert_eq!(self.network.borrow().near_open(), 0, "connections that nobody holds");
         assert_eq!(self.accepted, self.ended, "each client connection is counted in and out");
         self.model.judge_all();
-        let hash = self.network.borrow().trace.hash();
-        hash
+        self.network.borrow().trace.hash()
     }
 
     fn until(&mut self, what: &str, limit: u64, done: impl Fn(&World) -> bool) {
@@ -504,9 +503,8 @@ fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
 }
 
 fn settings(rng: &mut Rng) -> Settings {
-    let mut settings = Settings::default();
-    settings.ejection =
-        Ejection { connect_failures: CONNECTS, resets: RESETS, ..Ejection::default() };
+    let ejection = Ejection { connect_failures: CONNECTS, resets: RESETS, ..Ejection::default() };
+    let mut settings = Settings { ejection, ..Settings::default() };
     settings.limits.idle_per_target = rng.one_of(&[256, 256, 1, 0]);
     settings.timeouts.tunnel_idle = Duration::from_secs(100);
     settings
