@@ -59,8 +59,8 @@ impl Checked {
         self.state() == EndpointState::Up
     }
 
-    /// Follows a verdict of a probe: an ejection ends when its time is over and a probe succeeds, or when its
-    /// probes have failed as often as takes an endpoint down.
+    /// Follows a verdict of a probe: an ejection ends when a probe succeeds after its time or after one that
+    /// failed, or when as many have failed as take an endpoint down.
     fn observe(&mut self, success: bool, now: Instant) -> Option<News> {
         match self.judge.observe(success) {
             Some(Change::Down) => {
@@ -75,7 +75,12 @@ impl Checked {
                 self.ejections.come_in(now);
                 Some(News::UpAgain)
             }
-            None => None,
+            None => {
+                if !success {
+                    self.ejections.cut_short(now);
+                }
+                None
+            }
         }
     }
 }
@@ -478,6 +483,20 @@ mod tests {
         assert!(!roster.awaits_return(id, now + time));
         assert_eq!(roster.observe(id, true, now).unwrap().change, Some(News::Up));
         assert_eq!(state(&roster, id), EndpointState::Up);
+    }
+
+    #[test]
+    fn an_ejected_endpoint_is_back_before_its_time_with_a_success_after_a_failure() {
+        let now = Instant::now();
+        let health = HealthCheck { fall: 3, ..HealthCheck::default() };
+        let one = |last| Target { address: TargetAddress::Ip(ip(last)), health: health.clone() };
+        let mut roster = roster(vec![one(1), one(2)]);
+        let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
+        ids.iter().for_each(|&id| drop(roster.observe(id, true, now)));
+        roster.eject(ids[0], now);
+        let verdicts = [true, false, false, true, true];
+        let news = verdicts.map(|success| roster.observe(ids[0], success, now).unwrap().change);
+        assert_eq!(news, [None, None, None, Some(News::UpAgain), None]);
     }
 
     #[test]
