@@ -8,7 +8,7 @@ use arbitrary::Arbitrary;
 use evenly::http1::{
     BodyDecoder, BodyLength, FieldSpace, Method, Progress, parse_request, parse_response,
 };
-use evenly::session::{ClientEnd, Context, Ending, Failure, Next, Output, Remedy, Session};
+use evenly::session::{Break, ClientEnd, Context, Ending, Failure, Next, Output, Remedy, Session};
 
 use crate::LIMITS;
 use crate::pieces::{Answered, Said};
@@ -190,7 +190,8 @@ impl Hop {
 
     fn upstream_failed(&mut self, cx: &Context, failure: Failure) {
         let mut out = Output::default();
-        match self.session.upstream_failed(cx, failure, true, false, &mut out) {
+        let broken = Break { failure, sent: true, held: false, affordable: true };
+        match self.session.upstream_failed(cx, broken, &mut out) {
             Remedy::Answer(_) => self.answer(&out),
             Remedy::Cut { .. } => self.cut(),
             Remedy::Replay => panic!("nothing is held that could be replayed"),
@@ -285,6 +286,7 @@ impl Chain {
             limits: LIMITS,
             fallback_host: "fallback".to_owned(),
             replay: true,
+            via: true,
             describe: true,
             draining: false,
         };
