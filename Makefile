@@ -51,6 +51,10 @@ sim: cargo ## The simulation alone: SEED=7 replays one seed, SEEDS=1000 runs man
 	@$(foreach knob,SEED SEEDS STEPS,$(if $($(knob)),$(knob)=$($(knob)))) \
 	    $(CARGO) test --test simulation -- --nocapture
 
+.PHONY: fuzz
+fuzz: cargo ## Fuzzing: SECS=60 over all targets together; a finding ends it with 1 and says how to see it again
+	@fuzz/run.sh $(or $(SECS),60) $(TARGETS)
+
 .PHONY: bench
 bench: cargo ## Microbenchmarks (criterion)
 	$(CARGO) bench

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use evenly::http1::HeadLimits;
+use evenly::http1::{FieldSpace, HeadLimits, parse_request};
 use evenly::session::{Break, Context, Ending, Failure, Next, Output, Remedy, Session};
 
 fn context() -> Context {
@@ -57,4 +57,29 @@ fn a_request_behind_an_answer_of_ours_is_seen() {
     session.next_request();
     out.clear();
     assert_eq!(session.client_bytes(&cx, &mut upload(), &mut out).next, Next::NeedUpstream);
+}
+
+/// The status of a refused request head.
+fn refusal(input: &[u8]) -> Option<u16> {
+    parse_request(input, context().limits, &mut FieldSpace::new())
+        .err()
+        .map(|refusal| refusal.status)
+}
+
+/// The status of a request with two faults hung on how far it had come.
+#[test]
+fn the_first_fault_of_a_request_line_decides_however_much_has_come() {
+    let method = "M".repeat(33);
+    for (first, status, then) in [
+        (&*method, 501, "/ / HTTP/1.1\r\n"),
+        (&*method, 501, " / HTTP/1.1\n"),
+        ("GET / HTTP/2.0", 505, "\n"),
+        ("GET / HTTP/2.0", 505, "x\r\n"),
+        ("GET / HTTP/2.0", 505, " \r\n"),
+        ("G(T", 400, &*method),
+    ] {
+        let both = format!("{first}{then}Host: a\r\n\r\n");
+        assert_eq!(refusal(first.as_bytes()), Some(status), "{first:?}");
+        assert_eq!(refusal(both.as_bytes()), Some(status), "{both:?}");
+    }
 }

@@ -68,6 +68,11 @@ impl Record {
         self.came_in = Some(now);
     }
 
+    /// A probe failed, so that probes see what workers saw, and will see its end: the time is over.
+    pub(super) fn cut_short(&mut self, now: Instant) {
+        self.until = self.until.map(|until| until.min(now));
+    }
+
     /// Its probes fail: it is down as others are, and comes in as others do.
     pub(super) fn give_way(&mut self) {
         self.until = None;
@@ -139,6 +144,18 @@ mod tests {
             record.come_in(now + 5 * SECOND);
             assert_eq!(record.eject(&rules, now + (5 + stayed) * SECOND), next * SECOND);
         }
+    }
+
+    #[test]
+    fn one_whose_probe_failed_need_not_wait_for_the_end_of_its_time() {
+        let (mut record, now) = (Record::default(), Instant::now());
+        record.cut_short(now);
+        assert!(!record.is_out());
+        record.eject(&rules(5, 30), now);
+        record.cut_short(now + SECOND);
+        assert!(record.is_out() && record.is_over(now + SECOND));
+        record.cut_short(now + 2 * SECOND);
+        assert!(record.is_over(now + SECOND));
     }
 
     #[test]

@@ -263,7 +263,11 @@ impl Monitor {
         if let Some(time) = self.roster.eject(id, now) {
             self.changed = true;
             self.terms.insert((now + time, id));
-            self.tell(id, Level::Warn, &format!("ejected for {time:?}: {why}"));
+            let term = match time {
+                Duration::ZERO => "until a probe succeeds".to_owned(),
+                time => format!("for {time:?}"),
+            };
+            self.tell(id, Level::Warn, &format!("ejected {term}: {why}"));
         }
     }
 

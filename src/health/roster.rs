@@ -59,8 +59,17 @@ impl Checked {
         self.state() == EndpointState::Up
     }
 
-    /// Follows a verdict of a probe: an ejection ends when its time is over and a probe succeeds, or when its
-    /// probes have failed as often as takes an endpoint down.
+    fn eject(&mut self, rules: &Ejection, now: Instant) -> Duration {
+        let time = self.ejections.eject(rules, now);
+        if self.judge.is_wavering() {
+            self.ejections.cut_short(now);
+            return Duration::ZERO;
+        }
+        time
+    }
+
+    /// Follows a verdict of a probe: an ejection ends when a probe succeeds after its time or after one that
+    /// failed, or when as many have failed as take an endpoint down.
     fn observe(&mut self, success: bool, now: Instant) -> Option<News> {
         match self.judge.observe(success) {
             Some(Change::Down) => {
@@ -75,7 +84,12 @@ impl Checked {
                 self.ejections.come_in(now);
                 Some(News::UpAgain)
             }
-            None => None,
+            None => {
+                if !success {
+                    self.ejections.cut_short(now);
+                }
+                None
+            }
         }
     }
 }
@@ -192,11 +206,12 @@ impl Roster {
         Some(Ruling { change, wavering: endpoint.judge.is_wavering() })
     }
 
-    /// Takes the endpoint out for what workers saw, if it is up and not too many are out. For how long.
+    /// Takes the endpoint out for what workers saw, if it is up and not too many are out. For how long: for no
+    /// time, but until a probe succeeds, if its last probe failed already.
     pub(super) fn eject(&mut self, id: EndpointId, now: Instant) -> Option<Duration> {
         let (rules, allowed) = (self.ejection, allows(&self.ejection, self.census()));
         let endpoint = self.find_mut(id)?;
-        (allowed && endpoint.is_up()).then(|| endpoint.ejections.eject(&rules, now))
+        (allowed && endpoint.is_up()).then(|| endpoint.eject(&rules, now))
     }
 
     /// Whether the endpoint is ejected and its time is over: the next probe that succeeds brings it back.
@@ -445,10 +460,24 @@ mod tests {
     fn ejected(now: Instant) -> (Roster, EndpointId, Duration) {
         let mut roster = roster(vec![named("a")]);
         let ids = roster.set_addresses(0, &[ip(1), ip(2)]);
-        ids.iter().for_each(|&id| drop(roster.observe(id, true, now)));
+        for &id in &ids {
+            roster.observe(id, true, now);
+        }
         let time = roster.eject(ids[0], now).unwrap();
         assert_eq!(seen(&roster), [(ip(1), false), (ip(2), true)]);
         (roster, ids[0], time)
+    }
+
+    /// Two endpoints that are up until their third failure in a row.
+    fn two_that_fall_at_the_third(now: Instant) -> Roster {
+        let health = HealthCheck { fall: 3, ..HealthCheck::default() };
+        let one = |last| Target { address: TargetAddress::Ip(ip(last)), health: health.clone() };
+        let mut roster = roster(vec![one(1), one(2)]);
+        let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
+        for &id in &ids {
+            roster.observe(id, true, now);
+        }
+        roster
     }
 
     fn state(roster: &Roster, id: EndpointId) -> EndpointState {
@@ -478,6 +507,28 @@ mod tests {
         assert!(!roster.awaits_return(id, now + time));
         assert_eq!(roster.observe(id, true, now).unwrap().change, Some(News::Up));
         assert_eq!(state(&roster, id), EndpointState::Up);
+    }
+
+    #[test]
+    fn an_ejected_endpoint_is_back_before_its_time_with_a_success_after_a_failure() {
+        let now = Instant::now();
+        let mut roster = two_that_fall_at_the_third(now);
+        let id = roster.endpoints().next().unwrap().0;
+        assert!(roster.eject(id, now).unwrap() > Duration::ZERO);
+        let verdicts = [true, false, false, true, true];
+        let news = verdicts.map(|success| roster.observe(id, success, now).unwrap().change);
+        assert_eq!(news, [None, None, None, Some(News::UpAgain), None]);
+    }
+
+    #[test]
+    fn an_endpoint_whose_last_probe_failed_is_ejected_until_one_succeeds() {
+        let now = Instant::now();
+        let mut roster = two_that_fall_at_the_third(now);
+        let id = roster.endpoints().next().unwrap().0;
+        roster.observe(id, false, now);
+        assert_eq!(roster.eject(id, now), Some(Duration::ZERO));
+        assert_eq!(state(&roster, id), EndpointState::Ejected);
+        assert_eq!(roster.observe(id, true, now).unwrap().change, Some(News::UpAgain));
     }
 
     #[test]

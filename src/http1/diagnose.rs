@@ -15,11 +15,16 @@ const STATUS_PATTERN: &[u8; 12] = b"HTTP/0.0 000";
 /// The first fault of a request head, of which `input` may be a part. `field_limit` counts fields.
 pub(crate) fn request(input: &[u8], field_limit: usize) -> Result<(), Refusal> {
     let Some(rest) = after_empty_line(input)? else { return Ok(()) };
-    match syntax::next_line(rest).map_err(Refusal::bad)? {
-        Line::Part(line) => request_line(line, false),
-        Line::Whole(line, rest) => {
+    match syntax::next_line(rest) {
+        Ok(Line::Part(line)) => request_line(line, false),
+        Ok(Line::Whole(line, rest)) => {
             request_line(line, true)?;
             field_lines(rest, field_limit)
+        }
+        Err(why) => {
+            // What comes before the bare LF may have a fault of its own.
+            request_line(rest.split(|&byte| byte == b'\n').next().unwrap_or_default(), false)?;
+            Err(Refusal::bad(why))
         }
     }
 }
@@ -52,7 +57,8 @@ fn after_empty_line(input: &[u8]) -> Result<Option<&[u8]>, Refusal> {
 
 fn request_line(line: &[u8], is_whole: bool) -> Result<(), Refusal> {
     let (method, rest) = word(line);
-    if !syntax::all(method, TOKEN) || (method.is_empty() && (is_whole || rest.is_some())) {
+    let first_bytes = &method[..method.len().min(MAX_METHOD + 1)];
+    if !syntax::all(first_bytes, TOKEN) || (method.is_empty() && (is_whole || rest.is_some())) {
         return Err(Refusal::bad("The method is not a token."));
     }
     if method.len() > MAX_METHOD {
@@ -80,11 +86,12 @@ fn word(text: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 /// A well-formed version that is not spoken is 505, anything else 400 (RFC 9110 section 15.6.6).
 fn request_version(version: &[u8], is_whole: bool) -> Result<(), Refusal> {
+    let is_other = |first: &[u8; 8]| fits(first, VERSION_PATTERN) && !is_spoken(first);
+    if version.first_chunk().is_some_and(is_other) {
+        return Err(Refusal::new(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here."));
+    }
     if !fits(version, VERSION_PATTERN) || (is_whole && version.len() != VERSION_PATTERN.len()) {
         return Err(Refusal::bad("The request line does not end in an HTTP version."));
-    }
-    if version.len() == VERSION_PATTERN.len() && !is_spoken(version) {
-        return Err(Refusal::new(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here."));
     }
     Ok(())
 }

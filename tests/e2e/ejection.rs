@@ -116,8 +116,12 @@ fn a_target_that_refuses_connects_is_ejected_before_its_probes_have_taken_it_out
     let mut client = evenly.client();
     until("it is ejected", || {
         assert_eq!(client.get("/").text(), "a");
-        evenly.logged("is ejected for 5s: 2 connect failures in a row; healthy targets: 1") == 1
+        evenly.logged(": 2 connect failures in a row; healthy targets: 1") == 1
     });
+    // For 5 s, or until a probe succeeds if one had failed before.
+    assert_eq!(evenly.logged("is ejected "), 1, "{:#?}", evenly.log());
+    b.restart();
+    until("it is back", || client.get("/").text() == "b");
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn targets_that_are_down_at_the_start_are_waited_for_with_503s() {
     let mut a = Origin::named("a");
     a.stop();
     let evenly = Start::before(&[&a]).watching(&a).start();
-    assert_eq!(evenly.logged("healthy targets: 0 of 1"), 1, "{:#?}", evenly.log());
+    until("it says so", || evenly.logged("healthy targets: 0 of 1") == 1);
     let mut client = evenly.client();
     assert_unavailable(&mut client);
     a.restart();

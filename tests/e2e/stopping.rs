@@ -21,9 +21,11 @@ fn meeting() -> (Origin, Arc<Meeting>) {
     (origin, meeting)
 }
 
+/// Sends `signal` and waits until every worker has heard of it: each then closes its listener.
 fn begin_to_drain(evenly: &Evenly, signal: Signal) {
     evenly.signal(signal);
-    until("it drains", || evenly.logged("draining") > 0);
+    until("nobody listens", || TcpStream::connect(evenly.address()).is_err());
+    assert_eq!(evenly.logged("draining"), 1);
 }
 
 #[test]
@@ -36,7 +38,6 @@ fn a_signal_lets_running_exchanges_finish_and_ends_with_0() {
         until("the request is at the target", || origin.requests() == 1);
         begin_to_drain(&evenly, signal);
         assert_eq!(idle.end(), End::Fin);
-        until("nobody listens", || TcpStream::connect(evenly.address()).is_err());
         assert!(!evenly.has_ended());
         meeting.wait();
         let response = running.response();

@@ -63,7 +63,7 @@ fn an_address_in_use_ends_it_with_1_and_the_reason() {
 fn each_change_of_health_is_one_line_with_its_reason() {
     let (a, mut b) = (Origin::named("a"), Origin::named("b"));
     let evenly = Start::before(&[&a, &b]).watching(&b).start();
-    assert_eq!(evenly.logged("healthy targets: 2 of 2"), 1, "{:#?}", evenly.log());
+    until("both are up", || evenly.logged("healthy targets: 2 of 2") == 1);
     let address = b.address.to_string();
     let lines = |what: &str| {
         let log = evenly.log();
