@@ -28,12 +28,11 @@ fn the_command_line_wins_over_the_file() {
         .workers(3)
         .start();
     assert_eq!(evenly.client().get("/").status, 200);
-    let workers = evenly
-        .proc_entries("task")
-        .iter()
-        .filter(|task| evenly.proc(&format!("{task}/comm")).starts_with("worker-"))
-        .count();
-    assert_eq!(workers, 3);
+    let is_worker = |task: &&String| evenly.proc(&format!("{task}/comm")).starts_with("worker-");
+    // A thread names itself, some time after it was started.
+    until("there are three workers", || {
+        evenly.proc_entries("task").iter().filter(is_worker).count() == 3
+    });
     assert_eq!(evenly.addresses.len(), 1);
 }
 
@@ -85,6 +84,7 @@ fn each_change_of_health_is_one_line_with_its_reason() {
 fn nothing_is_logged_for_a_request() {
     let origin = Origin::named("a");
     let evenly = Evenly::before(&[&origin]);
+    until("the first round is told", || evenly.logged("healthy targets: 1 of 1") == 1);
     let mut client = evenly.client();
     client.get("/");
     let before = evenly.log().len();
