@@ -19,6 +19,8 @@ mod net;
 mod random;
 #[path = "simulation/run.rs"]
 mod run;
+#[path = "simulation/scenes.rs"]
+mod scenes;
 #[path = "simulation/target.rs"]
 mod target;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use evenly::balance::{Endpoint, EndpointId, Shared, Snapshot};
+use evenly::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot};
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Net, Readiness, Token};
 use evenly::metrics::WorkerCounters;
@@ -248,7 +248,7 @@ fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
         id: EndpointId(u32::from(at)),
         address: SocketAddr::from(([10, 0, 0, at], 80)),
         target: "t".into(),
-        healthy,
+        state: if healthy { EndpointState::Up } else { EndpointState::Down },
     });
     Arc::new(Snapshot::new(generation, endpoints.collect()))
 }

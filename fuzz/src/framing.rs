@@ -80,7 +80,7 @@ fn declared(message: &Message) -> Option<Declared> {
         }
     }
     if let [coding] = &codings[..] {
-        let is_exact = coding.to_ascii_lowercase() == b"chunked";
+        let is_exact = coding.eq_ignore_ascii_case(b"chunked");
         return (is_exact && lengths.is_empty() && !message.old).then_some(Declared::Chunked);
     }
     let Some(first) = lengths.first() else {

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use arbitrary::Arbitrary;
 use evenly::http1::{
-    BodyDecoder, BodyLength, FieldSpace, Method, Progress, parse_request, parse_response,
+    BodyDecoder, BodyLength, FieldSpace, HeadLimits, Method, Progress, parse_request,
+    parse_response,
 };
-use evenly::session::{ClientEnd, Context, Ending, Failure, Next, Output, Remedy, Session};
+use evenly::session::{Break, ClientEnd, Context, Ending, Failure, Next, Output, Remedy, Session};
 
 use crate::LIMITS;
 use crate::pieces::{Answered, Said};
@@ -110,8 +111,7 @@ impl Hop {
         let was_idle = self.session.is_idle();
         let before = self.from_client.clone();
         let step = self.session.client_bytes(cx, &mut self.from_client, &mut out);
-        assert!(step.body.end <= step.consumed.max(step.body.end) && step.consumed <= before.len());
-        assert!(step.body.end <= before.len());
+        assert!(step.body.end <= before.len() && step.consumed <= before.len());
         let body = self.from_client[step.body.clone()].to_vec();
         self.from_client.drain(..step.consumed);
         self.starved = !self.session.request_complete() && !self.session.is_tunnel();
@@ -190,7 +190,8 @@ impl Hop {
 
     fn upstream_failed(&mut self, cx: &Context, failure: Failure) {
         let mut out = Output::default();
-        match self.session.upstream_failed(cx, failure, true, false, &mut out) {
+        let broken = Break { failure, sent: true, held: false, affordable: true };
+        match self.session.upstream_failed(cx, broken, &mut out) {
             Remedy::Answer(_) => self.answer(&out),
             Remedy::Cut { .. } => self.cut(),
             Remedy::Replay => panic!("nothing is held that could be replayed"),
@@ -236,6 +237,37 @@ impl Hop {
         self.is_open = false;
         self.has_upstream = false;
         self.reuses = false;
+    }
+
+    /// What an idle session leaves lying is no whole head. (It may have a fault: that is seen at the next line end.)
+    fn check_nothing_is_overlooked(&self) {
+        if self.is_open && self.session.is_idle() {
+            let mut space = FieldSpace::new();
+            let verdict = parse_request(&self.from_client, LIMITS, &mut space);
+            let is_whole = matches!(verdict, Ok(Progress::Complete(_)));
+            assert!(!is_whole, "\"{}\" is overlooked", self.from_client.escape_ascii());
+        }
+    }
+
+    /// All that went to the target is requests, whole but for the last.
+    fn check_requests(&self) {
+        let mut rest = &self.to_upstream[..];
+        while !rest.is_empty() {
+            let mut space = FieldSpace::new();
+            let limits = HeadLimits { bytes: usize::MAX, fields: 256 };
+            let head = match parse_request(rest, limits, &mut space) {
+                Ok(Progress::Complete(head)) => head,
+                other => panic!("no request: \"{}\": {other:?}", rest.escape_ascii()),
+            };
+            if head.upgrade.is_some() {
+                return;
+            }
+            rest = &rest[head.len..];
+            match body_len(head.body, rest) {
+                Some(len) => rest = &rest[len..],
+                None => return,
+            }
+        }
     }
 
     /// All that went to the client is responses, one for each request at most.
@@ -285,6 +317,7 @@ impl Chain {
             limits: LIMITS,
             fallback_host: "fallback".to_owned(),
             replay: true,
+            via: true,
             describe: true,
             draining: false,
         };
@@ -359,7 +392,7 @@ impl Chain {
             && !self.near.reuses
             && let Some(far) = self.far.take()
         {
-            check_far(&far);
+            far.check_requests();
         }
         if self.near.has_upstream {
             let far = self.far.get_or_insert_with(Hop::new);
@@ -400,10 +433,9 @@ impl Chain {
     fn end(&mut self) {
         self.settle();
         self.near.check_responses();
+        for hop in self.far.iter().chain([&self.near]) {
+            hop.check_nothing_is_overlooked();
+        }
+        self.far.iter().for_each(Hop::check_requests);
     }
-}
-
-/// What is left when a connection between the two ends.
-fn check_far(far: &Hop) {
-    assert!(far.to_client.is_empty() || !far.is_open || far.was_cut || far.has_upstream);
 }

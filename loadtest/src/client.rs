@@ -1,4 +1,4 @@
-//! A blocking HTTP/1.1 client of the least size: one GET after another on one connection, each
+//! A blocking HTTP/1.1 client of the least size: one request after another on one connection, each
 //! answer judged whole. wrk and oha make load; this one knows what each single request came to.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -29,6 +29,8 @@ pub(crate) struct Answer {
 pub(crate) struct Head {
     pub(crate) status: u16,
     pub(crate) origin: Option<String>,
+    /// The `X-Request` field: which request is answered.
+    pub(crate) request: Option<String>,
     pub(crate) length: Option<u64>,
     pub(crate) last: bool,
 }
@@ -45,14 +47,21 @@ impl Client {
     /// Sends a GET and reads the whole response; any error means the request failed.
     pub(crate) fn get(&mut self, path: &str) -> io::Result<Answer> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: loadtest\r\n\r\n");
-        self.stream.get_mut().write_all(request.as_bytes())?;
+        let head = self.ask(request.as_bytes(), &mut Vec::new())?;
+        Ok(Answer { status: head.status, origin: head.origin, last: head.last })
+    }
+
+    /// Sends a request as it stands and reads the whole response, its body into `body`.
+    pub(crate) fn ask(&mut self, request: &[u8], body: &mut Vec<u8>) -> io::Result<Head> {
+        self.stream.get_mut().write_all(request)?;
         let head = read_head(&mut self.stream)?;
         let length = head.length.ok_or_else(|| wrong("a response without Content-Length"))?;
-        let skipped = io::copy(&mut (&mut self.stream).take(length), &mut io::sink())?;
-        if skipped != length {
+        body.clear();
+        let read = (&mut self.stream).take(length).read_to_end(body)?;
+        if u64::try_from(read) != Ok(length) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Answer { status: head.status, origin: head.origin, last: head.last })
+        Ok(head)
     }
 }
 
@@ -64,7 +73,7 @@ pub(crate) fn read_head(stream: &mut impl BufRead) -> io::Result<Head> {
         .and_then(|rest| rest.get(..3))
         .and_then(|digits| digits.parse().ok())
         .ok_or_else(|| wrong("not a status line"))?;
-    let mut head = Head { status, origin: None, length: None, last: false };
+    let mut head = Head { status, origin: None, request: None, length: None, last: false };
     for _ in 0..HEAD_LINES {
         let line = line(stream)?;
         let Some((name, value)) = line.split_once(':') else {
@@ -73,6 +82,7 @@ pub(crate) fn read_head(stream: &mut impl BufRead) -> io::Result<Head> {
         let value = value.trim();
         match name.to_ascii_lowercase().as_str() {
             "x-origin" => head.origin = Some(value.to_owned()),
+            "x-request" => head.request = Some(value.to_owned()),
             "content-length" => head.length = value.parse().ok(),
             "connection" => head.last |= value.eq_ignore_ascii_case("close"),
             _ => {}

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod big;
+mod chaos;
 mod client;
 mod compare;
 mod failover;
@@ -28,6 +29,7 @@ use clap::{Parser, Subcommand};
 
 use big::Transfer;
 use load::Shape;
+use process::Cores;
 use report::Report;
 use servers::{Bench, Kind};
 
@@ -85,7 +87,7 @@ struct Arguments {
     limit: u64,
 }
 
-#[derive(Subcommand, Clone, Copy)]
+#[derive(Subcommand, Clone)]
 enum Run {
     /// wrk and oha: requests/s, latency, errors, CPU and system calls a request
     Load,
@@ -100,6 +102,15 @@ enum Run {
     },
     /// Origins are killed and return under load
     Failover,
+    /// Targets killed, hung and flapping, descriptors gone, slow and leaving clients: what is noticed
+    Chaos {
+        /// Only scenarios with this in their name
+        #[arg(long, default_value = "")]
+        only: String,
+    },
+    /// A server behind evenly that records which requests it saw; `chaos` starts it
+    #[command(hide = true)]
+    Origin(chaos::origin::Script),
     /// Memory of idle keep-alive connections
     Idle {
         /// How many
@@ -143,9 +154,21 @@ fn give_up_after(limit: Duration) {
     });
 }
 
+/// How long the whole run may take.
+fn limit(arguments: &Arguments) -> Duration {
+    let limit = Duration::from_secs(arguments.limit);
+    match arguments.run {
+        Run::Chaos { .. } => limit.min(chaos::LIMIT),
+        _ => limit,
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    give_up_after(Duration::from_secs(arguments.limit));
+    if let Run::Origin(script) = &arguments.run {
+        return chaos::origin::serve(script);
+    }
+    give_up_after(limit(&arguments));
     if let Some(line) = tools::missing(&needed(&arguments)) {
         eprintln!("loadtest: programs are missing; install them with\n\n    {line}\n");
         return ExitCode::from(2);
@@ -182,12 +205,17 @@ fn needed(arguments: &Arguments) -> Vec<tools::Tool> {
 }
 
 fn measure(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
+    if let Run::Chaos { only } = &arguments.run {
+        let bench = Bench::on(Cores::shared(), arguments.evenly.clone(), None)?;
+        return chaos::chaos(&bench, only, report);
+    }
     let bench = Bench::new(arguments.evenly.clone(), arguments.interval)?;
     eprintln!("loadtest: {}", bench.cores.describe());
     let connections = usize::try_from(arguments.connections)?;
     let shape = Shape { connections, duration: Duration::from_secs(arguments.seconds) };
     let kind = arguments.subject;
     match arguments.run {
+        Run::Chaos { .. } | Run::Origin(_) => Ok(()),
         Run::Load => load::load(&bench, kind, shape, report),
         Run::Compare { rounds, slice } => {
             let shape = Shape { duration: Duration::from_secs(slice), ..shape };

@@ -1,6 +1,7 @@
 //! What the kernel says about a running process: CPU, waiting for CPU, memory.
 
 use std::fs;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::ops::Sub;
 
 use crate::Failure;
@@ -62,6 +63,25 @@ pub(crate) fn forget_peak(pid: u32) -> Result<(), Failure> {
     Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
 }
 
+/// How many connections to `address` there are, on the side that began them: established, being
+/// established, or closed only by the other side. IPv4 alone.
+pub(crate) fn connections_to(address: SocketAddr) -> Result<usize, Failure> {
+    let SocketAddr::V4(address) = address else {
+        return Err(Failure::new("connections are counted for IPv4 only"));
+    };
+    let table = fs::read_to_string("/proc/net/tcp")?;
+    Ok(table.lines().filter(|line| leads_to(line, address)).count())
+}
+
+/// Whether a line of `/proc/net/tcp` is an open connection to `address` (proc(5): addresses are hex, in
+/// the host's byte order).
+fn leads_to(line: &str, address: SocketAddrV4) -> bool {
+    let host = u32::from_ne_bytes(address.ip().octets());
+    let remote = format!("{host:08X}:{:04X}", address.port());
+    let mut fields = line.split_whitespace().skip(2);
+    fields.next() == Some(&remote) && matches!(fields.next(), Some("01" | "02" | "08"))
+}
+
 fn sized_field(file: &str, name: &str) -> Result<u64, Failure> {
     let text = fs::read_to_string(file)?;
     kilobytes(&text, name).ok_or_else(|| Failure::new(format!("no {name} in {file}")))
@@ -88,6 +108,15 @@ mod tests {
         let text = "Rss:     8 kB\nPss:      3 kB\nPss_Dirty: 1 kB\n";
         assert_eq!(kilobytes(text, "Pss:"), Some(3072));
         assert_eq!(kilobytes(text, "Swap:"), None);
+    }
+
+    #[test]
+    fn finds_open_connections_in_the_kernels_table() {
+        let line = "   1: 0100007F:A1B2 0200007F:1F90 01 00000000:00000000 00:00000000 00000000";
+        let to = |port| SocketAddrV4::new([127, 0, 0, 2].into(), port);
+        assert!(leads_to(line, to(8080)));
+        assert!(!leads_to(line, to(8081)));
+        assert!(!leads_to(&line.replace(" 01 ", " 06 "), to(8080)), "TIME_WAIT is not open");
     }
 
     #[test]

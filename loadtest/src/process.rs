@@ -42,6 +42,11 @@ impl Cores {
         Ok(Cores { subject: Some(first) })
     }
 
+    /// Leaves every CPU to everyone: where faults matter, not figures, workers shall run side by side.
+    pub(crate) fn shared() -> Cores {
+        Cores { subject: None }
+    }
+
     /// What the measured machine looked like, for the report.
     pub(crate) fn describe(self) -> String {
         match self.subject {
@@ -107,6 +112,16 @@ impl Process {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Stops it where it is (`SIGSTOP`): alive, deaf and mute.
+    pub(crate) fn suspend(&self) -> Result<(), Failure> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::STOP)?)
+    }
+
+    /// Lets it go on after [`Process::suspend`].
+    pub(crate) fn resume(&self) -> Result<(), Failure> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::CONT)?)
     }
 
     /// Asks it to end (`SIGINT`) and waits; kills it when it takes longer than `patience`.

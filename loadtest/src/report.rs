@@ -22,6 +22,12 @@ struct Row {
     promise: Option<(String, bool)>,
 }
 
+impl Row {
+    fn is_broken(&self) -> bool {
+        matches!(self.promise, Some((_, false)))
+    }
+}
+
 impl Report {
     /// Begins a table.
     pub(crate) fn section(&mut self, title: impl Into<String>) {
@@ -58,6 +64,13 @@ impl Report {
         self.push(Row { what: what.into(), value, unit, promise });
     }
 
+    /// Closes a table with how many of its promises were broken.
+    pub(crate) fn verdict(&mut self) {
+        let rows = self.sections.last().map_or(&[][..], |(_, rows)| rows);
+        let broken = rows.iter().filter(|row| row.is_broken()).count();
+        self.figure("verdict: promises broken", count(broken as u64), "");
+    }
+
     fn push(&mut self, row: Row) {
         if self.sections.is_empty() {
             self.section("");
@@ -70,7 +83,7 @@ impl Report {
     /// How many promises were broken.
     pub(crate) fn broken(&self) -> usize {
         let rows = self.sections.iter().flat_map(|(_, rows)| rows);
-        rows.filter(|row| matches!(row.promise, Some((_, false)))).count()
+        rows.filter(|row| row.is_broken()).count()
     }
 
     /// The tables, aligned.

@@ -1,6 +1,7 @@
 //! The servers of a run: nginx origins, and the subject (evenly, HAProxy or nginx) before them. All
 //! of them on loopback, with configurations of their own in a temporary folder.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,10 @@ use crate::tools;
 const START: Duration = Duration::from_secs(15);
 /// Length of an origin's response body, in bytes.
 pub(crate) const BODY_BYTES: usize = 128;
+
+/// Where origins listen: not where connections come from, so that none can take the port of an origin
+/// that is down.
+const ORIGINS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,12 +54,21 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(evenly: Option<PathBuf>, interval: Option<f64>) -> Result<Bench, Failure> {
+        Bench::on(Cores::divide()?, evenly, interval)
+    }
+
+    /// With `cores` divided already, or not at all.
+    pub(crate) fn on(
+        cores: Cores,
+        evenly: Option<PathBuf>,
+        interval: Option<f64>,
+    ) -> Result<Bench, Failure> {
         let evenly = match evenly {
             Some(file) => file,
             None => std::env::current_exe()?.with_file_name("evenly"),
         };
         let folder = tempfile::Builder::new().prefix("evenly-loadtest-").tempdir()?;
-        Ok(Bench { cores: Cores::divide()?, folder, evenly, interval })
+        Ok(Bench { cores, folder, evenly, interval })
     }
 
     /// Writes a configuration and returns its path.
@@ -81,6 +95,32 @@ impl Bench {
         Ok([Origin::start(self, "a")?, Origin::start(self, "b")?])
     }
 
+    /// Two origins that are this very program (`loadtest origin`) and record the ids they see.
+    pub(crate) fn scripted(&self) -> Result<[Origin; 2], Failure> {
+        Ok([Origin::scripted(self, "a")?, Origin::scripted(self, "b")?])
+    }
+
+    /// Starts evenly with two workers and a configuration of its own, under at most `descriptors`.
+    pub(crate) fn evenly_with(
+        &self,
+        config: &str,
+        descriptors: Option<u64>,
+    ) -> Result<Subject, Failure> {
+        let config = self.file("evenly.toml", config)?;
+        let mut command = match descriptors {
+            Some(most) => {
+                let mut command = command("prlimit", self.cores.subject);
+                command.arg(format!("--nofile={most}:{most}")).arg("--").arg(&self.evenly);
+                command
+            }
+            None => command(&self.evenly, self.cores.subject),
+        };
+        command.arg("run").arg("--config").arg(config);
+        command.args(["--listen", "127.0.0.1:0", "--workers", "2"]);
+        let (address, process) = self.launch_evenly(&mut command)?;
+        Ok(Subject { kind: Kind::Evenly, address, process })
+    }
+
     /// Starts a subject before `targets` and waits until it serves.
     pub(crate) fn subject(&self, kind: Kind, targets: &[SocketAddr]) -> Result<Subject, Failure> {
         let (address, process) = match kind {
@@ -92,16 +132,20 @@ impl Bench {
     }
 
     fn evenly(&self, targets: &[SocketAddr]) -> Result<(SocketAddr, Process), Failure> {
+        let config = self.file("evenly.toml", &evenly_config(targets, self.interval))?;
+        let mut command = command(&self.evenly, self.cores.subject);
+        command.arg("run").arg("--config").arg(config);
+        command.args(["--listen", "127.0.0.1:0", "--workers", "1"]);
+        self.launch_evenly(&mut command)
+    }
+
+    fn launch_evenly(&self, command: &mut Command) -> Result<(SocketAddr, Process), Failure> {
         if !self.evenly.is_file() {
             let place = self.evenly.display();
             return Err(Failure::new(format!("no evenly at {place}: run `cargo build --release`")));
         }
-        let config = self.file("evenly.toml", &evenly_config(targets, self.interval))?;
         let began = Instant::now();
-        let mut command = command(&self.evenly, self.cores.subject);
-        command.arg("run").arg("--config").arg(config);
-        command.args(["--listen", "127.0.0.1:0", "--workers", "1"]);
-        let mut process = Process::start("evenly", &mut command)?;
+        let mut process = Process::start("evenly", command)?;
         let Some((_, address)) = process.line(began, START, listening) else {
             return Err(process.complaint("did not say where it listens"));
         };
@@ -109,7 +153,7 @@ impl Bench {
     }
 
     fn haproxy(&self, targets: &[SocketAddr]) -> Result<(SocketAddr, Process), Failure> {
-        let address = free_address()?;
+        let address = free_address(Ipv4Addr::LOCALHOST)?;
         let config = self.file("haproxy.cfg", &haproxy_config(address, targets, self.interval))?;
         let mut command = command(program("haproxy")?, self.cores.subject);
         let mut process = Process::start("haproxy", command.arg("-db").arg("-f").arg(config))?;
@@ -118,7 +162,7 @@ impl Bench {
     }
 
     fn nginx(&self, targets: &[SocketAddr]) -> Result<(SocketAddr, Process), Failure> {
-        let address = free_address()?;
+        let address = free_address(Ipv4Addr::LOCALHOST)?;
         let folder = self.scratch("proxy")?;
         let config = self.file("proxy.conf", &nginx_proxy_config(&folder, address, targets))?;
         let mut command = nginx(&config, self.cores.subject)?;
@@ -135,28 +179,57 @@ pub(crate) struct Subject {
     pub(crate) process: Process,
 }
 
-/// One nginx that answers every path with [`BODY_BYTES`] bytes and its name in `X-Origin`.
+/// A server behind the subject: an nginx that answers every path with [`BODY_BYTES`] bytes, its name
+/// in `X-Origin` and the request's id in `X-Request`; or a scripted origin.
 ///
-/// It runs without a master, so that its one process id is the whole server: killing it is killing
+/// An nginx runs without a master, so that its one process id is the whole server: killing it is killing
 /// all of it, also when this program dies.
 pub(crate) struct Origin {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
-    config: PathBuf,
-    process: Process,
+    /// Where a scripted origin records what it sees.
+    pub(crate) record: Option<PathBuf>,
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    pub(crate) process: Process,
 }
 
 impl Origin {
     fn start(bench: &Bench, name: &'static str) -> Result<Origin, Failure> {
-        let address = free_address()?;
+        let address = free_address(ORIGINS)?;
         let folder = bench.scratch(name)?;
         let config = bench.file(&format!("{name}.conf"), &origin_config(&folder, address, name))?;
-        let process = Origin::launch(&config, address)?;
-        Ok(Origin { name, address, config, process })
+        let arguments = ["-e", "stderr", "-c"].into_iter().map(OsString::from);
+        let arguments = arguments.chain([config.into_os_string()]).collect();
+        Origin::begin(name, address, None, program("nginx")?, arguments)
     }
 
-    fn launch(config: &Path, address: SocketAddr) -> Result<Process, Failure> {
-        let mut process = Process::start("nginx (origin)", &mut nginx(config, None)?)?;
+    fn scripted(bench: &Bench, name: &'static str) -> Result<Origin, Failure> {
+        let address = free_address(ORIGINS)?;
+        let record = bench.file(&format!("{name}.ids"), "")?;
+        let arguments = ["origin", "--name", name, "--listen", &address.to_string(), "--record"];
+        let arguments = arguments.into_iter().map(OsString::from);
+        let arguments = arguments.chain([record.clone().into_os_string()]).collect();
+        Origin::begin(name, address, Some(record), std::env::current_exe()?, arguments)
+    }
+
+    fn begin(
+        name: &'static str,
+        address: SocketAddr,
+        record: Option<PathBuf>,
+        program: PathBuf,
+        arguments: Vec<OsString>,
+    ) -> Result<Origin, Failure> {
+        let process = Origin::launch(&program, &arguments, address)?;
+        Ok(Origin { name, address, record, program, arguments, process })
+    }
+
+    fn launch(
+        program: &Path,
+        arguments: &[OsString],
+        address: SocketAddr,
+    ) -> Result<Process, Failure> {
+        let mut process = Process::start("an origin", command(program, None).args(arguments))?;
         wait_until_it_serves(&mut process, address)?;
         Ok(process)
     }
@@ -168,7 +241,7 @@ impl Origin {
 
     /// Starts it again at the address it had.
     pub(crate) fn restart(&mut self) -> Result<(), Failure> {
-        self.process = Origin::launch(&self.config, self.address)?;
+        self.process = Origin::launch(&self.program, &self.arguments, self.address)?;
         Ok(())
     }
 }
@@ -184,8 +257,8 @@ fn nginx(config: &Path, cpu: Option<usize>) -> Result<Command, Failure> {
 }
 
 /// A loopback address that was free a moment ago, for servers that cannot take port 0.
-fn free_address() -> Result<SocketAddr, Failure> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+fn free_address(host: Ipv4Addr) -> Result<SocketAddr, Failure> {
+    Ok(TcpListener::bind((host, 0))?.local_addr()?)
 }
 
 fn wait_until_it_serves(process: &mut Process, address: SocketAddr) -> Result<(), Failure> {
@@ -262,7 +335,9 @@ fn origin_config(folder: &Path, address: SocketAddr, name: &str) -> String {
         folder,
         &format!(
             "  server {{\n    listen {address} backlog=4096;\n    add_header X-Origin {name};\n\
+             \x20   add_header X-Request $http_x_request;\n\
              \x20   location = /healthz {{ return 200 \"ok\"; }}\n\
+             \x20   location = /id {{ return 200 \"${{http_x_request}}{body}\"; }}\n\
              \x20   location / {{ return 200 \"{body}\"; }}\n  }}\n"
         ),
     )

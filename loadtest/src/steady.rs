@@ -92,7 +92,7 @@ fn ask_once(address: SocketAddr) -> Result<Client, Failure> {
 }
 
 /// Raises this program's own limit of open files as far as it may.
-fn allow_descriptors(wanted: usize) -> Result<(), Failure> {
+pub(crate) fn allow_descriptors(wanted: usize) -> Result<(), Failure> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
     let wanted = u64::try_from(wanted)?;

@@ -80,9 +80,10 @@ impl<N: Net> Engine<N> {
             else {
                 return false;
             };
-            // What may not be repeated is not sent on a connection whose end is already here.
-            let stale = upstream.conn.read_closed
-                || !client.session.is_idempotent() && is_stale(net, &mut upstream.conn);
+            // What may not be repeated is not sent on a connection whose end is already here, and nothing
+            // on one that may hold more than the last response: that would be taken for the next.
+            let doubtful = upstream.conn.readable || !client.session.is_idempotent();
+            let stale = upstream.conn.read_closed || doubtful && is_stale(net, &mut upstream.conn);
             let sent = if stale {
                 Err(io::ErrorKind::ConnectionReset.into())
             } else {

@@ -460,7 +460,9 @@ mod tests {
     fn ejected(now: Instant) -> (Roster, EndpointId, Duration) {
         let mut roster = roster(vec![named("a")]);
         let ids = roster.set_addresses(0, &[ip(1), ip(2)]);
-        ids.iter().for_each(|&id| drop(roster.observe(id, true, now)));
+        for &id in &ids {
+            roster.observe(id, true, now);
+        }
         let time = roster.eject(ids[0], now).unwrap();
         assert_eq!(seen(&roster), [(ip(1), false), (ip(2), true)]);
         (roster, ids[0], time)
@@ -472,7 +474,9 @@ mod tests {
         let one = |last| Target { address: TargetAddress::Ip(ip(last)), health: health.clone() };
         let mut roster = roster(vec![one(1), one(2)]);
         let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
-        ids.iter().for_each(|&id| drop(roster.observe(id, true, now)));
+        for &id in &ids {
+            roster.observe(id, true, now);
+        }
         roster
     }
 

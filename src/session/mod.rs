@@ -20,6 +20,8 @@
 //! Invariants: at most one exchange is under way, so responses leave in the order of their requests; a
 //! client connection is kept only if its request was read to the end and its response was sent whole.
 
+mod request;
+mod response;
 mod retry;
 #[cfg(test)]
 mod tests;
@@ -29,14 +31,11 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use crate::access::push_part;
-use crate::http1::answer::{answer, answer_options};
+use crate::http1::answer::answer;
 use crate::http1::body::{self, BodyDecoder, Decoded};
-use crate::http1::head::{self, FieldSpace, HeadLimits, RequestHead, ResponseHead};
-use crate::http1::rewrite::{
-    self, ClientConnection, ClientFraming, RequestRewrite, ResponseRewrite,
-};
-use crate::http1::{BadMessage, BodyLength, Method, Progress, Refusal, Version};
+use crate::http1::head::{HeadLimits, RequestHead};
+use crate::http1::rewrite::ClientFraming;
+use crate::http1::{Method, Version};
 
 pub use retry::{Failure, Remedy};
 
@@ -335,106 +334,6 @@ impl Session {
         cx.replay && exchange.at_hand && !exchange.replayed && self.is_idempotent()
     }
 
-    /// Bytes of the client: the head of a request, more of its body, or whatever runs through a tunnel.
-    pub fn client_bytes(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
-        match self.reading {
-            Reading::Head => self.request_head(cx, input, out),
-            Reading::Body { .. } => {
-                self.exchange.at_hand = false;
-                match self.request_body(input, out) {
-                    Ok(decoded) => decoded.step(Next::ToUpstream),
-                    Err(bad) => self.refuse(&Refusal { status: 400, why: bad.why }, out),
-                }
-            }
-            Reading::Tunnel => pass_all(input, Next::ToUpstream),
-            Reading::Complete | Reading::Closed => {
-                Step { consumed: 0, body: 0..0, next: Next::NeedMore }
-            }
-        }
-    }
-
-    fn request_head(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
-        if !self.worth_a_look(input, cx.limits.bytes) {
-            return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
-        }
-        let mut space = FieldSpace::new();
-        let (len, length) = match head::parse_request(input, cx.limits, &mut space) {
-            Err(refusal) => return self.refuse(&refusal, out),
-            Ok(Progress::Partial) => {
-                return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
-            }
-            Ok(Progress::Complete(head)) => {
-                self.exchange = Exchange::of(&head);
-                if cx.describe {
-                    describe(&head, &mut out.line);
-                }
-                if head.max_forwards_zero {
-                    return self.answer_for_target(&head, out);
-                }
-                let by = RequestRewrite {
-                    client: self.client,
-                    trusted: self.trusted,
-                    fallback_host: &cx.fallback_host,
-                    via: cx.via,
-                };
-                rewrite::request(&head, input, &by, &mut out.head);
-                self.scanned = 0;
-                (head.len, head.body)
-            }
-        };
-        self.answering = Answering::Awaited;
-        if matches!(length, BodyLength::None) {
-            self.reading = Reading::Complete;
-            return Step { consumed: len, body: 0..0, next: Next::NeedUpstream };
-        }
-        self.reading = Reading::Body {
-            decoder: BodyDecoder::new(length, cx.limits),
-            chunks: matches!(length, BodyLength::Chunked).then_some(Chunks::Open),
-        };
-        match self.request_body(&mut input[len..], out) {
-            Ok(decoded) => decoded.step(Next::NeedUpstream).behind(len),
-            Err(bad) => self.refuse(&Refusal { status: 400, why: bad.why }, out),
-        }
-    }
-
-    fn request_body(&mut self, input: &mut [u8], out: &mut Output) -> Result<Decoded, BadMessage> {
-        let Reading::Body { decoder, chunks } = &mut self.reading else {
-            return Ok(Decoded { consumed: 0, data: 0..0, done: true });
-        };
-        let decoded = decoder.decode(input, &mut out.trailers)?;
-        frame(&decoded, chunks, out);
-        if decoded.done {
-            self.reading = Reading::Complete;
-        }
-        Ok(decoded)
-    }
-
-    /// `Max-Forwards: 0` makes us the final recipient (RFC 9110 section 7.6.2).
-    fn answer_for_target(&mut self, head: &RequestHead<'_, '_>, out: &mut Output) -> Step {
-        let bodiless = matches!(head.body, BodyLength::None | BodyLength::Length(0));
-        let keep = head.keep_alive && bodiless;
-        answer_options(!keep, &mut out.head);
-        self.exchange.status = 200;
-        self.exchange.keep_alive = keep;
-        self.reading = if bodiless { Reading::Complete } else { Reading::Closed };
-        self.answering = Answering::Complete;
-        Step { consumed: head.len, body: 0..0, next: Next::Answered }
-    }
-
-    /// Answers what cannot be served. Where the next request would begin is unknown then, so
-    /// that the connection ends. A response already begun is cut instead.
-    fn refuse(&mut self, refusal: &Refusal, out: &mut Output) -> Step {
-        out.head.clear();
-        out.tail.clear();
-        self.reading = Reading::Closed;
-        self.exchange.keep_alive = false;
-        if matches!(self.answering, Answering::Body { .. }) {
-            return Step { consumed: 0, body: 0..0, next: Next::Failed(Failure::ClientBroke) };
-        }
-        self.answer_with(refusal.status, refusal.why, out);
-        Step { consumed: 0, body: 0..0, next: Next::Answered }
-    }
-
     fn answer_with(&mut self, status: u16, why: &str, out: &mut Output) {
         let close = !self.exchange.keep_alive || !self.request_complete();
         self.exchange.keep_alive = !close;
@@ -448,23 +347,6 @@ impl Session {
         self.exchange.status = status;
     }
 
-    /// The client was too slow: 408 while nothing was answered yet.
-    pub fn client_timed_out(&mut self, out: &mut Output) -> Next {
-        self.refuse(&Refusal { status: 408, why: "the request took too long to arrive" }, out).next
-    }
-
-    /// The client's side of the connection ended.
-    pub fn client_closed(&mut self) -> ClientEnd {
-        match self.reading {
-            Reading::Head if matches!(self.answering, Answering::Nothing) => ClientEnd::Close,
-            Reading::Tunnel => {
-                self.reading = Reading::Closed;
-                ClientEnd::HalfClose
-            }
-            _ => ClientEnd::Abort,
-        }
-    }
-
     /// An upstream connection was found for the request; `reused` if it had carried another before.
     pub fn attached(&mut self, reused: bool) {
         self.exchange.reused = reused;
@@ -476,255 +358,6 @@ impl Session {
         out.clear();
         self.exchange.keep_alive &= !cx.draining;
         self.answer_with(503, "", out);
-    }
-
-    /// Bytes of the target.
-    pub fn upstream_bytes(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
-        match &mut self.answering {
-            Answering::Awaited => self.response_head(cx, input, out),
-            Answering::Body { decoder, chunks, reusable, .. } => {
-                let decoded = match decoder.decode(input, &mut out.trailers) {
-                    Ok(decoded) => decoded,
-                    Err(_) => {
-                        return Step {
-                            consumed: 0,
-                            body: 0..0,
-                            next: Next::Failed(Failure::BadResponse),
-                        };
-                    }
-                };
-                frame(&decoded, chunks, out);
-                if !decoded.done {
-                    return decoded.step(Next::ToClient);
-                }
-                let reuse = *reusable && decoded.consumed == input.len();
-                self.finished(decoded, reuse)
-            }
-            Answering::Tunnel => pass_all(input, Next::ToClient),
-            Answering::Nothing | Answering::Complete => {
-                // Nobody asked for this: the connection is not to be trusted any more.
-                Step { consumed: input.len(), body: 0..0, next: Next::Failed(Failure::BadResponse) }
-            }
-        }
-    }
-
-    fn finished(&mut self, decoded: Decoded, reuse: bool) -> Step {
-        self.answering = Answering::Complete;
-        let reuse = reuse && self.request_complete();
-        decoded.step(Next::Finished { reuse })
-    }
-
-    fn response_head(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
-        let mut at = 0;
-        loop {
-            match self.one_head(cx, &mut input[at..], out) {
-                Ok(Headed::Interim(len)) => at += len,
-                Ok(Headed::Partial) if at > 0 => {
-                    return Step { consumed: at, body: 0..0, next: Next::ToClient };
-                }
-                Ok(Headed::Partial) => {
-                    return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
-                }
-                Ok(Headed::Final(step)) => return step.behind(at),
-                Err(_) => {
-                    return Step {
-                        consumed: 0,
-                        body: 0..0,
-                        next: Next::Failed(Failure::BadResponse),
-                    };
-                }
-            }
-        }
-    }
-
-    fn one_head(
-        &mut self,
-        cx: &Context,
-        input: &mut [u8],
-        out: &mut Output,
-    ) -> Result<Headed, BadMessage> {
-        if !self.worth_a_look(input, cx.limits.bytes) {
-            return Ok(Headed::Partial);
-        }
-        let mut space = FieldSpace::new();
-        let head = match head::parse_response(input, cx.limits, &mut space)? {
-            Progress::Partial => return Ok(Headed::Partial),
-            Progress::Complete(head) => head,
-        };
-        self.scanned = 0;
-        let length = match head.status {
-            101 => {
-                self.switch_protocols(cx, &head, input, out)?;
-                BodyLength::None
-            }
-            100..200 => {
-                self.interim(cx, &head, input, out)?;
-                return Ok(Headed::Interim(head.len));
-            }
-            _ => self.final_head(cx, &head, input, out)?,
-        };
-        let len = head.len;
-        Ok(Headed::Final(self.behind_head(length, &mut input[len..], out)?.behind(len)))
-    }
-
-    /// What follows a final head in the same read.
-    fn behind_head(
-        &mut self,
-        length: BodyLength,
-        rest: &mut [u8],
-        out: &mut Output,
-    ) -> Result<Step, BadMessage> {
-        let Answering::Body { decoder, chunks, reusable, .. } = &mut self.answering else {
-            return Ok(pass_all(rest, Next::ToClient));
-        };
-        if matches!(length, BodyLength::None) {
-            let reuse = *reusable && rest.is_empty();
-            return Ok(self.finished(Decoded { consumed: 0, data: 0..0, done: true }, reuse));
-        }
-        let decoded = decoder.decode(rest, &mut out.trailers)?;
-        frame(&decoded, chunks, out);
-        if !decoded.done {
-            return Ok(decoded.step(Next::ToClient));
-        }
-        let reuse = *reusable && decoded.consumed == rest.len();
-        Ok(self.finished(decoded, reuse))
-    }
-
-    /// Passes a 1xx on (RFC 9110 section 15.2), but not to a 1.0 client, and not a 100 nobody asked for.
-    fn interim(
-        &mut self,
-        cx: &Context,
-        head: &ResponseHead<'_, '_>,
-        input: &[u8],
-        out: &mut Output,
-    ) -> Result<(), BadMessage> {
-        self.exchange.interim += 1;
-        self.exchange.spoiled |= !head.keep_alive;
-        if self.exchange.interim > MAX_INTERIM {
-            return Err(BadMessage { why: "too many interim responses" });
-        }
-        let unasked = head.status == 100 && !self.exchange.expect_continue;
-        if self.exchange.version == Version::Http11 && !unasked {
-            let by = ResponseRewrite {
-                framing: ClientFraming::AsIs,
-                connection: ClientConnection::Implicit,
-                via: cx.via,
-            };
-            rewrite::response(head, input, &by, &mut out.head);
-        }
-        Ok(())
-    }
-
-    /// A 101 is good only if the client asked for that protocol and its request is complete
-    /// (RFC 9110 sections 7.8 and 15.2.2).
-    fn switch_protocols(
-        &mut self,
-        cx: &Context,
-        head: &ResponseHead<'_, '_>,
-        input: &[u8],
-        out: &mut Output,
-    ) -> Result<(), BadMessage> {
-        let agreed = match (&self.exchange.upgrade, head.upgrade) {
-            (Some(asked), Some(got)) => offers(&asked.protocols, got),
-            _ => false,
-        };
-        if !agreed || !self.request_complete() {
-            return Err(BadMessage { why: "101 to a request that did not ask for that protocol" });
-        }
-        let by = ResponseRewrite {
-            framing: ClientFraming::AsIs,
-            connection: ClientConnection::Upgrade,
-            via: cx.via,
-        };
-        rewrite::response(head, input, &by, &mut out.head);
-        self.exchange.status = head.status;
-        self.answering = Answering::Tunnel;
-        self.reading = Reading::Tunnel;
-        Ok(())
-    }
-
-    fn final_head(
-        &mut self,
-        cx: &Context,
-        head: &ResponseHead<'_, '_>,
-        input: &[u8],
-        out: &mut Output,
-    ) -> Result<BodyLength, BadMessage> {
-        let length = head.body(self.exchange.method)?;
-        let modern = self.exchange.version == Version::Http11;
-        let framing = match length {
-            BodyLength::None | BodyLength::Length(_) => ClientFraming::AsIs,
-            BodyLength::Chunked | BodyLength::UntilClose if modern => ClientFraming::Chunked,
-            BodyLength::Chunked | BodyLength::UntilClose => ClientFraming::UntilClose,
-        };
-        let keep = self.exchange.keep_alive
-            && !cx.draining
-            && self.request_complete()
-            && !matches!(framing, ClientFraming::UntilClose);
-        self.exchange.keep_alive = keep;
-        let connection = match (keep, modern) {
-            (true, true) => ClientConnection::Implicit,
-            (true, false) => ClientConnection::KeepAlive,
-            (false, _) => ClientConnection::Close,
-        };
-        let by = ResponseRewrite { framing, connection, via: cx.via };
-        rewrite::response(head, input, &by, &mut out.head);
-        self.exchange.status = head.status;
-        let reusable =
-            head.keep_alive && !self.exchange.spoiled && !matches!(length, BodyLength::UntilClose);
-        self.answering = Answering::Body {
-            decoder: BodyDecoder::new(length, cx.limits),
-            framing,
-            chunks: matches!(framing, ClientFraming::Chunked).then_some(Chunks::Open),
-            reusable,
-        };
-        Ok(length)
-    }
-
-    /// The target's side of the connection ended. `Finished` if that is how its response ends.
-    pub fn upstream_closed(&mut self, out: &mut Output) -> Next {
-        let Answering::Body { decoder, chunks, .. } = &mut self.answering else {
-            return Next::Failed(Failure::Closed);
-        };
-        if decoder.finish_at_close().is_err() {
-            return Next::Failed(Failure::Closed);
-        }
-        frame(&Decoded { consumed: 0, data: 0..0, done: true }, chunks, out);
-        self.answering = Answering::Complete;
-        Next::Finished { reuse: false }
-    }
-
-    /// The exchange with the target broke. Says what is to be done, by the table in `retry`; an answer
-    /// is then in `out`.
-    pub fn upstream_failed(&mut self, cx: &Context, broken: Break, out: &mut Output) -> Remedy {
-        out.clear();
-        let situation = retry::Situation {
-            failure: broken.failure,
-            sent: broken.sent,
-            fresh: !self.exchange.reused,
-            idempotent: self.is_idempotent(),
-            at_hand: broken.held && !self.exchange.replayed && self.exchange.interim == 0,
-            affordable: broken.affordable,
-            awaited: self.awaits_response(),
-        };
-        let remedy = retry::remedy(&situation);
-        match remedy {
-            Remedy::Replay => self.exchange.replayed = true,
-            Remedy::Answer(status) if self.awaits_response() => {
-                self.exchange.keep_alive &= !cx.draining;
-                self.answer_with(status, broken.failure.why(), out);
-            }
-            Remedy::Answer(_) | Remedy::Cut { .. } => {
-                let until_close = matches!(
-                    self.answering,
-                    Answering::Body { framing: ClientFraming::UntilClose, .. }
-                );
-                self.answering = Answering::Complete;
-                self.reading = Reading::Closed;
-                return Remedy::Cut { reset: until_close };
-            }
-        }
-        remedy
     }
 
     /// What becomes of the client connection now that its exchange is over.
@@ -747,12 +380,6 @@ impl Session {
     }
 }
 
-enum Headed {
-    Partial,
-    Interim(usize),
-    Final(Step),
-}
-
 trait Steps {
     fn step(self, next: Next) -> Step;
 }
@@ -771,20 +398,6 @@ impl Step {
             body: self.body.start + len..self.body.end + len,
             next: self.next,
         }
-    }
-}
-
-/// What the access log says of a request.
-fn describe(head: &RequestHead<'_, '_>, line: &mut Vec<u8>) {
-    let version = match head.version {
-        Version::Http10 => " HTTP/1.0",
-        Version::Http11 => " HTTP/1.1",
-    };
-    let field = |name| head.field(name).unwrap_or_default();
-    let request = [head.method_text, " ", head.target, version].map(str::as_bytes);
-    push_part(line, &request);
-    for name in ["host", "referer", "user-agent"] {
-        push_part(line, &[field(name)]);
     }
 }
 
@@ -809,10 +422,4 @@ fn frame(decoded: &Decoded, chunks: &mut Option<Chunks>, out: &mut Output) {
     if decoded.done {
         out.tail.extend_from_slice(b"\r\n");
     }
-}
-
-/// Whether the list of protocols `asked` has `got`, in any casing.
-fn offers(asked: &[u8], got: &[u8]) -> bool {
-    let got = got.trim_ascii();
-    asked.split(|&byte| byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(got))
 }

@@ -25,7 +25,7 @@ fn meeting() -> (Origin, Arc<Meeting>) {
 fn begin_to_drain(evenly: &Evenly, signal: Signal) {
     evenly.signal(signal);
     until("nobody listens", || TcpStream::connect(evenly.address()).is_err());
-    until("it says so", || evenly.logged("draining") == 1);
+    until("it is said", || evenly.logged("draining") == 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! A request's number stands in its target, and comes back in the answer's `X-Id` with the number of the
 //! attempt in `X-Try`. Bodies are known from those numbers, so that each byte is checked where it arrives.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use crate::message::Framing;
@@ -106,8 +106,10 @@ pub(crate) struct Model {
     pub(crate) shares: Vec<u64>,
     /// The host of each request, in the order in which they were sent.
     pub(crate) order: Vec<usize>,
-    /// Connections that have carried a request.
-    used: BTreeSet<usize>,
+    /// How many requests each connection has carried.
+    carried: BTreeMap<usize, usize>,
+    /// Connections on which more than an answer was written, and how many requests they had carried then.
+    spoilt: BTreeMap<usize, usize>,
     /// Connections on which a target misbehaved or died.
     pub(crate) faulty: Vec<usize>,
     /// Connections on which a target sent a response nobody asked for.
@@ -124,7 +126,8 @@ impl Model {
             undisturbed: true,
             shares: vec![0; hosts],
             order: Vec::new(),
-            used: BTreeSet::new(),
+            carried: BTreeMap::new(),
+            spoilt: BTreeMap::new(),
             faulty: Vec::new(),
             poisoned: Vec::new(),
         }
@@ -148,8 +151,15 @@ impl Model {
 
     /// The engine began to send a request on an upstream connection.
     pub(crate) fn request_taken(&mut self, taken: &Taken, host: usize) {
-        let Taken { wire, id, told, stale } = *taken;
-        let reused = !self.used.insert(wire);
+        let Taken { wire, id, told, stale, quiet } = *taken;
+        let carried = self.carried.entry(wire).or_default();
+        let reused = *carried > 0;
+        let spoilt = quiet && self.spoilt.get(&wire) == Some(carried);
+        assert!(
+            !spoilt,
+            "request {id} was sent on wire {wire} after more than an answer was read there"
+        );
+        *carried += 1;
         self.shares[host] += 1;
         self.order.push(host);
         let request = self.get(id);
@@ -178,6 +188,12 @@ impl Model {
             "request {id} is sent after it has ended as {:?}",
             request.fate
         );
+    }
+
+    /// A target has written more than the answer to its last request.
+    pub(crate) fn spoil(&mut self, wire: usize) {
+        let carried = self.carried.get(&wire).copied().unwrap_or_default();
+        self.spoilt.insert(wire, carried);
     }
 
     pub(crate) fn settle(&mut self, id: u64, fate: Fate) {

@@ -112,6 +112,8 @@ pub(crate) struct Taken {
     pub(crate) told: bool,
     /// Bytes or an end were there before, known or not.
     pub(crate) stale: bool,
+    /// All that the target has written was read.
+    pub(crate) quiet: bool,
 }
 
 pub(crate) struct Wire {
@@ -450,7 +452,8 @@ impl Network {
         let Some(tap) = &mut wire.tap else { return };
         if tap.at_boundary() {
             let id = request_id(offered);
-            self.taken.push(Taken { wire: at, id, told, stale });
+            let quiet = wire.pipes[0].arrived.is_empty() && wire.pipes[0].flying_bytes == 0;
+            self.taken.push(Taken { wire: at, id, told, stale, quiet });
         }
         tap.push(&offered[..count]);
         while let Some(event) = tap.next(|head| Framing::declared(head).unwrap_or(Framing::Nothing))

@@ -492,7 +492,7 @@ impl World {
     }
 }
 
-fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
+pub(crate) fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
     let endpoints = healthy.iter().zip(0u8..).map(|(&healthy, at)| Endpoint {
         id: EndpointId(u32::from(at)),
         address: ([10, 0, 0, at + 1], 80).into(),

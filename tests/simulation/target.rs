@@ -1,7 +1,7 @@
 //! Scripted targets: one connection at a time, in all the ways in which a target may answer, or not.
 
 use crate::message::{Event, Framing, Queue, Reader};
-use crate::model::{Answer, Body, Fate, Kind, Model, Profile};
+use crate::model::{Answer, Body, Fate, Kind, Model, Profile, Request};
 use crate::net::{Far, Got};
 use crate::random::Rng;
 
@@ -44,6 +44,84 @@ enum Stage {
     TunnelEnded,
 }
 
+/// How one request is answered.
+#[derive(Debug, Clone)]
+struct Plan {
+    status: u16,
+    /// Bytes of the body.
+    len: u64,
+    framing: Framing,
+    trailer: bool,
+    /// It answers before the request has come to its end.
+    early: bool,
+    /// It speaks HTTP/1.0.
+    old: bool,
+    /// It announces that it closes.
+    say_close: bool,
+    death: Option<(u64, Death)>,
+    malice: Option<Malice>,
+}
+
+impl Plan {
+    fn invent(rng: &mut Rng, request: &Request, stormy: bool, len: u64) -> Plan {
+        let tunnel = request.kind == Kind::Upgrade { agreed: true };
+        let malice = (stormy && !tunnel && rng.chance(15)).then(|| Malice::invent(rng));
+        let early = request.has_body() && rng.chance(12);
+        let how = if rng.chance(50) { Death::End } else { Death::Reset };
+        let death = (stormy && rng.chance(15)).then(|| (rng.within(0..=len), how));
+        let status =
+            if tunnel { 101 } else { rng.weighted(&[(80, 200), (8, 404), (6, 204), (6, 304)]) };
+        let bodiless = matches!(status, 204 | 304);
+        let old = !tunnel && rng.chance(8);
+        let framing = match rng.weighted(&[(55, 0), (35, 1), (10, 2)]) {
+            _ if tunnel => Framing::UntilClose,
+            _ if bodiless => Framing::Nothing,
+            _ if malice == Some(Malice::BadChunk) => Framing::Chunked,
+            1 if !old => Framing::Chunked,
+            2 if !early || stormy => Framing::UntilClose,
+            _ => Framing::Length(len),
+        };
+        // What follows a body that ends with the connection would belong to it.
+        let endless = framing == Framing::UntilClose;
+        let malice = malice.filter(|&malice| !endless || malice != Malice::TwoAnswers);
+        let unframed = request.method == "HEAD" && endless;
+        Plan {
+            status,
+            len: if bodiless { 0 } else { len },
+            framing,
+            trailer: framing == Framing::Chunked && rng.chance(30),
+            early,
+            old,
+            say_close: !tunnel && (unframed || rng.chance(12)),
+            death,
+            malice,
+        }
+    }
+
+    fn answer(&self, wire: usize) -> Answer {
+        let Plan { status, len, framing, trailer, .. } = *self;
+        Answer { wire, status, len, framing, trailer, whole: false }
+    }
+
+    fn then_close(&self) -> bool {
+        self.say_close || self.framing == Framing::UntilClose && self.status != 101
+    }
+}
+
+impl Malice {
+    fn invent(rng: &mut Rng) -> Malice {
+        rng.one_of(&[
+            Malice::Garbage,
+            Malice::TwoFramings,
+            Malice::UnaskedSwitch,
+            Malice::BadChunk,
+            Malice::TwoAnswers,
+            Malice::Interims,
+            Malice::HugeHead,
+        ])
+    }
+}
+
 /// The answer to one request.
 struct Current {
     id: u64,
@@ -52,13 +130,7 @@ struct Current {
     /// Bytes of the request's body that came.
     got: u64,
     request_done: bool,
-    /// It answers before the request has come to its end.
-    early: bool,
-    say_close: bool,
-    then_close: bool,
-    old: bool,
-    death: Option<(u64, Death)>,
-    malice: Option<Malice>,
+    plan: Plan,
     /// What it sent can be no whole answer.
     lies: bool,
 }
@@ -246,87 +318,38 @@ impl Target {
 
     /// Chooses how to answer.
     fn decide(&mut self, id: u64, far: &mut Far<'_>, model: &mut Model) -> Current {
-        let rng = &mut self.rng;
         let stormy = model.profile == Profile::Stormy;
-        let len = model.size(rng);
+        let len = model.size(&mut self.rng);
         let request = model.get(id);
-        let tunnel = request.kind == Kind::Upgrade { agreed: true };
-        let malice = (stormy && rng.chance(15)).then(|| {
-            rng.one_of(&[
-                Malice::Garbage,
-                Malice::TwoFramings,
-                Malice::UnaskedSwitch,
-                Malice::BadChunk,
-                Malice::TwoAnswers,
-                Malice::Interims,
-                Malice::HugeHead,
-            ])
-        });
-        let early = request.has_body() && rng.chance(12);
-        let death = (stormy && rng.chance(15))
-            .then(|| (rng.within(0..=len), if rng.chance(50) { Death::End } else { Death::Reset }));
-        let status =
-            if tunnel { 101 } else { rng.weighted(&[(80, 200), (8, 404), (6, 204), (6, 304)]) };
-        let bodiless = matches!(status, 204 | 304);
-        let old = !tunnel && rng.chance(8);
-        let framing = match rng.weighted(&[(55, 0), (35, 1), (10, 2)]) {
-            _ if tunnel => Framing::UntilClose,
-            _ if bodiless => Framing::Nothing,
-            _ if malice == Some(Malice::BadChunk) => Framing::Chunked,
-            1 if !old => Framing::Chunked,
-            2 if !early || stormy => Framing::UntilClose,
-            _ => Framing::Length(len),
-        };
-        let len = if bodiless { 0 } else { len };
-        // What follows a body that ends with the connection would belong to it.
-        let endless = framing == Framing::UntilClose && malice == Some(Malice::TwoAnswers);
-        let malice = malice.filter(|_| !tunnel && !endless);
-        let mut interims = Vec::new();
-        if !old && !tunnel {
-            if request.expect && rng.chance(80) || rng.chance(4) {
-                interims.push(100);
-            }
-            if rng.chance(8) {
-                interims.push(103);
-            }
-        }
-        let trailer = framing == Framing::Chunked && rng.chance(30);
-        let answer = Answer { wire: far.wire, status, len, framing, trailer, whole: false };
+        let plan = Plan::invent(&mut self.rng, request, stormy, len);
         let attempt = request.answers.len();
-        request.answers.push(answer);
-        if death.is_some() || malice.is_some() {
+        request.answers.push(plan.answer(far.wire));
+        self.give_interims(&plan, request.expect);
+        let request_done = !matches!(request.framing, Framing::Length(_) | Framing::Chunked);
+        if plan.death.is_some() || plan.malice.is_some() {
             model.faulty.push(far.wire);
         }
-        let silent = model.get(id).method == "HEAD" && framing == Framing::UntilClose;
-        let say_close = !tunnel && (silent || rng.chance(12));
-        far.network.trace.tell(far.network.now, || {
-            format!(
-                "wire {} answers {id}: {status} {framing:?} of {len}, {malice:?}, {death:?}",
-                far.wire
-            )
-        });
-        let delay = rng.weighted(&[(60, 0), (30, 2_000), (10, 700_000)]);
-        let delay = rng.within(0..=delay);
-        // Interims go out at once: a client may wait for them.
-        for status in interims {
-            self.out.push(interim(status).as_bytes());
+        far.network
+            .trace
+            .tell(far.network.now, || format!("wire {} answers {id} by {plan:?}", far.wire));
+        let delay = self.rng.weighted(&[(60, 0), (30, 2_000), (10, 700_000)]);
+        let until = far.now() + self.rng.within(0..=delay);
+        let lies = !matches!(plan.malice, None | Some(Malice::BadChunk | Malice::TwoAnswers));
+        Current { id, attempt, stage: Stage::Waiting(until), got: 0, request_done, plan, lies }
+    }
+
+    /// Interims go out at once: a client may wait for them.
+    fn give_interims(&mut self, plan: &Plan, expected: bool) {
+        if !plan.old && plan.status != 101 {
+            if expected && self.rng.chance(80) || self.rng.chance(4) {
+                self.out.push(interim(100).as_bytes());
+            }
+            if self.rng.chance(8) {
+                self.out.push(interim(103).as_bytes());
+            }
         }
-        if malice == Some(Malice::Interims) {
+        if plan.malice == Some(Malice::Interims) {
             (0..40).for_each(|_| self.out.push(interim(103).as_bytes()));
-        }
-        Current {
-            id,
-            attempt,
-            stage: Stage::Waiting(far.now() + delay),
-            got: 0,
-            request_done: !matches!(model.get(id).framing, Framing::Length(_) | Framing::Chunked),
-            early,
-            say_close,
-            then_close: say_close || framing == Framing::UntilClose && !tunnel,
-            old,
-            death,
-            malice,
-            lies: !matches!(malice, None | Some(Malice::BadChunk | Malice::TwoAnswers)),
         }
     }
 
@@ -372,6 +395,9 @@ impl Target {
         }
         let answer = &mut model.get(current.id).answers[current.attempt];
         answer.whole = !current.lies;
+        if current.plan.malice == Some(Malice::TwoAnswers) && model.poisoned.contains(&far.wire) {
+            model.spoil(far.wire);
+        }
         self.served += 1;
         self.finish_if_answered(far, model);
     }
@@ -382,7 +408,7 @@ impl Target {
         if current.stage != Stage::Ended || !self.out.is_empty() {
             return;
         }
-        if current.then_close && (current.request_done || model.profile == Profile::Stormy) {
+        if current.plan.then_close() && (current.request_done || model.profile == Profile::Stormy) {
             self.over = true;
             return far.close();
         }
@@ -396,12 +422,13 @@ impl Target {
         let Some(current) = &mut self.current else { return false };
         match current.stage {
             Stage::Waiting(until) => {
-                let begun =
-                    current.request_done || current.early || current.is_asked_for_tunnel(model);
+                let begun = current.request_done
+                    || current.plan.early
+                    || current.is_asked_for_tunnel(model);
                 if until > far.now() || !begun {
                     return false;
                 }
-                if current.death.is_some() && self.rng.chance(40) {
+                if current.plan.death.is_some() && self.rng.chance(40) {
                     self.die(far, model);
                     return false;
                 }
@@ -425,7 +452,7 @@ impl Target {
         let current = self.current.as_mut().expect("an answer has a request");
         let request = model.get(current.id);
         let answer = &request.answers[current.attempt];
-        let version = if current.old { "1.0" } else { "1.1" };
+        let version = if current.plan.old { "1.0" } else { "1.1" };
         let mut head = format!(
             "HTTP/{version} {} Fine\r\nX-Id: {}\r\nX-Try: {}\r\n",
             answer.status, current.id, current.attempt
@@ -435,7 +462,7 @@ impl Target {
             Framing::Chunked => head += "Transfer-Encoding: chunked\r\n",
             Framing::Nothing | Framing::UntilClose => {}
         }
-        match current.malice {
+        match current.plan.malice {
             Some(Malice::TwoFramings) => {
                 head += match answer.framing {
                     Framing::Chunked => "Content-Length: 7\r\n",
@@ -454,9 +481,9 @@ impl Target {
         if answer.status == 101 {
             head += "Connection: upgrade\r\nUpgrade: sim\r\n";
             far.stop_tap();
-        } else if current.say_close {
+        } else if current.plan.say_close {
             head += "Connection: close\r\n";
-        } else if current.old {
+        } else if current.plan.old {
             head += "Connection: keep-alive\r\n";
         }
         head += "\r\n";
@@ -472,7 +499,7 @@ impl Target {
     fn body(&mut self, offset: u64, far: &mut Far<'_>, model: &mut Model) -> bool {
         let current = self.current.as_mut().expect("a body has a request");
         let answer = model.get(current.id).answers[current.attempt].clone();
-        if let Some((at, death)) = current.death
+        if let Some((at, death)) = current.plan.death
             && offset >= at
         {
             self.over = true;
@@ -501,7 +528,7 @@ impl Target {
             if self.rng.chance(50) { usize::try_from(left.min(40_000)).unwrap() } else { piece };
         let bytes = Body::Answer(current.id).bytes(offset, piece);
         if answer.framing == Framing::Chunked {
-            if current.malice == Some(Malice::BadChunk) && self.rng.chance(50) {
+            if current.plan.malice == Some(Malice::BadChunk) && self.rng.chance(50) {
                 self.out.push(b"xyz\r\n");
                 current.lies = true;
                 current.stage = Stage::Ended;
@@ -521,7 +548,7 @@ impl Target {
     fn end_of_body(&mut self, answer: &Answer, model: &mut Model) {
         let current = self.current.as_mut().expect("a body has a request");
         if answer.framing == Framing::Chunked {
-            let broken = current.malice == Some(Malice::BadChunk);
+            let broken = current.plan.malice == Some(Malice::BadChunk);
             current.lies |= broken;
             self.out.push(if broken { b"-1\r\n" } else { b"0\r\n" });
             if answer.trailer {
@@ -529,7 +556,7 @@ impl Target {
             }
             self.out.push(b"\r\n");
         }
-        if current.malice == Some(Malice::TwoAnswers) {
+        if current.plan.malice == Some(Malice::TwoAnswers) {
             model.poisoned.push(answer.wire);
             // All but the last chunk has been written by now.
             model.get(current.id).answers[current.attempt].whole = true;

@@ -144,9 +144,9 @@ fn a_trailer_section_is_taken_whole_or_not_at_all() {
     let mut trailers = Vec::new();
     for end in 3..whole.len() {
         let mut decoder = BodyDecoder::new(BodyLength::Chunked, LIMITS);
-        let decoded = decoder.decode(&mut whole.clone()[..end], &mut trailers).unwrap();
+        let decoded = decoder.decode(&mut whole.to_vec()[..end], &mut trailers).unwrap();
         assert_eq!((decoded.consumed, decoded.done, trailers.len()), (3, false, 0), "{end}");
-        let decoded = decoder.decode(&mut whole.clone()[3..], &mut trailers).unwrap();
+        let decoded = decoder.decode(&mut whole.to_vec()[3..], &mut trailers).unwrap();
         assert_eq!((decoded.consumed, decoded.done), (whole.len() - 3, true));
         assert_eq!(std::mem::take(&mut trailers), b"A: b\r\nC: d\r\n");
     }

@@ -1,0 +1,76 @@
+//! Faults on purpose, with real processes: evenly with two workers before origins that die, hang and
+//! flap, without descriptors, and beside clients that are slow or leave.
+//!
+//! Each scenario begins with servers of its own and ends with what honest clients noticed. Everything
+//! that is killed or stopped was started here and is known by its process id.
+
+mod crowd;
+mod deaths;
+mod floods;
+pub(crate) mod origin;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::Failure;
+use crate::report::Report;
+use crate::servers::Bench;
+
+use crowd::Method;
+use deaths::Act;
+
+/// How long all scenarios together may take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(180);
+/// Honest clients of the scenarios about targets.
+const CLIENTS: usize = 32;
+
+/// From one probe of a target to the next.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// How long a probe may take.
+const PROBE: Duration = Duration::from_millis(250);
+/// How long a target may take to begin its answer.
+const RESPONSE_HEADER: Duration = Duration::from_secs(1);
+/// How long a client may take for its head.
+const CLIENT_HEADER: Duration = Duration::from_secs(4);
+
+type Scenario = fn(&Bench, &mut Report) -> Result<(), Failure>;
+
+const SCENARIOS: [(&str, Scenario); 9] = [
+    ("kill, GET", |bench, report| deaths::scene(bench, Act::Kill, Method::Get, report)),
+    ("kill, POST", |bench, report| deaths::scene(bench, Act::Kill, Method::Post, report)),
+    ("flap, GET", |bench, report| deaths::scene(bench, Act::Flap, Method::Get, report)),
+    ("flap, POST", |bench, report| deaths::scene(bench, Act::Flap, Method::Post, report)),
+    ("hang, GET", |bench, report| deaths::scene(bench, Act::Hang, Method::Get, report)),
+    ("hang, POST", |bench, report| deaths::scene(bench, Act::Hang, Method::Post, report)),
+    ("descriptors", floods::descriptors),
+    ("slow heads", floods::slow_heads),
+    ("aborts", floods::aborts),
+];
+
+/// Plays every scenario whose name contains `only`.
+pub(crate) fn chaos(bench: &Bench, only: &str, report: &mut Report) -> Result<(), Failure> {
+    for (name, scenario) in SCENARIOS.into_iter().filter(|(name, _)| name.contains(only)) {
+        eprintln!("chaos: {name}");
+        scenario(bench, report).map_err(|why| Failure::new(format!("{name}: {why}")))?;
+        report.verdict();
+    }
+    Ok(())
+}
+
+/// The configuration of every scenario.
+fn config(targets: &[SocketAddr]) -> String {
+    let targets: String = targets
+        .iter()
+        .map(|address| {
+            format!("[[targets]]\naddress = \"{address}\"\nhealth_check_endpoint = \"/healthz\"\n")
+        })
+        .collect();
+    format!(
+        "{targets}[health]\ninterval = \"{}ms\"\ntimeout = \"{}ms\"\n\
+         [timeouts]\nresponse_header = \"{}ms\"\nclient_header = \"{}ms\"\n",
+        INTERVAL.as_millis(),
+        PROBE.as_millis(),
+        RESPONSE_HEADER.as_millis(),
+        CLIENT_HEADER.as_millis()
+    )
+}

@@ -1,0 +1,145 @@
+//! The client's direction: heads that become requests for a target, bodies, and refusals.
+
+use super::{
+    Answering, Chunks, ClientEnd, Context, Exchange, Failure, Next, Output, Reading, Session, Step,
+    Steps, frame, pass_all,
+};
+use crate::access::push_part;
+use crate::http1::answer::answer_options;
+use crate::http1::body::{BodyDecoder, Decoded};
+use crate::http1::head::{self, FieldSpace, RequestHead};
+use crate::http1::rewrite::{self, RequestRewrite};
+use crate::http1::{BadMessage, BodyLength, Progress, Refusal, Version};
+
+impl Session {
+    /// Bytes of the client: the head of a request, more of its body, or whatever runs through a tunnel.
+    pub fn client_bytes(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
+        match self.reading {
+            Reading::Head => self.request_head(cx, input, out),
+            Reading::Body { .. } => {
+                self.exchange.at_hand = false;
+                match self.request_body(input, out) {
+                    Ok(decoded) => decoded.step(Next::ToUpstream),
+                    Err(bad) => self.refuse(&Refusal { status: 400, why: bad.why }, out),
+                }
+            }
+            Reading::Tunnel => pass_all(input, Next::ToUpstream),
+            Reading::Complete | Reading::Closed => {
+                Step { consumed: 0, body: 0..0, next: Next::NeedMore }
+            }
+        }
+    }
+
+    fn request_head(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
+        if !self.worth_a_look(input, cx.limits.bytes) {
+            return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
+        }
+        let mut space = FieldSpace::new();
+        let (len, length) = match head::parse_request(input, cx.limits, &mut space) {
+            Err(refusal) => return self.refuse(&refusal, out),
+            Ok(Progress::Partial) => {
+                return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
+            }
+            Ok(Progress::Complete(head)) => {
+                self.exchange = Exchange::of(&head);
+                if cx.describe {
+                    describe(&head, &mut out.line);
+                }
+                if head.max_forwards_zero {
+                    return self.answer_for_target(&head, out);
+                }
+                let by = RequestRewrite {
+                    client: self.client,
+                    trusted: self.trusted,
+                    fallback_host: &cx.fallback_host,
+                    via: cx.via,
+                };
+                rewrite::request(&head, input, &by, &mut out.head);
+                self.scanned = 0;
+                (head.len, head.body)
+            }
+        };
+        self.answering = Answering::Awaited;
+        if matches!(length, BodyLength::None) {
+            self.reading = Reading::Complete;
+            return Step { consumed: len, body: 0..0, next: Next::NeedUpstream };
+        }
+        self.reading = Reading::Body {
+            decoder: BodyDecoder::new(length, cx.limits),
+            chunks: matches!(length, BodyLength::Chunked).then_some(Chunks::Open),
+        };
+        match self.request_body(&mut input[len..], out) {
+            Ok(decoded) => decoded.step(Next::NeedUpstream).behind(len),
+            Err(bad) => self.refuse(&Refusal { status: 400, why: bad.why }, out),
+        }
+    }
+
+    fn request_body(&mut self, input: &mut [u8], out: &mut Output) -> Result<Decoded, BadMessage> {
+        let Reading::Body { decoder, chunks } = &mut self.reading else {
+            return Ok(Decoded { consumed: 0, data: 0..0, done: true });
+        };
+        let decoded = decoder.decode(input, &mut out.trailers)?;
+        frame(&decoded, chunks, out);
+        if decoded.done {
+            self.reading = Reading::Complete;
+        }
+        Ok(decoded)
+    }
+
+    /// `Max-Forwards: 0` makes us the final recipient (RFC 9110 section 7.6.2).
+    fn answer_for_target(&mut self, head: &RequestHead<'_, '_>, out: &mut Output) -> Step {
+        let bodiless = matches!(head.body, BodyLength::None | BodyLength::Length(0));
+        let keep = head.keep_alive && bodiless;
+        answer_options(!keep, &mut out.head);
+        self.exchange.status = 200;
+        self.exchange.keep_alive = keep;
+        self.reading = if bodiless { Reading::Complete } else { Reading::Closed };
+        self.answering = Answering::Complete;
+        Step { consumed: head.len, body: 0..0, next: Next::Answered }
+    }
+
+    /// Answers what cannot be served. Where the next request would begin is unknown then, so
+    /// that the connection ends. A response already begun is cut instead.
+    fn refuse(&mut self, refusal: &Refusal, out: &mut Output) -> Step {
+        out.head.clear();
+        out.tail.clear();
+        self.reading = Reading::Closed;
+        self.exchange.keep_alive = false;
+        if matches!(self.answering, Answering::Body { .. }) {
+            return Step { consumed: 0, body: 0..0, next: Next::Failed(Failure::ClientBroke) };
+        }
+        self.answer_with(refusal.status, refusal.why, out);
+        Step { consumed: 0, body: 0..0, next: Next::Answered }
+    }
+
+    /// The client was too slow: 408 while nothing was answered yet.
+    pub fn client_timed_out(&mut self, out: &mut Output) -> Next {
+        self.refuse(&Refusal { status: 408, why: "the request took too long to arrive" }, out).next
+    }
+
+    /// The client's side of the connection ended.
+    pub fn client_closed(&mut self) -> ClientEnd {
+        match self.reading {
+            Reading::Head if matches!(self.answering, Answering::Nothing) => ClientEnd::Close,
+            Reading::Tunnel => {
+                self.reading = Reading::Closed;
+                ClientEnd::HalfClose
+            }
+            _ => ClientEnd::Abort,
+        }
+    }
+}
+
+/// What the access log says of a request.
+fn describe(head: &RequestHead<'_, '_>, line: &mut Vec<u8>) {
+    let version = match head.version {
+        Version::Http10 => " HTTP/1.0",
+        Version::Http11 => " HTTP/1.1",
+    };
+    let field = |name| head.field(name).unwrap_or_default();
+    let request = [head.method_text, " ", head.target, version].map(str::as_bytes);
+    push_part(line, &request);
+    for name in ["host", "referer", "user-agent"] {
+        push_part(line, &[field(name)]);
+    }
+}

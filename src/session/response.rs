@@ -1,0 +1,274 @@
+//! The target's direction: interim and final heads, bodies, the switch to a tunnel, and what is done when the
+//! target breaks the exchange.
+
+use super::{
+    Answering, Break, Chunks, Context, Failure, MAX_INTERIM, Next, Output, Reading, Remedy,
+    Session, Step, Steps, frame, pass_all, retry,
+};
+use crate::http1::body::{BodyDecoder, Decoded};
+use crate::http1::head::{self, FieldSpace, ResponseHead};
+use crate::http1::rewrite::{self, ClientConnection, ClientFraming, ResponseRewrite};
+use crate::http1::{BadMessage, BodyLength, Progress, Version};
+
+impl Session {
+    /// Bytes of the target.
+    pub fn upstream_bytes(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
+        match &mut self.answering {
+            Answering::Awaited => self.response_head(cx, input, out),
+            Answering::Body { decoder, chunks, reusable, .. } => {
+                let decoded = match decoder.decode(input, &mut out.trailers) {
+                    Ok(decoded) => decoded,
+                    Err(_) => {
+                        return Step {
+                            consumed: 0,
+                            body: 0..0,
+                            next: Next::Failed(Failure::BadResponse),
+                        };
+                    }
+                };
+                frame(&decoded, chunks, out);
+                if !decoded.done {
+                    return decoded.step(Next::ToClient);
+                }
+                let reuse = *reusable && decoded.consumed == input.len();
+                self.finished(decoded, reuse)
+            }
+            Answering::Tunnel => pass_all(input, Next::ToClient),
+            Answering::Nothing | Answering::Complete => {
+                // Nobody asked for this: the connection is not to be trusted any more.
+                Step { consumed: input.len(), body: 0..0, next: Next::Failed(Failure::BadResponse) }
+            }
+        }
+    }
+
+    fn finished(&mut self, decoded: Decoded, reuse: bool) -> Step {
+        self.answering = Answering::Complete;
+        let reuse = reuse && self.request_complete();
+        decoded.step(Next::Finished { reuse })
+    }
+
+    fn response_head(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
+        let mut at = 0;
+        loop {
+            match self.one_head(cx, &mut input[at..], out) {
+                Ok(Headed::Interim(len)) => at += len,
+                Ok(Headed::Partial) if at > 0 => {
+                    return Step { consumed: at, body: 0..0, next: Next::ToClient };
+                }
+                Ok(Headed::Partial) => {
+                    return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
+                }
+                Ok(Headed::Final(step)) => return step.behind(at),
+                Err(_) => {
+                    return Step {
+                        consumed: 0,
+                        body: 0..0,
+                        next: Next::Failed(Failure::BadResponse),
+                    };
+                }
+            }
+        }
+    }
+
+    fn one_head(
+        &mut self,
+        cx: &Context,
+        input: &mut [u8],
+        out: &mut Output,
+    ) -> Result<Headed, BadMessage> {
+        if !self.worth_a_look(input, cx.limits.bytes) {
+            return Ok(Headed::Partial);
+        }
+        let mut space = FieldSpace::new();
+        let head = match head::parse_response(input, cx.limits, &mut space)? {
+            Progress::Partial => return Ok(Headed::Partial),
+            Progress::Complete(head) => head,
+        };
+        self.scanned = 0;
+        let length = match head.status {
+            101 => {
+                self.switch_protocols(cx, &head, input, out)?;
+                BodyLength::None
+            }
+            100..200 => {
+                self.interim(cx, &head, input, out)?;
+                return Ok(Headed::Interim(head.len));
+            }
+            _ => self.final_head(cx, &head, input, out)?,
+        };
+        let len = head.len;
+        Ok(Headed::Final(self.behind_head(length, &mut input[len..], out)?.behind(len)))
+    }
+
+    /// What follows a final head in the same read.
+    fn behind_head(
+        &mut self,
+        length: BodyLength,
+        rest: &mut [u8],
+        out: &mut Output,
+    ) -> Result<Step, BadMessage> {
+        let Answering::Body { decoder, chunks, reusable, .. } = &mut self.answering else {
+            return Ok(pass_all(rest, Next::ToClient));
+        };
+        if matches!(length, BodyLength::None) {
+            let reuse = *reusable && rest.is_empty();
+            return Ok(self.finished(Decoded { consumed: 0, data: 0..0, done: true }, reuse));
+        }
+        let decoded = decoder.decode(rest, &mut out.trailers)?;
+        frame(&decoded, chunks, out);
+        if !decoded.done {
+            return Ok(decoded.step(Next::ToClient));
+        }
+        let reuse = *reusable && decoded.consumed == rest.len();
+        Ok(self.finished(decoded, reuse))
+    }
+
+    /// Passes a 1xx on (RFC 9110 section 15.2), but not to a 1.0 client, and not a 100 nobody asked for.
+    fn interim(
+        &mut self,
+        cx: &Context,
+        head: &ResponseHead<'_, '_>,
+        input: &[u8],
+        out: &mut Output,
+    ) -> Result<(), BadMessage> {
+        self.exchange.interim += 1;
+        self.exchange.spoiled |= !head.keep_alive;
+        if self.exchange.interim > MAX_INTERIM {
+            return Err(BadMessage { why: "too many interim responses" });
+        }
+        let unasked = head.status == 100 && !self.exchange.expect_continue;
+        if self.exchange.version == Version::Http11 && !unasked {
+            let by = ResponseRewrite {
+                framing: ClientFraming::AsIs,
+                connection: ClientConnection::Implicit,
+                via: cx.via,
+            };
+            rewrite::response(head, input, &by, &mut out.head);
+        }
+        Ok(())
+    }
+
+    /// A 101 is good only if the client asked for that protocol and its request is complete
+    /// (RFC 9110 sections 7.8 and 15.2.2).
+    fn switch_protocols(
+        &mut self,
+        cx: &Context,
+        head: &ResponseHead<'_, '_>,
+        input: &[u8],
+        out: &mut Output,
+    ) -> Result<(), BadMessage> {
+        let agreed = match (&self.exchange.upgrade, head.upgrade) {
+            (Some(asked), Some(got)) => offers(&asked.protocols, got),
+            _ => false,
+        };
+        if !agreed || !self.request_complete() {
+            return Err(BadMessage { why: "101 to a request that did not ask for that protocol" });
+        }
+        let by = ResponseRewrite {
+            framing: ClientFraming::AsIs,
+            connection: ClientConnection::Upgrade,
+            via: cx.via,
+        };
+        rewrite::response(head, input, &by, &mut out.head);
+        self.exchange.status = head.status;
+        self.answering = Answering::Tunnel;
+        self.reading = Reading::Tunnel;
+        Ok(())
+    }
+
+    fn final_head(
+        &mut self,
+        cx: &Context,
+        head: &ResponseHead<'_, '_>,
+        input: &[u8],
+        out: &mut Output,
+    ) -> Result<BodyLength, BadMessage> {
+        let length = head.body(self.exchange.method)?;
+        let modern = self.exchange.version == Version::Http11;
+        let framing = match length {
+            BodyLength::None | BodyLength::Length(_) => ClientFraming::AsIs,
+            BodyLength::Chunked | BodyLength::UntilClose if modern => ClientFraming::Chunked,
+            BodyLength::Chunked | BodyLength::UntilClose => ClientFraming::UntilClose,
+        };
+        let keep = self.exchange.keep_alive
+            && !cx.draining
+            && self.request_complete()
+            && !matches!(framing, ClientFraming::UntilClose);
+        self.exchange.keep_alive = keep;
+        let connection = match (keep, modern) {
+            (true, true) => ClientConnection::Implicit,
+            (true, false) => ClientConnection::KeepAlive,
+            (false, _) => ClientConnection::Close,
+        };
+        let by = ResponseRewrite { framing, connection, via: cx.via };
+        rewrite::response(head, input, &by, &mut out.head);
+        self.exchange.status = head.status;
+        let reusable =
+            head.keep_alive && !self.exchange.spoiled && !matches!(length, BodyLength::UntilClose);
+        self.answering = Answering::Body {
+            decoder: BodyDecoder::new(length, cx.limits),
+            framing,
+            chunks: matches!(framing, ClientFraming::Chunked).then_some(Chunks::Open),
+            reusable,
+        };
+        Ok(length)
+    }
+
+    /// The target's side of the connection ended. `Finished` if that is how its response ends.
+    pub fn upstream_closed(&mut self, out: &mut Output) -> Next {
+        let Answering::Body { decoder, chunks, .. } = &mut self.answering else {
+            return Next::Failed(Failure::Closed);
+        };
+        if decoder.finish_at_close().is_err() {
+            return Next::Failed(Failure::Closed);
+        }
+        frame(&Decoded { consumed: 0, data: 0..0, done: true }, chunks, out);
+        self.answering = Answering::Complete;
+        Next::Finished { reuse: false }
+    }
+
+    /// The exchange with the target broke. Says what is to be done, by the table in `retry`; an answer
+    /// is then in `out`.
+    pub fn upstream_failed(&mut self, cx: &Context, broken: Break, out: &mut Output) -> Remedy {
+        out.clear();
+        let situation = retry::Situation {
+            failure: broken.failure,
+            sent: broken.sent,
+            fresh: !self.exchange.reused,
+            idempotent: self.is_idempotent(),
+            at_hand: broken.held && !self.exchange.replayed && self.exchange.interim == 0,
+            affordable: broken.affordable,
+            awaited: self.awaits_response(),
+        };
+        let remedy = retry::remedy(&situation);
+        match remedy {
+            Remedy::Replay => self.exchange.replayed = true,
+            Remedy::Answer(status) if self.awaits_response() => {
+                self.exchange.keep_alive &= !cx.draining;
+                self.answer_with(status, broken.failure.why(), out);
+            }
+            Remedy::Answer(_) | Remedy::Cut { .. } => {
+                let until_close = matches!(
+                    self.answering,
+                    Answering::Body { framing: ClientFraming::UntilClose, .. }
+                );
+                self.answering = Answering::Complete;
+                self.reading = Reading::Closed;
+                return Remedy::Cut { reset: until_close };
+            }
+        }
+        remedy
+    }
+}
+
+enum Headed {
+    Partial,
+    Interim(usize),
+    Final(Step),
+}
+
+/// Whether the list of protocols `asked` has `got`, in any casing.
+fn offers(asked: &[u8], got: &[u8]) -> bool {
+    let got = got.trim_ascii();
+    asked.split(|&byte| byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(got))
+}

@@ -1,0 +1,251 @@
+//! What seeds once found, as plain scenes: an engine, a calm network, and every word of both sides written out.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenly::balance::{Shared, Snapshot};
+use evenly::base::tick::Tick;
+use evenly::engine::Engine;
+use evenly::metrics::WorkerCounters;
+use evenly::settings::Settings;
+
+use crate::net::{Far, Got, Network, SimNet, Weather};
+use crate::random::Rng;
+use crate::run::snapshot;
+
+/// Nothing is split, nothing is late. A pipe holds this much unless a scene says otherwise.
+const CALM: Weather = Weather {
+    latency: 0,
+    capacity: 1 << 20,
+    short_writes: 0,
+    pieces: 0,
+    late_events: 0,
+    meanwhile: 0,
+    lossy_resets: 100,
+};
+
+const GET: &[u8] = b"GET /r/1 HTTP/1.1\r\nHost: sim\r\n\r\n";
+const UPGRADE: &[u8] =
+    b"GET /r/1 HTTP/1.1\r\nHost: sim\r\nConnection: upgrade\r\nUpgrade: sim\r\n\r\n";
+const SWITCH: &[u8] = b"HTTP/1.1 101 Yes\r\nConnection: upgrade\r\nUpgrade: sim\r\n\r\n";
+
+struct Scene {
+    engine: Engine<SimNet>,
+    network: Rc<RefCell<Network>>,
+    snapshot: Arc<Snapshot>,
+    now: u64,
+}
+
+impl Scene {
+    fn new(weather: Weather) -> Scene {
+        let host = ([10, 0, 0, 1], 80).into();
+        let network = Rc::new(RefCell::new(Network::new(Rng::new(0), weather, vec![host])));
+        let snapshot = snapshot(1, &[true]);
+        let shared = Arc::new(Shared::default());
+        shared.snapshot.store(Arc::clone(&snapshot));
+        let net = SimNet(Rc::clone(&network));
+        let counters = WorkerCounters::default();
+        let engine = Engine::new(net, &Settings::default(), "sim".to_owned(), shared, counters);
+        Scene { engine, network, snapshot, now: 0 }
+    }
+
+    fn client(&mut self) -> usize {
+        let wire = self.network.borrow_mut().client_wire();
+        let near = SimNet(Rc::clone(&self.network)).near(wire);
+        self.engine.accept(near, ([10, 1, 2, 3], 4).into(), Tick(self.now));
+        wire
+    }
+
+    /// Somebody says something, which is not heard before the engine's next turns.
+    fn says(&mut self, wire: usize, bytes: &[u8]) {
+        let taken = Far { network: &mut self.network.borrow_mut(), wire }.write(bytes);
+        assert_eq!(taken, Some(bytes.len()));
+    }
+
+    fn ends(&mut self, wire: usize) {
+        Far { network: &mut self.network.borrow_mut(), wire }.shutdown();
+    }
+
+    fn closes(&mut self, wire: usize) {
+        Far { network: &mut self.network.borrow_mut(), wire }.close();
+    }
+
+    fn resets(&mut self, wire: usize) {
+        Far { network: &mut self.network.borrow_mut(), wire }.reset();
+    }
+
+    /// The target agrees to a tunnel.
+    fn switches(&mut self, wire: usize) {
+        Far { network: &mut self.network.borrow_mut(), wire }.stop_tap();
+        self.says(wire, SWITCH);
+    }
+
+    /// All that has arrived for the script, and whether an end or a reset came behind it.
+    fn hears(&mut self, wire: usize) -> (String, &'static str) {
+        let mut heard = Vec::new();
+        loop {
+            let got = Far { network: &mut self.network.borrow_mut(), wire }.read(1 << 16);
+            match got {
+                Got::Bytes(bytes) => heard.extend_from_slice(&bytes),
+                Got::Nothing => return (String::from_utf8(heard).unwrap(), "open"),
+                Got::End => return (String::from_utf8(heard).unwrap(), "end"),
+                Got::Reset => return (String::from_utf8(heard).unwrap(), "reset"),
+            }
+        }
+    }
+
+    /// One turn of the engine, before which `meanwhile` happens when its events are already polled.
+    fn turn(&mut self, meanwhile: impl FnOnce(&mut Scene)) {
+        let told = self.network.borrow_mut().poll();
+        meanwhile(self);
+        for (token, readiness) in told {
+            self.engine.ready(token, readiness);
+        }
+        self.engine.turn(Tick(self.now), &self.snapshot);
+        self.engine.check_invariants();
+    }
+
+    fn fly(&mut self) {
+        self.now += 10;
+        self.network.borrow_mut().advance(self.now);
+    }
+
+    /// Turns until nothing is left to do now.
+    fn settle(&mut self) {
+        let is_busy = |scene: &Scene| {
+            let network = scene.network.borrow();
+            scene.engine.has_work() || network.has_edges() || network.next_arrival().is_some()
+        };
+        while is_busy(self) {
+            self.fly();
+            self.turn(|_| {});
+        }
+    }
+
+    /// Time passes, with each deadline at its time.
+    fn wait(&mut self, time: Duration) {
+        let until = Tick(self.now).after(time);
+        while let Some(at) = self.engine.next_deadline().filter(|&at| at <= until) {
+            self.now = at.0;
+            self.turn(|_| {});
+            self.settle();
+        }
+        self.now = self.now.max(until.0);
+    }
+
+    /// The connection that came to the target.
+    fn arrival(&mut self) -> usize {
+        self.network.borrow_mut().arrivals.pop().expect("a connection for the target").1
+    }
+
+    /// A client that has said `bytes`, and the target's connection that heard of it.
+    fn exchange(weather: Weather, bytes: &[u8]) -> (Scene, usize, usize) {
+        let mut scene = Scene::new(weather);
+        let client = scene.client();
+        scene.says(client, bytes);
+        scene.settle();
+        let target = scene.arrival();
+        assert!(scene.hears(target).0.contains(" /r/1 HTTP/1.1\r\n"));
+        (scene, client, target)
+    }
+}
+
+#[test]
+fn the_last_bytes_of_a_tunnel_arrive_although_its_target_ended_first() {
+    let (mut scene, client, target) = Scene::exchange(CALM, UPGRADE);
+    scene.switches(target);
+    scene.ends(target);
+    scene.settle();
+    assert_eq!(scene.hears(client).1, "end");
+    scene.says(client, b"last words");
+    scene.ends(client);
+    scene.settle();
+    assert_eq!(scene.hears(target), ("last words".to_owned(), "end"));
+    assert_eq!((scene.engine.client_count(), scene.engine.upstream_count()), (0, 0));
+}
+
+#[test]
+fn a_tunnel_whose_target_was_reset_while_it_was_written_to_ends() {
+    let (mut scene, client, target) = Scene::exchange(CALM, UPGRADE);
+    scene.switches(target);
+    scene.settle();
+    scene.says(client, b"hello");
+    scene.fly();
+    scene.turn(|scene| {
+        scene.resets(target);
+        scene.fly();
+    });
+    scene.settle();
+    assert_ne!(scene.hears(client).1, "open");
+    assert_eq!((scene.engine.client_count(), scene.engine.upstream_count()), (0, 0));
+}
+
+#[test]
+fn what_a_slow_reader_did_not_take_of_a_close_delimited_response_is_reset_away() {
+    let small = Weather { capacity: 1000, ..CALM };
+    let (mut scene, client, target) = Scene::exchange(small, b"GET /r/1 HTTP/1.0\r\n\r\n");
+    scene.says(target, b"HTTP/1.1 200 OK\r\n\r\n");
+    scene.settle();
+    for _ in 0..3 {
+        scene.says(target, &[b'x'; 500]);
+        scene.settle();
+    }
+    scene.closes(target);
+    scene.settle();
+    scene.wait(Duration::from_secs(200));
+    let (heard, end) = scene.hears(client);
+    assert!(heard.len() < 1500 && end == "reset", "{} bytes and the {end}", heard.len());
+}
+
+#[test]
+fn a_reset_is_no_end_of_a_response_even_if_a_write_took_the_error() {
+    let post = b"POST /r/1 HTTP/1.1\r\nHost: sim\r\nContent-Length: 100\r\n\r\n";
+    let (mut scene, client, target) = Scene::exchange(CALM, post);
+    scene.says(target, b"HTTP/1.1 200 OK\r\n\r\nhalf of");
+    scene.settle();
+    scene.says(client, b"more");
+    scene.fly();
+    scene.turn(|scene| {
+        scene.resets(target);
+        scene.fly();
+    });
+    scene.settle();
+    let (heard, end) = scene.hears(client);
+    assert!(!heard.contains("\r\n0\r\n"), "it looks whole: {heard:?}");
+    assert_ne!(end, "open");
+}
+
+#[test]
+fn a_pipelined_request_behind_the_last_answer_does_not_reset_it_away() {
+    let (mut scene, client, target) = Scene::exchange(CALM, GET);
+    scene.engine.drain(Tick(scene.now));
+    scene.says(target, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    scene.fly();
+    scene.turn(|_| {});
+    scene.says(client, GET);
+    scene.settle();
+    let (heard, end) = scene.hears(client);
+    assert!(heard.ends_with("Connection: close\r\n\r\nok"), "{heard:?}");
+    assert_eq!(end, "end");
+}
+
+#[test]
+fn a_connection_with_bytes_that_nobody_asked_for_is_not_used_again() {
+    // The response ends where a read does, so that only the socket knows of what is behind it.
+    let window = 256 * 1024;
+    let (mut scene, client, target) = Scene::exchange(CALM, GET);
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 261000\r\nX-Pad: ";
+    let pad = window - 261_000 - head.len() - 4;
+    let mut response = format!("{head}{}\r\n\r\n", "p".repeat(pad)).into_bytes();
+    response.extend(std::iter::repeat_n(b'x', 261_000));
+    assert_eq!(response.len(), window);
+    response.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+    scene.says(client, &String::from_utf8_lossy(GET).replace("/r/1", "/r/2").into_bytes());
+    scene.says(target, &response);
+    scene.settle();
+    let taken: Vec<bool> = scene.network.borrow().taken.iter().map(|taken| taken.told).collect();
+    assert_eq!(taken, [false, false], "the second request went to another connection");
+    assert!(!scene.hears(client).0.contains("evil"));
+}
