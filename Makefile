@@ -34,9 +34,9 @@ test: cargo test-tools ## Every test, the examples in the documentation included
 	fi
 
 .PHONY: check
-check: cargo ## What CI checks: formatting, lints, tests
+check: cargo ## What CI checks: formatting, lints, tests, models
 	$(CARGO) fmt --all --check
-	@$(MAKE) --no-print-directory lint test
+	@$(MAKE) --no-print-directory lint test loom
 
 .PHONY: fmt
 fmt: cargo ## Formats the source
@@ -54,6 +54,12 @@ sim: cargo ## The simulation alone: SEED=7 replays one seed, SEEDS=1000 runs man
 .PHONY: fuzz
 fuzz: cargo ## Fuzzing: SECS=60 over all targets together; a finding ends it with 1 and says how to see it again
 	@fuzz/run.sh $(or $(SECS),60) $(TARGETS)
+
+# Its own folder and flags, so that nothing of the ordinary build is built again.
+.PHONY: loom
+loom: cargo ## Models of what threads may do at once, in every order (loom)
+	RUSTFLAGS="--cfg loom" CARGO_PROFILE_TEST_OPT_LEVEL=2 \
+	    $(CARGO) test -p loom-models --target-dir target/loom --lib models
 
 .PHONY: bench
 bench: cargo ## Microbenchmarks (criterion)
