@@ -34,9 +34,9 @@ test: cargo test-tools ## Every test, the examples in the documentation included
 	fi
 
 .PHONY: check
-check: cargo ## What CI checks: formatting, lints, tests
+check: cargo ## What CI checks: formatting, lints, tests, models
 	$(CARGO) fmt --all --check
-	@$(MAKE) --no-print-directory lint test
+	@$(MAKE) --no-print-directory lint test loom
 
 .PHONY: fmt
 fmt: cargo ## Formats the source
@@ -55,6 +55,12 @@ sim: cargo ## The simulation alone: SEED=7 replays one seed, SEEDS=1000 runs man
 fuzz: cargo ## Fuzzing: SECS=60 over all targets together; a finding ends it with 1 and says how to see it again
 	@fuzz/run.sh $(or $(SECS),60) $(TARGETS)
 
+# Its own folder and flags, so that nothing of the ordinary build is built again.
+.PHONY: loom
+loom: cargo ## Models of what threads may do at once, in every order (loom)
+	RUSTFLAGS="--cfg loom" CARGO_PROFILE_TEST_OPT_LEVEL=2 \
+	    $(CARGO) test -p loom-models --target-dir target/loom --lib models
+
 .PHONY: bench
 bench: cargo ## Microbenchmarks (criterion)
 	$(CARGO) bench
@@ -64,12 +70,13 @@ doc: cargo ## The documentation of the source, in target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
 # The runs of the loadtest program: each needs evenly as it is shipped, and real servers.
-LOADTESTS := loadtest compare failover idle shares big
+LOADTESTS := loadtest compare failover chaos idle shares big
 
 .PHONY: $(LOADTESTS)
 loadtest: ## wrk and oha over two nginx origins: requests/s, latency, errors, CPU and system calls a request
 compare: ## The same work through evenly, HAProxy and nginx in alternating slices
 failover: ## Origins are killed and return under load: what clients notice
+chaos: ## Targets killed, hung and flapping, descriptors gone, slow and leaving clients: what is noticed
 idle: ## Memory of 5,000 idle keep-alive connections
 shares: ## Sequential requests alternate exactly
 big: ## 1 GiB up and 1 GiB down with a slow reader: memory and bytes

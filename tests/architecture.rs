@@ -130,7 +130,7 @@ const ROOMS: &[Room] = &[
     Room { name: "session", imports: &["http1", "access::push_part", "base"], without: PURE },
     Room { name: "access", imports: &["settings", "base"], without: PURE },
     Room { name: "http1", imports: &[], without: PURE },
-    Room { name: "balance", imports: &[], without: PURE },
+    Room { name: "balance", imports: &["base::sync"], without: PURE },
     Room { name: "metrics", imports: &[], without: PURE },
     Room { name: "settings", imports: &[], without: PURE },
     Room { name: "base", imports: &[], without: PURE },
@@ -245,7 +245,7 @@ fn starts_with_colons(tokens: &[TokenTree]) -> bool {
 }
 
 fn is_cfg_test(attribute: &TokenStream) -> bool {
-    attribute.to_string().replace(' ', "") == "cfg(test)"
+    ["cfg(test)", "cfg(all(test,loom))"].contains(&attribute.to_string().replace(' ', "").as_str())
 }
 
 /// From an attribute to the end of the item that it is for.

@@ -2,29 +2,51 @@
 //! the endpoints that are left.
 //!
 //! Invariants: what is granted in two neighbouring windows is at most the percentage of the requests
-//! of these windows, or the floor for their time if that is more. Threads may race at a window's end; what
-//! that can cost is a few grants more or less.
+//! of these windows, or the floor for their time if that is more. Threads that ask at once may get one grant more for
+//! each but one of them, and nothing is lost when a window begins (`models`).
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 
+use crate::base::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 /// How long requests count as recent: at least one window, at most two.
 pub const WINDOW: Duration = Duration::from_secs(10);
 
-/// What was counted in one window.
+/// A count of one window, in one word with the window's number, so that a new window and its first count
+/// come about at once: the number above, the count below.
 #[derive(Debug, Default)]
-struct Tally {
-    requests: AtomicU64,
-    granted: AtomicU64,
+struct Count(AtomicU64);
+
+impl Count {
+    const BITS: u32 = 32;
+    const MOST: u64 = (1 << Count::BITS) - 1;
+
+    /// Adds to `window`, or to the later one that is counted here already.
+    fn add(&self, window: u64, more: u64) {
+        let add = |word: u64| {
+            let (number, count) = (word >> Count::BITS, word & Count::MOST);
+            let count = if number < window { 0 } else { count };
+            let sum = count.saturating_add(more).min(Count::MOST);
+            Some(number.max(window) << Count::BITS | sum)
+        };
+        // Cannot fail: it always has a next value.
+        let _ = self.0.fetch_update(Relaxed, Relaxed, add);
+    }
+
+    /// What was counted, unless that was before the window that precedes `window`.
+    fn recent(&self, window: u64) -> u64 {
+        let word = self.0.load(Relaxed);
+        if (word >> Count::BITS) + 1 < window { 0 } else { word & Count::MOST }
+    }
 }
 
-impl Tally {
-    fn clear(&self) {
-        self.requests.store(0, Relaxed);
-        self.granted.store(0, Relaxed);
-    }
+/// What is counted in one window.
+#[derive(Debug, Default)]
+struct Tally {
+    requests: Count,
+    granted: Count,
 }
 
 /// The retry budget. Workers add their requests now and then, not one by one.
@@ -32,8 +54,6 @@ impl Tally {
 pub struct Budget {
     percent: u64,
     floor: u64,
-    /// Number of the current window, counted from the process's start.
-    window: CachePadded<AtomicU64>,
     /// The windows with even and with odd numbers.
     tallies: [CachePadded<Tally>; 2],
 }
@@ -41,41 +61,20 @@ pub struct Budget {
 impl Budget {
     /// Grants `percent` of 100 recent requests, and at least `floor` a second.
     pub fn new(percent: usize, floor: usize) -> Self {
-        Budget {
-            percent: percent as u64,
-            floor: floor as u64,
-            window: CachePadded::default(),
-            tallies: Default::default(),
-        }
-    }
-
-    /// The tally of the window at `elapsed` since the start; clears those that are over.
-    fn tally(&self, elapsed: Duration) -> &Tally {
-        let number = elapsed.as_secs() / WINDOW.as_secs();
-        let known = self.window.load(Relaxed);
-        if number > known && self.window.compare_exchange(known, number, Relaxed, Relaxed).is_ok() {
-            self.tally_of(number).clear();
-            if number > known + 1 {
-                self.tally_of(number + 1).clear();
-            }
-        }
-        self.tally_of(number)
-    }
-
-    fn tally_of(&self, number: u64) -> &Tally {
-        &self.tallies[usize::from(number % 2 == 1)]
+        Budget { percent: percent as u64, floor: floor as u64, tallies: Default::default() }
     }
 
     /// So many requests came.
     pub fn note(&self, elapsed: Duration, requests: u64) {
-        self.tally(elapsed).requests.fetch_add(requests, Relaxed);
+        let window = window(elapsed);
+        self.tally(window).requests.add(window, requests);
     }
 
     /// Whether one more request may be sent again.
     pub fn allows(&self, elapsed: Duration) -> bool {
-        self.tally(elapsed);
-        let sum = |count: fn(&Tally) -> &AtomicU64| -> u64 {
-            self.tallies.iter().map(|tally| count(tally).load(Relaxed)).sum()
+        let window = window(elapsed);
+        let sum = |count: fn(&Tally) -> &Count| -> u64 {
+            self.tallies.iter().map(|tally| count(tally).recent(window)).sum()
         };
         let share = sum(|tally| &tally.requests) * self.percent / 100;
         sum(|tally| &tally.granted) < share.max(self.floor * 2 * WINDOW.as_secs())
@@ -83,8 +82,18 @@ impl Budget {
 
     /// One request was sent again.
     pub fn spend(&self, elapsed: Duration) {
-        self.tally(elapsed).granted.fetch_add(1, Relaxed);
+        let window = window(elapsed);
+        self.tally(window).granted.add(window, 1);
     }
+
+    fn tally(&self, window: u64) -> &Tally {
+        &self.tallies[usize::from(window % 2 == 1)]
+    }
+}
+
+/// Number of the window at `elapsed` since the start.
+fn window(elapsed: Duration) -> u64 {
+    elapsed.as_secs() / WINDOW.as_secs()
 }
 
 impl Default for Budget {

@@ -5,15 +5,17 @@
 //! published; only the health thread publishes; `healthy` holds positions within `endpoints`, ascending.
 
 pub mod budget;
+#[cfg(all(test, loom))]
+mod models;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
 
+use crate::base::sync::atomic::{AtomicUsize, Ordering};
 use budget::Budget;
 
 /// Names one endpoint for the life of the process. Never reused, so that a pooled connection can
@@ -187,6 +189,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
 
     fn snapshot(health: &[bool]) -> Snapshot {
         let endpoints = health

@@ -3,5 +3,6 @@
 pub mod buffer;
 pub mod log;
 pub mod slab;
+pub mod sync;
 pub mod tick;
 pub mod wheel;

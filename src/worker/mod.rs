@@ -6,12 +6,13 @@
 
 pub mod listener;
 pub mod net;
+mod stage;
 
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::cache::Cache;
@@ -30,6 +31,8 @@ use crate::settings::Settings;
 
 use listener::{Accepted, Listeners};
 use net::Sockets;
+pub use stage::Stage;
+use stage::Stages;
 
 /// Events taken from the poll at once.
 const EVENTS: usize = 512;
@@ -40,18 +43,6 @@ const QUIET: Duration = Duration::from_secs(10);
 const WAKER: mio::Token = mio::Token(usize::MAX);
 /// Listeners have the tokens from here on; no connection has, because its index would be beyond any limit.
 const FIRST_LISTENER: usize = usize::MAX - 1024;
-
-/// How far a worker is told to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Stage {
-    /// It serves.
-    Running = 0,
-    /// It takes nothing new and finishes what was begun.
-    Draining = 1,
-    /// It ends at once.
-    Stopping = 2,
-}
 
 /// What the other threads see of one worker.
 pub struct Peer {
@@ -76,9 +67,7 @@ impl Peer {
 pub struct Workers {
     /// Each worker's public side.
     pub peers: Vec<Peer>,
-    stage: AtomicU8,
-    /// Workers that still have listeners, and so may still hand connections over.
-    accepting: AtomicUsize,
+    stages: Stages,
     /// Workers that were restarted after a panic.
     pub panics: AtomicU64,
     /// Client connections there may be.
@@ -88,16 +77,12 @@ pub struct Workers {
 impl Workers {
     /// How far they are told to stop.
     pub fn stage(&self) -> Stage {
-        match self.stage.load(Ordering::Acquire) {
-            0 => Stage::Running,
-            1 => Stage::Draining,
-            _ => Stage::Stopping,
-        }
+        self.stages.now()
     }
 
     /// Tells them to stop, as far as `stage` says. There is no way back.
     pub fn set_stage(&self, stage: Stage) {
-        self.stage.fetch_max(stage as u8, Ordering::AcqRel);
+        self.stages.raise(stage);
         for peer in &self.peers {
             // A waker that fails leaves the worker to its next event or timer.
             let _ = peer.waker.wake();
@@ -149,13 +134,8 @@ pub fn prepare(
         let listeners = Listeners::new(sockets, poll.registry(), FIRST_LISTENER)?;
         seats.push(Seat { poll, listeners });
     }
-    let workers = Workers {
-        accepting: AtomicUsize::new(peers.len()),
-        peers,
-        stage: AtomicU8::new(Stage::Running as u8),
-        panics: AtomicU64::new(0),
-        cap,
-    };
+    let workers =
+        Workers { stages: Stages::new(peers.len()), peers, panics: AtomicU64::new(0), cap };
     Ok((Arc::new(workers), seats))
 }
 
@@ -462,13 +442,13 @@ impl Worker<'_> {
             self.parked.take().into_iter().for_each(&mut take);
             seat.listeners.close(|stream, address| take((stream, address)));
             self.engine.drain(now);
-            if was_open && workers.accepting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            if was_open && workers.stages.leave() {
                 // Nobody hands connections over any more: the others may be done.
                 workers.set_stage(stage);
             }
         }
         let empty = self.engine.client_count() == 0
-            && workers.accepting.load(Ordering::Acquire) == 0
+            && workers.stages.all_left()
             && self.peer().handed_over.is_empty();
         stage == Stage::Stopping || stage == Stage::Draining && empty
     }

@@ -58,7 +58,7 @@ pub(crate) fn scene(
         Method::Post => bench.scripted()?,
     };
     let targets = origins.each_ref().map(|origin| origin.address);
-    let mut subject = bench.evenly_with(&config(&targets), None)?;
+    let mut subject = bench.evenly_with(&config(&targets, RESPONSE_HEADER), None)?;
     let crowd = Crowd { address: subject.address, method, clients: CLIENTS };
     let (deed, account) = under_load(crowd, || {
         thread::sleep(CALM);

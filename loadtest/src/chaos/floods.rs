@@ -14,7 +14,7 @@ use crate::{Failure, proc, process};
 
 use super::crowd::{Crowd, Method, size, under_load};
 use super::origin::BIG_BYTES;
-use super::{CLIENT_HEADER, config};
+use super::{BUSY, CLIENT_HEADER, config};
 
 /// How long an honest load runs by itself.
 const CALM: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ const MANY: usize = 400;
 /// CPU that a process without descriptors may take, in percent of one.
 const IDLE_PERCENT: f64 = 10.0;
 /// How long anything may take to be over.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Clients that send a header byte a second.
 const SLOW: usize = 1_500;
 /// A second is cut into so many ticks, and each slow client has its own.
@@ -39,31 +39,30 @@ const SLACK: Duration = Duration::from_secs(1);
 /// Honest clients beside the others.
 const HONEST: usize = 8;
 /// Clients of one round that leave in the middle of a response.
-const LEAVING: usize = 200;
-const ROUNDS: usize = 6;
+const LEAVING: usize = 100;
+/// Buffers that so many clients need are kept; after so many rounds there are as many as they will need.
+const SETTLED: usize = 5;
+const ROUNDS: usize = 12;
 /// What such a client reads before it leaves, in bytes.
 const TASTE: u64 = 32 << 10;
-/// How much more memory may be resident after all rounds than after the first, in KiB.
-const GROWTH_KIB: f64 = 4096.0;
+/// How much more memory may be resident after all rounds than when it has settled, in KiB.
+/// The smallest buffer lost with each client that leaves would be more.
+const GROWTH_KIB: f64 = 8192.0;
 
 /// More clients than descriptors, then a limit below what is open already, then peace again.
 pub(crate) fn descriptors(bench: &Bench, report: &mut Report) -> Result<(), Failure> {
     let origins = bench.origins()?;
     let mut subject = started(bench, &origins, Some(DESCRIPTORS))?;
-    let (shares, account) = {
-        let crowd = honest(&subject);
-        let ((), _) = under_load(crowd, calm)?;
-        let stuck = flood(subject.address, MANY)?;
-        let full = cpu_percent(&subject)?;
-        drop(stuck);
-        let short = starve(bench, &subject)?;
-        let asked = Instant::now();
-        first_answer(subject.address)?;
-        let again = asked.elapsed().as_secs_f64() * 1000.0;
-        let ((), account) = under_load(crowd, calm)?;
-        ((full, short, again), account)
-    };
-    let (full, short, again) = shares;
+    let crowd = honest(&subject);
+    under_load(crowd, calm)?;
+    let stuck = flood(subject.address, MANY)?;
+    let full = cpu_percent(&subject)?;
+    drop(stuck);
+    let short = starve(bench, &subject)?;
+    let asked = Instant::now();
+    first_answer(subject.address)?;
+    let again = asked.elapsed().as_secs_f64() * 1000.0;
+    let ((), account) = under_load(crowd, calm)?;
     report.section(format!(
         "{MANY} unfinished requests and {DESCRIPTORS} descriptors; then fewer descriptors than are open"
     ));
@@ -87,7 +86,7 @@ fn started(
     descriptors: Option<u64>,
 ) -> Result<Subject, Failure> {
     let targets = origins.each_ref().map(|origin| origin.address);
-    bench.evenly_with(&config(&targets), descriptors)
+    bench.evenly_with(&config(&targets, BUSY), descriptors)
 }
 
 fn honest(subject: &Subject) -> Crowd {
@@ -224,18 +223,17 @@ pub(crate) fn aborts(bench: &Bench, report: &mut Report) -> Result<(), Failure> 
     let origins = bench.scripted()?;
     let subject = started(bench, &origins, None)?;
     let pid = subject.process.pid();
-    let ((most, first), account) = under_load(honest(&subject), || {
-        let mut most = leave(subject.address, &origins)?;
-        let first = proc::rss(pid)?;
-        for _ in 1..ROUNDS {
-            most = most.max(leave(subject.address, &origins)?);
-        }
-        Ok((most, first))
+    let before = proc::rss(pid)?;
+    let ((most, settled), account) = under_load(honest(&subject), || {
+        let rounds = |count| (0..count).map(|_| leave(subject.address, &origins)).try_fold(0, most);
+        let first = rounds(SETTLED)?;
+        let settled = proc::rss(pid)?;
+        Ok((first.max(rounds(ROUNDS - SETTLED)?), settled))
     })?;
     // Each honest client has at most one pooled connection to each target; a probe may come on top.
     let pool = HONEST * 2 + 2;
     let _ = until("", || Ok(upstreams(&origins)? <= pool));
-    let growth = count(proc::rss(pid)?.saturating_sub(first) / 1024);
+    let growth = count(proc::rss(pid)?.saturating_sub(settled) / 1024);
     let rounds = format!("{ROUNDS} times {LEAVING}");
     report.section(format!(
         "{rounds} clients leave in the middle of a response of {BIG_BYTES} bytes"
@@ -243,10 +241,15 @@ pub(crate) fn aborts(bench: &Bench, report: &mut Report) -> Result<(), Failure> 
     account.tell(report);
     report.figure("upstream connections while they read", size(most), "");
     report.at_most("upstream connections left", size(upstreams(&origins)?), "", size(pool));
-    report.figure("resident after the first round", count(first / 1024), "KiB");
+    report.figure("resident before", count(before / 1024), "KiB");
+    report.figure(format!("resident after {SETTLED} rounds"), count(settled / 1024), "KiB");
     report.at_most("more after the last", growth, "KiB", GROWTH_KIB);
     report.exactly("honest failures", size(account.missed.len()), "", 0.0);
     Ok(())
+}
+
+fn most(one: usize, other: Result<usize, Failure>) -> Result<usize, Failure> {
+    Ok(one.max(other?))
 }
 
 /// Connections to the targets, all of them evenly's.

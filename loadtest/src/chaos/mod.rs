@@ -28,8 +28,10 @@ const CLIENTS: usize = 32;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long a probe may take.
 const PROBE: Duration = Duration::from_millis(250);
-/// How long a target may take to begin its answer.
+/// How long a target may take to begin its answer before it counts as hung.
 const RESPONSE_HEADER: Duration = Duration::from_secs(1);
+/// The same where targets are busy, not hung.
+const BUSY: Duration = Duration::from_secs(10);
 /// How long a client may take for its head.
 const CLIENT_HEADER: Duration = Duration::from_secs(4);
 
@@ -58,7 +60,7 @@ pub(crate) fn chaos(bench: &Bench, only: &str, report: &mut Report) -> Result<()
 }
 
 /// The configuration of every scenario.
-fn config(targets: &[SocketAddr]) -> String {
+fn config(targets: &[SocketAddr], response_header: Duration) -> String {
     let targets: String = targets
         .iter()
         .map(|address| {
@@ -70,7 +72,7 @@ fn config(targets: &[SocketAddr]) -> String {
          [timeouts]\nresponse_header = \"{}ms\"\nclient_header = \"{}ms\"\n",
         INTERVAL.as_millis(),
         PROBE.as_millis(),
-        RESPONSE_HEADER.as_millis(),
+        response_header.as_millis(),
         CLIENT_HEADER.as_millis()
     )
 }

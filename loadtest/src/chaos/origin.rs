@@ -16,8 +16,9 @@ use clap::Args;
 
 /// How long an answer takes, so that a kill finds requests in this origin's hands.
 const WORK: Duration = Duration::from_millis(1);
-/// The length of what `/big` answers with, in bytes.
-pub(crate) const BIG_BYTES: usize = 4 << 20;
+/// The length of what `/big` answers with, in bytes: more than the sockets on the way to a client may hold, so that
+/// it is never over before the client leaves.
+pub(crate) const BIG_BYTES: usize = 16 << 20;
 /// How much of it is written at once.
 const PIECE_BYTES: usize = 64 << 10;
 /// The most a request body may be, in bytes.

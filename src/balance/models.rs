@@ -1,0 +1,68 @@
+//! What threads may do to the cursor and to the budget at once: the real ones, in every order (`make loom`).
+
+use std::time::Duration;
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::Cursor;
+use super::budget::{Budget, WINDOW};
+
+/// What two threads return that run this at once, and a third that waits for both.
+fn together<S, T>(shared: S, run: fn(&S) -> T) -> (Arc<S>, [T; 2])
+where
+    S: Send + Sync + 'static,
+    T: Send + 'static,
+{
+    let shared = Arc::new(shared);
+    let other = Arc::clone(&shared);
+    let other = thread::spawn(move || run(&other));
+    let mine = run(&shared);
+    (shared, [mine, other.join().unwrap()])
+}
+
+/// Takes at most two grants.
+fn grants(budget: &Budget, now: Duration) -> u64 {
+    let once = || {
+        let granted = budget.allows(now);
+        if granted {
+            budget.spend(now);
+        }
+        u64::from(granted)
+    };
+    once() + once()
+}
+
+#[test]
+fn no_two_requests_get_one_ticket_and_none_is_left_out() {
+    loom::model(|| {
+        let (cursor, tickets) =
+            together(Cursor::default(), |cursor| [cursor.ticket(), cursor.ticket()]);
+        let mut tickets = tickets.concat();
+        tickets.sort_unstable();
+        assert_eq!(tickets, [0, 1, 2, 3]);
+        assert_eq!(cursor.ticket(), 4);
+    });
+}
+
+#[test]
+fn two_threads_are_granted_the_budget_and_at_most_one_more() {
+    loom::model(|| {
+        let budget = Budget::new(100, 0);
+        budget.note(Duration::ZERO, 2);
+        let (_, granted) = together(budget, |budget| grants(budget, Duration::ZERO));
+        let sum: u64 = granted.iter().sum();
+        assert!((2..=3).contains(&sum), "{granted:?}");
+    });
+}
+
+#[test]
+fn the_same_holds_while_a_window_begins() {
+    loom::model(|| {
+        let budget = Budget::new(100, 0);
+        budget.note(WINDOW, 1);
+        let (_, granted) = together(budget, |budget| grants(budget, WINDOW * 2));
+        let sum: u64 = granted.iter().sum();
+        assert!((1..=2).contains(&sum), "{granted:?}");
+    });
+}
