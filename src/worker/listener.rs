@@ -86,16 +86,6 @@ impl Listeners {
         Ok(Listeners { list, paused_until: None })
     }
 
-    /// How many listeners are open.
-    pub fn len(&self) -> usize {
-        self.list.len()
-    }
-
-    /// Whether all are closed.
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
     /// Connections wait on the listener registered `at` that position.
     pub fn ready(&mut self, at: usize) {
         if let Some(listener) = self.list.get_mut(at) {

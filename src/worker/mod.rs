@@ -111,6 +111,8 @@ impl Workers {
 pub struct Seat {
     poll: Poll,
     listeners: Listeners,
+    /// It has closed its listeners and told the others. A panic on the way there leaves this to the next engine.
+    left: bool,
 }
 
 /// Prepares `listeners.len()` workers, each with its own listeners.
@@ -132,7 +134,7 @@ pub fn prepare(
             counters: WorkerCounters::default(),
         });
         let listeners = Listeners::new(sockets, poll.registry(), FIRST_LISTENER)?;
-        seats.push(Seat { poll, listeners });
+        seats.push(Seat { poll, listeners, left: false });
     }
     let workers =
         Workers { stages: Stages::new(peers.len()), peers, panics: AtomicU64::new(0), cap };
@@ -434,7 +436,6 @@ impl Worker<'_> {
         let stage = workers.stage();
         if stage >= Stage::Draining && self.stage == Stage::Running {
             self.stage = Stage::Draining;
-            let was_open = !seat.listeners.is_empty();
             let mut take = |(stream, address)| {
                 self.job.workers.peers[self.job.me].load.fetch_add(1, Ordering::Relaxed);
                 self.engine.accept(stream, address, now);
@@ -442,7 +443,7 @@ impl Worker<'_> {
             self.parked.take().into_iter().for_each(&mut take);
             seat.listeners.close(|stream, address| take((stream, address)));
             self.engine.drain(now);
-            if was_open && workers.stages.leave() {
+            if !std::mem::replace(&mut seat.left, true) && workers.stages.leave() {
                 // Nobody hands connections over any more: the others may be done.
                 workers.set_stage(stage);
             }
@@ -464,7 +465,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let poll = Poll::new().unwrap();
         let listeners = Listeners::new(vec![listener], poll.registry(), FIRST_LISTENER).unwrap();
-        let mut seat = Seat { poll, listeners };
+        let mut seat = Seat { poll, listeners, left: false };
         let panics = AtomicU64::new(0);
         let client = std::net::TcpStream::connect(address).unwrap();
         let mut accepted = None;
