@@ -262,8 +262,10 @@ fn more_clients_than_descriptors_neither_kill_nor_spin_and_all_are_served_in_the
     let evenly = Start::before(&[&origin]).descriptors(200).start();
     let mut clients: Vec<Client> = (0..150).map(|_| evenly.client()).collect();
     clients.iter_mut().for_each(|client| client.send(GET));
+    // (200 - 128) / 2, and each worker may take one more while the others do.
+    until("as many as there may be are at the target", || origin.requests() >= 36);
     until_still("the target", STILL, || origin.requests());
-    assert!((16..=50).contains(&origin.requests()), "{} at once", origin.requests());
+    assert!(origin.requests() <= 37, "{} at once", origin.requests());
     assert_not_spinning(&evenly);
     // Some leave, and others take their places.
     clients.drain(..100).for_each(drop);

@@ -126,16 +126,12 @@ impl Wire {
 
     /// So many bytes.
     pub(crate) fn exactly(&mut self, len: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(len);
-        loop {
-            let part = self.unused().len().min(len - bytes.len());
-            bytes.extend_from_slice(&self.buffer[self.used..self.used + part]);
-            self.used += part;
-            if bytes.len() == len {
-                return Ok(bytes);
-            }
-            self.fill_some()?;
-        }
+        let mut bytes = vec![0; len];
+        let (first, missing) = bytes.split_at_mut(self.unused().len().min(len));
+        first.copy_from_slice(&self.buffer[self.used..self.used + first.len()]);
+        self.used += first.len();
+        self.stream.read_exact(missing)?;
+        Ok(bytes)
     }
 
     /// The data of a chunked body, and its trailers.
