@@ -1,4 +1,29 @@
 //! `evenly`: an HTTP load balancer for the edge.
+//!
+//! Worker threads share nothing on the request path but an immutable snapshot of the healthy endpoints and one
+//! round-robin counter. This is the map; `docs/design.md` follows one request through it, file by file. A
+//! room imports only rooms below it, and siblings do not import one another (`tests/architecture.rs`):
+//!
+//! ```text
+//! main.rs      arguments -> settings -> run; error -> exit code
+//! cli          the command line, as data
+//! server       starts and stops everything in order; signals; drain
+//!
+//! worker/      one thread: poll -> mark readiness -> engine.turn(now); the only room that names mio
+//! health/      the health thread: schedule, probes, verdicts, names, ejection; publishes snapshots
+//! admin/       the admin thread: /metrics, /status
+//! config/      the file -> validated settings; every error names file, line, key and remedy
+//! demo         two small origins for `make run`
+//!
+//! engine/      connections, pools and the pump of one worker; generic over its network
+//! session/     PURE: the protocol of one client connection; bytes and events in, steps out
+//! access/      the access log: entries gathered by the engine, written by a thread of its own
+//! http1/       PURE: heads, framing, bodies, rewriting
+//! balance/     snapshot, cursor, pick, retry budget
+//! metrics/     counters with one writer each, summed on read
+//! settings     what the program runs by, and every default
+//! base/        chunks, slab, tick, timer wheel, log line, atomics
+//! ```
 
 #![forbid(unsafe_code)]
 

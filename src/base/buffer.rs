@@ -3,7 +3,7 @@
 //! holds none.
 //!
 //! Invariants: a chunk goes back to the pool it came from or is dropped with its connection through
-//! [`Pool::take_back`]; free chunks of a class never hold more than [`FREE_BYTES`].
+//! [`Pool::take_back`]; free chunks of a class never hold more than half a mebibyte.
 
 /// Capacities that are kept for reuse. Anything larger goes back to the allocator.
 const CLASSES: [usize; 5] = [256, 1024, 4096, 16 * 1024, 64 * 1024];
