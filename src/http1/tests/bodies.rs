@@ -53,6 +53,7 @@ fn chunks_are_read_as_rfc_9112_section_7_1_writes_them() {
     }
 }
 
+/// RFC 9112 section 7.1: every row breaks its grammar of chunks.
 #[test]
 fn chunks_that_are_not_exact_are_refused() {
     let rows = [
@@ -103,6 +104,7 @@ fn chunks_that_are_not_exact_are_refused() {
     }
 }
 
+/// RFC 9112 sections 7.1 and 7.1.2.
 #[test]
 fn a_fault_in_an_unfinished_line_is_reported_at_once() {
     for input in
@@ -116,6 +118,7 @@ fn a_fault_in_an_unfinished_line_is_reported_at_once() {
     }
 }
 
+/// RFC 9112 section 7.1.3, in place.
 #[test]
 fn payload_is_moved_together_behind_its_first_run() {
     let mut input = *b"3\r\nabc\r\n2\r\nde\r\n4\r\nfg";
@@ -125,6 +128,7 @@ fn payload_is_moved_together_behind_its_first_run() {
     assert_eq!(&input[decoded.data], b"abcdefg");
 }
 
+/// RFC 9110 section 6.5.1.
 #[test]
 fn trailers_that_may_not_pass_are_dropped() {
     let section = "X-Sum:  a b \r\nContent-Length: 5\r\nTRANSFER-encoding: chunked\r\nHost: b\r\n\
@@ -138,6 +142,7 @@ fn trailers_that_may_not_pass_are_dropped() {
     assert_eq!(chunked(input.as_bytes()), Ok((vec![], passed, 0, true)), "RFC 9110 6.5.1");
 }
 
+/// RFC 9112 section 7.1.2.
 #[test]
 fn a_trailer_section_is_taken_whole_or_not_at_all() {
     let whole = *b"0\r\nA: b\r\nC: d\r\n\r\n";
@@ -152,6 +157,7 @@ fn a_trailer_section_is_taken_whole_or_not_at_all() {
     }
 }
 
+/// RFC 9112 sections 7.1.1 and 7.1.2: a recipient limits what it reads of both.
 #[test]
 fn trailers_and_chunk_lines_have_limits() {
     let limits = HeadLimits { bytes: 12, fields: 2 };
@@ -171,6 +177,7 @@ fn trailers_and_chunk_lines_have_limits() {
     assert!(chunked(format!("5;{}\r\n", "a".repeat(1100)).as_bytes()).is_err());
 }
 
+/// RFC 9112 section 7.1.1: a server limits the total of extensions.
 #[test]
 fn extensions_may_not_outweigh_the_payload() {
     let many = |size: usize, extension: usize, count: usize| {
@@ -184,6 +191,7 @@ fn extensions_may_not_outweigh_the_payload() {
     assert!(many(1000, 900, 1000), "a signature on each chunk");
 }
 
+/// RFC 9112 section 7.1.
 #[test]
 fn a_million_tiny_chunks_are_one_body() {
     let input = "1\r\nx\r\n".repeat(1_000_000) + "0\r\n\r\n";
@@ -192,6 +200,7 @@ fn a_million_tiny_chunks_are_one_body() {
     assert_eq!((payload.len(), left, done), (1_000_000, 0, true));
 }
 
+/// RFC 9112 section 6.2.
 #[test]
 fn bodies_of_known_length_leave_what_follows() {
     let five = decode(BodyLength::Length(5), b"hello world", 99, LIMITS);
@@ -203,6 +212,7 @@ fn bodies_of_known_length_leave_what_follows() {
     assert_eq!(all, Ok((b"hello".to_vec(), String::new(), 0, false)));
 }
 
+/// RFC 9112 sections 6.3 and 8.
 #[test]
 fn a_close_ends_only_a_body_that_may_end_so() {
     let after = |length, input: &[u8]| {
@@ -219,6 +229,7 @@ fn a_close_ends_only_a_body_that_may_end_so() {
     }
 }
 
+/// RFC 9112 section 7.1.
 #[test]
 fn chunk_heads_are_lower_case_hex_without_leading_zeros() {
     for len in [1, 9, 10, 15, 16, 255, 256, 65_536, 0xdead_beef] {
