@@ -349,10 +349,12 @@ fn a_target_that_closes_goes_down_and_is_back_within_an_interval_of_its_return()
     drop(origin);
     until("down", || watch.healthy() == 0);
     until_line(&format!("({address}) is down: connect refused; healthy targets: 0"));
-    let _origin = Origin::at(address, Behaviour::Answer(OK));
+    let origin = Origin::at(address, Behaviour::Answer(OK));
     let back = Instant::now();
     until("up again", || watch.healthy() == 1);
-    assert!(back.elapsed() < interval + 5_000 * MS, "{:?}", back.elapsed());
+    // One probe is enough, and on a machine so busy that another one was due, that one too.
+    let due = 1 + (back.elapsed().as_millis() / interval.as_millis()) as usize;
+    assert!((1..=due).contains(&origin.count()), "{} of {due}", origin.count());
 }
 
 #[test]

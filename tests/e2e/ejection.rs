@@ -46,6 +46,15 @@ fn a_target_that_resets_every_request_is_ejected_without_a_failed_get_and_comes_
 }
 
 #[test]
+fn a_replay_that_has_nowhere_else_to_go_meets_the_same_target_and_fails_once() {
+    let ((a, _), b) = (resetting("a"), Origin::named("b"));
+    b.set_healthy(false);
+    let evenly = Evenly::before(&[&a, &b]);
+    assert_eq!(evenly.client().get("/").status, 502);
+    assert_eq!((a.requests(), b.requests()), (2, 0));
+}
+
+#[test]
 fn at_most_half_of_the_targets_are_ejected_and_a_lone_one_never() {
     for (count, out) in [(1, 0), (2, 1), (3, 1)] {
         let origins: Vec<_> = (0..count).map(|_| resetting("it")).collect();
