@@ -63,7 +63,14 @@ loom: cargo ## Models of what threads may do at once, in every order (loom)
 
 .PHONY: bench
 bench: cargo ## Microbenchmarks (criterion)
-	$(CARGO) bench
+	$(CARGO) bench --bench parts
+
+.PHONY: bench-check bench-record
+bench-check: cargo count-tools ## Instructions of the parts of a request against the record: 3 % more is an error
+	$(CARGO) bench --bench counts -- --check
+
+bench-record: cargo count-tools ## Writes that record anew (benches/counts.toml)
+	$(CARGO) bench --bench counts -- --record
 
 .PHONY: doc
 doc: cargo ## The documentation of the source, in target/doc
@@ -86,10 +93,11 @@ $(LOADTESTS): cargo load-tools
 	@$(CARGO) run --release -p loadtest -- $(patsubst loadtest,load,$@) $(ARGS)
 
 # As root, what is missing is installed; otherwise whatever needs it says which line installs it.
-.PHONY: load-tools test-tools
+.PHONY: load-tools test-tools count-tools
+count-tools: TOOLS := valgrind
 load-tools: TOOLS := nginx haproxy wrk strace
 test-tools: TOOLS := strace
-load-tools test-tools:
+load-tools test-tools count-tools:
 	@missing=; for tool in $(TOOLS); do \
 	    command -v $$tool >/dev/null || missing="$$missing $$tool"; \
 	done; \
