@@ -16,7 +16,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 
 use evenly::balance::{self, Shared};
 use evenly::base::tick::Tick;
-use evenly::base::wheel::Wheel;
+use evenly::base::wheel::{Due, Wheel};
 use evenly::http1::{
     BodyDecoder, BodyLength, ClientConnection, ClientFraming, FieldSpace, HeadLimits, Progress,
     RequestHead, RequestRewrite, ResponseHead, ResponseRewrite, parse_request, parse_response,
@@ -115,8 +115,8 @@ fn bodies(criterion: &mut Criterion) {
             bencher.iter_batched_ref(
                 || body.clone(),
                 |body| {
-                    let mut decoder = BodyDecoder::new(black_box(length), LIMITS);
-                    let decoded = decoder.decode(body, &mut trailers).expect("a good body");
+                    let mut decoder = BodyDecoder::new(black_box(length));
+                    let decoded = decoder.decode(body, LIMITS, &mut trailers).expect("a good body");
                     assert!(decoded.done && decoded.data.len() == BODY);
                 },
                 BatchSize::SmallInput,
@@ -142,13 +142,13 @@ fn timers(criterion: &mut Criterion) {
     let mut wheel: Wheel<u32> = Wheel::default();
     let (mut now, mut fired) = (Tick(0), Vec::new());
     for key in 0..1_000 {
-        wheel.set(key, Tick(u64::from(key) * 8_000));
+        wheel.set(key, Due::at(Tick(u64::from(key) * 8_000)));
     }
     // Among 1,000 timers, in turns a millisecond apart, one is set in each turn and so one fires.
     criterion.bench_function("timer wheel, set one and advance 1 ms", |bencher| {
         bencher.iter(|| {
             now = now.after(Duration::from_millis(1));
-            wheel.set(black_box(7), now.after(Duration::from_secs(1)));
+            wheel.set(black_box(7), Due::at(now.after(Duration::from_secs(1))));
             fired.clear();
             wheel.advance(now, &mut fired);
             black_box(fired.len())

@@ -29,14 +29,14 @@ pub fn check(input: &[u8]) {
 
 /// `None` if it was refused.
 fn read(input: &[u8], steps: impl IntoIterator<Item = usize>) -> Option<Read> {
-    let mut decoder = BodyDecoder::new(BodyLength::Chunked, LIMITS);
+    let mut decoder = BodyDecoder::new(BodyLength::Chunked);
     let (mut held, mut rest) = (Vec::new(), input);
     let mut read = Read { payload: vec![], trailers: vec![], consumed: 0, done: false };
     for step in steps {
         let (piece, after) = rest.split_at(step);
         held.extend_from_slice(piece);
         rest = after;
-        let decoded = decoder.decode(&mut held, &mut read.trailers).ok()?;
+        let decoded = decoder.decode(&mut held, LIMITS, &mut read.trailers).ok()?;
         assert!(decoded.data.end <= decoded.consumed && decoded.consumed <= held.len());
         assert_eq!(decoded.done, decoder.is_done());
         read.payload.extend_from_slice(&held[decoded.data]);

@@ -305,9 +305,9 @@ impl Hop {
 
 /// The bytes that a body takes of `input`; `None` if it is not whole.
 fn body_len(length: BodyLength, input: &[u8]) -> Option<usize> {
-    let mut decoder = BodyDecoder::new(length, LIMITS);
+    let mut decoder = BodyDecoder::new(length);
     let mut input = input.to_vec();
-    let decoded = decoder.decode(&mut input, &mut vec![]).expect("our own chunks are exact");
+    let decoded = decoder.decode(&mut input, LIMITS, &mut vec![]).expect("our own chunks are exact");
     (decoder.finish_at_close().is_ok()).then_some(decoded.consumed)
 }
 

@@ -9,13 +9,39 @@ use super::tick::Tick;
 
 /// Microseconds a slot spans: 2^15, about 33 ms. No timer is more exact than this.
 const SLOT_SHIFT: u32 = 15;
+
+/// When, to the precision of a timer: the slots begun since tick 0. Half as wide as a [`Tick`], because every
+/// connection keeps two; enough for four years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due(u32);
+
+impl Due {
+    /// Later than every timer: "not at all".
+    pub const NEVER: Due = Due(u32::MAX);
+
+    /// The first slot that begins at or after `at`: no timer fires early.
+    pub fn at(at: Tick) -> Due {
+        Due(u32::try_from(at.0.div_ceil(1 << SLOT_SHIFT)).unwrap_or(u32::MAX))
+    }
+
+    /// Whether it has come at `now`.
+    pub fn has_come(self, now: Tick) -> bool {
+        u64::from(self.0) <= now.0 >> SLOT_SHIFT
+    }
+
+    fn place(self) -> usize {
+        self.0 as usize % SLOTS
+    }
+}
+
 /// Slots of the wheel: about 8 s. Later deadlines wait in the last slot and are set again.
-const SLOTS: usize = 256;
+const SLOTS: usize = HORIZON as usize + 1;
+/// From the first slot of the wheel to its last.
+const HORIZON: u32 = 255;
 const NONE: u32 = u32::MAX;
 
 struct Node<K> {
     key: K,
-    at: Tick,
     next: u32,
 }
 
@@ -26,17 +52,17 @@ pub struct Wheel<K> {
     heads: Box<[u32]>,
     occupied: [u64; SLOTS / 64],
     /// The first slot (counted from tick 0) that was not fired yet.
-    current: u64,
+    current: u32,
     len: usize,
 }
 
-/// What [`Wheel::set`] was asked: look at `key` at `at`. Handed back when it fires.
+/// What [`Wheel::set`] was asked: look at `key` when `due`. Handed back when it fires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fired<K> {
     /// What to look at.
     pub key: K,
-    /// The tick that was asked for, or the wheel's horizon if that was nearer.
-    pub at: Tick,
+    /// What [`Wheel::set`] returned.
+    pub due: Due,
 }
 
 impl<K: Copy> Default for Wheel<K> {
@@ -63,24 +89,16 @@ impl<K: Copy> Wheel<K> {
         self.len == 0
     }
 
-    /// Asks to look at `key` at `at`. Returns the tick by which the entry is known when it fires: `at`,
-    /// or the horizon if `at` lies beyond it.
-    pub fn set(&mut self, key: K, at: Tick) -> Tick {
-        let horizon = (self.current + SLOTS as u64 - 1) << SLOT_SHIFT;
-        let at = Tick(at.0.min(horizon));
-        let slot = self.slot_of(at);
+    /// Asks to look at `key` when `due`. Returns when that will be: then, at the horizon if `due` lies beyond it, or
+    /// in the next slot if `due` has passed.
+    pub fn set(&mut self, key: K, due: Due) -> Due {
+        let due = due.clamp(Due(self.current), Due(self.current + HORIZON));
+        let slot = due.place();
         let next = self.heads[slot];
-        self.heads[slot] = self.store(Node { key, at, next });
+        self.heads[slot] = self.store(Node { key, next });
         self.occupied[slot / 64] |= 1 << (slot % 64);
         self.len += 1;
-        at
-    }
-
-    fn slot_of(&self, at: Tick) -> usize {
-        // Rounded up: a slot fires when its span has begun, and no entry may fire early.
-        let number =
-            at.0.div_ceil(1 << SLOT_SHIFT).clamp(self.current, self.current + SLOTS as u64 - 1);
-        usize::try_from(number % SLOTS as u64).unwrap_or(0)
+        due
     }
 
     fn store(&mut self, node: Node<K>) -> u32 {
@@ -97,26 +115,24 @@ impl<K: Copy> Wheel<K> {
 
     /// Moves every entry that is due at `now` into `fired`.
     pub fn advance(&mut self, now: Tick, fired: &mut Vec<Fired<K>>) {
-        let target = now.0 >> SLOT_SHIFT;
-        if self.len == 0 {
-            self.current = self.current.max(target + 1);
-            return;
-        }
-        let last = target.min(self.current + SLOTS as u64 - 1);
-        while self.current <= last {
-            let slot = usize::try_from(self.current % SLOTS as u64).unwrap_or(0);
-            self.empty_slot(slot, fired);
-            self.current += 1;
+        let target = u32::try_from(now.0 >> SLOT_SHIFT).unwrap_or(u32::MAX - HORIZON - 1);
+        if self.len > 0 {
+            let last = target.min(self.current + HORIZON);
+            while self.current <= last {
+                self.empty_slot(Due(self.current), fired);
+                self.current += 1;
+            }
         }
         self.current = self.current.max(target + 1);
     }
 
-    fn empty_slot(&mut self, slot: usize, fired: &mut Vec<Fired<K>>) {
+    fn empty_slot(&mut self, due: Due, fired: &mut Vec<Fired<K>>) {
+        let slot = due.place();
         let mut at = std::mem::replace(&mut self.heads[slot], NONE);
         self.occupied[slot / 64] &= !(1 << (slot % 64));
         while at != NONE {
             let node = &mut self.nodes[at as usize];
-            fired.push(Fired { key: node.key, at: node.at });
+            fired.push(Fired { key: node.key, due });
             let next = std::mem::replace(&mut node.next, self.free);
             self.free = at;
             self.len -= 1;
@@ -129,7 +145,7 @@ impl<K: Copy> Wheel<K> {
         if self.len == 0 {
             return None;
         }
-        let start = usize::try_from(self.current % SLOTS as u64).unwrap_or(0);
+        let start = Due(self.current).place();
         // The word of the current slot is looked at twice: first its upper bits, at the end its lower.
         let words = SLOTS / 64;
         for step in 0..=words {
@@ -143,7 +159,7 @@ impl<K: Copy> Wheel<K> {
             if bits != 0 {
                 let slot = word * 64 + bits.trailing_zeros() as usize;
                 let ahead = (slot + SLOTS - start) % SLOTS;
-                return Some(Tick((self.current + ahead as u64) << SLOT_SHIFT));
+                return Some(Tick((u64::from(self.current) + ahead as u64) << SLOT_SHIFT));
             }
         }
         None
@@ -164,7 +180,7 @@ mod tests {
     fn fires_at_or_after_its_tick_and_within_a_slot() {
         for at in [1, 1 << SLOT_SHIFT, 1_000_000, 8_000_000] {
             let mut wheel = Wheel::default();
-            wheel.set(7, Tick(at));
+            wheel.set(7, Due::at(Tick(at)));
             assert_eq!(fire(&mut wheel, at - 1), [0u32; 0], "{at} early");
             let next = wheel.next().unwrap();
             assert!(next.0 >= at && next.0 - at < 1 << SLOT_SHIFT, "{at}: {next:?}");
@@ -176,19 +192,20 @@ mod tests {
     #[test]
     fn a_tick_beyond_the_horizon_fires_at_the_horizon() {
         let mut wheel = Wheel::default();
-        let at = wheel.set(1, Tick::NEVER);
-        assert!(at < Tick(10_000_000));
-        assert_eq!(fire(&mut wheel, at.0), [1]);
+        let due = wheel.set(1, Due::NEVER);
+        let next = wheel.next().unwrap();
+        assert!(next < Tick(10_000_000) && due.has_come(next));
+        assert_eq!(fire(&mut wheel, next.0), [1]);
     }
 
     #[test]
     fn a_long_sleep_fires_all_that_was_due() {
         let mut wheel = Wheel::default();
         for key in 0..100 {
-            wheel.set(key, Tick(u64::from(key) * 300_000));
+            wheel.set(key, Due::at(Tick(u64::from(key) * 300_000)));
         }
         assert_eq!(fire(&mut wheel, 500_000_000).len(), 100);
-        wheel.set(5, Tick(3));
+        wheel.set(5, Due::at(Tick(3)));
         let next = wheel.next().unwrap();
         assert_eq!(fire(&mut wheel, next.0), [5], "the past fires at the next chance");
     }
@@ -197,7 +214,7 @@ mod tests {
     fn a_wheel_of_stable_size_reuses_its_nodes() {
         let mut wheel = Wheel::default();
         for round in 0..1_000u64 {
-            wheel.set(1, Tick(round * 40_000 + 40_000));
+            wheel.set(1, Due::at(Tick(round * 40_000 + 40_000)));
             fire(&mut wheel, (round + 2) * 40_000);
         }
         assert!(wheel.nodes.len() <= 3, "{} nodes", wheel.nodes.len());
@@ -211,7 +228,7 @@ mod tests {
         ) {
             let mut wheel = Wheel::default();
             for (key, &at) in (0u32..).zip(&ticks) {
-                wheel.set(key, Tick(at));
+                wheel.set(key, Due::at(Tick(at)));
             }
             let mut seen = vec![0; ticks.len()];
             let mut now = 0;
@@ -223,7 +240,7 @@ mod tests {
                 proptest::prop_assert_eq!(fired.is_empty(), next.0 > now);
                 for entry in fired {
                     seen[entry.key as usize] += 1;
-                    proptest::prop_assert!(entry.at.0 <= now);
+                    proptest::prop_assert!(entry.due.has_come(Tick(now)));
                 }
             }
             proptest::prop_assert!(seen.iter().all(|&count| count == 1));

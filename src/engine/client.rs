@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use super::conn::{Conn, Filled};
-use super::{Engine, LINGER, Net, STEPS_A_TURN, Scratch, Token};
+use super::{EVICTION_GRACE, Engine, LINGER, Net, STEPS_A_TURN, Scratch, Token};
 use crate::access::{End, Pending};
 use crate::balance::EndpointId;
 use crate::base::buffer::Chunk;
 use crate::base::slab::Key;
-use crate::base::tick::Tick;
+use crate::base::wheel::Due;
 use crate::session::{ClientEnd, Ending, Next, Output, Session, Step};
 
 /// The most that is read at once while a request head is expected, which bounds what pipelined requests
@@ -53,7 +53,8 @@ pub(super) struct Client<S> {
     head_begun: bool,
     /// When a tunnel's other side ended: ours ends when all is written.
     pub(super) end_after_flush: bool,
-    pub(super) idle_since: Tick,
+    /// While it idles: from when on it may be closed to make room.
+    pub(super) evictable: Due,
 }
 
 impl<S> Client<S> {
@@ -69,7 +70,7 @@ impl<S> Client<S> {
             closing: Closing::No,
             head_begun: false,
             end_after_flush: false,
-            idle_since: Tick::default(),
+            evictable: Due::NEVER,
         }
     }
 
@@ -249,7 +250,7 @@ impl<N: Net> Engine<N> {
         let Some(client) = self.clients.get_mut(key) else { return };
         let upstream = client.upstream;
         if client.session.is_idle() {
-            client.idle_since = self.now;
+            client.evictable = Due::at(self.now.after(EVICTION_GRACE));
             client.conn.set_deadline(&mut self.wheel, Token::Client(key), idle);
         } else if client.session.is_tunnel() || client.session.streams_to_upstream() {
             // Their own limits run on.
@@ -428,7 +429,7 @@ impl<N: Net> Engine<N> {
                 client.session.next_request();
                 client.tried = None;
                 if client.conn.outbox.is_none() {
-                    client.idle_since = self.now;
+                    client.evictable = Due::at(self.now.after(EVICTION_GRACE));
                     client.conn.set_deadline(&mut self.wheel, Token::Client(key), idle);
                 }
                 if client.conn.inbox.is_some() || client.conn.readable || client.conn.read_closed {

@@ -9,7 +9,7 @@ use std::io::{self, IoSlice};
 use super::net::{Net, Readiness, Token};
 use crate::base::buffer::{Chunk, Pool};
 use crate::base::tick::Tick;
-use crate::base::wheel::{Fired, Wheel};
+use crate::base::wheel::{Due, Fired, Wheel};
 
 /// The most that is read at once from a connection whose peer keeps up.
 pub(super) const WINDOW: u32 = 256 * 1024;
@@ -33,9 +33,9 @@ pub(super) struct Conn<S> {
     /// To be written, but not taken yet.
     pub(super) outbox: Option<Chunk>,
     /// When this connection has waited too long.
-    deadline: Tick,
-    /// When the wheel will look at it; never later than `deadline` unless that is [`Tick::NEVER`].
-    look_at: Tick,
+    deadline: Due,
+    /// When the wheel will look at it; never later than `deadline` unless that is [`Due::NEVER`].
+    look_at: Due,
 }
 
 /// What a read came to.
@@ -87,8 +87,8 @@ impl<S> Conn<S> {
             window: WINDOW,
             inbox: None,
             outbox: None,
-            deadline: Tick::NEVER,
-            look_at: Tick::NEVER,
+            deadline: Due::NEVER,
+            look_at: Due::NEVER,
         }
     }
 
@@ -250,15 +250,15 @@ impl<S> Conn<S> {
 
     /// From now on this connection has waited too long at `at`.
     pub(super) fn set_deadline(&mut self, wheel: &mut Wheel<Token>, token: Token, at: Tick) {
-        self.deadline = at;
-        if at < self.look_at {
-            self.look_at = wheel.set(token, at);
+        self.deadline = Due::at(at);
+        if self.deadline < self.look_at {
+            self.look_at = wheel.set(token, self.deadline);
         }
     }
 
     /// It may wait as long as it likes.
     pub(super) fn clear_deadline(&mut self) {
-        self.deadline = Tick::NEVER;
+        self.deadline = Due::NEVER;
     }
 
     /// The wheel looks at this connection: whether it has waited too long. Sets the timer again if not.
@@ -268,15 +268,15 @@ impl<S> Conn<S> {
         fired: Fired<Token>,
         now: Tick,
     ) -> bool {
-        if fired.at != self.look_at {
+        if fired.due != self.look_at {
             return false;
         }
-        self.look_at = Tick::NEVER;
-        if self.deadline <= now {
-            self.deadline = Tick::NEVER;
+        self.look_at = Due::NEVER;
+        if self.deadline.has_come(now) {
+            self.deadline = Due::NEVER;
             return true;
         }
-        if self.deadline < Tick::NEVER {
+        if self.deadline < Due::NEVER {
             self.look_at = wheel.set(fired.key, self.deadline);
         }
         false

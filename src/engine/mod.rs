@@ -24,7 +24,7 @@ use crate::balance::{EndpointId, Shared, Snapshot, Streak};
 use crate::base::buffer::Pool;
 use crate::base::slab::{Key, Slab};
 use crate::base::tick::Tick;
-use crate::base::wheel::{Fired, Wheel};
+use crate::base::wheel::{Due, Fired, Wheel};
 use crate::http1::head::HeadLimits;
 use crate::metrics::WorkerCounters;
 use crate::session::{Context, Output};
@@ -172,7 +172,7 @@ impl<N: Net> Engine<N> {
             return;
         }
         let idle = self.idle_time();
-        client.idle_since = self.now;
+        client.evictable = Due::at(self.now.after(EVICTION_GRACE));
         client.conn.set_deadline(&mut self.wheel, token, self.now.after(idle));
         self.clients.insert(client);
     }
@@ -310,20 +310,18 @@ impl<N: Net> Engine<N> {
         const LOOKED_AT: usize = 64;
         let now = self.now;
         let evictable = |client: &&Client<N::Conn>| {
-            client.is_idle()
-                && !client.conn.readable
-                && now.since(client.idle_since) >= EVICTION_GRACE
+            client.is_idle() && !client.conn.readable && client.evictable.has_come(now)
         };
         let positions = self.clients.positions();
-        let mut oldest: Option<(Tick, Key)> = None;
+        let mut oldest: Option<(Due, Key)> = None;
         let mut looked_at = 0;
         for _ in 0..positions {
             self.hand = if self.hand + 1 < positions { self.hand + 1 } else { 0 };
             let Some(key) = self.clients.key_at(self.hand) else { continue };
             let Some(client) = self.clients.get(key).filter(evictable) else { continue };
             looked_at += 1;
-            if oldest.is_none_or(|(since, _)| client.idle_since < since) {
-                oldest = Some((client.idle_since, key));
+            if oldest.is_none_or(|(least, _)| client.evictable < least) {
+                oldest = Some((client.evictable, key));
             }
             if looked_at == LOOKED_AT {
                 break;
@@ -415,7 +413,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Client<Socket>>() <= 240, "{}", size_of::<Client<Socket>>());
-        assert!(size_of::<Upstream<Socket>>() <= 128, "{}", size_of::<Upstream<Socket>>());
+        assert!(size_of::<Client<Socket>>() <= 192, "{}", size_of::<Client<Socket>>());
+        assert!(size_of::<Upstream<Socket>>() <= 96, "{}", size_of::<Upstream<Socket>>());
     }
 }

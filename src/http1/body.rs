@@ -23,14 +23,11 @@ const MAX_SIZE_DIGITS: usize = 16;
 const MAX_IDLE_EXTENSIONS: u32 = 16 * 1024;
 
 /// Reads one body. After an error it must not be used again.
+///
+/// Two words: every connection has room for one in each direction.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyDecoder {
     state: State,
-    /// Bytes that trailer lines may still have.
-    trailer_room: u32,
-    /// Trailer fields that may still come.
-    trailer_fields: u16,
-    idle_extensions: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +36,25 @@ enum State {
     Length(u64),
     UntilClose,
     /// At the start of a chunk line.
-    ChunkLine,
+    ChunkLine {
+        idle: Idle,
+    },
     /// So many bytes of the chunk are left; more than 0.
-    Chunk(u64),
+    Chunk {
+        left: u64,
+        idle: Idle,
+    },
     /// At the CRLF behind a chunk.
-    ChunkEnd,
-    /// At the start of a trailer line or the last empty line.
+    ChunkEnd {
+        idle: Idle,
+    },
+    /// At the start of the trailer section.
     Trailers,
     Done,
 }
+
+/// Bytes of chunk extensions beyond one for each byte of payload; at most [`MAX_IDLE_EXTENSIONS`].
+type Idle = u32;
 
 /// What one call took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,32 +68,29 @@ pub struct Decoded {
 }
 
 impl BodyDecoder {
-    /// A decoder at the first byte of the body. `trailers` limits a trailer section.
+    /// A decoder at the first byte of the body.
     #[must_use]
-    pub fn new(length: BodyLength, trailers: HeadLimits) -> Self {
+    pub fn new(length: BodyLength) -> Self {
         let state = match length {
             BodyLength::None | BodyLength::Length(0) => State::Done,
             BodyLength::Length(length) => State::Length(length),
-            BodyLength::Chunked => State::ChunkLine,
+            BodyLength::Chunked => State::ChunkLine { idle: 0 },
             BodyLength::UntilClose => State::UntilClose,
         };
-        Self {
-            state,
-            trailer_room: u32::try_from(trailers.bytes).unwrap_or(u32::MAX),
-            trailer_fields: u16::try_from(trailers.fields).unwrap_or(u16::MAX),
-            idle_extensions: 0,
-        }
+        Self { state }
     }
 
     /// Takes as much of `input` as it can. Payload of chunks is moved together in place, so that all of this call
     /// lies in `input[data]`; the first run stays where it is. Trailer fields that may pass are appended to `trailers`
-    /// as `name: value` lines with CRLF; those that RFC 9110 section 6.5.1 rules out are dropped.
+    /// as `name: value` lines with CRLF; those that RFC 9110 section 6.5.1 rules out are dropped. `limits` holds for
+    /// the trailer section alone.
     ///
     /// # Errors
     /// A chunk that is not exact or a trailer section beyond its limits, as soon as its byte is there.
     pub fn decode(
         &mut self,
         input: &mut [u8],
+        limits: HeadLimits,
         trailers: &mut Vec<u8>,
     ) -> Result<Decoded, BadMessage> {
         let taken = match self.state {
@@ -97,7 +101,10 @@ impl BodyDecoder {
                 self.state = if left == 0 { State::Done } else { State::Length(left) };
                 taken
             }
-            _ => return self.decode_chunks(input, trailers).map_err(|why| BadMessage { why }),
+            _ => {
+                let decoded = self.decode_chunks(input, limits, trailers);
+                return decoded.map_err(|why| BadMessage { why });
+            }
         };
         Ok(Decoded { consumed: taken, data: 0..taken, done: self.is_done() })
     }
@@ -125,6 +132,7 @@ impl BodyDecoder {
     fn decode_chunks(
         &mut self,
         input: &mut [u8],
+        limits: HeadLimits,
         trailers: &mut Vec<u8>,
     ) -> Result<Decoded, &'static str> {
         let mut consumed = 0;
@@ -132,14 +140,18 @@ impl BodyDecoder {
         loop {
             let rest = input.get(consumed..).unwrap_or_default();
             let step = match self.state {
-                State::ChunkLine => self.chunk_line(rest)?,
-                State::Chunk(left) => {
-                    let taken = self.chunk(left, rest.len());
+                State::ChunkLine { idle } => self.chunk_line(idle, rest)?,
+                State::Chunk { left, idle } => {
+                    let (taken, left) = take(left, rest.len());
+                    self.state = match left {
+                        0 => State::ChunkEnd { idle },
+                        left => State::Chunk { left, idle },
+                    };
                     gather(input, &mut data, consumed..consumed + taken);
                     taken
                 }
-                State::ChunkEnd => self.chunk_end(rest)?,
-                State::Trailers => self.trailer_section(rest, trailers)?,
+                State::ChunkEnd { idle } => self.chunk_end(idle, rest)?,
+                State::Trailers => self.trailer_section(rest, limits, trailers)?,
                 State::Length(_) | State::UntilClose | State::Done => 0,
             };
             if step == 0 {
@@ -150,29 +162,25 @@ impl BodyDecoder {
     }
 
     /// The functions below return the bytes they took; 0 for as long as more are needed.
-    fn chunk_line(&mut self, rest: &[u8]) -> Result<usize, &'static str> {
+    fn chunk_line(&mut self, idle: Idle, rest: &[u8]) -> Result<usize, &'static str> {
         let Some(line) = ChunkLine::read(rest)? else { return Ok(0) };
-        let idle = u64::from(self.idle_extensions) + line.extension as u64;
-        let idle = u32::try_from(idle.saturating_sub(line.size)).unwrap_or(u32::MAX);
+        let idle = u64::from(idle) + line.extension as u64;
+        let idle = Idle::try_from(idle.saturating_sub(line.size)).unwrap_or(Idle::MAX);
         if idle > MAX_IDLE_EXTENSIONS {
             return Err("The chunk extensions outweigh the payload.");
         }
-        self.idle_extensions = idle;
-        self.state = if line.size == 0 { State::Trailers } else { State::Chunk(line.size) };
+        self.state = match line.size {
+            0 => State::Trailers,
+            left => State::Chunk { left, idle },
+        };
         Ok(line.len)
     }
 
-    fn chunk(&mut self, left: u64, available: usize) -> usize {
-        let (taken, left) = take(left, available);
-        self.state = if left == 0 { State::ChunkEnd } else { State::Chunk(left) };
-        taken
-    }
-
-    fn chunk_end(&mut self, rest: &[u8]) -> Result<usize, &'static str> {
+    fn chunk_end(&mut self, idle: Idle, rest: &[u8]) -> Result<usize, &'static str> {
         match rest {
             [] | [b'\r'] => Ok(0),
             [b'\r', b'\n', ..] => {
-                self.state = State::ChunkLine;
+                self.state = State::ChunkLine { idle };
                 Ok(2)
             }
             _ => Err("A chunk does not end in CRLF."),
@@ -180,44 +188,62 @@ impl BodyDecoder {
     }
 
     /// Takes the section whole or not at all: all its fields leave behind one last chunk.
-    fn trailer_section(&mut self, rest: &[u8], out: &mut Vec<u8>) -> Result<usize, &'static str> {
-        let (before, mut trial, mut taken) = (out.len(), *self, 0);
-        while !trial.is_done() {
-            match trial.trailer_line(rest.get(taken..).unwrap_or_default(), out)? {
-                0 => {
+    fn trailer_section(
+        &mut self,
+        rest: &[u8],
+        limits: HeadLimits,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, &'static str> {
+        let before = out.len();
+        let mut section = TrailerSection { room: limits.bytes, fields: limits.fields };
+        let mut taken = 0;
+        loop {
+            match section.line(rest.get(taken..).unwrap_or_default(), out)? {
+                TrailerLine::Part => {
                     out.truncate(before);
                     return Ok(0);
                 }
-                step => taken += step,
+                TrailerLine::Field(len) => taken += len,
+                TrailerLine::End(len) => {
+                    self.state = State::Done;
+                    return Ok(taken + len);
+                }
             }
         }
-        *self = trial;
-        Ok(taken)
     }
+}
 
-    fn trailer_line(&mut self, rest: &[u8], out: &mut Vec<u8>) -> Result<usize, &'static str> {
-        let room = self.trailer_room as usize;
+/// What a trailer section may still have: bytes of lines and fields.
+struct TrailerSection {
+    room: usize,
+    fields: usize,
+}
+
+/// One line of a trailer section, with its bytes.
+enum TrailerLine {
+    Part,
+    Field(usize),
+    End(usize),
+}
+
+impl TrailerSection {
+    fn line(&mut self, rest: &[u8], out: &mut Vec<u8>) -> Result<TrailerLine, &'static str> {
         let line = match syntax::next_line(rest)? {
-            Line::Whole([], _) => {
-                self.state = State::Done;
-                return Ok(2);
-            }
-            Line::Whole(line, _) if line.len() + 2 <= room => line,
-            Line::Part(line) if line.is_empty() || line.len() + 2 <= room => {
-                return syntax::field_line_in_part(line).map(|()| 0);
+            Line::Whole([], _) => return Ok(TrailerLine::End(2)),
+            Line::Whole(line, _) if line.len() + 2 <= self.room => line,
+            Line::Part(line) if line.is_empty() || line.len() + 2 <= self.room => {
+                return syntax::field_line_in_part(line).map(|()| TrailerLine::Part);
             }
             _ => return Err("The trailer section is too large."),
         };
-        self.trailer_room = u32::try_from(room - line.len() - 2).unwrap_or(0);
-        self.trailer_fields = match self.trailer_fields.checked_sub(1) {
-            Some(left) => left,
-            None => return Err("The trailer section has too many fields."),
-        };
+        self.room -= line.len() + 2;
+        let too_many = "The trailer section has too many fields.";
+        self.fields = self.fields.checked_sub(1).ok_or(too_many)?;
         let (name, value) = syntax::field_line(line)?;
         if may_trail(name) {
             append_line(name, value, out);
         }
-        Ok(line.len() + 2)
+        Ok(TrailerLine::Field(line.len() + 2))
     }
 }
 

@@ -18,7 +18,7 @@ impl Session {
             Reading::Head => self.request_head(cx, input, out),
             Reading::Body { .. } => {
                 self.exchange.at_hand = false;
-                match self.request_body(input, out) {
+                match self.request_body(cx, input, out) {
                     Ok(decoded) => decoded.step(Next::ToUpstream),
                     Err(bad) => self.refuse(&Refusal { status: 400, why: bad.why }, out),
                 }
@@ -65,20 +65,25 @@ impl Session {
             return Step { consumed: len, body: 0..0, next: Next::NeedUpstream };
         }
         self.reading = Reading::Body {
-            decoder: BodyDecoder::new(length, cx.limits),
+            decoder: BodyDecoder::new(length),
             chunks: matches!(length, BodyLength::Chunked).then_some(Chunks::Open),
         };
-        match self.request_body(&mut input[len..], out) {
+        match self.request_body(cx, &mut input[len..], out) {
             Ok(decoded) => decoded.step(Next::NeedUpstream).behind(len),
             Err(bad) => self.refuse(&Refusal { status: 400, why: bad.why }, out),
         }
     }
 
-    fn request_body(&mut self, input: &mut [u8], out: &mut Output) -> Result<Decoded, BadMessage> {
+    fn request_body(
+        &mut self,
+        cx: &Context,
+        input: &mut [u8],
+        out: &mut Output,
+    ) -> Result<Decoded, BadMessage> {
         let Reading::Body { decoder, chunks } = &mut self.reading else {
             return Ok(Decoded { consumed: 0, data: 0..0, done: true });
         };
-        let decoded = decoder.decode(input, &mut out.trailers)?;
+        let decoded = decoder.decode(input, cx.limits, &mut out.trailers)?;
         frame(&decoded, chunks, out);
         if decoded.done {
             self.reading = Reading::Complete;

@@ -16,7 +16,7 @@ impl Session {
         match &mut self.answering {
             Answering::Awaited => self.response_head(cx, input, out),
             Answering::Body { decoder, chunks, reusable, .. } => {
-                let decoded = match decoder.decode(input, &mut out.trailers) {
+                let decoded = match decoder.decode(input, cx.limits, &mut out.trailers) {
                     Ok(decoded) => decoded,
                     Err(_) => {
                         return Step {
@@ -97,12 +97,13 @@ impl Session {
             _ => self.final_head(cx, &head, input, out)?,
         };
         let len = head.len;
-        Ok(Headed::Final(self.behind_head(length, &mut input[len..], out)?.behind(len)))
+        Ok(Headed::Final(self.behind_head(cx, length, &mut input[len..], out)?.behind(len)))
     }
 
     /// What follows a final head in the same read.
     fn behind_head(
         &mut self,
+        cx: &Context,
         length: BodyLength,
         rest: &mut [u8],
         out: &mut Output,
@@ -114,7 +115,7 @@ impl Session {
             let reuse = *reusable && rest.is_empty();
             return Ok(self.finished(Decoded { consumed: 0, data: 0..0, done: true }, reuse));
         }
-        let decoded = decoder.decode(rest, &mut out.trailers)?;
+        let decoded = decoder.decode(rest, cx.limits, &mut out.trailers)?;
         frame(&decoded, chunks, out);
         if !decoded.done {
             return Ok(decoded.step(Next::ToClient));
@@ -206,7 +207,7 @@ impl Session {
         let reusable =
             head.keep_alive && !self.exchange.spoiled && !matches!(length, BodyLength::UntilClose);
         self.answering = Answering::Body {
-            decoder: BodyDecoder::new(length, cx.limits),
+            decoder: BodyDecoder::new(length),
             framing,
             chunks: matches!(framing, ClientFraming::Chunked).then_some(Chunks::Open),
             reusable,

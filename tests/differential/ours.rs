@@ -44,14 +44,14 @@ enum NoBody {
 }
 
 fn body(length: BodyLength, input: &[u8], step: usize) -> Result<Body, NoBody> {
-    let mut decoder = BodyDecoder::new(length, limits());
+    let mut decoder = BodyDecoder::new(length);
     let (mut payload, mut trailers, mut held, mut consumed) = (vec![], vec![], vec![], 0);
     for piece in input.chunks(step.max(1)) {
         if decoder.is_done() {
             break;
         }
         held.extend_from_slice(piece);
-        let decoded = decoder.decode(&mut held, &mut trailers);
+        let decoded = decoder.decode(&mut held, limits(), &mut trailers);
         let decoded = decoded.map_err(|bad| NoBody::Bad(bad.why))?;
         payload.extend_from_slice(&held[decoded.data]);
         consumed += decoded.consumed;

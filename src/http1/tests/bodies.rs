@@ -7,11 +7,11 @@ type Outcome = Result<(Vec<u8>, String, usize, bool), &'static str>;
 
 /// Decodes `input` handed in `step` bytes at a time, what is left in front of what is new.
 pub(super) fn decode(length: BodyLength, input: &[u8], step: usize, limits: HeadLimits) -> Outcome {
-    let mut decoder = BodyDecoder::new(length, limits);
+    let mut decoder = BodyDecoder::new(length);
     let (mut payload, mut trailers, mut held) = (Vec::new(), Vec::new(), Vec::new());
     for piece in input.chunks(step.max(1)) {
         held.extend_from_slice(piece);
-        let decoded = decoder.decode(&mut held, &mut trailers).map_err(|bad| bad.why)?;
+        let decoded = decoder.decode(&mut held, limits, &mut trailers).map_err(|bad| bad.why)?;
         payload.extend_from_slice(&held[decoded.data.clone()]);
         assert!(decoded.data.end <= decoded.consumed && decoded.consumed <= held.len());
         assert_eq!(decoded.done, decoder.is_done());
@@ -122,8 +122,8 @@ fn a_fault_in_an_unfinished_line_is_reported_at_once() {
 #[test]
 fn payload_is_moved_together_behind_its_first_run() {
     let mut input = *b"3\r\nabc\r\n2\r\nde\r\n4\r\nfg";
-    let mut decoder = BodyDecoder::new(BodyLength::Chunked, LIMITS);
-    let decoded = decoder.decode(&mut input, &mut Vec::new()).unwrap();
+    let mut decoder = BodyDecoder::new(BodyLength::Chunked);
+    let decoded = decoder.decode(&mut input, LIMITS, &mut Vec::new()).unwrap();
     assert_eq!(decoded, Decoded { consumed: 20, data: 3..10, done: false });
     assert_eq!(&input[decoded.data], b"abcdefg");
 }
@@ -148,10 +148,10 @@ fn a_trailer_section_is_taken_whole_or_not_at_all() {
     let whole = *b"0\r\nA: b\r\nC: d\r\n\r\n";
     let mut trailers = Vec::new();
     for end in 3..whole.len() {
-        let mut decoder = BodyDecoder::new(BodyLength::Chunked, LIMITS);
-        let decoded = decoder.decode(&mut whole.to_vec()[..end], &mut trailers).unwrap();
+        let mut decoder = BodyDecoder::new(BodyLength::Chunked);
+        let decoded = decoder.decode(&mut whole.to_vec()[..end], LIMITS, &mut trailers).unwrap();
         assert_eq!((decoded.consumed, decoded.done, trailers.len()), (3, false, 0), "{end}");
-        let decoded = decoder.decode(&mut whole.to_vec()[3..], &mut trailers).unwrap();
+        let decoded = decoder.decode(&mut whole.to_vec()[3..], LIMITS, &mut trailers).unwrap();
         assert_eq!((decoded.consumed, decoded.done), (whole.len() - 3, true));
         assert_eq!(std::mem::take(&mut trailers), b"A: b\r\nC: d\r\n");
     }
@@ -216,8 +216,8 @@ fn bodies_of_known_length_leave_what_follows() {
 #[test]
 fn a_close_ends_only_a_body_that_may_end_so() {
     let after = |length, input: &[u8]| {
-        let mut decoder = BodyDecoder::new(length, LIMITS);
-        decoder.decode(&mut input.to_vec(), &mut Vec::new()).unwrap();
+        let mut decoder = BodyDecoder::new(length);
+        decoder.decode(&mut input.to_vec(), LIMITS, &mut Vec::new()).unwrap();
         decoder.finish_at_close().is_ok() && decoder.is_done()
     };
     assert!(after(BodyLength::UntilClose, b"hello"));
