@@ -8,13 +8,14 @@ mod wire;
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use arc_swap::cache::Cache;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
-use evenly::balance::{self, Shared};
+use evenly::balance::{self, Cursor, Shared};
 use evenly::base::tick::Tick;
 use evenly::base::wheel::{Due, Wheel};
 use evenly::http1::{
@@ -156,6 +157,39 @@ fn timers(criterion: &mut Criterion) {
     });
 }
 
+/// Workers that take tickets at once: as fast as they can, and with a little work between two tickets. The figure is
+/// the time of one ticket and its work in each of the threads; docs/design.md models more threads from it.
+fn contention(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("cursor, a ticket in each thread");
+    for (name, work) in [("nothing else", 0), ("and some work", 400)] {
+        for threads in [1, 2] {
+            group.bench_function(format!("{name}, threads: {threads}"), |bencher| {
+                bencher.iter_custom(|times| take_tickets(threads, times, work));
+            });
+        }
+    }
+}
+
+/// How long each of `threads` needs for `times` tickets with `work` rounds of arithmetic behind each.
+fn take_tickets(threads: usize, times: u64, work: u64) -> Duration {
+    let (cursor, start) = (Cursor::default(), Barrier::new(threads));
+    let one = || {
+        start.wait();
+        let began = Instant::now();
+        for _ in 0..times {
+            let ticket = cursor.ticket() as u64;
+            black_box((0..work).fold(ticket, |sum, at| sum.rotate_left(5) ^ at));
+        }
+        began.elapsed()
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
+        let mine = one();
+        let all = others.into_iter().map(|other| other.join().expect("it only counts"));
+        all.fold(mine, Duration::max)
+    })
+}
+
 /// A request from the client's bytes to the client's answer: two turns of a whole engine.
 fn exchanges(criterion: &mut Criterion) {
     const TOGETHER: usize = 64;
@@ -186,6 +220,6 @@ criterion_group! {
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(1));
-    targets = parsing, rewriting, bodies, balancing, timers, exchanges
+    targets = parsing, rewriting, bodies, balancing, contention, timers, exchanges
 }
 criterion_main!(parts);

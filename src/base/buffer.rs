@@ -3,7 +3,8 @@
 //! holds none.
 //!
 //! Invariants: a chunk goes back to the pool it came from or is dropped with its connection through
-//! [`Pool::take_back`]; free chunks of a class never hold more than half a mebibyte.
+//! [`Pool::take_back`]; free chunks of a class never hold more than half a mebibyte, and those that a burst left
+//! behind are freed by [`Pool::trim`].
 
 /// Capacities that are kept for reuse; a small GET, rewritten, fits the first. Anything larger goes back to the allocator.
 const CLASSES: [usize; 6] = [192, 256, 1024, 4096, 16 * 1024, 64 * 1024];
@@ -65,6 +66,8 @@ impl Chunk {
 pub struct Pool {
     #[expect(clippy::vec_box, reason = "the boxes are what is reused")]
     free: [Vec<Box<Waiting>>; CLASSES.len()],
+    /// The fewest that were free of each class since the last [`Pool::trim`]: nobody needed them.
+    unneeded: [usize; CLASSES.len()],
     lent: usize,
 }
 
@@ -82,7 +85,11 @@ impl Pool {
 
     fn empty(&mut self, len: usize) -> Box<Waiting> {
         let class = CLASSES.iter().position(|&size| len <= size);
-        let kept = class.and_then(|class| self.free[class].pop());
+        let kept = class.and_then(|class| {
+            let kept = self.free[class].pop();
+            self.unneeded[class] = self.unneeded[class].min(self.free[class].len());
+            kept
+        });
         kept.unwrap_or_else(|| {
             let capacity = class.map_or(len, |class| CLASSES[class]);
             Box::new(Waiting { bytes: Vec::with_capacity(capacity), taken: 0 })
@@ -100,6 +107,22 @@ impl Pool {
             waiting.taken = 0;
             self.free[class].push(waiting);
         }
+    }
+
+    /// Frees the chunks that were not needed since the last call.
+    pub fn trim(&mut self) {
+        for (free, unneeded) in self.free.iter_mut().zip(&mut self.unneeded) {
+            if *unneeded > 0 {
+                free.truncate(free.len() - *unneeded);
+                free.shrink_to(2 * free.len());
+            }
+            *unneeded = free.len();
+        }
+    }
+
+    /// Whether there are free chunks: [`Pool::trim`] may find some unneeded.
+    pub fn has_free(&self) -> bool {
+        self.free.iter().any(|free| !free.is_empty())
     }
 
     /// How many chunks are lent.
@@ -133,6 +156,22 @@ mod tests {
         let again = pool.lend(&[&[1; 150]]);
         assert_eq!(again.0.bytes.as_ptr(), place);
         assert_eq!(again.as_slice(), [1; 150]);
+    }
+
+    #[test]
+    fn chunks_that_nobody_needed_between_two_trims_are_freed() {
+        let mut pool = Pool::default();
+        let burst: Vec<Chunk> = (0..100).map(|_| pool.lend(&[b"hello"])).collect();
+        burst.into_iter().for_each(|chunk| pool.take_back(chunk));
+        pool.trim();
+        assert_eq!(pool.free[0].len(), 100, "they were all needed until now");
+        let (one, two) = (pool.lend(&[b"1"]), pool.lend(&[b"2"]));
+        pool.take_back(one);
+        pool.take_back(two);
+        pool.trim();
+        assert_eq!(pool.free[0].len(), 2);
+        pool.trim();
+        assert!(!pool.has_free());
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
 pub const LINGER: Duration = Duration::from_secs(5);
 /// How long a client connection must have been idle before it may be closed to make room for another.
 pub const EVICTION_GRACE: Duration = Duration::from_millis(50);
+/// Buffers that nobody needed for so long are freed.
+const TRIM_TIME: Duration = Duration::from_secs(1);
 /// Steps one connection may take in a turn before the others get theirs.
 const STEPS_A_TURN: usize = 16;
 
@@ -100,6 +102,8 @@ pub struct Engine<N: Net> {
     noted: u64,
     /// When it is told of more.
     note_at: Tick,
+    /// When [`Engine::trim_buffers`] looks again.
+    trim_at: Tick,
     /// Where the search for an idle client to evict goes on.
     hand: usize,
     now: Tick,
@@ -153,6 +157,7 @@ impl<N: Net> Engine<N> {
             closed: 0,
             noted: 0,
             note_at: Tick::default(),
+            trim_at: Tick::default(),
             hand: 0,
             now: Tick::default(),
         }
@@ -212,6 +217,7 @@ impl<N: Net> Engine<N> {
         }
         self.fire_timers();
         self.note_requests();
+        self.trim_buffers();
         let mut batch =
             std::mem::replace(&mut self.ready_upstreams, std::mem::take(&mut self.spare));
         batch.drain(..).for_each(|key| self.run_upstream(key));
@@ -262,6 +268,14 @@ impl<N: Net> Engine<N> {
         }
     }
 
+    /// Frees, once a [`TRIM_TIME`], buffers that a burst has left behind.
+    fn trim_buffers(&mut self) {
+        if self.trim_at <= self.now {
+            self.trim_at = self.now.after(TRIM_TIME);
+            self.buffers.trim();
+        }
+    }
+
     fn queue_client(&mut self, key: Key) {
         if let Some(client) = self.clients.get_mut(key)
             && !std::mem::replace(&mut client.conn.queued, true)
@@ -285,7 +299,8 @@ impl<N: Net> Engine<N> {
 
     /// When the next turn is due even without events.
     pub fn next_deadline(&self) -> Option<Tick> {
-        self.wheel.next()
+        let trim = self.buffers.has_free().then_some(self.trim_at);
+        self.wheel.next().into_iter().chain(trim).min()
     }
 
     /// Begins to stop: responses end their connections, idle connections live on for [`DRAIN_GRACE`].
