@@ -28,6 +28,8 @@ pub struct Settings {
     pub retry: Retry,
     /// When an endpoint that fails requests is taken out beside its probes.
     pub ejection: Ejection,
+    /// What is set on TCP sockets.
+    pub tcp: Tcp,
     /// Where the admin listener binds; `None` (the default) means there is none.
     pub admin: Option<SocketAddr>,
     /// The access log.
@@ -46,6 +48,7 @@ impl Default for Settings {
             limits: Limits::default(),
             retry: Retry::default(),
             ejection: Ejection::default(),
+            tcp: Tcp::default(),
             admin: None,
             log: AccessLog::default(),
         }
@@ -279,6 +282,13 @@ impl Default for Ejection {
             share: 50,
         }
     }
+}
+
+/// What is set on TCP sockets beside what evenly cannot do without.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tcp {
+    /// The congestion control of both sides' connections, by the kernel's name for it. `None` (the default): the system's.
+    pub congestion: Option<String>,
 }
 
 /// The access log.

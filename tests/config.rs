@@ -7,7 +7,7 @@ use std::time::Duration;
 use evenly::config::{self, Overrides};
 use evenly::settings::{
     AccessFormat, AccessLog, AccessSink, Ejection, HealthCheck, Limits, Retry, Settings,
-    StatusRanges, Target, TargetAddress, Timeouts, Workers,
+    StatusRanges, Target, TargetAddress, Tcp, Timeouts, Workers,
 };
 use proptest::prelude::*;
 
@@ -132,6 +132,9 @@ fn every_key_reaches_its_setting() {
         max_time = "10s"
         share = 11
 
+        [tcp]
+        congestion = "cubic"
+
         [admin]
         listen = "127.0.0.1:3"
 
@@ -182,6 +185,7 @@ fn every_key_reaches_its_setting() {
             max_time: second(10),
             share: 11,
         },
+        tcp: Tcp { congestion: Some("cubic".into()) },
         admin: Some(local(3)),
         log: AccessLog {
             access: AccessSink::File("/var/log/evenly".into()),
@@ -278,7 +282,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
         ),
         (
             "\"a\\nb\" = 1",
-            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, admin, log",
+            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, tcp, admin, log",
         ),
     ]);
 }
@@ -426,6 +430,14 @@ fn values_out_of_range_are_answered_with_the_range() {
         (
             "[log]\nformat = \"xml\"",
             "f.toml:2: log.format: \"xml\" is no format; write \"json\" or \"combined\"",
+        ),
+        (
+            "[tcp]\ncongestion = \"cu bic\"",
+            "f.toml:2: tcp.congestion: \"cu bic\" is no algorithm's name; write the kernel's name for one, such as \"cubic\"",
+        ),
+        (
+            "[tcp]\ncongestion = \"sixteen_letters_\"",
+            "f.toml:2: tcp.congestion: \"sixteen_letters_\" is no algorithm's name; write the kernel's name for one, such as \"cubic\"",
         ),
         ("[log]\naccess = \"OFF\"", "f.toml:2: log.access: \"OFF\" is misspelt; write \"off\""),
         (

@@ -6,13 +6,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::base::tick::Tick;
+use crate::settings::Tcp;
 
 /// Connections that may wait in the kernel for each listener, as far as `net.core.somaxconn` allows.
 pub const BACKLOG: i32 = 4096;
@@ -24,8 +26,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Opens a listener on `address` that shares it with the other workers' listeners.
 ///
 /// # Errors
-/// When the address cannot be bound.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// When the address cannot be bound, or the kernel refuses an option of `tcp`.
+pub fn bind(address: SocketAddr, tcp: &Tcp) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -33,8 +35,11 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         // So that `0.0.0.0` and `[::]` can both be listened on, each for its own family.
         socket.set_only_v6(true)?;
     }
-    // Accepted connections inherit this: one call less for each.
+    // Accepted connections inherit what follows: one call less for each.
     socket.set_tcp_nodelay(true)?;
+    if let Some(congestion) = &tcp.congestion {
+        socket.set_tcp_congestion(congestion.as_bytes())?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -59,7 +64,7 @@ pub struct Listeners {
 /// What one accept came to.
 pub enum Accepted {
     /// A connection.
-    One(TcpStream, SocketAddr),
+    One(Socket, SocketAddr),
     /// None waits, or enough were taken in this turn.
     NoMore,
     /// There is no descriptor for it.
@@ -128,7 +133,7 @@ impl Listeners {
     }
 
     /// Takes every connection that waits and closes the listeners.
-    pub fn close(&mut self, mut take: impl FnMut(TcpStream, SocketAddr)) {
+    pub fn close(&mut self, mut take: impl FnMut(Socket, SocketAddr)) {
         for listener in self.list.drain(..) {
             while let Accepted::One(stream, peer) = listener.accept_one() {
                 take(stream, peer);
@@ -168,7 +173,7 @@ impl Listener {
     fn accept_one(&self) -> Accepted {
         loop {
             match self.socket.accept() {
-                Ok((stream, peer)) => return Accepted::One(stream, peer),
+                Ok((stream, peer)) => return Accepted::One(OwnedFd::from(stream).into(), peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::NoMore,
                 // EMFILE, ENFILE, ENOBUFS, ENOMEM: it is still there when there is room again.
                 Err(error) if matches!(error.raw_os_error(), Some(23 | 24 | 105 | 12)) => {

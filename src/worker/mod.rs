@@ -18,8 +18,8 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::cache::Cache;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
-use mio::net::TcpStream;
 use mio::{Events, Poll, Waker};
+use socket2::Socket;
 
 use crate::access::writer::Outlet;
 use crate::access::{BATCH_ENTRIES, BATCH_TIME};
@@ -48,7 +48,7 @@ const FIRST_LISTENER: usize = usize::MAX - 1024;
 pub struct Peer {
     /// Client connections it has, those on their way to it included.
     load: CachePadded<AtomicUsize>,
-    handed_over: ArrayQueue<(TcpStream, SocketAddr)>,
+    handed_over: ArrayQueue<(Socket, SocketAddr)>,
     /// The worker that asks this one to close an idle connection, counted from 1; 0 is none.
     asked_by: AtomicUsize,
     waker: Waker,
@@ -187,7 +187,7 @@ struct Worker<'a> {
     started: Instant,
     stage: Stage,
     /// Accepted beyond the cap: it waits for room, and nothing is accepted meanwhile.
-    parked: Option<(TcpStream, SocketAddr)>,
+    parked: Option<(Socket, SocketAddr)>,
     /// Which worker was asked for room last.
     asked: usize,
     /// The wall clock's time at tick 0.
@@ -206,7 +206,7 @@ fn work(seat: &mut Seat, job: &Job) {
     let counters = Arc::clone(&job.workers.peers[job.me].counters);
     let shared = Arc::clone(&job.shared);
     let engine = Engine::new(
-        Sockets::new(registry),
+        Sockets::new(registry, job.settings.tcp.congestion.clone()),
         &job.settings,
         job.fallback_host.clone(),
         shared,
@@ -319,7 +319,7 @@ impl Worker<'_> {
 
     /// Gives a fresh connection a worker, in the place of an idle one if there is no other room. `false` if it
     /// has to wait.
-    fn admit(&mut self, stream: TcpStream, address: SocketAddr, now: Tick) -> bool {
+    fn admit(&mut self, stream: Socket, address: SocketAddr, now: Tick) -> bool {
         if self.has_room() || self.evict_idle() {
             self.place(stream, address, now);
             return true;
@@ -362,7 +362,7 @@ impl Worker<'_> {
     }
 
     /// Gives a fresh connection to the worker with the fewest.
-    fn place(&mut self, stream: TcpStream, address: SocketAddr, now: Tick) {
+    fn place(&mut self, stream: Socket, address: SocketAddr, now: Tick) {
         let workers = &*self.job.workers;
         let to = workers.least_loaded(self.job.me);
         workers.peers[to].load.fetch_add(1, Ordering::Relaxed);
@@ -461,7 +461,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_panics_is_counted_and_goes_on_with_its_listener() {
-        let listener = listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = listener::bind(([127, 0, 0, 1], 0).into(), &Default::default()).unwrap();
         let address = listener.local_addr().unwrap();
         let poll = Poll::new().unwrap();
         let listeners = Listeners::new(vec![listener], poll.registry(), FIRST_LISTENER).unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use evenly::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot};
-use evenly::settings::Settings;
+use evenly::settings::{Settings, Tcp};
 use evenly::worker::{self, Job, Stage, listener};
 
 use crate::messages::{BROWSER, WRK, chunked, nginx, post};
@@ -67,7 +67,7 @@ fn a_response_in_chunks_allocates_nothing() {
 fn a_worker_on_real_sockets_allocates_nothing() {
     static METER: AtomicU64 = AtomicU64::new(0);
     let origins = Origins::start(CLIENTS);
-    let socket = listener::bind(([127, 0, 0, 1], 0).into()).expect("a listener");
+    let socket = listener::bind(([127, 0, 0, 1], 0).into(), &Tcp::default()).expect("a listener");
     let address = socket.local_addr().expect("an address");
     let (workers, mut seats) = worker::prepare(vec![vec![socket]], 1_000).expect("a poll");
     let seat = seats.pop().expect("one seat");
