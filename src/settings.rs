@@ -289,6 +289,9 @@ impl Default for Ejection {
 pub struct Tcp {
     /// The congestion control of both sides' connections, by the kernel's name for it. `None` (the default): the system's.
     pub congestion: Option<String>,
+    /// For how long the kernel keeps a fresh client connection that says nothing to itself; whole seconds.
+    /// `None` (the default): it hands each over at once.
+    pub defer_accept: Option<Duration>,
 }
 
 /// The access log.

@@ -134,6 +134,7 @@ fn every_key_reaches_its_setting() {
 
         [tcp]
         congestion = "cubic"
+        defer_accept = "5s"
 
         [admin]
         listen = "127.0.0.1:3"
@@ -185,7 +186,7 @@ fn every_key_reaches_its_setting() {
             max_time: second(10),
             share: 11,
         },
-        tcp: Tcp { congestion: Some("cubic".into()) },
+        tcp: Tcp { congestion: Some("cubic".into()), defer_accept: Some(second(5)) },
         admin: Some(local(3)),
         log: AccessLog {
             access: AccessSink::File("/var/log/evenly".into()),
@@ -438,6 +439,18 @@ fn values_out_of_range_are_answered_with_the_range() {
         (
             "[tcp]\ncongestion = \"sixteen_letters_\"",
             "f.toml:2: tcp.congestion: \"sixteen_letters_\" is no algorithm's name; write the kernel's name for one, such as \"cubic\"",
+        ),
+        (
+            "[tcp]\ndefer_accept = \"1500ms\"",
+            "f.toml:2: tcp.defer_accept: \"1500ms\" is not a number of whole seconds; write \"2s\"",
+        ),
+        (
+            "[tcp]\ndefer_accept = \"2m\"",
+            "f.toml:2: tcp.defer_accept: \"2m\" is out of range; write \"1s\" to \"1m\"",
+        ),
+        (
+            "[tcp]\ndefer_accept = true",
+            "f.toml:2: tcp.defer_accept: true is a boolean; write \"5s\", \"250ms\" or \"1m\"",
         ),
         ("[log]\naccess = \"OFF\"", "f.toml:2: log.access: \"OFF\" is misspelt; write \"off\""),
         (

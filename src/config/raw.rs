@@ -102,7 +102,7 @@ mirror! {
 }
 mirror! {
     /// `[tcp]`.
-    Tcp = "[tcp]" { congestion }
+    Tcp = "[tcp]" { congestion, defer_accept }
 }
 mirror! {
     /// `[admin]`.

@@ -33,6 +33,7 @@ const BUDGET_FLOOR: RangeInclusive<u32> = 0..=1_000_000;
 const CONNECT_ATTEMPTS: RangeInclusive<u32> = 1..=256;
 const EJECT_AFTER: RangeInclusive<u32> = 0..=1_000;
 const SHARE: RangeInclusive<u32> = 0..=100;
+const DEFER_ACCEPT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(1);
 const STATUS: RangeInclusive<u16> = 100..=599;
 
 const LISTEN_EXAMPLE: &str = r#""0.0.0.0:8080", or a list of such addresses"#;
@@ -461,7 +462,18 @@ fn tcp(raw: &raw::Tcp<'_>) -> Result<Tcp, Fault> {
     overlay(&mut tcp.congestion, raw.congestion.as_ref(), |item| {
         item.read(CONGESTION_EXAMPLE, congestion).map(Some)
     })?;
+    overlay(&mut tcp.defer_accept, raw.defer_accept.as_ref(), |item| seconds(item).map(Some))?;
     Ok(tcp)
+}
+
+/// The kernel counts this time in seconds.
+fn seconds(item: &Item<'_>) -> Result<Duration, Fault> {
+    let time = item.duration(&DEFER_ACCEPT)?;
+    if time.subsec_nanos() == 0 {
+        return Ok(time);
+    }
+    let (written, more) = (value::shown(item.value), time.as_secs() + 1);
+    Err(item.fault(format!("{written} is not a number of whole seconds; write \"{more}s\"")))
 }
 
 /// The name of an algorithm as the kernel takes it. Whether this kernel has it is found out at the start.

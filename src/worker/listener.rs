@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use mio::net::TcpListener;
 use mio::{Interest, Registry};
+use nix::sys::socket::setsockopt;
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::base::tick::Tick;
@@ -22,6 +24,16 @@ pub const BACKLOG: i32 = 4096;
 const ACCEPTS_A_TURN: usize = 16;
 /// How long nothing is accepted after descriptors or connections ran out, unless one ends before.
 const PAUSE: Duration = Duration::from_millis(50);
+
+sockopt_impl!(
+    /// For how many seconds a connection that says nothing is not handed out. No crate has a ready-made setter for
+    /// it, and the standard library's is unstable.
+    DeferAccept,
+    SetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_DEFER_ACCEPT,
+    u32
+);
 
 /// Opens a listener on `address` that shares it with the other workers' listeners.
 ///
@@ -39,6 +51,10 @@ pub fn bind(address: SocketAddr, tcp: &Tcp) -> io::Result<std::net::TcpListener>
     socket.set_tcp_nodelay(true)?;
     if let Some(congestion) = &tcp.congestion {
         socket.set_tcp_congestion(congestion.as_bytes())?;
+    }
+    if let Some(time) = tcp.defer_accept {
+        let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        setsockopt(&socket, DeferAccept, &seconds)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -182,6 +198,35 @@ impl Listener {
                 // The client left before it was accepted; the next one may be there.
                 Err(_) => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn accepts(listener: &std::net::TcpListener) -> bool {
+        match listener.accept() {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn a_connection_that_says_nothing_is_handed_out_at_once_unless_that_is_deferred() {
+        for defer_accept in [None, Some(Duration::from_secs(60))] {
+            let tcp = Tcp { defer_accept, ..Tcp::default() };
+            let listener = bind(([127, 0, 0, 1], 0).into(), &tcp).unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            assert_eq!(accepts(&listener), defer_accept.is_none());
+            client.write_all(b"GET ").unwrap();
+            // On loopback the bytes have arrived when the write returns.
+            assert_eq!(accepts(&listener), defer_accept.is_some());
         }
     }
 }

@@ -139,7 +139,7 @@ mod tests {
         let systems = congestion_of(&Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
         // Every kernel has it, and lets everybody have it.
         for wanted in [Some("reno".to_owned()), None] {
-            let tcp = Tcp { congestion: wanted.clone() };
+            let tcp = Tcp { congestion: wanted.clone(), ..Tcp::default() };
             let listener = listener::bind(([127, 0, 0, 1], 0).into(), &tcp).unwrap();
             let poll = mio::Poll::new().unwrap();
             let registry = poll.registry().try_clone().unwrap();

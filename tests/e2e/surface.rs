@@ -56,6 +56,19 @@ fn a_congestion_control_of_its_own_serves_as_the_systems_does() {
 }
 
 #[test]
+fn clients_are_served_whose_connections_are_accepted_with_their_first_bytes() {
+    let origin = Origin::named("a");
+    let evenly = Evenly::with(&[&origin], "[tcp]\ndefer_accept = \"5s\"");
+    let silent = evenly.client();
+    for _ in 0..20 {
+        let mut client = evenly.client();
+        (0..3).for_each(|_| assert_eq!(client.get("/").text(), "a"));
+    }
+    let mut late = silent;
+    assert_eq!(late.get("/").text(), "a");
+}
+
+#[test]
 fn a_congestion_control_that_no_kernel_has_ends_it_with_1_and_those_there_are() {
     let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
     let toml = "[tcp]\ncongestion = \"nosuchthing\"\n[[targets]]\naddress = \"127.0.0.1:1\"\n";
