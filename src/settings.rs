@@ -14,6 +14,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// How many worker threads. Default [`Workers::Auto`].
     pub workers: Workers,
+    /// How often a worker asks for events without sleeping before it sleeps. Default 0; at most 1,000.
+    pub spin: u32,
     /// The servers behind this one; never empty after validation.
     pub targets: Vec<Target>,
     /// Clients whose `X-Forwarded-*` fields are believed. Default: none.
@@ -41,6 +43,7 @@ impl Default for Settings {
         Settings {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
             workers: Workers::Auto,
+            spin: 0,
             targets: Vec::new(),
             trusted_proxies: Vec::new(),
             via: false,

@@ -87,6 +87,7 @@ fn every_key_reaches_its_setting() {
     let text = r#"
         listen = ["127.0.0.1:1", "[::1]:2"]
         workers = 3
+        spin = 200
         trusted_proxies = ["10.0.0.0/8", "::1"]
         via = true
 
@@ -151,6 +152,7 @@ fn every_key_reaches_its_setting() {
     let expected = Settings {
         listen: vec![local(1), "[::1]:2".parse().unwrap()],
         workers: Workers::Count(3),
+        spin: 200,
         targets: vec![Target {
             address: named("a.example", 1),
             health: HealthCheck {
@@ -283,7 +285,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
         ),
         (
             "\"a\\nb\" = 1",
-            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, tcp, admin, log",
+            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, spin, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, tcp, admin, log",
         ),
     ]);
 }
@@ -376,6 +378,7 @@ fn values_out_of_range_are_answered_with_the_range() {
             "workers = 99999999999999999999999999999999999999999",
             "f.toml:1: workers: 99999999999999999999999999999999999999999 is out of range; write a number from 1 to 1024",
         ),
+        ("spin = 1001", "f.toml:1: spin: 1001 is out of range; write a number from 0 to 1000"),
         (
             "[health]\nfall = 0",
             "f.toml:2: health.fall: 0 is out of range; write a number from 1 to 1000",

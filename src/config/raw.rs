@@ -67,7 +67,7 @@ macro_rules! mirror {
 mirror! {
     /// The top level.
     File = "" {
-        listen, workers, trusted_proxies, via, targets, health, timeouts, limits, retry,
+        listen, workers, spin, trusted_proxies, via, targets, health, timeouts, limits, retry,
         ejection, tcp, admin, log,
     }
 }

@@ -24,6 +24,7 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::f
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(24);
 const IN_A_ROW: RangeInclusive<u32> = 1..=1_000;
 const WORKERS: RangeInclusive<u32> = 1..=1_024;
+const SPIN: RangeInclusive<u32> = 0..=1_000;
 const HEAD: RangeInclusive<usize> = 1_024..=65_536;
 const HEADERS: RangeInclusive<u32> = 1..=256;
 const CONNECTIONS: RangeInclusive<u32> = 1..=10_000_000;
@@ -63,6 +64,7 @@ pub(super) fn settings(
     Ok(Settings {
         listen,
         workers: workers(file.workers.as_ref(), overrides, defaults.workers)?,
+        spin: file.spin.as_ref().map_or(Ok(defaults.spin), |item| item.number(SPIN))?,
         trusted_proxies: trusted_proxies(file.trusted_proxies.as_ref(), lines)?,
         via: file.via.as_ref().map_or(Ok(defaults.via), Item::boolean)?,
         timeouts: timeouts(&table(file.timeouts.as_ref(), lines)?)?,

@@ -228,7 +228,7 @@ fn work(seat: &mut Seat, job: &Job) {
     let mut now = worker.now();
     loop {
         let timeout = worker.timeout(&seat.listeners, now);
-        if let Err(error) = seat.poll.poll(&mut events, timeout) {
+        if let Err(error) = wait(&mut seat.poll, &mut events, job.settings.spin, timeout) {
             assert!(error.kind() == io::ErrorKind::Interrupted, "poll failed: {error}");
             continue;
         }
@@ -249,6 +249,24 @@ fn work(seat: &mut Seat, job: &Job) {
             return;
         }
     }
+}
+
+/// Waits for events, at most for `timeout`. It asks `spin` times before it sleeps: whoever is woken often pays more for
+/// that than for asking, and waits longer.
+fn wait(
+    poll: &mut Poll,
+    events: &mut Events,
+    spin: u32,
+    timeout: Option<Duration>,
+) -> io::Result<()> {
+    let spin = if timeout == Some(Duration::ZERO) { 0 } else { spin };
+    for _ in 0..spin {
+        poll.poll(events, Some(Duration::ZERO))?;
+        if !events.is_empty() {
+            return Ok(());
+        }
+    }
+    poll.poll(events, timeout)
 }
 
 impl Worker<'_> {
@@ -482,5 +500,27 @@ mod tests {
         });
         assert_eq!(accepted, Some(client.local_addr().unwrap()));
         assert_eq!((lives, panics.into_inner()), (2, 1));
+    }
+
+    #[test]
+    fn a_worker_that_spins_hears_what_one_that_does_not_hears_and_sleeps_when_there_is_nothing() {
+        for spin in [0, 1, 1_000] {
+            let mut poll = Poll::new().unwrap();
+            let mut events = Events::with_capacity(8);
+            let nap = Duration::from_millis(20);
+            let started = Instant::now();
+            wait(&mut poll, &mut events, spin, Some(nap)).unwrap();
+            assert!(events.is_empty() && started.elapsed() >= nap);
+            let waker = Waker::new(poll.registry(), WAKER).unwrap();
+            waker.wake().unwrap();
+            for timeout in [None, Some(Duration::ZERO)] {
+                waker.wake().unwrap();
+                wait(&mut poll, &mut events, spin, timeout).unwrap();
+                assert_eq!(
+                    events.iter().map(mio::event::Event::token).collect::<Vec<_>>(),
+                    [WAKER]
+                );
+            }
+        }
     }
 }
