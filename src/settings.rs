@@ -76,7 +76,7 @@ pub struct Target {
     pub health: HealthCheck,
 }
 
-/// `host:port` as the operator wrote it, taken apart.
+/// `host:port` or `unix:/path` as the operator wrote it, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TargetAddress {
     /// An IP address and port: exactly one endpoint.
@@ -88,6 +88,8 @@ pub enum TargetAddress {
         /// 1 to 65,535.
         port: u16,
     },
+    /// The absolute path of a Unix stream socket: exactly one endpoint.
+    Unix(String),
 }
 
 impl std::fmt::Display for TargetAddress {
@@ -95,6 +97,7 @@ impl std::fmt::Display for TargetAddress {
         match self {
             TargetAddress::Ip(address) => write!(f, "{address}"),
             TargetAddress::Name { host, port } => write!(f, "{host}:{port}"),
+            TargetAddress::Unix(path) => write!(f, "unix:{path}"),
         }
     }
 }
@@ -114,7 +117,7 @@ pub struct HealthCheck {
     pub fall: u32,
     /// Statuses that count as success. Default 200 to 299.
     pub expect: StatusRanges,
-    /// The probe's `Host` field. `None` (the default): the target's address as configured.
+    /// The probe's `Host` field. `None` (the default): the target's address as configured, `localhost` for a Unix socket.
     pub host: Option<String>,
 }
 

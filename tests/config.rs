@@ -486,6 +486,16 @@ fn listen_addresses_are_addresses_and_not_there_twice() {
 }
 
 #[test]
+fn a_target_may_be_a_unix_socket() {
+    let text = "[[targets]]\naddress = \"unix:/run/app.sock\"\nhealth_check_endpoint = \"/\"";
+    let settings = config::parse(text, "f").unwrap();
+    assert_eq!(settings.targets[0].address, TargetAddress::Unix("/run/app.sock".into()));
+    assert_eq!(settings.targets[0].address.to_string(), "unix:/run/app.sock");
+    let of_options = config::from_targets(&["unix:/run/app.sock".to_owned()]).unwrap();
+    assert_eq!(of_options.targets[0].address, settings.targets[0].address);
+}
+
+#[test]
 fn targets_are_there_and_not_there_twice() {
     let none = "there is no target; add a [[targets]] block with address = \"host:port\"";
     let target = |address: &str| format!("[[targets]]\naddress = \"{address}\"\n");
@@ -504,6 +514,16 @@ fn targets_are_there_and_not_there_twice() {
         ),
         (target("a"), "f.toml:2: targets[0].address: \"a\" has no port; write \"a:80\"".to_owned()),
         (
+            target("unix:run/a"),
+            "f.toml:2: targets[0].address: \"unix:run/a\" has no absolute path; write \"unix:/run/app.sock\""
+                .to_owned(),
+        ),
+        (
+            target("/run/a"),
+            "f.toml:2: targets[0].address: \"/run/a\" is a path; write \"unix:/run/a\" for a Unix socket"
+                .to_owned(),
+        ),
+        (
             target("http://a:80/"),
             "f.toml:2: targets[0].address: \"http://a:80/\" has a scheme (http://); write \"a:80\""
                 .to_owned(),
@@ -517,6 +537,7 @@ fn targets_are_there_and_not_there_twice() {
         ("a:1", "a.:01"),
         ("[::1]:1", "[0:0::0:1]:1"),
         ("10.0.0.1:1", "[::ffff:a00:1]:1"),
+        ("unix:/run/a", "unix:/run//./a/"),
     ] {
         let text = format!("{}{}{}", target("z:9"), target(first), target(second));
         let expected = format!(

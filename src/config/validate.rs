@@ -38,7 +38,7 @@ const DEFER_ACCEPT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration
 const STATUS: RangeInclusive<u16> = 100..=599;
 
 const LISTEN_EXAMPLE: &str = r#""0.0.0.0:8080", or a list of such addresses"#;
-const TARGET_EXAMPLE: &str = r#""host:port""#;
+const TARGET_EXAMPLE: &str = r#""host:port" or "unix:/path""#;
 const EXPECT_EXAMPLE: &str = r#"200, "200-299" or ["200", "301-302"]"#;
 /// The longest name of a congestion control, without the NUL that the kernel counts (`TCP_CA_NAME_MAX`).
 const MAX_CONGESTION: usize = 15;

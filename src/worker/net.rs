@@ -1,4 +1,4 @@
-//! The engine's network in production: stream sockets, registered once for both directions for their whole life.
+//! The engine's network in production: TCP and Unix stream sockets, registered once for both directions for their whole life.
 //!
 //! A connection is a plain `socket2::Socket`, four bytes whatever its family, and not one of mio's types: the poll
 //! knows it by its descriptor alone.
@@ -12,8 +12,9 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::base::address::Address;
 use crate::engine::{Net, Readiness, Token};
 
 /// The sockets of one worker.
@@ -28,7 +29,20 @@ impl Sockets {
     pub fn new(registry: Registry, congestion: Option<String>) -> Self {
         Sockets { registry, congestion }
     }
+
+    /// A socket that may be connected to `address`.
+    fn tcp(&self, address: SocketAddr) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), KIND, Some(Protocol::TCP))?;
+        if let Some(congestion) = &self.congestion {
+            socket.set_tcp_congestion(congestion.as_bytes())?;
+        }
+        socket.set_tcp_nodelay(true)?;
+        Ok(socket)
+    }
 }
+
+/// As an upstream socket is made: it never blocks, and no child process gets it.
+const KIND: Type = Type::STREAM.nonblocking().cloexec();
 
 /// Finds out whether this kernel lets this process have the congestion control `name`.
 ///
@@ -60,14 +74,14 @@ pub fn readiness(event: &Event) -> Readiness {
 impl Net for Sockets {
     type Conn = Socket;
 
-    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Socket> {
-        let kind = Type::STREAM.nonblocking().cloexec();
-        let mut socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-        if let Some(congestion) = &self.congestion {
-            socket.set_tcp_congestion(congestion.as_bytes())?;
-        }
-        socket.set_tcp_nodelay(true)?;
-        match socket.connect(&address.into()) {
+    fn connect(&mut self, address: &Address, token: Token) -> io::Result<Socket> {
+        let (mut socket, address) = match address {
+            Address::Ip(address) => (self.tcp(*address)?, SockAddr::from(*address)),
+            Address::Unix(path) => {
+                (Socket::new(Domain::UNIX, KIND, None)?, SockAddr::unix(&**path)?)
+            }
+        };
+        match socket.connect(&address) {
             Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
             _ => {
                 self.register(&mut socket, token)?;
@@ -144,7 +158,7 @@ mod tests {
             let poll = mio::Poll::new().unwrap();
             let registry = poll.registry().try_clone().unwrap();
             let mut sockets = Sockets::new(registry, wanted.clone());
-            let dialed = sockets.connect(listener.local_addr().unwrap(), TOKEN).unwrap();
+            let dialed = sockets.connect(&listener.local_addr().unwrap().into(), TOKEN).unwrap();
             let accepted = Socket::from(listener.accept().unwrap().0);
             let expected = wanted.as_ref().unwrap_or(&systems);
             assert_eq!([&congestion_of(&dialed), &congestion_of(&accepted)], [expected; 2]);

@@ -1,5 +1,6 @@
 //! Zero heap allocations a request in steady state.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -103,9 +104,9 @@ fn a_worker_on_real_sockets_allocates_nothing() {
 
 fn published(origins: &Origins) -> Arc<Shared> {
     let shared = Arc::new(Shared::default());
-    let endpoint = |(id, &address)| Endpoint {
+    let endpoint = |(id, &address): (u32, &SocketAddr)| Endpoint {
         id: EndpointId(id),
-        address,
+        address: address.into(),
         target: "origin".into(),
         state: EndpointState::Up,
     };
