@@ -117,7 +117,7 @@ pub struct RunArgs {
     /// An IP address and port to listen on [default: 0.0.0.0:8080]; may be repeated
     #[arg(short, long, value_name = "ADDR")]
     pub listen: Vec<String>,
-    /// A server to balance over, as host:port; may be repeated. Takes the place of the file's targets
+    /// A server to balance over, as host:port or unix:/path; may be repeated. Takes the place of the file's targets
     #[arg(short, long, value_name = "ADDR")]
     pub target: Vec<String>,
     /// The path to ask the --target servers for to see whether they are healthy, such as /healthz.

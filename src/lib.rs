@@ -22,7 +22,7 @@
 //! balance/     snapshot, cursor, pick, retry budget
 //! metrics/     counters with one writer each, summed on read
 //! settings     what the program runs by, and every default
-//! base/        chunks, slab, tick, timer wheel, log line, atomics
+//! base/        addresses, chunks, slab, tick, timer wheel, log line, atomics
 //! ```
 
 #![forbid(unsafe_code)]

@@ -21,8 +21,8 @@ use crate::balance::budget::Budget;
 use crate::demo::Origin;
 use crate::engine::Suspicion;
 use crate::health::{Failure, Health, Reporter};
-use crate::settings::{HealthCheck, Settings, Target, TargetAddress, Workers as Count};
-use crate::worker::{self, Job, Seat, Stage, Workers, listener};
+use crate::settings::{HealthCheck, Settings, Target, TargetAddress, Tcp, Workers as Count};
+use crate::worker::{self, Job, Seat, Stage, Workers, listener, net};
 
 /// Descriptors kept for everything but connections: listeners, polls, probes, logs.
 const RESERVED_DESCRIPTORS: u64 = 128;
@@ -36,6 +36,8 @@ pub enum ServerError {
     Bind(SocketAddr, io::Error),
     /// The admin address cannot be listened on.
     BindAdmin(SocketAddr, io::Error),
+    /// The congestion control of this name cannot be had.
+    Congestion(String, io::Error),
     /// A thread, a signal handler or a poll could not be had.
     Start(&'static str, io::Error),
     /// The descriptor limit is too low to serve.
@@ -55,6 +57,7 @@ impl fmt::Display for ServerError {
                 f,
                 "cannot listen on {address} for admin: {error}; free the address or change [admin] listen"
             ),
+            ServerError::Congestion(name, error) => fmt_congestion(f, name, error),
             ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
             ServerError::Descriptors(limit) => write!(
                 f,
@@ -66,6 +69,28 @@ impl fmt::Display for ServerError {
 }
 
 impl std::error::Error for ServerError {}
+
+/// What this kernel would have taken instead is read when it is told: the error is shown once, and then the process ends.
+fn fmt_congestion(f: &mut fmt::Formatter<'_>, name: &str, error: &io::Error) -> fmt::Result {
+    let of_kernel = |file: &str| {
+        let path = format!("/proc/sys/net/ipv4/{file}");
+        std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+    };
+    write!(f, "tcp.congestion: {name:?} cannot be had: {error}; ")?;
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        let allowed = of_kernel("tcp_allowed_congestion_control");
+        return write!(
+            f,
+            "write one that this user may have ({allowed}), or add it to \
+             net.ipv4.tcp_allowed_congestion_control"
+        );
+    }
+    let available = of_kernel("tcp_available_congestion_control");
+    write!(
+        f,
+        "write one that this kernel has ({available}), or load its module (modprobe tcp_{name})"
+    )
+}
 
 /// What the main thread waits for.
 enum Event {
@@ -109,6 +134,9 @@ fn serve(
     inbox: &Receiver<Event>,
 ) -> Result<(), ServerError> {
     let started = Instant::now();
+    if let Some(name) = &settings.tcp.congestion {
+        net::try_congestion(name).map_err(|error| ServerError::Congestion(name.clone(), error))?;
+    }
     let cap = connection_cap(settings.limits.connections)?;
     let count = worker_count(settings.workers);
     log::info!(
@@ -122,7 +150,7 @@ fn serve(
     if !first_round(&health, inbox) {
         return Ok(());
     }
-    let (listeners, addresses) = bind_all(&settings.listen, count)?;
+    let (listeners, addresses) = bind_all(&settings.listen, &settings.tcp, count)?;
     let (workers, seats) = worker::prepare(listeners, cap)
         .map_err(|error| ServerError::Start("a worker's poll", error))?;
     let sources = Sources { workers: Arc::clone(&workers), shared: Arc::clone(&shared), started };
@@ -234,7 +262,7 @@ fn worker_count(workers: Count) -> usize {
 /// The listeners of each worker, and the addresses they came to have.
 type Bound = (Vec<Vec<std::net::TcpListener>>, Vec<SocketAddr>);
 
-fn bind_all(listen: &[SocketAddr], workers: usize) -> Result<Bound, ServerError> {
+fn bind_all(listen: &[SocketAddr], tcp: &Tcp, workers: usize) -> Result<Bound, ServerError> {
     let mut listeners: Vec<Vec<std::net::TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     for &wanted in listen {
@@ -242,7 +270,7 @@ fn bind_all(listen: &[SocketAddr], workers: usize) -> Result<Bound, ServerError>
         let mut address = wanted;
         for list in &mut listeners {
             let failed = |error| ServerError::Bind(address, error);
-            let socket = listener::bind(address).map_err(failed)?;
+            let socket = listener::bind(address, tcp).map_err(failed)?;
             address = socket.local_addr().map_err(failed)?;
             list.push(socket);
         }

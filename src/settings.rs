@@ -14,6 +14,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// How many worker threads. Default [`Workers::Auto`].
     pub workers: Workers,
+    /// How often a worker asks for events without sleeping before it sleeps. Default 0; at most 1,000.
+    pub spin: u32,
     /// The servers behind this one; never empty after validation.
     pub targets: Vec<Target>,
     /// Clients whose `X-Forwarded-*` fields are believed. Default: none.
@@ -28,6 +30,8 @@ pub struct Settings {
     pub retry: Retry,
     /// When an endpoint that fails requests is taken out beside its probes.
     pub ejection: Ejection,
+    /// What is set on TCP sockets.
+    pub tcp: Tcp,
     /// Where the admin listener binds; `None` (the default) means there is none.
     pub admin: Option<SocketAddr>,
     /// The access log.
@@ -39,6 +43,7 @@ impl Default for Settings {
         Settings {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
             workers: Workers::Auto,
+            spin: 0,
             targets: Vec::new(),
             trusted_proxies: Vec::new(),
             via: false,
@@ -46,6 +51,7 @@ impl Default for Settings {
             limits: Limits::default(),
             retry: Retry::default(),
             ejection: Ejection::default(),
+            tcp: Tcp::default(),
             admin: None,
             log: AccessLog::default(),
         }
@@ -70,7 +76,7 @@ pub struct Target {
     pub health: HealthCheck,
 }
 
-/// `host:port` as the operator wrote it, taken apart.
+/// `host:port` or `unix:/path` as the operator wrote it, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TargetAddress {
     /// An IP address and port: exactly one endpoint.
@@ -82,6 +88,8 @@ pub enum TargetAddress {
         /// 1 to 65,535.
         port: u16,
     },
+    /// The absolute path of a Unix stream socket: exactly one endpoint.
+    Unix(String),
 }
 
 impl std::fmt::Display for TargetAddress {
@@ -89,6 +97,7 @@ impl std::fmt::Display for TargetAddress {
         match self {
             TargetAddress::Ip(address) => write!(f, "{address}"),
             TargetAddress::Name { host, port } => write!(f, "{host}:{port}"),
+            TargetAddress::Unix(path) => write!(f, "unix:{path}"),
         }
     }
 }
@@ -108,7 +117,7 @@ pub struct HealthCheck {
     pub fall: u32,
     /// Statuses that count as success. Default 200 to 299.
     pub expect: StatusRanges,
-    /// The probe's `Host` field. `None` (the default): the target's address as configured.
+    /// The probe's `Host` field. `None` (the default): the target's address as configured, `localhost` for a Unix socket.
     pub host: Option<String>,
 }
 
@@ -279,6 +288,16 @@ impl Default for Ejection {
             share: 50,
         }
     }
+}
+
+/// What is set on TCP sockets beside what evenly cannot do without.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tcp {
+    /// The congestion control of both sides' connections, by the kernel's name for it. `None` (the default): the system's.
+    pub congestion: Option<String>,
+    /// For how long the kernel keeps a fresh client connection that says nothing to itself; whole seconds.
+    /// `None` (the default): it hands each over at once.
+    pub defer_accept: Option<Duration>,
 }
 
 /// The access log.

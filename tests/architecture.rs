@@ -130,7 +130,7 @@ const ROOMS: &[Room] = &[
     Room { name: "session", imports: &["http1", "access::push_part", "base"], without: PURE },
     Room { name: "access", imports: &["settings", "base"], without: PURE },
     Room { name: "http1", imports: &[], without: PURE },
-    Room { name: "balance", imports: &["base::sync"], without: PURE },
+    Room { name: "balance", imports: &["base::address", "base::sync"], without: PURE },
     Room { name: "metrics", imports: &[], without: PURE },
     Room { name: "settings", imports: &[], without: PURE },
     Room { name: "base", imports: &[], without: PURE },

@@ -7,7 +7,7 @@ use std::time::Duration;
 use evenly::config::{self, Overrides};
 use evenly::settings::{
     AccessFormat, AccessLog, AccessSink, Ejection, HealthCheck, Limits, Retry, Settings,
-    StatusRanges, Target, TargetAddress, Timeouts, Workers,
+    StatusRanges, Target, TargetAddress, Tcp, Timeouts, Workers,
 };
 use proptest::prelude::*;
 
@@ -87,6 +87,7 @@ fn every_key_reaches_its_setting() {
     let text = r#"
         listen = ["127.0.0.1:1", "[::1]:2"]
         workers = 3
+        spin = 200
         trusted_proxies = ["10.0.0.0/8", "::1"]
         via = true
 
@@ -132,6 +133,10 @@ fn every_key_reaches_its_setting() {
         max_time = "10s"
         share = 11
 
+        [tcp]
+        congestion = "cubic"
+        defer_accept = "5s"
+
         [admin]
         listen = "127.0.0.1:3"
 
@@ -147,6 +152,7 @@ fn every_key_reaches_its_setting() {
     let expected = Settings {
         listen: vec![local(1), "[::1]:2".parse().unwrap()],
         workers: Workers::Count(3),
+        spin: 200,
         targets: vec![Target {
             address: named("a.example", 1),
             health: HealthCheck {
@@ -182,6 +188,7 @@ fn every_key_reaches_its_setting() {
             max_time: second(10),
             share: 11,
         },
+        tcp: Tcp { congestion: Some("cubic".into()), defer_accept: Some(second(5)) },
         admin: Some(local(3)),
         log: AccessLog {
             access: AccessSink::File("/var/log/evenly".into()),
@@ -278,7 +285,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
         ),
         (
             "\"a\\nb\" = 1",
-            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, admin, log",
+            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, spin, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, tcp, admin, log",
         ),
     ]);
 }
@@ -371,6 +378,7 @@ fn values_out_of_range_are_answered_with_the_range() {
             "workers = 99999999999999999999999999999999999999999",
             "f.toml:1: workers: 99999999999999999999999999999999999999999 is out of range; write a number from 1 to 1024",
         ),
+        ("spin = 1001", "f.toml:1: spin: 1001 is out of range; write a number from 0 to 1000"),
         (
             "[health]\nfall = 0",
             "f.toml:2: health.fall: 0 is out of range; write a number from 1 to 1000",
@@ -427,6 +435,26 @@ fn values_out_of_range_are_answered_with_the_range() {
             "[log]\nformat = \"xml\"",
             "f.toml:2: log.format: \"xml\" is no format; write \"json\" or \"combined\"",
         ),
+        (
+            "[tcp]\ncongestion = \"cu bic\"",
+            "f.toml:2: tcp.congestion: \"cu bic\" is no algorithm's name; write the kernel's name for one, such as \"cubic\"",
+        ),
+        (
+            "[tcp]\ncongestion = \"sixteen_letters_\"",
+            "f.toml:2: tcp.congestion: \"sixteen_letters_\" is no algorithm's name; write the kernel's name for one, such as \"cubic\"",
+        ),
+        (
+            "[tcp]\ndefer_accept = \"1500ms\"",
+            "f.toml:2: tcp.defer_accept: \"1500ms\" is not a number of whole seconds; write \"2s\"",
+        ),
+        (
+            "[tcp]\ndefer_accept = \"2m\"",
+            "f.toml:2: tcp.defer_accept: \"2m\" is out of range; write \"1s\" to \"1m\"",
+        ),
+        (
+            "[tcp]\ndefer_accept = true",
+            "f.toml:2: tcp.defer_accept: true is a boolean; write \"5s\", \"250ms\" or \"1m\"",
+        ),
         ("[log]\naccess = \"OFF\"", "f.toml:2: log.access: \"OFF\" is misspelt; write \"off\""),
         (
             "trusted_proxies = [\"10.1.2.3/8\"]",
@@ -458,6 +486,16 @@ fn listen_addresses_are_addresses_and_not_there_twice() {
 }
 
 #[test]
+fn a_target_may_be_a_unix_socket() {
+    let text = "[[targets]]\naddress = \"unix:/run/app.sock\"\nhealth_check_endpoint = \"/\"";
+    let settings = config::parse(text, "f").unwrap();
+    assert_eq!(settings.targets[0].address, TargetAddress::Unix("/run/app.sock".into()));
+    assert_eq!(settings.targets[0].address.to_string(), "unix:/run/app.sock");
+    let of_options = config::from_targets(&["unix:/run/app.sock".to_owned()]).unwrap();
+    assert_eq!(of_options.targets[0].address, settings.targets[0].address);
+}
+
+#[test]
 fn targets_are_there_and_not_there_twice() {
     let none = "there is no target; add a [[targets]] block with address = \"host:port\"";
     let target = |address: &str| format!("[[targets]]\naddress = \"{address}\"\n");
@@ -476,6 +514,16 @@ fn targets_are_there_and_not_there_twice() {
         ),
         (target("a"), "f.toml:2: targets[0].address: \"a\" has no port; write \"a:80\"".to_owned()),
         (
+            target("unix:run/a"),
+            "f.toml:2: targets[0].address: \"unix:run/a\" has no absolute path; write \"unix:/run/app.sock\""
+                .to_owned(),
+        ),
+        (
+            target("/run/a"),
+            "f.toml:2: targets[0].address: \"/run/a\" is a path; write \"unix:/run/a\" for a Unix socket"
+                .to_owned(),
+        ),
+        (
             target("http://a:80/"),
             "f.toml:2: targets[0].address: \"http://a:80/\" has a scheme (http://); write \"a:80\""
                 .to_owned(),
@@ -489,6 +537,7 @@ fn targets_are_there_and_not_there_twice() {
         ("a:1", "a.:01"),
         ("[::1]:1", "[0:0::0:1]:1"),
         ("10.0.0.1:1", "[::ffff:a00:1]:1"),
+        ("unix:/run/a", "unix:/run//./a/"),
     ] {
         let text = format!("{}{}{}", target("z:9"), target(first), target(second));
         let expected = format!(

@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex, Once};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use evenly::balance::{EndpointId, EndpointState, Shared, Snapshot, Streak};
+use evenly::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot, Streak};
+use evenly::base::address::Address;
 use evenly::health::{Failure, Health};
 use evenly::settings::{Ejection, HealthCheck, StatusRanges, Target, TargetAddress};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -197,6 +198,14 @@ fn check() -> HealthCheck {
     }
 }
 
+/// Where an endpoint of these tests is.
+fn socket_of(endpoint: &Endpoint) -> SocketAddr {
+    match &endpoint.address {
+        Address::Ip(address) => *address,
+        Address::Unix(path) => panic!("unix:{path} is none of them"),
+    }
+}
+
 fn at(address: SocketAddr, health: HealthCheck) -> Target {
     Target { address: TargetAddress::Ip(address), health }
 }
@@ -247,12 +256,12 @@ impl Watch {
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
-        self.snapshot().endpoints().iter().map(|endpoint| endpoint.address).collect()
+        self.snapshot().endpoints().iter().map(socket_of).collect()
     }
 
     fn id(&self, address: SocketAddr) -> EndpointId {
         let snapshot = self.snapshot();
-        snapshot.endpoints().iter().find(|endpoint| endpoint.address == address).unwrap().id
+        snapshot.endpoints().iter().find(|endpoint| socket_of(endpoint) == address).unwrap().id
     }
 
     fn state(&self, address: SocketAddr) -> EndpointState {
@@ -330,7 +339,7 @@ fn the_first_round_ends_with_every_verdict_published_and_told() {
     let watch = Watch::start(vec![at(dead, slow.clone()), at(good.address, slow)]);
     watch.first_round();
     assert_eq!(watch.healthy(), 1);
-    assert_eq!(watch.snapshot().healthy_at(0).unwrap().address, good.address);
+    assert_eq!(socket_of(watch.snapshot().healthy_at(0).unwrap()), good.address);
     let up = until_line(&format!("target {0} ({0}) is up: 200 in ", good.address));
     assert!(up.contains("ms; healthy targets: 1"), "{up}");
     let down = until_line(&format!("target {dead} ({dead}) is down: connect refused"));
@@ -474,7 +483,7 @@ fn a_reported_death_is_published_in_well_under_a_second_whatever_the_interval() 
         until("gone", || watch.healthy() == 1);
         // The next probe by the clock is an hour away.
         assert!(died.elapsed() < 10_000 * MS, "fall {fall}: {:?}", died.elapsed());
-        assert_eq!(watch.snapshot().healthy_at(0).unwrap().address, alive.address);
+        assert_eq!(socket_of(watch.snapshot().healthy_at(0).unwrap()), alive.address);
     }
 }
 
@@ -685,7 +694,7 @@ fn a_name_that_moves_is_never_without_a_healthy_endpoint() {
     until("moved", || {
         let snapshot = watch.snapshot();
         assert!(snapshot.healthy_count() > 0, "{snapshot:?}");
-        snapshot.endpoints().len() == 1 && snapshot.endpoints()[0].address == origins[1].address
+        snapshot.endpoints().len() == 1 && socket_of(&snapshot.endpoints()[0]) == origins[1].address
     });
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use evenly::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot};
+use evenly::base::address::Address;
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Net, Readiness, Token};
 use evenly::metrics::WorkerCounters;
@@ -154,7 +155,7 @@ struct Fake(Rc<RefCell<World>>);
 impl Net for Fake {
     type Conn = Conn;
 
-    fn connect(&mut self, _: SocketAddr, token: Token) -> io::Result<Conn> {
+    fn connect(&mut self, _: &Address, token: Token) -> io::Result<Conn> {
         let mut world = self.0.borrow_mut();
         match world.door {
             Door::Refused => return Err(io::ErrorKind::ConnectionRefused.into()),
@@ -246,7 +247,7 @@ struct Play {
 fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
     let endpoints = (0u8..).zip(healthy).map(|(at, &healthy)| Endpoint {
         id: EndpointId(u32::from(at)),
-        address: SocketAddr::from(([10, 0, 0, at], 80)),
+        address: SocketAddr::from(([10, 0, 0, at], 80)).into(),
         target: "t".into(),
         state: if healthy { EndpointState::Up } else { EndpointState::Down },
     });

@@ -7,9 +7,10 @@
 pub mod render;
 pub mod writer;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::base::address::Address;
 use crate::base::tick::Tick;
 
 /// Entries after which a batch is full.
@@ -45,7 +46,7 @@ impl End {
 }
 
 /// What is known of one exchange beside its text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// When the request's head was whole.
     pub at: Tick,
@@ -54,7 +55,7 @@ pub struct Facts {
     /// Who asked.
     pub client: IpAddr,
     /// Who answered, if anybody was asked.
-    pub upstream: Option<SocketAddr>,
+    pub upstream: Option<Address>,
     /// The status sent to the client; 0 if none was.
     pub status: u16,
     /// Bytes of the body sent to the client.
@@ -69,7 +70,7 @@ pub struct Pending {
     /// When the request's head was whole.
     pub at: Tick,
     /// Who was asked.
-    pub upstream: Option<SocketAddr>,
+    pub upstream: Option<Address>,
     /// Bytes of the body so far.
     pub bytes: u64,
     /// The text parts, each ended by a NUL, which no head can hold.
@@ -159,7 +160,7 @@ mod tests {
             push_part(&mut text, &[b"host"]);
             push_part(&mut text, &[]);
             push_part(&mut text, &[b"agent"]);
-            batch.push(facts, &text);
+            batch.push(facts.clone(), &text);
         }
         batch.push(facts, b"");
         let parts: Vec<_> = batch.entries().map(|(_, parts)| parts).collect();

@@ -49,7 +49,7 @@ fn json(time: SystemTime, facts: &Facts, parts: &[&[u8]; PARTS], out: &mut Vec<u
         status: facts.status,
         bytes: facts.bytes,
         duration_ms: facts.duration.as_secs_f64() * 1_000.0,
-        upstream: facts.upstream.map(|address| address.to_string()),
+        upstream: facts.upstream.as_ref().map(ToString::to_string),
         referer: &referer,
         user_agent: &agent,
         end: facts.end.as_str(),
@@ -92,7 +92,7 @@ fn quotable(text: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::net::{IpAddr, SocketAddr};
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::super::End;
@@ -106,7 +106,7 @@ mod tests {
             at: Tick(0),
             duration: Duration::from_micros(1_500),
             client: IpAddr::from([192, 0, 2, 1]),
-            upstream: Some(([127, 0, 0, 1], 8001).into()),
+            upstream: Some(SocketAddr::from(([127, 0, 0, 1], 8001)).into()),
             status: 200,
             bytes: 128,
             end: End::Finished,

@@ -126,8 +126,8 @@ mod tests {
         };
         for _ in 0..10 {
             let mut batch = Batch::default();
-            batch.push(facts, b"GET / HTTP/1.1\0\0\0\0");
-            batch.push(facts, b"GET / HTTP/1.1\0\0\0\0");
+            batch.push(facts.clone(), b"GET / HTTP/1.1\0\0\0\0");
+            batch.push(facts.clone(), b"GET / HTTP/1.1\0\0\0\0");
             assert!(outlet.hand_over(UNIX_EPOCH, &mut batch));
             assert!(batch.is_empty());
         }

@@ -116,6 +116,7 @@ mod tests {
     use std::sync::Arc;
 
     use crate::balance::{Endpoint, EndpointId, Snapshot};
+    use crate::base::address::Address;
 
     fn lines(view: &View) -> Vec<String> {
         render(view).lines().map(str::to_owned).collect()
@@ -184,13 +185,13 @@ evenly_endpoint_up{target=\"api-1:80\",address=\"192.0.2.1:8002\"} 0";
         }
         let endpoint = Endpoint {
             id: EndpointId(0),
-            address: ([0; 16], 1).into(),
+            address: Address::Unix("/run/\"a".into()),
             target: "\"} 1\n".into(),
             state: EndpointState::Up,
         };
         let view = View { snapshot: Arc::new(Snapshot::new(1, vec![endpoint])), ..View::sample() };
         let last = lines(&view).pop().unwrap();
-        assert_eq!(last, r#"evenly_endpoint_up{target="\"} 1\n",address="[::]:1"} 1"#);
+        assert_eq!(last, r#"evenly_endpoint_up{target="\"} 1\n",address="unix:/run/\"a"} 1"#);
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! A view as JSON. Pure.
 
-use std::net::SocketAddr;
-
 use serde::{Serialize, Serializer};
 
 use crate::balance::EndpointState;
@@ -42,7 +40,7 @@ struct Worker {
 #[derive(Serialize)]
 struct Endpoint<'a> {
     target: &'a str,
-    address: SocketAddr,
+    address: String,
     healthy: bool,
     state: String,
 }
@@ -67,7 +65,7 @@ fn status(view: &View) -> Status<'_> {
     });
     let endpoints = view.snapshot.endpoints().iter().map(|it| Endpoint {
         target: &it.target,
-        address: it.address,
+        address: it.address.to_string(),
         healthy: it.healthy(),
         state: it.state.to_string(),
     });

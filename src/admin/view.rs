@@ -61,10 +61,12 @@ impl View {
     /// A moment for tests: two workers, two endpoints, one of them ejected.
     #[cfg(test)]
     pub(super) fn sample() -> View {
+        use std::net::SocketAddr;
+
         use crate::balance::{Endpoint, EndpointId, EndpointState};
         let endpoint = |id: u32, state| Endpoint {
             id: EndpointId(id),
-            address: ([192, 0, 2, 1], 8001 + u16::try_from(id).unwrap()).into(),
+            address: SocketAddr::from(([192, 0, 2, 1], 8001 + u16::try_from(id).unwrap())).into(),
             target: format!("api-{id}:80").into(),
             state,
         };

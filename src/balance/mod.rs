@@ -9,12 +9,12 @@ pub mod budget;
 mod models;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
 
+use crate::base::address::Address;
 use crate::base::sync::atomic::{AtomicUsize, Ordering};
 use budget::Budget;
 
@@ -23,13 +23,13 @@ use budget::Budget;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(pub u32);
 
-/// One resolved socket address of a target.
+/// One resolved address of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its name for the life of the process.
     pub id: EndpointId,
     /// Where it is.
-    pub address: SocketAddr,
+    pub address: Address,
     /// The target's address as configured, for people.
     pub target: Arc<str>,
     /// Whether it may be picked, and if not, why.
@@ -189,6 +189,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
     use std::sync::atomic::AtomicUsize;
 
     fn snapshot(health: &[bool]) -> Snapshot {
@@ -197,7 +198,8 @@ mod tests {
             .enumerate()
             .map(|(at, &healthy)| Endpoint {
                 id: EndpointId(u32::try_from(at).unwrap()),
-                address: SocketAddr::from(([127, 0, 0, 1], 8000 + u16::try_from(at).unwrap())),
+                address: SocketAddr::from(([127, 0, 0, 1], 8000 + u16::try_from(at).unwrap()))
+                    .into(),
                 target: "t".into(),
                 state: if healthy { EndpointState::Up } else { EndpointState::Down },
             })

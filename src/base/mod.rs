@@ -1,5 +1,6 @@
 //! Small tools every room may use: they know nothing of HTTP, sockets or threads.
 
+pub mod address;
 pub mod buffer;
 pub mod log;
 pub mod slab;

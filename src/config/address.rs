@@ -1,4 +1,4 @@
-//! Addresses as people write them: targets (`host:port`), listen addresses, networks, and the
+//! Addresses as people write them: targets (`host:port`, `unix:/path`), listen addresses, networks, and the
 //! `Host` and path of a probe.
 //!
 //! Pure: nothing is resolved. Two spellings of one address come out equal (letter case, a trailing
@@ -10,11 +10,24 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use super::error::quoted;
 use crate::settings::{Network, TargetAddress};
 
+/// The longest path of a Unix socket, in bytes: what `sockaddr_un` holds beside the NUL at the end.
+pub(super) const MAX_UNIX_PATH: usize = 107;
+
 /// The longest path of a probe, in bytes.
 pub(super) const MAX_ENDPOINT: usize = 2_048;
 
-/// `host:port`, `1.2.3.4:80` or `[::1]:80`; the port is 1 to 65,535.
+/// `host:port`, `1.2.3.4:80` or `[::1]:80`, where the port is 1 to 65,535; or `unix:/path`.
 pub(super) fn target(text: &str) -> Result<TargetAddress, String> {
+    match text.strip_prefix("unix:") {
+        // What looks like a port makes it a host of that name.
+        Some(port) if is_number(port) => {}
+        Some(path) => return unix(text, path).map(TargetAddress::Unix),
+        None if text.starts_with('/') => {
+            let right = quoted(&format!("unix:{text}"));
+            return Err(format!("{} is a path; write {right} for a Unix socket", quoted(text)));
+        }
+        None => {}
+    }
     refuse_url(text)?;
     let (host, port) = split_port(text)?;
     let port = target_port(text, port)?;
@@ -25,6 +38,28 @@ pub(super) fn target(text: &str) -> Result<TargetAddress, String> {
         return Ok(TargetAddress::Ip(SocketAddr::from((ip, port))));
     }
     Ok(TargetAddress::Name { host: name(host)?, port })
+}
+
+/// The path of a Unix socket: absolute, short enough for the kernel, fit for a log line. Comes back without what says
+/// nothing in it (`//`, `/./`, a slash at the end).
+fn unix(text: &str, path: &str) -> Result<String, String> {
+    const EXAMPLE: &str = "write \"unix:/run/app.sock\"";
+    let shown = quoted(text);
+    if !path.starts_with('/') {
+        return Err(format!("{shown} has no absolute path; {EXAMPLE}"));
+    }
+    if path.chars().any(char::is_control) {
+        return Err(format!("{shown} has control characters; {EXAMPLE}"));
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let plain = format!("/{}", parts.join("/"));
+    match plain.len() {
+        1 => Err(format!("{shown} is a directory; {EXAMPLE}")),
+        2..=MAX_UNIX_PATH => Ok(plain),
+        length => Err(format!(
+            "{shown} is a path of {length} bytes, and the kernel takes {MAX_UNIX_PATH}; move the socket or use a shorter link to it"
+        )),
+    }
 }
 
 /// An IP address and a port, which may be 0 to let the kernel choose.
@@ -248,6 +283,10 @@ mod tests {
             ("[FE80::A]:80", "[fe80::a]:80"),
             ("[::ffff:10.0.0.1]:80", "10.0.0.1:80"),
             ("1and1.example:80", "1and1.example:80"),
+            ("unix:/run/app.sock", "unix:/run/app.sock"),
+            ("unix:///run//./my app.sock/", "unix:/run/my app.sock"),
+            ("unix:/run/../r/a", "unix:/run/../r/a"),
+            ("unix:80", "unix:80"),
         ];
         for (text, expected) in cases {
             assert_eq!(shown(text), expected);
@@ -274,6 +313,13 @@ mod tests {
             ("a:+80", "has no valid port"),
             ("a:65536", "has no valid port"),
             ("a:http", "has no valid port"),
+            ("unix:", "has no absolute path; write \"unix:/run/app.sock\""),
+            ("unix:app.sock", "has no absolute path"),
+            ("unix:@abstract", "has no absolute path"),
+            ("unix:/", "is a directory"),
+            ("unix:/a\nb", "has control characters"),
+            ("unix:/a\0b", "has control characters"),
+            ("/run/app.sock", "write \"unix:/run/app.sock\" for a Unix socket"),
             ("[::1]80", "has no port"),
             ("[::1]x:80", "not an IPv6 address in brackets"),
             ("[127.0.0.1]:80", "not an IPv6 address in brackets"),
@@ -302,6 +348,15 @@ mod tests {
         assert!(target(&format!("{longest}:1")).is_ok());
         assert!(target(&format!("{longest}a:1")).is_err());
         assert!(target(&format!("{label}a:1")).is_err());
+    }
+
+    #[test]
+    fn a_path_has_at_most_107_bytes() {
+        let longest = format!("/{}", "é".repeat(53));
+        assert_eq!(longest.len(), 107);
+        assert_eq!(target(&format!("unix:{longest}")), Ok(TargetAddress::Unix(longest.clone())));
+        let error = target(&format!("unix:{longest}a")).unwrap_err();
+        assert!(error.contains("is a path of 108 bytes, and the kernel takes 107;"), "{error}");
     }
 
     #[test]

@@ -67,8 +67,8 @@ macro_rules! mirror {
 mirror! {
     /// The top level.
     File = "" {
-        listen, workers, trusted_proxies, via, targets, health, timeouts, limits, retry,
-        ejection, admin, log,
+        listen, workers, spin, trusted_proxies, via, targets, health, timeouts, limits, retry,
+        ejection, tcp, admin, log,
     }
 }
 mirror! {
@@ -101,6 +101,10 @@ mirror! {
     Ejection = "[ejection]" { connect_failures, resets, errors, time, max_time, share }
 }
 mirror! {
+    /// `[tcp]`.
+    Tcp = "[tcp]" { congestion, defer_accept }
+}
+mirror! {
     /// `[admin]`.
     Admin = "[admin]" { listen }
 }
@@ -110,7 +114,7 @@ mirror! {
 }
 
 /// Every table and the keys it may hold.
-pub(super) const TABLES: [(&str, &[&str]); 9] = [
+pub(super) const TABLES: [(&str, &[&str]); 10] = [
     (File::HEADER, File::KEYS),
     (Target::HEADER, Target::KEYS),
     (Health::HEADER, Health::KEYS),
@@ -118,6 +122,7 @@ pub(super) const TABLES: [(&str, &[&str]); 9] = [
     (Limits::HEADER, Limits::KEYS),
     (Retry::HEADER, Retry::KEYS),
     (Ejection::HEADER, Ejection::KEYS),
+    (Tcp::HEADER, Tcp::KEYS),
     (Admin::HEADER, Admin::KEYS),
     (Log::HEADER, Log::KEYS),
 ];

@@ -17,13 +17,14 @@ use super::raw::{self, Item, Lines};
 use super::{Overrides, address, value};
 use crate::settings::{
     AccessFormat, AccessLog, AccessSink, Ejection, HealthCheck, Limits, Network, Retry, Settings,
-    StatusRanges, Target, TargetAddress, Timeouts, Workers,
+    StatusRanges, Target, TargetAddress, Tcp, Timeouts, Workers,
 };
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(24);
 const IN_A_ROW: RangeInclusive<u32> = 1..=1_000;
 const WORKERS: RangeInclusive<u32> = 1..=1_024;
+const SPIN: RangeInclusive<u32> = 0..=1_000;
 const HEAD: RangeInclusive<usize> = 1_024..=65_536;
 const HEADERS: RangeInclusive<u32> = 1..=256;
 const CONNECTIONS: RangeInclusive<u32> = 1..=10_000_000;
@@ -33,11 +34,16 @@ const BUDGET_FLOOR: RangeInclusive<u32> = 0..=1_000_000;
 const CONNECT_ATTEMPTS: RangeInclusive<u32> = 1..=256;
 const EJECT_AFTER: RangeInclusive<u32> = 0..=1_000;
 const SHARE: RangeInclusive<u32> = 0..=100;
+const DEFER_ACCEPT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(1);
 const STATUS: RangeInclusive<u16> = 100..=599;
 
 const LISTEN_EXAMPLE: &str = r#""0.0.0.0:8080", or a list of such addresses"#;
-const TARGET_EXAMPLE: &str = r#""host:port""#;
+const TARGET_EXAMPLE: &str = r#""host:port" or "unix:/path""#;
 const EXPECT_EXAMPLE: &str = r#"200, "200-299" or ["200", "301-302"]"#;
+/// The longest name of a congestion control, without the NUL that the kernel counts (`TCP_CA_NAME_MAX`).
+const MAX_CONGESTION: usize = 15;
+
+const CONGESTION_EXAMPLE: &str = r#"the kernel's name for one, such as "cubic""#;
 const TARGETS_EXAMPLE: &str = r#"add a [[targets]] block with address = "host:port""#;
 
 /// The settings of a file (empty when there is none), with what the command line says winning over it.
@@ -58,12 +64,14 @@ pub(super) fn settings(
     Ok(Settings {
         listen,
         workers: workers(file.workers.as_ref(), overrides, defaults.workers)?,
+        spin: file.spin.as_ref().map_or(Ok(defaults.spin), |item| item.number(SPIN))?,
         trusted_proxies: trusted_proxies(file.trusted_proxies.as_ref(), lines)?,
         via: file.via.as_ref().map_or(Ok(defaults.via), Item::boolean)?,
         timeouts: timeouts(&table(file.timeouts.as_ref(), lines)?)?,
         limits: limits(&table(file.limits.as_ref(), lines)?)?,
         retry: retry(&table(file.retry.as_ref(), lines)?)?,
         ejection: ejection(&table(file.ejection.as_ref(), lines)?)?,
+        tcp: tcp(&table(file.tcp.as_ref(), lines)?)?,
         admin: admin.map(|(address, _)| address),
         log: access_log(&table(file.log.as_ref(), lines)?)?,
         // Last: of all that is wrong, a missing target is the least to point at.
@@ -449,6 +457,35 @@ fn fit_time(ejection: &mut Ejection, raw: &raw::Ejection<'_>) -> Result<(), Faul
             Ok(())
         }
     }
+}
+
+fn tcp(raw: &raw::Tcp<'_>) -> Result<Tcp, Fault> {
+    let mut tcp = Tcp::default();
+    overlay(&mut tcp.congestion, raw.congestion.as_ref(), |item| {
+        item.read(CONGESTION_EXAMPLE, congestion).map(Some)
+    })?;
+    overlay(&mut tcp.defer_accept, raw.defer_accept.as_ref(), |item| seconds(item).map(Some))?;
+    Ok(tcp)
+}
+
+/// The kernel counts this time in seconds.
+fn seconds(item: &Item<'_>) -> Result<Duration, Fault> {
+    let time = item.duration(&DEFER_ACCEPT)?;
+    if time.subsec_nanos() == 0 {
+        return Ok(time);
+    }
+    let (written, more) = (value::shown(item.value), time.as_secs() + 1);
+    Err(item.fault(format!("{written} is not a number of whole seconds; write \"{more}s\"")))
+}
+
+/// The name of an algorithm as the kernel takes it. Whether this kernel has it is found out at the start.
+fn congestion(text: &str) -> Result<String, String> {
+    let valid = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if (1..=MAX_CONGESTION).contains(&text.len()) && text.bytes().all(valid) {
+        return Ok(text.to_owned());
+    }
+    let shown = quoted(text);
+    Err(format!("{shown} is no algorithm's name; write {CONGESTION_EXAMPLE}"))
 }
 
 fn access_log(raw: &raw::Log<'_>) -> Result<AccessLog, Fault> {

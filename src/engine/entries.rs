@@ -46,12 +46,12 @@ impl<N: Net> Engine<N> {
         let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
             return;
         };
-        let Some(pending) = client.entry.take() else { return };
+        let Some(mut pending) = client.entry.take() else { return };
         let facts = Facts {
             at: pending.at,
             duration: self.now.since(pending.at),
             client: client.session.client(),
-            upstream: pending.upstream,
+            upstream: pending.upstream.take(),
             status: client.session.status(),
             bytes: pending.bytes,
             end,

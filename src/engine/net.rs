@@ -1,8 +1,8 @@
 //! The seam between the engine and whatever moves its bytes: sockets in production, a script in the simulation.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 
+use crate::base::address::Address;
 use crate::base::slab::Key;
 
 /// Names one connection of a worker in both directions: what the engine registers is what an event says.
@@ -57,7 +57,7 @@ pub trait Net {
     ///
     /// # Errors
     /// When it failed at once: refused, unreachable, out of descriptors or ports.
-    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Self::Conn>;
+    fn connect(&mut self, address: &Address, token: Token) -> io::Result<Self::Conn>;
 
     /// Registers an accepted connection as `token` for both directions, for its whole life.
     ///

@@ -151,7 +151,7 @@ mod tests {
     fn snapshot(ids: &[(u32, bool)]) -> Snapshot {
         let endpoint = |&(id, healthy): &(u32, bool)| Endpoint {
             id: EndpointId(id),
-            address: ([127, 0, 0, 1], 80).into(),
+            address: std::net::SocketAddr::from(([127, 0, 0, 1], 80)).into(),
             target: "t".into(),
             state: if healthy { EndpointState::Up } else { EndpointState::Ejected },
         };

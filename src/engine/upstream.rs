@@ -2,13 +2,13 @@
 //! is done when either fails.
 
 use std::io;
-use std::net::SocketAddr;
 
 use super::client::{Client, Closing, Flow, join_small};
 use super::conn::{Conn, Filled};
 use super::{Engine, Net, STEPS_A_TURN, Scratch, Suspicion, Token};
 use crate::access::End;
-use crate::balance::{self, EndpointId, Streak};
+use crate::balance::{self, Endpoint, EndpointId, Streak};
+use crate::base::address::Address;
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::session::{Break, Failure, Next, Output, Remedy, Session, Step};
@@ -16,7 +16,7 @@ use crate::session::{Break, Failure, Next, Output, Remedy, Session, Step};
 pub(super) struct Upstream<S> {
     pub(super) conn: Conn<S>,
     pub(super) endpoint: EndpointId,
-    address: SocketAddr,
+    address: Address,
     /// Whose request it carries; idle in a pool without one.
     pub(super) client: Option<Key>,
     connecting: bool,
@@ -43,7 +43,11 @@ impl<S> Upstream<S> {
 }
 
 /// Where an endpoint is.
-type Place = (EndpointId, SocketAddr);
+type Place = (EndpointId, Address);
+
+fn place_of(endpoint: &Endpoint) -> Place {
+    (endpoint.id, endpoint.address.clone())
+}
 
 /// What the search for an upstream came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,16 +64,18 @@ impl<N: Net> Engine<N> {
         let Some((ticket, endpoint)) = balance::pick(&self.snapshot, &self.shared.cursor) else {
             return false;
         };
-        let place = (endpoint.id, endpoint.address);
+        let endpoint = endpoint.id;
         let Some(client) = self.clients.get_mut(key) else { return true };
         client.ticket = ticket;
-        if self.send_on_idle(key, place.0, pieces) {
+        if self.send_on_idle(key, endpoint, pieces) {
             return true;
         }
         if let Some(client) = self.clients.get_mut(key) {
             client.hold = Some(self.buffers.lend(&pieces));
         }
-        self.dial(key, place) == Found::Yes
+        // The address is copied only now: the count of a path's owners is shared by all workers.
+        let Some(endpoint) = self.snapshot.healthy_at(ticket) else { return false };
+        self.dial(key, place_of(endpoint)) == Found::Yes
     }
 
     /// Sends a request's first bytes on the idle connection to `endpoint` that was used last. `false` if there is none.
@@ -104,7 +110,7 @@ impl<N: Net> Engine<N> {
             client.upstream = Some(idle);
             client.session.attached(true);
             if let Some(entry) = &mut client.entry {
-                entry.upstream = Some(upstream.address);
+                entry.upstream = Some(upstream.address.clone());
             }
             if client.session.may_replay(cx) {
                 client.hold = Some(buffers.lend(&pieces));
@@ -117,7 +123,7 @@ impl<N: Net> Engine<N> {
     /// Opens a connection to `place` for the request that is held, or to another endpoint if that fails at once.
     fn dial(&mut self, key: Key, mut place: Place) -> Found {
         loop {
-            let error = match self.connect(key, place) {
+            let error = match self.connect(key, &place) {
                 Ok(()) => return Found::Yes,
                 Err(error) => error,
             };
@@ -136,7 +142,7 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    fn connect(&mut self, key: Key, (endpoint, address): Place) -> io::Result<()> {
+    fn connect(&mut self, key: Key, (endpoint, address): &Place) -> io::Result<()> {
         let token = Token::Upstream(self.upstreams.next_key());
         let socket = self.net.connect(address, token)?;
         self.counters.dialed.bump();
@@ -144,8 +150,8 @@ impl<N: Net> Engine<N> {
         conn.set_deadline(&mut self.wheel, token, self.now.after(self.timeouts.connect));
         let upstream = self.upstreams.insert(Upstream {
             conn,
-            endpoint,
-            address,
+            endpoint: *endpoint,
+            address: address.clone(),
             client: Some(key),
             connecting: true,
             sent: false,
@@ -170,8 +176,7 @@ impl<N: Net> Engine<N> {
         if tried.len() >= self.connect_attempts {
             return None;
         }
-        balance::pick_other(&self.snapshot, client.ticket, tried)
-            .map(|endpoint| (endpoint.id, endpoint.address))
+        balance::pick_other(&self.snapshot, client.ticket, tried).map(place_of)
     }
 
     /// Tells the health thread if the endpoint has failed as often in a row as it may.
@@ -244,7 +249,7 @@ impl<N: Net> Engine<N> {
         let Some(client) = clients.get_mut(owner) else { return };
         client.session.attached(false);
         if let Some(entry) = &mut client.entry {
-            entry.upstream = Some(upstream.address);
+            entry.upstream = Some(upstream.address.clone());
         }
         upstream.conn.set_deadline(
             wheel,
@@ -511,7 +516,7 @@ impl<N: Net> Engine<N> {
         let Some(client) = self.clients.get_mut(owner) else { return };
         let Some(key) = client.upstream else { return };
         let Some(upstream) = self.upstreams.get(key) else { return };
-        let place = (upstream.endpoint, upstream.address);
+        let place = (upstream.endpoint, upstream.address.clone());
         let blameless = ends_as_it_may(&client.session, failure);
         let elapsed = self.now.since(Tick::default());
         let broken = Break {
@@ -549,8 +554,7 @@ impl<N: Net> Engine<N> {
         let Some(client) = self.clients.get(key) else { return failed };
         let refused = client.tried.iter().flat_map(|tried| &tried.endpoints);
         let tried: Vec<EndpointId> = refused.copied().chain([failed.0]).collect();
-        balance::pick_other(&self.snapshot, client.ticket, &tried)
-            .map_or(failed, |endpoint| (endpoint.id, endpoint.address))
+        balance::pick_other(&self.snapshot, client.ticket, &tried).map_or(failed, place_of)
     }
 
     pub(super) fn upstream_timed_out(&mut self, key: Key) {

@@ -107,7 +107,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Publishes a first snapshot (every endpoint with an IP address, none healthy), starts the thread,
+    /// Publishes a first snapshot (every endpoint whose address needs no lookup, none healthy), starts the thread,
     /// and with it the first round: every name is resolved and every endpoint probed at once. From then
     /// on each is probed once in its interval, 90 to 100 % of it after the last time. `ejection` says for
     /// how long an endpoint is taken out for what workers report, and how many of them at once.

@@ -18,6 +18,7 @@ use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::balance::{EndpointId, EndpointState, Shared, Snapshot};
+use crate::base::address::Address;
 
 use super::probe::{Begun, Outcome, Probe};
 use super::resolve::{Answer, Query, Resolvers};
@@ -287,6 +288,7 @@ impl Monitor {
             self.names.unanswered.remove(&target);
             match result {
                 Ok(addresses) => {
+                    let addresses: Vec<Address> = addresses.into_iter().map(Address::Ip).collect();
                     self.tell_resolves(target, addresses.len());
                     for id in self.roster.set_addresses(target, &addresses) {
                         self.welcome(id, now);
@@ -362,7 +364,7 @@ impl Monitor {
     /// Begins one probe; an error means that this process lacks descriptors for it.
     fn begin(&mut self, id: EndpointId, now: Instant) -> io::Result<()> {
         let Some(endpoint) = self.roster.assignment(id) else { return Ok(()) };
-        let begun = Probe::begin(id, endpoint.address, &endpoint.plan, now)?;
+        let begun = Probe::begin(id, &endpoint.address, &endpoint.plan, now)?;
         self.schedule.begin(id, now);
         if self.resting.take().is_some() {
             self.lines

@@ -7,8 +7,8 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::balance::EndpointId;
-use crate::settings::{StatusRanges, Target};
+use crate::base::address::Address;
+use crate::settings::{StatusRanges, Target, TargetAddress};
 
 /// Bytes of an answer that are read while its head is awaited, interim answers included.
 const MAX_HEAD: usize = 16 * 1024;
@@ -42,7 +43,7 @@ impl Plan {
     pub(super) fn new(target: &Target) -> Self {
         let health = &target.health;
         let request = health.endpoint.as_ref().map(|endpoint| {
-            let host = health.host.clone().unwrap_or_else(|| target.address.to_string());
+            let host = health.host.clone().unwrap_or_else(|| host_of(&target.address));
             let version = env!("CARGO_PKG_VERSION");
             format!(
                 "GET {endpoint} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: evenly-health/{version}\r\n\
@@ -61,6 +62,14 @@ impl Plan {
     }
 }
 
+/// The `Host` of a probe where none is configured. A path is no host (RFC 9110 section 7.2).
+fn host_of(address: &TargetAddress) -> String {
+    match address {
+        TargetAddress::Unix(_) => "localhost".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 /// Why a probe succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Success {
@@ -76,6 +85,10 @@ pub(super) enum Reason {
     ConnectRefused,
     ConnectTimeout,
     ConnectFailed(io::Error),
+    /// What the path leads to is no socket.
+    NotASocket,
+    /// As many connections wait at the Unix socket as it lets wait. TCP would have this one wait too.
+    BacklogFull,
     /// The connection opened, but the answer's head was not whole in time.
     NoAnswer(Duration),
     /// The connection ended before the head did.
@@ -104,6 +117,8 @@ impl fmt::Display for Reason {
             Reason::ConnectRefused => f.write_str("connect refused"),
             Reason::ConnectTimeout => f.write_str("connect timeout"),
             Reason::ConnectFailed(error) => write!(f, "connect failed: {error}"),
+            Reason::NotASocket => f.write_str("connect failed: not a socket"),
+            Reason::BacklogFull => f.write_str("connect failed: its backlog is full"),
             Reason::NoAnswer(timeout) => write!(f, "no answer within {timeout:?}"),
             Reason::Closed => f.write_str("connection closed before the answer's head was whole"),
             Reason::Broken(error) => write!(f, "connection broken: {error}"),
@@ -151,22 +166,22 @@ impl Probe {
     /// memory): it says nothing about the endpoint.
     pub(super) fn begin(
         endpoint: EndpointId,
-        address: SocketAddr,
+        address: &Address,
         plan: &Arc<Plan>,
         now: Instant,
     ) -> io::Result<Begun> {
-        let socket = match open(address) {
-            Ok(socket) => socket,
+        let (socket, place) = match open(address) {
+            Ok(opened) => opened,
             Err(error) if is_shortage(&error) => return Err(error),
             Err(error) => return Ok(Begun::Ended(Err(Reason::ConnectFailed(error)))),
         };
         let plan = Arc::clone(plan);
         let mut probe = Probe { endpoint, socket, started: now, phase: Phase::Connecting, plan };
-        match probe.socket.connect(&SockAddr::from(address)) {
+        match probe.socket.connect(&place) {
             Ok(()) => Ok(probe.advance().map_or_else(|| Begun::InFlight(probe), Begun::Ended)),
             Err(error) if is_in_progress(&error) => Ok(Begun::InFlight(probe)),
             Err(error) if is_shortage(&error) => Err(error),
-            Err(error) => Ok(Begun::Ended(Err(connect_failure(error)))),
+            Err(error) => Ok(Begun::Ended(Err(refusal(address, error)))),
         }
     }
 
@@ -226,9 +241,18 @@ impl AsFd for Probe {
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<Socket> {
+/// A socket that may be connected to `address`, and `address` as it takes it.
+fn open(address: &Address) -> io::Result<(Socket, SockAddr)> {
     let kind = Type::STREAM.nonblocking().cloexec();
-    Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
+    match address {
+        Address::Ip(address) => {
+            let socket = Socket::new(Domain::for_address(*address), kind, Some(Protocol::TCP))?;
+            Ok((socket, SockAddr::from(*address)))
+        }
+        Address::Unix(path) => {
+            Ok((Socket::new(Domain::UNIX, kind, None)?, SockAddr::unix(&**path)?))
+        }
+    }
 }
 
 fn is_in_progress(error: &io::Error) -> bool {
@@ -249,6 +273,23 @@ fn connect_failure(error: io::Error) -> Reason {
     }
 }
 
+/// Why a connect failed at once. The kernel says of a file that is no socket what it says of a socket where nobody
+/// listens, so the file is looked at.
+fn refusal(address: &Address, error: io::Error) -> Reason {
+    match (address, error.kind()) {
+        (Address::Unix(_), ErrorKind::WouldBlock) => Reason::BacklogFull,
+        (Address::Unix(path), ErrorKind::ConnectionRefused) if !is_socket(path) => {
+            Reason::NotASocket
+        }
+        _ => connect_failure(error),
+    }
+}
+
+/// Whether the path leads to a socket, or to nothing that can be looked at.
+fn is_socket(path: &str) -> bool {
+    std::fs::metadata(path).map_or(true, |file| file.file_type().is_socket())
+}
+
 /// The connect came to an end: how?
 fn connected(socket: &Socket, plan: &Plan) -> Step {
     match socket.take_error() {
@@ -264,7 +305,9 @@ fn connected(socket: &Socket, plan: &Plan) -> Step {
 /// is nobody's life sign.
 fn is_self_connected(socket: &Socket) -> bool {
     match (socket.local_addr(), socket.peer_addr()) {
-        (Ok(local), Ok(peer)) => local.as_socket() == peer.as_socket(),
+        (Ok(local), Ok(peer)) => {
+            local.as_socket().is_some() && local.as_socket() == peer.as_socket()
+        }
         _ => false, // the first write or read tells what is wrong
     }
 }
@@ -360,8 +403,10 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
-    use crate::settings::{HealthCheck, TargetAddress};
+    use crate::settings::HealthCheck;
 
     fn target(address: TargetAddress, health: HealthCheck) -> Target {
         Target { address, health }
@@ -380,6 +425,16 @@ mod tests {
                  Accept: */*\r\nConnection: close\r\n\r\n"
             )
         );
+    }
+
+    #[test]
+    fn a_path_is_no_host() {
+        let check = |host| HealthCheck { endpoint: Some("/".into()), host, ..Default::default() };
+        for (host, expected) in [(None, "localhost"), (Some("h:1".to_owned()), "h:1")] {
+            let plan = Plan::new(&target(TargetAddress::Unix("/a".into()), check(host)));
+            let request = String::from_utf8_lossy(plan.request.as_deref().unwrap()).into_owned();
+            assert!(request.contains(&format!("\r\nHost: {expected}\r\n")), "{request}");
+        }
     }
 
     #[test]

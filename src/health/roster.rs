@@ -6,12 +6,12 @@
 //! ejected endpoint succeed, for one whose probes fail is down.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::balance::{Endpoint, EndpointId, EndpointState, Snapshot};
+use crate::base::address::Address;
 use crate::settings::{Ejection, Target, TargetAddress};
 
 use super::ejection::{Census, Record, allows};
@@ -38,7 +38,7 @@ struct Member {
 #[derive(Debug)]
 struct Checked {
     id: EndpointId,
-    address: SocketAddr,
+    address: Address,
     judge: Judge,
     ejections: Record,
     /// Its name no longer has this address; it goes as soon as its successors have been probed.
@@ -97,7 +97,7 @@ impl Checked {
 /// What the probing of one endpoint needs to know.
 #[derive(Debug)]
 pub(super) struct Assignment {
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     pub(super) label: Arc<str>,
     pub(super) plan: Arc<Plan>,
 }
@@ -132,15 +132,19 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    /// Targets with an IP address have their endpoint at once, names have none before
+    /// Targets with an IP address or a path have their endpoint at once, names have none before
     /// [`Roster::set_addresses`]. None is healthy.
     pub(super) fn new(targets: Vec<Target>, ejection: Ejection) -> Self {
         let mut roster =
             Roster { members: Vec::new(), ejection, homes: HashMap::new(), anyone_leaving: false };
         for (at, target) in targets.into_iter().enumerate() {
             roster.members.push(Member::new(&target));
-            if let TargetAddress::Ip(address) = target.address {
-                roster.set_addresses(at, &[address]);
+            match target.address {
+                TargetAddress::Ip(address) => drop(roster.set_addresses(at, &[address.into()])),
+                TargetAddress::Unix(path) => {
+                    roster.set_addresses(at, &[Address::Unix(path.into())]);
+                }
+                TargetAddress::Name { .. } => {}
             }
         }
         roster
@@ -152,7 +156,7 @@ impl Roster {
     pub(super) fn set_addresses(
         &mut self,
         target: usize,
-        addresses: &[SocketAddr],
+        addresses: &[Address],
     ) -> Vec<EndpointId> {
         let Some(member) = self.members.get_mut(target) else { return Vec::new() };
         let addresses = addresses.get(..MAX_ADDRESSES).unwrap_or(addresses);
@@ -161,11 +165,12 @@ impl Roster {
             self.anyone_leaving |= endpoint.leaving;
         }
         let mut added = Vec::new();
-        for &address in addresses {
-            if let Err(place) = member.endpoints.binary_search_by_key(&address, |e| e.address) {
+        for address in addresses {
+            if let Err(place) = member.endpoints.binary_search_by(|e| e.address.cmp(address)) {
                 let Some(id) = fresh_id() else { break };
                 let judge = Judge::new(member.rise, member.fall);
                 let ejections = Record::default();
+                let address = address.clone();
                 let fresh = Checked { id, address, judge, ejections, leaving: false };
                 member.endpoints.insert(place, fresh);
                 self.homes.insert(id, target);
@@ -177,7 +182,7 @@ impl Roster {
 
     /// Removes and returns the endpoints that are leaving. A healthy one stays while its target has
     /// endpoints that were never probed, so that a name which moves is never without a healthy one between.
-    pub(super) fn retire(&mut self) -> Vec<(EndpointId, SocketAddr, Arc<str>)> {
+    pub(super) fn retire(&mut self) -> Vec<(EndpointId, Address, Arc<str>)> {
         let mut gone = Vec::new();
         if !std::mem::take(&mut self.anyone_leaving) {
             return gone;
@@ -223,7 +228,7 @@ impl Roster {
     pub(super) fn assignment(&self, id: EndpointId) -> Option<Assignment> {
         let (member, endpoint) = self.find(id)?;
         let (label, plan) = (Arc::clone(&member.label), Arc::clone(&member.plan));
-        Some(Assignment { address: endpoint.address, label, plan })
+        Some(Assignment { address: endpoint.address.clone(), label, plan })
     }
 
     /// Whether the endpoint exists and may be picked.
@@ -278,7 +283,7 @@ impl Roster {
         let endpoints = self.members.iter().flat_map(|member| {
             member.endpoints.iter().map(|endpoint| Endpoint {
                 id: endpoint.id,
-                address: endpoint.address,
+                address: endpoint.address.clone(),
                 target: Arc::clone(&member.label),
                 state: endpoint.state(),
             })
@@ -313,7 +318,7 @@ impl Roster {
 impl Member {
     fn new(target: &Target) -> Self {
         let name = match &target.address {
-            TargetAddress::Ip(_) => None,
+            TargetAddress::Ip(_) | TargetAddress::Unix(_) => None,
             TargetAddress::Name { host, port } => Some((host.as_str().into(), *port)),
         };
         Member {
@@ -340,10 +345,16 @@ fn fresh_id() -> Option<EndpointId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
+
     use crate::settings::HealthCheck;
 
-    fn ip(last: u8) -> SocketAddr {
+    fn socket(last: u8) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, last], 80))
+    }
+
+    fn ip(last: u8) -> Address {
+        socket(last).into()
     }
 
     fn target(address: TargetAddress) -> Target {
@@ -359,16 +370,16 @@ mod tests {
     }
 
     /// The addresses of the snapshot; healthy ones with a `true`.
-    fn seen(roster: &Roster) -> Vec<(SocketAddr, bool)> {
-        roster.snapshot(1).endpoints().iter().map(|e| (e.address, e.healthy())).collect()
+    fn seen(roster: &Roster) -> Vec<(Address, bool)> {
+        roster.snapshot(1).endpoints().iter().map(|e| (e.address.clone(), e.healthy())).collect()
     }
 
     #[test]
     fn endpoints_come_by_target_then_by_address() {
         let mut roster = roster(vec![
-            target(TargetAddress::Ip(ip(9))),
+            target(TargetAddress::Ip(socket(9))),
             named("b"),
-            target(TargetAddress::Ip(ip(1))),
+            target(TargetAddress::Ip(socket(1))),
         ]);
         assert_eq!(seen(&roster), [(ip(9), false), (ip(1), false)]);
         roster.set_addresses(1, &[ip(3), ip(5)]);
@@ -435,14 +446,14 @@ mod tests {
     #[test]
     fn identities_are_never_shared_between_rosters() {
         let ids = |roster: Roster| roster.endpoints().map(|(id, _)| id).collect::<Vec<_>>();
-        let one = vec![target(TargetAddress::Ip(ip(1)))];
+        let one = vec![target(TargetAddress::Ip(([10, 0, 0, 1], 80).into()))];
         assert_ne!(ids(roster(one.clone())), ids(roster(one)));
     }
 
     #[test]
     fn a_name_with_addresses_without_end_gets_a_bounded_number_of_endpoints() {
         let addresses: Vec<_> =
-            (0..1_000u16).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect();
+            (0..1_000u16).map(|port| SocketAddr::from(([10, 0, 0, 1], port)).into()).collect();
         let mut roster = roster(vec![named("a")]);
         assert_eq!(roster.set_addresses(0, &addresses).len(), MAX_ADDRESSES);
         assert_eq!(roster.set_addresses(0, &addresses), []);
@@ -450,7 +461,8 @@ mod tests {
 
     #[test]
     fn unresolved_names_count_as_wanted() {
-        let mut roster = roster(vec![named("a"), target(TargetAddress::Ip(ip(1)))]);
+        let mut roster =
+            roster(vec![named("a"), target(TargetAddress::Ip(([10, 0, 0, 1], 80).into()))]);
         assert_eq!((roster.healthy_count(), roster.wanted_count()), (0, 2));
         roster.set_addresses(0, &[ip(2), ip(3)]);
         assert_eq!(roster.wanted_count(), 3);
@@ -471,7 +483,8 @@ mod tests {
     /// Two endpoints that are up until their third failure in a row.
     fn two_that_fall_at_the_third(now: Instant) -> Roster {
         let health = HealthCheck { fall: 3, ..HealthCheck::default() };
-        let one = |last| Target { address: TargetAddress::Ip(ip(last)), health: health.clone() };
+        let one =
+            |last| Target { address: TargetAddress::Ip(socket(last)), health: health.clone() };
         let mut roster = roster(vec![one(1), one(2)]);
         let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
         for &id in &ids {

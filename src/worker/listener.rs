@@ -6,13 +6,17 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Interest, Registry};
+use nix::sys::socket::setsockopt;
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::base::tick::Tick;
+use crate::settings::Tcp;
 
 /// Connections that may wait in the kernel for each listener, as far as `net.core.somaxconn` allows.
 pub const BACKLOG: i32 = 4096;
@@ -21,11 +25,21 @@ const ACCEPTS_A_TURN: usize = 16;
 /// How long nothing is accepted after descriptors or connections ran out, unless one ends before.
 const PAUSE: Duration = Duration::from_millis(50);
 
+sockopt_impl!(
+    /// For how many seconds a connection that says nothing is not handed out. No crate has a ready-made setter for
+    /// it, and the standard library's is unstable.
+    DeferAccept,
+    SetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_DEFER_ACCEPT,
+    u32
+);
+
 /// Opens a listener on `address` that shares it with the other workers' listeners.
 ///
 /// # Errors
-/// When the address cannot be bound.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// When the address cannot be bound, or the kernel refuses an option of `tcp`.
+pub fn bind(address: SocketAddr, tcp: &Tcp) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -33,8 +47,15 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         // So that `0.0.0.0` and `[::]` can both be listened on, each for its own family.
         socket.set_only_v6(true)?;
     }
-    // Accepted connections inherit this: one call less for each.
+    // Accepted connections inherit what follows: one call less for each.
     socket.set_tcp_nodelay(true)?;
+    if let Some(congestion) = &tcp.congestion {
+        socket.set_tcp_congestion(congestion.as_bytes())?;
+    }
+    if let Some(time) = tcp.defer_accept {
+        let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        setsockopt(&socket, DeferAccept, &seconds)?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -59,7 +80,7 @@ pub struct Listeners {
 /// What one accept came to.
 pub enum Accepted {
     /// A connection.
-    One(TcpStream, SocketAddr),
+    One(Socket, SocketAddr),
     /// None waits, or enough were taken in this turn.
     NoMore,
     /// There is no descriptor for it.
@@ -128,7 +149,7 @@ impl Listeners {
     }
 
     /// Takes every connection that waits and closes the listeners.
-    pub fn close(&mut self, mut take: impl FnMut(TcpStream, SocketAddr)) {
+    pub fn close(&mut self, mut take: impl FnMut(Socket, SocketAddr)) {
         for listener in self.list.drain(..) {
             while let Accepted::One(stream, peer) = listener.accept_one() {
                 take(stream, peer);
@@ -168,7 +189,7 @@ impl Listener {
     fn accept_one(&self) -> Accepted {
         loop {
             match self.socket.accept() {
-                Ok((stream, peer)) => return Accepted::One(stream, peer),
+                Ok((stream, peer)) => return Accepted::One(OwnedFd::from(stream).into(), peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::NoMore,
                 // EMFILE, ENFILE, ENOBUFS, ENOMEM: it is still there when there is room again.
                 Err(error) if matches!(error.raw_os_error(), Some(23 | 24 | 105 | 12)) => {
@@ -177,6 +198,35 @@ impl Listener {
                 // The client left before it was accepted; the next one may be there.
                 Err(_) => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn accepts(listener: &std::net::TcpListener) -> bool {
+        match listener.accept() {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn a_connection_that_says_nothing_is_handed_out_at_once_unless_that_is_deferred() {
+        for defer_accept in [None, Some(Duration::from_secs(60))] {
+            let tcp = Tcp { defer_accept, ..Tcp::default() };
+            let listener = bind(([127, 0, 0, 1], 0).into(), &tcp).unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            assert_eq!(accepts(&listener), defer_accept.is_none());
+            client.write_all(b"GET ").unwrap();
+            // On loopback the bytes have arrived when the write returns.
+            assert_eq!(accepts(&listener), defer_accept.is_some());
         }
     }
 }

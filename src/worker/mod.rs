@@ -18,8 +18,8 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::cache::Cache;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
-use mio::net::TcpStream;
 use mio::{Events, Poll, Waker};
+use socket2::Socket;
 
 use crate::access::writer::Outlet;
 use crate::access::{BATCH_ENTRIES, BATCH_TIME};
@@ -48,7 +48,7 @@ const FIRST_LISTENER: usize = usize::MAX - 1024;
 pub struct Peer {
     /// Client connections it has, those on their way to it included.
     load: CachePadded<AtomicUsize>,
-    handed_over: ArrayQueue<(TcpStream, SocketAddr)>,
+    handed_over: ArrayQueue<(Socket, SocketAddr)>,
     /// The worker that asks this one to close an idle connection, counted from 1; 0 is none.
     asked_by: AtomicUsize,
     waker: Waker,
@@ -187,7 +187,7 @@ struct Worker<'a> {
     started: Instant,
     stage: Stage,
     /// Accepted beyond the cap: it waits for room, and nothing is accepted meanwhile.
-    parked: Option<(TcpStream, SocketAddr)>,
+    parked: Option<(Socket, SocketAddr)>,
     /// Which worker was asked for room last.
     asked: usize,
     /// The wall clock's time at tick 0.
@@ -206,7 +206,7 @@ fn work(seat: &mut Seat, job: &Job) {
     let counters = Arc::clone(&job.workers.peers[job.me].counters);
     let shared = Arc::clone(&job.shared);
     let engine = Engine::new(
-        Sockets::new(registry),
+        Sockets::new(registry, job.settings.tcp.congestion.clone()),
         &job.settings,
         job.fallback_host.clone(),
         shared,
@@ -228,7 +228,7 @@ fn work(seat: &mut Seat, job: &Job) {
     let mut now = worker.now();
     loop {
         let timeout = worker.timeout(&seat.listeners, now);
-        if let Err(error) = seat.poll.poll(&mut events, timeout) {
+        if let Err(error) = wait(&mut seat.poll, &mut events, job.settings.spin, timeout) {
             assert!(error.kind() == io::ErrorKind::Interrupted, "poll failed: {error}");
             continue;
         }
@@ -249,6 +249,24 @@ fn work(seat: &mut Seat, job: &Job) {
             return;
         }
     }
+}
+
+/// Waits for events, at most for `timeout`. It asks `spin` times before it sleeps: whoever is woken often pays more for
+/// that than for asking, and waits longer.
+fn wait(
+    poll: &mut Poll,
+    events: &mut Events,
+    spin: u32,
+    timeout: Option<Duration>,
+) -> io::Result<()> {
+    let spin = if timeout == Some(Duration::ZERO) { 0 } else { spin };
+    for _ in 0..spin {
+        poll.poll(events, Some(Duration::ZERO))?;
+        if !events.is_empty() {
+            return Ok(());
+        }
+    }
+    poll.poll(events, timeout)
 }
 
 impl Worker<'_> {
@@ -319,7 +337,7 @@ impl Worker<'_> {
 
     /// Gives a fresh connection a worker, in the place of an idle one if there is no other room. `false` if it
     /// has to wait.
-    fn admit(&mut self, stream: TcpStream, address: SocketAddr, now: Tick) -> bool {
+    fn admit(&mut self, stream: Socket, address: SocketAddr, now: Tick) -> bool {
         if self.has_room() || self.evict_idle() {
             self.place(stream, address, now);
             return true;
@@ -362,7 +380,7 @@ impl Worker<'_> {
     }
 
     /// Gives a fresh connection to the worker with the fewest.
-    fn place(&mut self, stream: TcpStream, address: SocketAddr, now: Tick) {
+    fn place(&mut self, stream: Socket, address: SocketAddr, now: Tick) {
         let workers = &*self.job.workers;
         let to = workers.least_loaded(self.job.me);
         workers.peers[to].load.fetch_add(1, Ordering::Relaxed);
@@ -461,7 +479,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_panics_is_counted_and_goes_on_with_its_listener() {
-        let listener = listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = listener::bind(([127, 0, 0, 1], 0).into(), &Default::default()).unwrap();
         let address = listener.local_addr().unwrap();
         let poll = Poll::new().unwrap();
         let listeners = Listeners::new(vec![listener], poll.registry(), FIRST_LISTENER).unwrap();
@@ -482,5 +500,27 @@ mod tests {
         });
         assert_eq!(accepted, Some(client.local_addr().unwrap()));
         assert_eq!((lives, panics.into_inner()), (2, 1));
+    }
+
+    #[test]
+    fn a_worker_that_spins_hears_what_one_that_does_not_hears_and_sleeps_when_there_is_nothing() {
+        for spin in [0, 1, 1_000] {
+            let mut poll = Poll::new().unwrap();
+            let mut events = Events::with_capacity(8);
+            let nap = Duration::from_millis(20);
+            let started = Instant::now();
+            wait(&mut poll, &mut events, spin, Some(nap)).unwrap();
+            assert!(events.is_empty() && started.elapsed() >= nap);
+            let waker = Waker::new(poll.registry(), WAKER).unwrap();
+            waker.wake().unwrap();
+            for timeout in [None, Some(Duration::ZERO)] {
+                waker.wake().unwrap();
+                wait(&mut poll, &mut events, spin, timeout).unwrap();
+                assert_eq!(
+                    events.iter().map(mio::event::Event::token).collect::<Vec<_>>(),
+                    [WAKER]
+                );
+            }
+        }
     }
 }

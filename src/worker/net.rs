@@ -1,27 +1,56 @@
-//! The engine's network in production: mio sockets, registered once for both directions for their whole life.
+//! The engine's network in production: TCP and Unix stream sockets, registered once for both directions for their whole life.
+//!
+//! A connection is a plain `socket2::Socket`, four bytes whatever its family, and not one of mio's types: the poll
+//! knows it by its descriptor alone.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::net::TcpStream;
+use mio::unix::SourceFd;
 use mio::{Interest, Registry};
-use socket2::SockRef;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::base::address::Address;
 use crate::engine::{Net, Readiness, Token};
 
 /// The sockets of one worker.
 #[derive(Debug)]
 pub struct Sockets {
     registry: Registry,
+    congestion: Option<String>,
 }
 
 impl Sockets {
-    /// Sockets whose events go to the poll of `registry`.
-    pub fn new(registry: Registry) -> Self {
-        Sockets { registry }
+    /// Sockets whose events go to the poll of `registry`. Those it opens get this congestion control, if any.
+    pub fn new(registry: Registry, congestion: Option<String>) -> Self {
+        Sockets { registry, congestion }
     }
+
+    /// A socket that may be connected to `address`.
+    fn tcp(&self, address: SocketAddr) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), KIND, Some(Protocol::TCP))?;
+        if let Some(congestion) = &self.congestion {
+            socket.set_tcp_congestion(congestion.as_bytes())?;
+        }
+        socket.set_tcp_nodelay(true)?;
+        Ok(socket)
+    }
+}
+
+/// As an upstream socket is made: it never blocks, and no child process gets it.
+const KIND: Type = Type::STREAM.nonblocking().cloexec();
+
+/// Finds out whether this kernel lets this process have the congestion control `name`.
+///
+/// # Errors
+/// There is none of that name, or it may not be had.
+pub fn try_congestion(name: &str) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_congestion(name.as_bytes())
 }
 
 /// The poll's name for an engine's connection. A `usize` has 64 bits wherever this program runs.
@@ -43,20 +72,30 @@ pub fn readiness(event: &Event) -> Readiness {
 }
 
 impl Net for Sockets {
-    type Conn = TcpStream;
+    type Conn = Socket;
 
-    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<TcpStream> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        self.register(&mut stream, token)?;
-        Ok(stream)
+    fn connect(&mut self, address: &Address, token: Token) -> io::Result<Socket> {
+        let (mut socket, address) = match address {
+            Address::Ip(address) => (self.tcp(*address)?, SockAddr::from(*address)),
+            Address::Unix(path) => {
+                (Socket::new(Domain::UNIX, KIND, None)?, SockAddr::unix(&**path)?)
+            }
+        };
+        match socket.connect(&address) {
+            Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
+            _ => {
+                self.register(&mut socket, token)?;
+                Ok(socket)
+            }
+        }
     }
 
-    fn register(&mut self, conn: &mut TcpStream, token: Token) -> io::Result<()> {
-        self.registry.register(conn, name(token), Interest::READABLE | Interest::WRITABLE)
+    fn register(&mut self, conn: &mut Socket, token: Token) -> io::Result<()> {
+        let mut source = SourceFd(&conn.as_raw_fd());
+        self.registry.register(&mut source, name(token), Interest::READABLE | Interest::WRITABLE)
     }
 
-    fn connected(&mut self, conn: &mut TcpStream) -> io::Result<()> {
+    fn connected(&mut self, conn: &mut Socket) -> io::Result<()> {
         if let Some(error) = conn.take_error()? {
             return Err(error);
         }
@@ -68,31 +107,68 @@ impl Net for Sockets {
     }
 
     #[inline]
-    fn read(&mut self, conn: &mut TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, conn: &mut Socket, into: &mut [u8]) -> io::Result<usize> {
         conn.read(into)
     }
 
     #[inline]
-    fn write(&mut self, conn: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, conn: &mut Socket, bytes: &[u8]) -> io::Result<usize> {
         conn.write(bytes)
     }
 
     #[inline]
-    fn write_vectored(
-        &mut self,
-        conn: &mut TcpStream,
-        pieces: &[IoSlice<'_>],
-    ) -> io::Result<usize> {
-        conn.write_vectored(pieces)
+    fn write_vectored(&mut self, conn: &mut Socket, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        // Not the socket's own method: that is sendmsg, which has a header to copy.
+        Ok(rustix::io::writev(conn, pieces)?)
     }
 
-    fn shutdown(&mut self, conn: &mut TcpStream) {
+    fn shutdown(&mut self, conn: &mut Socket) {
         // A connection that is gone already needs no end.
-        let _ = conn.shutdown(std::net::Shutdown::Write);
+        let _ = conn.shutdown(Shutdown::Write);
     }
 
-    fn reset(&mut self, conn: TcpStream) {
+    fn reset(&mut self, conn: Socket) {
         // Without the option the close is a plain one, which is the best that is left then.
-        let _ = SockRef::from(&conn).set_linger(Some(Duration::ZERO));
+        let _ = conn.set_linger(Some(Duration::ZERO));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::slab::Key;
+    use crate::settings::Tcp;
+    use crate::worker::listener;
+
+    const TOKEN: Token = Token::Upstream(Key { index: 0, generation: 0 });
+
+    /// The congestion control of a socket, without the zeros behind its name.
+    fn congestion_of(socket: &Socket) -> String {
+        let name = socket.tcp_congestion().unwrap();
+        String::from_utf8(name).unwrap().trim_end_matches('\0').to_owned()
+    }
+
+    #[test]
+    fn both_sides_have_the_congestion_control_that_was_asked_for_or_the_systems() {
+        let systems = congestion_of(&Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
+        // Every kernel has it, and lets everybody have it.
+        for wanted in [Some("reno".to_owned()), None] {
+            let tcp = Tcp { congestion: wanted.clone(), ..Tcp::default() };
+            let listener = listener::bind(([127, 0, 0, 1], 0).into(), &tcp).unwrap();
+            let poll = mio::Poll::new().unwrap();
+            let registry = poll.registry().try_clone().unwrap();
+            let mut sockets = Sockets::new(registry, wanted.clone());
+            let dialed = sockets.connect(&listener.local_addr().unwrap().into(), TOKEN).unwrap();
+            let accepted = Socket::from(listener.accept().unwrap().0);
+            let expected = wanted.as_ref().unwrap_or(&systems);
+            assert_eq!([&congestion_of(&dialed), &congestion_of(&accepted)], [expected; 2]);
+        }
+    }
+
+    #[test]
+    fn a_congestion_control_that_no_kernel_has_is_refused() {
+        assert!(try_congestion("reno").is_ok());
+        let error = try_congestion("nosuchthing").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

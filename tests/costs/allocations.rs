@@ -1,11 +1,12 @@
 //! Zero heap allocations a request in steady state.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use evenly::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot};
-use evenly::settings::Settings;
+use evenly::settings::{Settings, Tcp};
 use evenly::worker::{self, Job, Stage, listener};
 
 use crate::messages::{BROWSER, WRK, chunked, nginx, post};
@@ -67,7 +68,7 @@ fn a_response_in_chunks_allocates_nothing() {
 fn a_worker_on_real_sockets_allocates_nothing() {
     static METER: AtomicU64 = AtomicU64::new(0);
     let origins = Origins::start(CLIENTS);
-    let socket = listener::bind(([127, 0, 0, 1], 0).into()).expect("a listener");
+    let socket = listener::bind(([127, 0, 0, 1], 0).into(), &Tcp::default()).expect("a listener");
     let address = socket.local_addr().expect("an address");
     let (workers, mut seats) = worker::prepare(vec![vec![socket]], 1_000).expect("a poll");
     let seat = seats.pop().expect("one seat");
@@ -103,9 +104,9 @@ fn a_worker_on_real_sockets_allocates_nothing() {
 
 fn published(origins: &Origins) -> Arc<Shared> {
     let shared = Arc::new(Shared::default());
-    let endpoint = |(id, &address)| Endpoint {
+    let endpoint = |(id, &address): (u32, &SocketAddr)| Endpoint {
         id: EndpointId(id),
-        address,
+        address: address.into(),
         target: "origin".into(),
         state: EndpointState::Up,
     };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenly::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot};
+use evenly::base::address::Address;
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Net, Readiness, Token};
 use evenly::metrics::WorkerCounters;
@@ -77,7 +78,7 @@ impl Wire {
 impl Net for Wire {
     type Conn = usize;
 
-    fn connect(&mut self, _: SocketAddr, token: Token) -> io::Result<usize> {
+    fn connect(&mut self, _: &Address, token: Token) -> io::Result<usize> {
         self.pipes.push(Pipe { end: End::Target, token: Some(token), unread: 0 });
         self.events.push((token, Readiness { writable: true, ..Readiness::default() }));
         Ok(self.pipes.len() - 1)
@@ -126,7 +127,7 @@ impl Net for Wire {
 pub(crate) fn snapshot(count: u16) -> Snapshot {
     let endpoint = |at: u16| Endpoint {
         id: EndpointId(at.into()),
-        address: SocketAddr::from(([127, 0, 0, 1], 8_000 + at)),
+        address: SocketAddr::from(([127, 0, 0, 1], 8_000 + at)).into(),
         target: "target".into(),
         state: EndpointState::Up,
     };

@@ -14,6 +14,7 @@
 //! | `fields` | what is added to a head and taken from it |
 //! | `resources` | connections, descriptors, memory |
 //! | `stopping` | signals and the drain |
+//! | `unix` | targets that are Unix sockets |
 //! | `surface` | command line, listen addresses, logs |
 
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in what tests are made of
@@ -29,4 +30,5 @@ mod leaving;
 mod resources;
 mod stopping;
 mod surface;
+mod unix;
 mod upgrade;

@@ -247,6 +247,16 @@ fn busy_connections_are_not_closed_and_the_cap_holds() {
     }
 }
 
+#[test]
+fn workers_that_may_spin_serve_and_sleep_when_there_is_nothing_to_do() {
+    let origin = Origin::named("a");
+    let evenly = Evenly::with(&[&origin], "spin = 1000");
+    let mut client = evenly.client();
+    (0..100).for_each(|_| assert_eq!(client.get("/").text(), "a"));
+    assert_not_spinning(&evenly);
+    assert_eq!(client.get("/").text(), "a");
+}
+
 #[track_caller]
 fn assert_not_spinning(evenly: &Evenly) {
     let window = Duration::from_millis(400);

@@ -1,5 +1,6 @@
 //! What an operator sees: addresses, options that win over the file, log lines.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::process::Command;
 
@@ -43,6 +44,49 @@ fn targets_on_the_command_line_need_no_file() {
     let mut client = evenly.client();
     (0..10).for_each(|_| assert_eq!(client.get("/").status, 200));
     assert_eq!((a.requests(), b.requests()), (5, 5));
+}
+
+#[test]
+fn a_congestion_control_of_its_own_serves_as_the_systems_does() {
+    let origin = Origin::named("a");
+    // Every kernel has this one, and lets everybody have it.
+    let evenly = Evenly::with(&[&origin], "[tcp]\ncongestion = \"reno\"");
+    let mut client = evenly.client();
+    (0..3).for_each(|_| assert_eq!(client.get("/").text(), "a"));
+}
+
+#[test]
+fn clients_are_served_whose_connections_are_accepted_with_their_first_bytes() {
+    let origin = Origin::named("a");
+    let evenly = Evenly::with(&[&origin], "[tcp]\ndefer_accept = \"5s\"");
+    let silent = evenly.client();
+    for _ in 0..20 {
+        let mut client = evenly.client();
+        (0..3).for_each(|_| assert_eq!(client.get("/").text(), "a"));
+    }
+    let mut late = silent;
+    assert_eq!(late.get("/").text(), "a");
+}
+
+#[test]
+fn a_congestion_control_that_no_kernel_has_ends_it_with_1_and_those_there_are() {
+    let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    let toml = "[tcp]\ncongestion = \"nosuchthing\"\n[[targets]]\naddress = \"127.0.0.1:1\"\n";
+    file.write_all(toml.as_bytes()).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_evenly"))
+        .args(["run", "--listen", "127.0.0.1:0", "--config"])
+        .arg(file.path())
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    let available = "/proc/sys/net/ipv4/tcp_available_congestion_control";
+    let available = std::fs::read_to_string(available).unwrap();
+    let line = format!("write one that this kernel has ({}), or load its module", available.trim());
+    assert!(
+        log.contains("tcp.congestion: \"nosuchthing\" cannot be had: ") && log.contains(&line),
+        "{log}"
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use evenly::base::address::Address;
 use evenly::engine::{Net, Readiness, Token};
 
 use crate::message::{Event, Framing, Queue, Reader};
@@ -606,7 +607,8 @@ impl SimNet {
 impl Net for SimNet {
     type Conn = SimConn;
 
-    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<SimConn> {
+    fn connect(&mut self, address: &Address, token: Token) -> io::Result<SimConn> {
+        let Address::Ip(address) = *address else { panic!("{address} is not in this world") };
         let wire = self.0.borrow_mut().connect(address, token)?;
         Ok(self.near(wire))
     }

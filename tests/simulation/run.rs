@@ -495,7 +495,7 @@ impl World {
 pub(crate) fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
     let endpoints = healthy.iter().zip(0u8..).map(|(&healthy, at)| Endpoint {
         id: EndpointId(u32::from(at)),
-        address: ([10, 0, 0, at + 1], 80).into(),
+        address: SocketAddr::from(([10, 0, 0, at + 1], 80)).into(),
         target: "sim".into(),
         state: if healthy { EndpointState::Up } else { EndpointState::Down },
     });

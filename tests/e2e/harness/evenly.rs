@@ -15,9 +15,9 @@ use super::{Client, Origin, until};
 
 /// How the program is to be started.
 pub(crate) struct Start {
-    targets: Vec<SocketAddr>,
+    targets: Vec<String>,
     /// Those that are probed often.
-    watched: Vec<SocketAddr>,
+    watched: Vec<String>,
     config: String,
     workers: usize,
     listen: Vec<&'static str>,
@@ -30,7 +30,7 @@ impl Start {
     /// Before these targets, with two workers, on one free port.
     pub(crate) fn before(targets: &[&Origin]) -> Start {
         Start {
-            targets: targets.iter().map(|target| target.address).collect(),
+            targets: targets.iter().map(|target| target.target()).collect(),
             watched: Vec::new(),
             config: String::new(),
             workers: 2,
@@ -48,9 +48,15 @@ impl Start {
         self
     }
 
+    /// Before this path of a Unix socket too.
+    pub(crate) fn target(mut self, path: &str) -> Start {
+        self.targets.push(format!("unix:{path}"));
+        self
+    }
+
     /// Probes this target often, and with little patience: on a busy machine it may seem down when it is not.
     pub(crate) fn watching(mut self, target: &Origin) -> Start {
-        self.watched.push(target.address);
+        self.watched.push(target.target());
         self
     }
 
@@ -118,7 +124,7 @@ impl Start {
         command.args(["run", "--workers", &self.workers.to_string()]);
         if self.without_file {
             command.args(["--health-check-endpoint", "/healthz"]);
-            command.args(self.targets.iter().flat_map(|at| ["--target".into(), at.to_string()]));
+            command.args(self.targets.iter().flat_map(|at| ["--target", at]));
         } else {
             command.arg("--config").arg(file.path());
         }
@@ -150,7 +156,10 @@ impl Start {
 
 /// The address of a line that says where it listens.
 fn address_in(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("listening on http://")?;
+    let (before, rest) = line.split_once("listening on http://")?;
+    if before.ends_with("admin ") {
+        return None;
+    }
     let end = rest.find('"').unwrap_or(rest.len());
     rest[..end].parse().ok()
 }

@@ -1,16 +1,17 @@
-//! A scripted target: a closure for each request, counts of what came, and a port it keeps while it is down.
+//! A scripted target: a closure for each request, counts of what came, and a port or a path it keeps while it is down.
 //!
 //! Requests for `/healthz` are probes: they are in no count and in no script.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use tempfile::TempDir;
 
 use super::{Head, Wire};
 
@@ -45,7 +46,10 @@ struct State {
 }
 
 pub(crate) struct Origin {
+    /// Where it is, unless it is a Unix socket.
     pub(crate) address: SocketAddr,
+    /// Where its Unix socket is.
+    folder: Option<TempDir>,
     state: Arc<State>,
     running: Option<(Socket, JoinHandle<()>)>,
 }
@@ -63,8 +67,23 @@ impl Origin {
     pub(crate) fn start(
         handler: impl Fn(&mut Wire, &Head) -> Then + Send + Sync + 'static,
     ) -> Origin {
+        Origin::start_in(None, handler)
+    }
+
+    /// Likewise, on a Unix socket.
+    pub(crate) fn unix(
+        handler: impl Fn(&mut Wire, &Head) -> Then + Send + Sync + 'static,
+    ) -> Origin {
+        Origin::start_in(Some(tempfile::tempdir().unwrap()), handler)
+    }
+
+    fn start_in(
+        folder: Option<TempDir>,
+        handler: impl Fn(&mut Wire, &Head) -> Then + Send + Sync + 'static,
+    ) -> Origin {
         let mut origin = Origin {
             address: SocketAddr::from((own_ip(), 0)),
+            folder,
             state: Arc::new(State {
                 handler: Mutex::new(Arc::new(handler)),
                 stopped: AtomicBool::new(false),
@@ -113,22 +132,45 @@ impl Origin {
         })
     }
 
+    /// Its address as a configuration has it.
+    pub(crate) fn target(&self) -> String {
+        match &self.folder {
+            Some(folder) => format!("unix:{}", folder.path().join("socket").display()),
+            None => self.address.to_string(),
+        }
+    }
+
+    fn open(&mut self) -> Socket {
+        let kind = Type::STREAM;
+        if let Some(folder) = &self.folder {
+            let path = folder.path().join("socket");
+            // The file of the one before is still there.
+            let _ = std::fs::remove_file(&path);
+            let socket = Socket::new(Domain::UNIX, kind, None).unwrap();
+            socket.bind(&SockAddr::unix(path).unwrap()).unwrap();
+            return socket;
+        }
+        let socket = Socket::new(Domain::IPV4, kind, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&self.address.into()).unwrap();
+        self.address = socket.local_addr().unwrap().as_socket().unwrap();
+        socket
+    }
+
     /// Opens the port again, the same one as before.
     pub(crate) fn restart(&mut self) {
         assert!(self.running.is_none(), "it runs");
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&self.address.into()).unwrap();
+        let socket = self.open();
         socket.listen(1024).unwrap();
-        let listener = TcpListener::from(socket.try_clone().unwrap());
-        self.address = listener.local_addr().unwrap();
+        let listener = socket.try_clone().unwrap();
         self.state.stopped.store(false, Ordering::SeqCst);
         let state = Arc::clone(&self.state);
         let thread = thread::spawn(move || {
-            for (nth, stream) in listener.incoming().enumerate() {
-                let Ok(stream) = stream else { return };
+            for nth in 0.. {
+                let Ok((stream, _)) = listener.accept() else { return };
                 let state = Arc::clone(&state);
-                thread::spawn(move || state.serve(nth, stream));
+                // Only a stream's own calls are made on it, which a Unix socket has too.
+                thread::spawn(move || state.serve(nth, stream.into()));
             }
         });
         self.running = Some((socket, thread));

@@ -67,7 +67,8 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream) -> Wire {
-        stream.set_nodelay(true).unwrap();
+        // A Unix socket has no such option, and no need of it.
+        let _ = stream.set_nodelay(true);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Wire { stream, buffer: Vec::new(), used: 0 }

@@ -7,6 +7,7 @@
 
 #[path = "../../../src/base"]
 mod base {
+    pub mod address;
     pub mod sync;
 }
 
