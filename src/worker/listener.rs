@@ -69,11 +69,15 @@ struct Listener {
     pending: bool,
     /// How many are taken before the poll is asked whether there are more.
     batch: usize,
+    /// The turn in which it was asked last.
+    asked: u64,
 }
 
 /// The listeners of one worker.
 pub struct Listeners {
     list: Vec<Listener>,
+    /// Counts the worker's turns.
+    turn: u64,
     paused_until: Option<Tick>,
 }
 
@@ -102,16 +106,25 @@ impl Listeners {
             let mut socket = TcpListener::from_std(socket);
             let token = mio::Token(first + at);
             registry.register(&mut socket, token, Interest::READABLE)?;
-            list.push(Listener { socket, token, pending: true, batch: 1 });
+            list.push(Listener { socket, token, pending: true, batch: 1, asked: 0 });
         }
-        Ok(Listeners { list, paused_until: None })
+        Ok(Listeners { list, turn: 0, paused_until: None })
     }
 
     /// Connections wait on the listener registered `at` that position.
     pub fn ready(&mut self, at: usize) {
         if let Some(listener) = self.list.get_mut(at) {
             listener.pending = true;
+            if listener.asked + 1 < self.turn {
+                // Nobody waited when the poll was asked.
+                listener.batch = 1;
+            }
         }
+    }
+
+    /// A turn of the worker begins.
+    pub fn begin_turn(&mut self) {
+        self.turn += 1;
     }
 
     /// Nothing is accepted for a while.
@@ -142,7 +155,7 @@ impl Listeners {
         }
         self.paused_until = None;
         for listener in &mut self.list {
-            if listener.pending && !listener.accept_batch(registry, &mut take) {
+            if listener.pending && !listener.accept_batch(registry, self.turn, &mut take) {
                 return;
             }
         }
@@ -159,18 +172,19 @@ impl Listeners {
 }
 
 impl Listener {
-    /// An accept that finds nothing costs more than asking the poll to raise the event again, so a batch
-    /// ends before that; it grows while connections come faster than it takes them.
+    /// An accept that finds nothing costs six times what it costs to ask the poll to raise the event again, so a
+    /// batch ends before that; it grows while more connections wait than it takes.
     fn accept_batch(
         &mut self,
         registry: &Registry,
+        turn: u64,
         take: &mut impl FnMut(Accepted) -> bool,
     ) -> bool {
-        for _ in 0..self.batch {
+        for taken in 0..self.batch {
             match self.accept_one() {
                 Accepted::NoMore => {
                     self.pending = false;
-                    self.batch = 1;
+                    self.batch = taken.max(1);
                     return true;
                 }
                 other => {
@@ -183,6 +197,7 @@ impl Listener {
         self.batch = (self.batch * 2).min(ACCEPTS_A_TURN);
         let again = registry.reregister(&mut self.socket, self.token, Interest::READABLE);
         self.pending = again.is_err();
+        self.asked = turn;
         true
     }
 

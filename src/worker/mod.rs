@@ -289,6 +289,7 @@ impl Worker<'_> {
     }
 
     fn mark(&mut self, events: &Events, listeners: &mut Listeners) {
+        listeners.begin_turn();
         for event in events {
             match event.token() {
                 WAKER => {}
