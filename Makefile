@@ -70,11 +70,17 @@ doc: cargo ## The documentation of the source, in target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
 # The runs of the loadtest program: each needs evenly as it is shipped, and real servers.
+.PHONY: peers
+peers: cargo ## Fetches or builds what evenly is compared with, into target/peers, and tries each (20 minutes at first)
+	@loadtest/peers.sh target/peers
+	@$(CARGO) build --release --workspace
+	@$(CARGO) run --release -p loadtest -- peers $(ARGS)
+
 LOADTESTS := loadtest compare failover chaos idle shares big
 
 .PHONY: $(LOADTESTS)
 loadtest: ## wrk and oha over two nginx origins: requests/s, latency, errors, CPU and system calls a request
-compare: ## The same work through evenly, HAProxy and nginx in alternating slices
+compare: ## The same work through evenly, HAProxy and nginx in alternating slices; ARGS="--peers all" takes all of them
 failover: ## Origins are killed and return under load: what clients notice
 chaos: ## Targets killed, hung and flapping, descriptors gone, slow and leaving clients: what is noticed
 idle: ## Memory of 5,000 idle keep-alive connections
