@@ -145,10 +145,13 @@ pingora() {
         missing pingora "needs cmake (apt-get install cmake)"
         return
     fi
-    local from=$here/peers/pingora
-    [ "$bin/peer-pingora" -nt "$from/src/main.rs" ] && [ "$bin/peer-pingora" -nt "$from/Cargo.lock" ] && return
+    # Built again when its source is another, whatever the dates of the files say.
+    local from=$here/peers/pingora sum
+    sum=$(cat "$from"/Cargo.toml "$from"/Cargo.lock "$from"/src/*.rs | cksum)
+    [ -x "$bin/peer-pingora" ] && [ "$(cat "$folder/peer-pingora.sum" 2>/dev/null)" = "$sum" ] && return
     rm -f "$bin/peer-pingora"
     crate peer-pingora --path "$from"
+    [ -x "$bin/peer-pingora" ] && echo "$sum" >"$folder/peer-pingora.sum"
 }
 
 : >"$log"

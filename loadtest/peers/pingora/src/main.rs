@@ -118,6 +118,7 @@ fn serve(listen: &str, targets: &[String]) -> Result<Infallible, Box<dyn StdErro
         Ok(seconds) => Duration::try_from_secs_f64(seconds.parse()?)?,
         Err(_) => Duration::from_secs(5),
     };
+    // Work stealing stays on, as by default: with a single thread it costs nothing that could be measured.
     let conf = ServerConf {
         threads: 1,
         upstream_keepalive_pool_size: POOL,
