@@ -70,12 +70,6 @@ doc: cargo ## The documentation of the source, in target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
 # The runs of the loadtest program: each needs evenly as it is shipped, and real servers.
-.PHONY: peers
-peers: cargo ## Fetches or builds what evenly is compared with, into target/peers, and tries each (20 minutes at first)
-	@loadtest/peers.sh target/peers
-	@$(CARGO) build --release --workspace
-	@$(CARGO) run --release -p loadtest -- peers $(ARGS)
-
 LOADTESTS := loadtest compare failover chaos idle shares big
 
 .PHONY: $(LOADTESTS)
@@ -90,6 +84,12 @@ big: ## 1 GiB up and 1 GiB down with a slow reader: memory and bytes
 $(LOADTESTS): cargo load-tools
 	@$(CARGO) build --release --workspace
 	@$(CARGO) run --release -p loadtest -- $(patsubst loadtest,load,$@) $(ARGS)
+
+.PHONY: peers
+peers: cargo ## Fetches or builds what evenly is compared with, into target/peers, and tries each (20 minutes at first)
+	@loadtest/peers.sh target/peers
+	@$(CARGO) build --release --workspace
+	@$(CARGO) run --release -p loadtest -- peers $(ARGS)
 
 # As root, what is missing is installed; otherwise whatever needs it says which line installs it.
 .PHONY: load-tools test-tools
