@@ -81,7 +81,7 @@ LOADTESTS := loadtest compare failover chaos idle shares big
 
 .PHONY: $(LOADTESTS)
 loadtest: ## wrk and oha over two nginx origins: requests/s, latency, errors, CPU and system calls a request
-compare: ## The same work through evenly, HAProxy and nginx in alternating slices
+compare: ## The same work through evenly, HAProxy and nginx in alternating slices; ARGS="--peers all" takes all of them
 failover: ## Origins are killed and return under load: what clients notice
 chaos: ## Targets killed, hung and flapping, descriptors gone, slow and leaving clients: what is noticed
 idle: ## Memory of 5,000 idle keep-alive connections
@@ -91,6 +91,12 @@ big: ## 1 GiB up and 1 GiB down with a slow reader: memory and bytes
 $(LOADTESTS): cargo load-tools
 	@$(CARGO) build --release --workspace
 	@$(CARGO) run --release -p loadtest -- $(patsubst loadtest,load,$@) $(ARGS)
+
+.PHONY: peers
+peers: cargo ## Fetches or builds what evenly is compared with, into target/peers, and tries each (20 minutes at first)
+	@loadtest/peers.sh target/peers
+	@$(CARGO) build --release --workspace
+	@$(CARGO) run --release -p loadtest -- peers $(ARGS)
 
 # As root, what is missing is installed; otherwise whatever needs it says which line installs it.
 .PHONY: load-tools test-tools count-tools

@@ -1,4 +1,4 @@
-//! Real load on `evenly` and its rivals: wrk and oha before it, nginx origins behind it, all on this
+//! Real load on `evenly` and its peers: wrk and oha before it, nginx origins behind it, all on this
 //! machine and on loopback. See `loadtest --help`; the Makefile holds the usual calls.
 //!
 //! Exit codes: 0 every promise kept, 1 one broken or a run that failed, 2 a tool that is missing.
@@ -11,6 +11,7 @@ mod client;
 mod compare;
 mod failover;
 mod load;
+mod peers;
 mod proc;
 mod process;
 mod report;
@@ -25,7 +26,7 @@ use std::process::{ExitCode, exit};
 use std::thread;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use big::Transfer;
 use load::Shape;
@@ -91,8 +92,14 @@ struct Arguments {
 enum Run {
     /// wrk and oha: requests/s, latency, errors, CPU and system calls a request
     Load,
-    /// The same work through evenly, HAProxy and nginx in alternating slices
+    /// Every peer before two origins: which are here, and does each do what the others do?
+    Peers,
+    /// The same work through several proxies in alternating slices
     Compare {
+        /// Who takes part: names with commas between them, the first against each other, or "all" that are here
+        /// [default: the subject, haproxy and nginx]
+        #[arg(long, value_name = "LIST", value_parser = Peers::parse)]
+        peers: Option<Peers>,
         /// Rounds, each with two slices of every proxy
         #[arg(long, default_value_t = 9, value_parser = number(1, 200))]
         rounds: u64,
@@ -132,6 +139,28 @@ enum Run {
         #[arg(long, default_value_t = 256, value_parser = number(1, 1 << 20))]
         rate: u64,
     },
+}
+
+/// Who takes part in a comparison.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Peers {
+    All,
+    These(Vec<Kind>),
+}
+
+impl Peers {
+    fn parse(list: &str) -> Result<Peers, String> {
+        if list == "all" {
+            return Ok(Peers::All);
+        }
+        list.split(',')
+            .map(|name| Kind::from_str(name, false))
+            .collect::<Result<_, _>>()
+            .map_or_else(
+                |_| Err(format!("all, or some of {}", Kind::ALL.map(Kind::name).join(","))),
+                |kinds| Ok(Peers::These(kinds)),
+            )
+    }
 }
 
 fn number(least: u64, most: u64) -> clap::builder::RangedU64ValueParser {
@@ -195,7 +224,8 @@ fn needed(arguments: &Arguments) -> Vec<tools::Tool> {
     let mut tools = vec![tools::SETPRIV, tools::TASKSET, tools::NGINX];
     match arguments.run {
         Run::Load => tools.extend([tools::WRK, tools::STRACE]),
-        Run::Compare { .. } => tools.extend([tools::WRK, tools::HAPROXY]),
+        Run::Compare { peers: None, .. } => tools.extend([tools::WRK, tools::HAPROXY]),
+        Run::Compare { .. } => tools.push(tools::WRK),
         _ => {}
     }
     if arguments.subject == Kind::Haproxy {
@@ -214,30 +244,39 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
     let connections = usize::try_from(arguments.connections)?;
     let shape = Shape { connections, duration: Duration::from_secs(arguments.seconds) };
     let kind = arguments.subject;
-    match arguments.run {
+    match &arguments.run {
         Run::Chaos { .. } | Run::Origin(_) => Ok(()),
+        Run::Peers => peers::peers(&bench, report),
         Run::Load => load::load(&bench, kind, shape, report),
-        Run::Compare { rounds, slice } => {
-            let shape = Shape { duration: Duration::from_secs(slice), ..shape };
-            let kinds = compared(kind);
-            compare::compare(&bench, &kinds, shape, usize::try_from(rounds)?, report)
+        Run::Compare { peers, rounds, slice } => {
+            let shape = Shape { duration: Duration::from_secs(*slice), ..shape };
+            let kinds = compared(kind, peers.as_ref(), |kind| bench.program(kind).is_ok());
+            compare::compare(&bench, &kinds, shape, usize::try_from(*rounds)?, report)
         }
         Run::Failover => failover::failover(&bench, kind, connections, arguments.interval, report),
-        Run::Idle { idle } => steady::idle(&bench, kind, usize::try_from(idle)?, report),
+        Run::Idle { idle } => steady::idle(&bench, kind, usize::try_from(*idle)?, report),
         Run::Shares { requests } => {
-            steady::shares(&bench, kind, usize::try_from(requests)?, report)
+            steady::shares(&bench, kind, usize::try_from(*requests)?, report)
         }
         Run::Big { mebibytes, rate } => {
-            let transfer =
-                Transfer { mebibytes, mebibytes_per_second: rate, hesitation: HESITATION };
+            let transfer = Transfer {
+                mebibytes: *mebibytes,
+                mebibytes_per_second: *rate,
+                hesitation: HESITATION,
+            };
             big::big(&bench, kind, transfer, report)
         }
     }
 }
 
-/// The subject first, then its rivals.
-fn compared(subject: Kind) -> Vec<Kind> {
-    let rivals = [Kind::Haproxy, Kind::Nginx].into_iter().filter(|kind| *kind != subject);
+/// The subject first, then its rivals, each once.
+fn compared(subject: Kind, peers: Option<&Peers>, is_here: impl Fn(Kind) -> bool) -> Vec<Kind> {
+    let rivals: Vec<Kind> = match peers {
+        Some(Peers::These(kinds)) => return kinds.clone(),
+        Some(Peers::All) => Kind::ALL.into_iter().filter(|kind| is_here(*kind)).collect(),
+        None => vec![Kind::Haproxy, Kind::Nginx],
+    };
+    let rivals = rivals.into_iter().filter(|kind| *kind != subject);
     std::iter::once(subject).chain(rivals).collect()
 }
 
@@ -253,7 +292,17 @@ mod tests {
 
     #[test]
     fn compares_the_subject_with_the_others_only() {
-        assert_eq!(compared(Kind::Evenly), [Kind::Evenly, Kind::Haproxy, Kind::Nginx]);
-        assert_eq!(compared(Kind::Haproxy), [Kind::Haproxy, Kind::Nginx]);
+        let none = |_| false;
+        assert_eq!(compared(Kind::Evenly, None, none), [Kind::Evenly, Kind::Haproxy, Kind::Nginx]);
+        assert_eq!(compared(Kind::Haproxy, None, none), [Kind::Haproxy, Kind::Nginx]);
+    }
+
+    #[test]
+    fn compares_those_named_or_all_that_are_here() {
+        let these = Peers::parse("caddy,haproxy-3.0").unwrap();
+        assert_eq!(compared(Kind::Evenly, Some(&these), |_| true), [Kind::Caddy, Kind::Haproxy3]);
+        let here = |kind| kind == Kind::Sozu || kind == Kind::Evenly;
+        assert_eq!(compared(Kind::Evenly, Some(&Peers::All), here), [Kind::Evenly, Kind::Sozu]);
+        assert!(Peers::parse("caddy,varnish").unwrap_err().contains("nginx-1.26"));
     }
 }

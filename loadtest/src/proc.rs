@@ -25,8 +25,47 @@ impl Sub for Cpu {
     }
 }
 
-/// Sums the threads of `pid`. A thread that ends between two calls takes its time with it.
+/// `pid` and every process that descends from it: a server may serve from processes it has started.
+pub(crate) fn tree(pid: u32) -> Result<Vec<u32>, Failure> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(child) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that has ended since is nobody's child.
+        let Ok(text) = fs::read_to_string(format!("/proc/{child}/stat")) else { continue };
+        parents.extend(parent(&text).map(|parent| (child, parent)));
+    }
+    Ok(descent(pid, &parents))
+}
+
+/// `root` and all that descend from it in a table of children and their parents.
+fn descent(root: u32, parents: &[(u32, u32)]) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut at = 0;
+    while let Some(&one) = found.get(at) {
+        let children = parents.iter().filter(|(_, parent)| *parent == one);
+        found.extend(children.map(|(child, _)| *child));
+        at += 1;
+    }
+    found
+}
+
+/// The parent in `/proc/PID/stat`, whose second field is a name that may hold anything, in brackets.
+fn parent(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Sums the threads of `pid` and of what descends from it. A thread that ends between two calls takes its time with
+/// it.
 pub(crate) fn cpu(pid: u32) -> Result<Cpu, Failure> {
+    tree(pid)?.into_iter().try_fold(Cpu::default(), |sum, pid| {
+        let one = cpu_of(pid)?;
+        Ok(Cpu { ran: sum.ran + one.ran, waited: sum.waited + one.waited })
+    })
+}
+
+fn cpu_of(pid: u32) -> Result<Cpu, Failure> {
     let mut sum = Cpu::default();
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
@@ -43,24 +82,30 @@ fn schedstat(text: &str) -> Option<Cpu> {
     Some(Cpu { ran: fields.next()?.ok()?, waited: fields.next()?.ok()? })
 }
 
-/// The process's proportional share of memory (Pss), in bytes.
+/// The proportional share of memory (Pss) of `pid` and of what descends from it, in bytes.
 pub(crate) fn pss(pid: u32) -> Result<u64, Failure> {
-    sized_field(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
+    summed(pid, |pid| sized_field(&format!("/proc/{pid}/smaps_rollup"), "Pss:"))
 }
 
-/// Resident memory now, in bytes.
+/// Resident memory now, in bytes, likewise.
 pub(crate) fn rss(pid: u32) -> Result<u64, Failure> {
-    sized_field(&format!("/proc/{pid}/status"), "VmRSS:")
+    summed(pid, |pid| sized_field(&format!("/proc/{pid}/status"), "VmRSS:"))
 }
 
-/// The most that was resident since the start or [`forget_peak`], in bytes.
+/// The most that was resident since the start or [`forget_peak`], in bytes, likewise.
 pub(crate) fn peak_rss(pid: u32) -> Result<u64, Failure> {
-    sized_field(&format!("/proc/{pid}/status"), "VmHWM:")
+    summed(pid, |pid| sized_field(&format!("/proc/{pid}/status"), "VmHWM:"))
 }
 
 /// Lets [`peak_rss`] begin anew (proc(5), `clear_refs`).
 pub(crate) fn forget_peak(pid: u32) -> Result<(), Failure> {
-    Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
+    tree(pid)?
+        .into_iter()
+        .try_for_each(|pid| Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?))
+}
+
+fn summed(pid: u32, figure: impl Fn(u32) -> Result<u64, Failure>) -> Result<u64, Failure> {
+    tree(pid)?.into_iter().map(figure).sum()
 }
 
 /// How many connections to `address` there are, on the side that began them: established, being
@@ -117,6 +162,13 @@ mod tests {
         assert!(leads_to(line, to(8080)));
         assert!(!leads_to(line, to(8081)));
         assert!(!leads_to(&line.replace(" 01 ", " 06 "), to(8080)), "TIME_WAIT is not open");
+    }
+
+    #[test]
+    fn follows_children_of_children_and_nobody_else() {
+        let parents = [(3, 1), (4, 3), (5, 2), (6, 4)];
+        assert_eq!(descent(1, &parents), [1, 3, 4, 6]);
+        assert_eq!(parent("42 (a) b (c)) S 17 42 42 0"), Some(17));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Child processes that cannot outlive this program.
 //!
-//! Invariant: whatever is started here is killed by its own pid when its [`Process`] is dropped, and
-//! by the kernel (`setpriv --pdeathsig`) should this program be killed before it can do so. The
+//! Invariant: whatever is started here is killed by its own pid, and what it has started by theirs, when its
+//! [`Process`] is dropped, and it by the kernel (`setpriv --pdeathsig`) should this program be killed before it can do so. The
 //! kernel ties that signal to the *thread* that started the child: start from the main thread only.
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::Failure;
+use crate::{Failure, proc};
 
 /// Lines of standard error that are kept: enough to explain a child that would not start.
 const LINES_KEPT: usize = 1_000;
@@ -108,10 +108,19 @@ impl Process {
         self.child.id()
     }
 
-    /// Kills it at once, as a crash would, and reaps it.
+    /// Kills it at once, as a crash would, and reaps it; with it whatever it has started.
     pub(crate) fn kill(&mut self) {
+        // A child that has ended is reaped by this, and its number may already be another's.
+        let heirs = match self.child.try_wait() {
+            Ok(None) => proc::tree(self.pid()).unwrap_or_default(),
+            _ => return,
+        };
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let others = heirs.into_iter().filter(|pid| *pid != self.child.id());
+        for pid in others.filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 
     /// Stops it where it is (`SIGSTOP`): alive, deaf and mute.
@@ -242,6 +251,27 @@ mod tests {
         assert!(std::path::Path::new(&folder).exists());
         drop(process);
         assert!(!std::path::Path::new(&folder).exists());
+    }
+
+    #[test]
+    fn what_a_dropped_child_has_started_ends_too() {
+        let script = "sleep 60 & echo $! >&2; wait";
+        let began = Instant::now();
+        let mut process = Process::start("parent", &mut shell(script)).unwrap();
+        let pid = process.line(began, Duration::from_secs(10), |line| line.parse::<u32>().ok());
+        let (_, pid) = pid.unwrap();
+        assert!(proc::tree(process.pid()).unwrap().contains(&pid));
+        drop(process);
+        // Init reaps it, when it comes to it.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let lives = || {
+            std::fs::read_to_string(format!("/proc/{pid}/stat"))
+                .is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        while lives() {
+            assert!(Instant::now() < deadline, "{pid} is still there");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]

@@ -16,16 +16,25 @@ pub(crate) const STRACE: Tool = Tool { name: "strace", package: "strace" };
 pub(crate) const TASKSET: Tool = Tool { name: "taskset", package: "util-linux" };
 pub(crate) const SETPRIV: Tool = Tool { name: "setpriv", package: "util-linux" };
 
-/// Where a program is, looking through PATH and then where Debian keeps servers.
+/// Where a program is, looking where `make peers` puts those of pinned versions, through PATH, and then where
+/// Debian keeps servers.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
+    peers()
+        .into_iter()
+        .chain(env::split_paths(&path))
         .chain(["/usr/sbin", "/usr/bin", "/sbin"].map(PathBuf::from))
         .map(|folder| folder.join(name))
         .find(|file| is_program(file))
 }
 
-fn is_program(file: &Path) -> bool {
+/// `target/peers/bin` for this program in `target/release`.
+fn peers() -> Option<PathBuf> {
+    let program = env::current_exe().ok()?;
+    Some(program.parent()?.parent()?.join("peers").join("bin"))
+}
+
+pub(crate) fn is_program(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
