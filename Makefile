@@ -85,6 +85,11 @@ $(LOADTESTS): cargo load-tools
 	@$(CARGO) build --release --workspace
 	@$(CARGO) run --release -p loadtest -- $(patsubst loadtest,load,$@) $(ARGS)
 
+.PHONY: benchmarks
+benchmarks: cargo load-tools ## All that is promised of speed and memory, measured beside peers: docs/benchmarks.md and its charts
+	@$(CARGO) build --release --workspace
+	@$(CARGO) run --release -p loadtest -- benchmarks --write docs $(ARGS)
+
 # As root, what is missing is installed; otherwise whatever needs it says which line installs it.
 .PHONY: load-tools test-tools
 load-tools: TOOLS := nginx haproxy wrk strace

@@ -38,6 +38,36 @@ pub(crate) fn cpu(pid: u32) -> Result<Cpu, Failure> {
     Ok(sum)
 }
 
+/// The CPU time of the calling thread.
+pub(crate) fn own_thread() -> Result<Cpu, Failure> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    schedstat(&text).ok_or_else(|| Failure::new("unreadable schedstat"))
+}
+
+/// A process and all that descend from it.
+pub(crate) fn tree(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(parent) = found.get(at) {
+        let tasks = fs::read_dir(format!("/proc/{parent}/task"));
+        let children = tasks.into_iter().flatten().flatten().filter_map(|task| {
+            let text = fs::read_to_string(task.path().join("children")).ok()?;
+            Some(text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
+        });
+        found.extend(children.flatten().collect::<Vec<_>>());
+        at += 1;
+    }
+    found
+}
+
+/// Sums the processes of `pids`.
+pub(crate) fn cpu_of(pids: &[u32]) -> Result<Cpu, Failure> {
+    pids.iter().try_fold(Cpu::default(), |sum, pid| {
+        let one = cpu(*pid)?;
+        Ok(Cpu { ran: sum.ran + one.ran, waited: sum.waited + one.waited })
+    })
+}
+
 fn schedstat(text: &str) -> Option<Cpu> {
     let mut fields = text.split_whitespace().map(str::parse);
     Some(Cpu { ran: fields.next()?.ok()?, waited: fields.next()?.ok()? })
@@ -125,5 +155,7 @@ mod tests {
         assert!(cpu(pid).unwrap().ran > 0);
         assert!(pss(pid).unwrap() > 0);
         assert!(peak_rss(pid).unwrap() >= rss(pid).unwrap() / 2);
+        assert!(cpu_of(&tree(pid)).unwrap().ran > 0);
+        assert!(own_thread().unwrap().ran <= cpu(pid).unwrap().ran);
     }
 }

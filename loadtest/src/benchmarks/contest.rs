@@ -1,0 +1,314 @@
+//! Subjects under the same work in slices that alternate, A B C C B A, so that a machine that changes
+//! its speed changes it for all of them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::results::{Finding, Ratios, Row};
+use super::statistics::{Round, middle, ratio};
+use crate::generator::http::Shape;
+use crate::generator::{Generator, Outcome, Pace, Until};
+use crate::load::micros;
+use crate::proc::{self, Cpu};
+use crate::process::{Cores, Process, command, run};
+use crate::report::count;
+use crate::servers::{Bench, Kind};
+use crate::{Failure, tools};
+
+/// How long a server may take to say where it listens.
+const START: Duration = Duration::from_secs(15);
+/// Requests on each connection before a slice.
+pub(super) const WARM: u64 = 5;
+
+/// A server that takes part.
+pub(super) struct Subject {
+    pub(super) name: String,
+    pub(super) address: SocketAddr,
+    pub(super) is_peer: bool,
+    pub(super) process: Process,
+}
+
+impl Subject {
+    /// Its processes now.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        proc::tree(self.process.pid())
+    }
+
+    /// Proportional share of memory of all its processes, in bytes.
+    pub(super) fn memory(&self) -> Result<u64, Failure> {
+        self.processes().into_iter().try_fold(0, |sum, pid| Ok(sum + proc::pss(pid)?))
+    }
+
+    /// The first line in which its program says what it is.
+    pub(super) fn version(&self) -> String {
+        let Ok(program) = fs::read_link(format!("/proc/{}/exe", self.process.pid())) else {
+            return "unknown".to_owned();
+        };
+        let short = matches!(&*self.name, "haproxy" | "nginx" | "sozu");
+        let flag = if short { "-v" } else { "--version" };
+        // nginx says it on standard error.
+        let script = format!("exec \"$0\" {flag} 2>&1");
+        let mut shell = command("sh", None);
+        shell.arg("-c").arg(script).arg(program);
+        let said = run("a version", &mut shell, Duration::from_secs(5)).map(|(_, text)| text);
+        let said = said.unwrap_or_default();
+        said.lines().find(|line| !line.trim().is_empty()).unwrap_or("unknown").trim().to_owned()
+    }
+}
+
+/// Where evenly's binary is.
+pub(super) fn evenly_program(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+    let file = match named {
+        Some(file) => file.clone(),
+        None => std::env::current_exe()?.with_file_name("evenly"),
+    };
+    if file.is_file() {
+        return Ok(file);
+    }
+    Err(Failure::new(format!("no evenly at {}: run `cargo build --release`", file.display())))
+}
+
+/// Starts evenly with a configuration of its own.
+pub(super) fn evenly(
+    bench: &Bench,
+    program: &PathBuf,
+    cores: Cores,
+    name: &str,
+    config: &str,
+    workers: usize,
+) -> Result<Subject, Failure> {
+    let file = bench.path(&format!("{name}.toml"));
+    fs::write(&file, config)?;
+    let mut command = command(program, cores.subject);
+    command.arg("run").arg("--config").arg(file);
+    command.args(["--listen", "127.0.0.1:0", "--workers", &workers.to_string()]);
+    launch(name, &mut command)
+}
+
+/// The `[[targets]]` of a configuration.
+pub(super) fn targets(addresses: &[SocketAddr]) -> String {
+    let block = |address| {
+        format!("[[targets]]\naddress = \"{address}\"\nhealth_check_endpoint = \"/healthz\"\n")
+    };
+    addresses.iter().map(block).collect()
+}
+
+fn launch(name: &str, command: &mut Command) -> Result<Subject, Failure> {
+    let began = Instant::now();
+    let mut process = Process::start(name, command)?;
+    let Some((_, address)) = process.line(began, START, listening) else {
+        return Err(process.complaint("did not say where it listens"));
+    };
+    Ok(Subject { name: name.to_owned(), address, is_peer: false, process })
+}
+
+/// The address in `listening on http://127.0.0.1:38211`.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("listening on http://")?;
+    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | ',' | '/'));
+    rest.get(..end.unwrap_or(rest.len()))?.parse().ok()
+}
+
+/// The floor, a child of this very program.
+pub(super) fn floor(bench: &Bench, addresses: &[SocketAddr]) -> Result<Subject, Failure> {
+    let mut command = command(std::env::current_exe()?, bench.cores.subject);
+    command.arg("floor");
+    for address in addresses {
+        command.args(["--target", &address.to_string()]);
+    }
+    launch("floor", &mut command)
+}
+
+/// A server of the bench: evenly as it comes, or a peer.
+pub(super) fn of_kind(
+    bench: &Bench,
+    kind: Kind,
+    addresses: &[SocketAddr],
+) -> Result<Subject, Failure> {
+    let started = bench.subject(kind, addresses)?;
+    Ok(Subject {
+        name: kind.name().to_owned(),
+        address: started.address,
+        is_peer: kind != Kind::Evenly,
+        process: started.process,
+    })
+}
+
+/// One work, ready to be put on subjects.
+#[derive(Clone, Copy)]
+pub(super) struct Load {
+    pub(super) shape: Shape,
+    pub(super) connections: usize,
+    pub(super) pace: Pace,
+    /// Requests on each connection before it counts.
+    pub(super) warm: u64,
+    pub(super) slice: Duration,
+    pub(super) rounds: usize,
+}
+
+/// What a slice came to.
+struct Slice {
+    outcome: Outcome,
+    cpu: Cpu,
+}
+
+fn slice(generator: &Generator, subject: &Subject, load: &Load) -> Result<Slice, Failure> {
+    generator.open(subject.address, load.shape, load.connections, load.warm)?;
+    let pids = subject.processes();
+    let before = proc::cpu_of(&pids)?;
+    let measured = generator.measure(load.pace, Until::Time(load.slice));
+    let cpu = proc::cpu_of(&pids)? - before;
+    let refused = generator.close()?;
+    let mut outcome = measured?;
+    outcome.refused += refused;
+    Ok(Slice { outcome, cpu })
+}
+
+impl Slice {
+    /// Both slices of a round as one.
+    fn join(mut self, later: &Slice) -> Slice {
+        self.outcome.merge(&later.outcome);
+        self.cpu.ran += later.cpu.ran;
+        self.cpu.waited += later.cpu.waited;
+        self
+    }
+
+    fn round(&self) -> Round {
+        let share = |nanos: u64| count(nanos) / 1e9 / self.outcome.elapsed.max(1e-9);
+        let latencies = &self.outcome.latencies;
+        Round {
+            cpu_micros: micros(self.cpu.ran, self.outcome.requests),
+            per_second: self.outcome.per_second(),
+            p50: latencies.percentile(50.0),
+            p99: latencies.percentile(99.0),
+            p999: latencies.percentile(99.9),
+            busy: share(self.cpu.ran),
+            generator_busy: self.outcome.busy(),
+            delay: share(self.cpu.waited).max(share(self.outcome.own.waited)),
+        }
+    }
+}
+
+/// The rounds of one subject.
+pub(super) struct Record {
+    pub(super) rounds: Vec<Round>,
+    all: Outcome,
+    trouble: Option<String>,
+}
+
+/// Runs every round on every subject. A subject that fails sits out the rest.
+pub(super) fn contest(generator: &Generator, subjects: &[&Subject], load: &Load) -> Vec<Record> {
+    let fresh = || Record { rounds: Vec::new(), all: Outcome::default(), trouble: None };
+    let mut records: Vec<Record> = subjects.iter().map(|_| fresh()).collect();
+    for _ in 0..load.rounds {
+        let mut first: Vec<Option<Slice>> = subjects.iter().map(|_| None).collect();
+        let there = 0..subjects.len();
+        for at in there.clone().chain(there.rev()) {
+            if records[at].trouble.is_some() {
+                continue;
+            }
+            match slice(generator, subjects[at], load) {
+                Err(failure) => records[at].trouble = Some(failure.to_string()),
+                Ok(slice) => match first[at].take() {
+                    None => first[at] = Some(slice),
+                    Some(early) => records[at].add(&early.join(&slice)),
+                },
+            }
+        }
+    }
+    records
+}
+
+impl Record {
+    fn add(&mut self, both: &Slice) {
+        self.rounds.push(both.round());
+        self.all.merge(&both.outcome);
+    }
+
+    pub(super) fn row(&self, subject: &Subject) -> Row {
+        let of = |field| middle(&self.rounds, field);
+        Row {
+            subject: subject.name.clone(),
+            cpu_micros: of(|round| round.cpu_micros),
+            per_second: of(|round| round.per_second),
+            p50: of(|round| round.p50),
+            p99: of(|round| round.p99),
+            p999: of(|round| round.p999),
+            requests: self.all.requests,
+            failed: self.all.failed(),
+            faults: self.all.faults.describe(),
+            busy: of(|round| round.busy),
+            generator_busy: of(|round| round.generator_busy),
+            delay: of(|round| round.delay),
+            trouble: self.trouble.clone(),
+        }
+    }
+}
+
+/// The ratios of the first record to another.
+pub(super) fn ratios(subject: &Subject, ours: &Record, theirs: &Record) -> Option<Ratios> {
+    let of = |field| ratio(&ours.rounds, &theirs.rounds, field);
+    Some(Ratios {
+        subject: subject.name.clone(),
+        is_peer: subject.is_peer,
+        cpu: of(|round| round.cpu_micros)?,
+        per_second: of(|round| round.per_second)?,
+        p50: of(|round| round.p50)?,
+        p99: of(|round| round.p99)?,
+        p999: of(|round| round.p999)?,
+    })
+}
+
+/// Runs a contest and says how the first subject did beside the others.
+pub(super) fn finding(
+    generator: &Generator,
+    subjects: &[&Subject],
+    load: &Load,
+    (name, title): (String, String),
+) -> Finding {
+    let records = contest(generator, subjects, load);
+    let pairs = || subjects.iter().zip(&records);
+    let rows = pairs().map(|(subject, record)| record.row(subject)).collect();
+    let others = pairs().skip(1);
+    let ratios = others.filter_map(|(subject, record)| ratios(subject, records.first()?, record));
+    let rate = if let Pace::PerSecond(rate) = load.pace { Some(rate) } else { None };
+    Finding { name, title, rate, rows, ratios: ratios.collect() }
+}
+
+/// Whether a program is here.
+pub(super) fn has(program: &str) -> bool {
+    tools::find(program).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_address_in_the_line_that_names_it() {
+        let wanted = Some(SocketAddr::from(([127, 0, 0, 1], 38211)));
+        assert_eq!(listening("listening on http://127.0.0.1:38211 (1 worker)"), wanted);
+        assert_eq!(listening("listening on nothing"), None);
+    }
+
+    #[test]
+    fn a_round_is_both_of_its_slices() {
+        let slice = |requests, ran| {
+            let outcome = Outcome {
+                requests,
+                within: requests,
+                span: 1.0,
+                elapsed: 1.0,
+                ..Outcome::default()
+            };
+            Slice { outcome, cpu: Cpu { ran, waited: 20_000_000 } }
+        };
+        let round = slice(100, 1_000_000).join(&slice(300, 3_000_000)).round();
+        assert!((round.cpu_micros - 10.0).abs() < 1e-9);
+        assert!((round.per_second - 200.0).abs() < 1e-9);
+        assert!((round.delay - 0.02).abs() < 1e-9, "{round:?}");
+    }
+}
