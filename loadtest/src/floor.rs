@@ -260,8 +260,8 @@ fn send(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generator::Generator;
     use crate::generator::http::Shape;
-    use crate::generator::{Generator, Pace, Until};
 
     #[test]
     fn every_shape_passes_unchanged() {
@@ -277,7 +277,7 @@ mod tests {
         });
         for shape in [Shape::Bare, Shape::Size1m, Shape::Upload, Shape::Close] {
             generator.open(address, shape, 4, 1).unwrap();
-            let outcome = generator.measure(Pace::Closed, Until::Count(20)).unwrap();
+            let outcome = generator.make(20).unwrap();
             assert_eq!((outcome.requests, outcome.failed()), (20, 0), "{shape:?} {outcome:?}");
             generator.close().unwrap();
         }

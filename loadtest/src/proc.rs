@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, SocketAddrV4};
-use std::ops::Sub;
+use std::ops::{Add, Sub};
 
 use crate::Failure;
 
@@ -22,6 +22,13 @@ impl Sub for Cpu {
             ran: self.ran.saturating_sub(earlier.ran),
             waited: self.waited.saturating_sub(earlier.waited),
         }
+    }
+}
+
+impl Add for Cpu {
+    type Output = Cpu;
+    fn add(self, other: Cpu) -> Cpu {
+        Cpu { ran: self.ran + other.ran, waited: self.waited + other.waited }
     }
 }
 
@@ -62,10 +69,7 @@ pub(crate) fn tree(pid: u32) -> Vec<u32> {
 
 /// Sums the processes of `pids`.
 pub(crate) fn cpu_of(pids: &[u32]) -> Result<Cpu, Failure> {
-    pids.iter().try_fold(Cpu::default(), |sum, pid| {
-        let one = cpu(*pid)?;
-        Ok(Cpu { ran: sum.ran + one.ran, waited: sum.waited + one.waited })
-    })
+    pids.iter().try_fold(Cpu::default(), |sum, pid| Ok(sum + cpu(*pid)?))
 }
 
 fn schedstat(text: &str) -> Option<Cpu> {

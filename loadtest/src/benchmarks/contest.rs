@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::results::{Finding, Ratios, Row};
 use super::statistics::{Round, middle, ratio};
+use crate::client::Client;
 use crate::generator::http::Shape;
-use crate::generator::{Generator, Outcome, Pace, Until};
+use crate::generator::{Generator, Outcome, Pace, Slice, Until};
 use crate::load::micros;
-use crate::proc::{self, Cpu};
+use crate::proc;
 use crate::process::{Cores, Process, command, run};
 use crate::report::count;
 use crate::servers::{Bench, Kind};
@@ -22,6 +23,8 @@ use crate::{Failure, tools};
 const START: Duration = Duration::from_secs(15);
 /// Requests on each connection before a slice.
 pub(super) const WARM: u64 = 5;
+/// How long the load of a slice runs before it counts.
+const RUN_IN: Duration = Duration::from_millis(50);
 
 /// A server that takes part.
 pub(super) struct Subject {
@@ -85,7 +88,24 @@ pub(super) fn evenly(
     let mut command = command(program, cores.subject);
     command.arg("run").arg("--config").arg(file);
     command.args(["--listen", "127.0.0.1:0", "--workers", &workers.to_string()]);
-    launch(name, &mut command)
+    let subject = launch(name, &mut command)?;
+    until_it_serves(subject.address)?;
+    Ok(subject)
+}
+
+/// Waits until a probe has let requests through.
+fn until_it_serves(address: SocketAddr) -> Result<(), Failure> {
+    let began = Instant::now();
+    loop {
+        let answer = Client::connect(address).and_then(|mut client| client.get("/128"));
+        if answer.is_ok_and(|answer| answer.status == 200) {
+            return Ok(());
+        }
+        if began.elapsed() > START {
+            return Err(Failure::new(format!("{address} does not serve")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// The `[[targets]]` of a configuration.
@@ -149,46 +169,29 @@ pub(super) struct Load {
     pub(super) rounds: usize,
 }
 
-/// What a slice came to.
-struct Slice {
-    outcome: Outcome,
-    cpu: Cpu,
-}
-
-fn slice(generator: &Generator, subject: &Subject, load: &Load) -> Result<Slice, Failure> {
+fn slice(generator: &Generator, subject: &Subject, load: &Load) -> Result<Outcome, Failure> {
     generator.open(subject.address, load.shape, load.connections, load.warm)?;
-    let pids = subject.processes();
-    let before = proc::cpu_of(&pids)?;
-    let measured = generator.measure(load.pace, Until::Time(load.slice));
-    let cpu = proc::cpu_of(&pids)? - before;
+    let until = Until::Time(load.slice);
+    let watched = subject.processes();
+    let measured = generator.measure(Slice { pace: load.pace, until, run_in: RUN_IN, watched });
     let refused = generator.close()?;
     let mut outcome = measured?;
     outcome.refused += refused;
-    Ok(Slice { outcome, cpu })
+    Ok(outcome)
 }
 
-impl Slice {
-    /// Both slices of a round as one.
-    fn join(mut self, later: &Slice) -> Slice {
-        self.outcome.merge(&later.outcome);
-        self.cpu.ran += later.cpu.ran;
-        self.cpu.waited += later.cpu.waited;
-        self
-    }
-
-    fn round(&self) -> Round {
-        let share = |nanos: u64| count(nanos) / 1e9 / self.outcome.elapsed.max(1e-9);
-        let latencies = &self.outcome.latencies;
-        Round {
-            cpu_micros: micros(self.cpu.ran, self.outcome.requests),
-            per_second: self.outcome.per_second(),
-            p50: latencies.percentile(50.0),
-            p99: latencies.percentile(99.0),
-            p999: latencies.percentile(99.9),
-            busy: share(self.cpu.ran),
-            generator_busy: self.outcome.busy(),
-            delay: share(self.cpu.waited).max(share(self.outcome.own.waited)),
-        }
+/// The figures of a round.
+fn round(both: &Outcome) -> Round {
+    let share = |nanos: u64| count(nanos) / 1e9 / both.span.max(1e-9);
+    Round {
+        cpu_micros: micros(both.subject.ran, both.requests),
+        per_second: both.per_second(),
+        p50: both.latencies.percentile(50.0),
+        p99: both.latencies.percentile(99.0),
+        p999: both.latencies.percentile(99.9),
+        busy: share(both.subject.ran),
+        generator_busy: both.busy(),
+        delay: share(both.subject.waited).max(share(both.own.waited)),
     }
 }
 
@@ -204,7 +207,7 @@ pub(super) fn contest(generator: &Generator, subjects: &[&Subject], load: &Load)
     let fresh = || Record { rounds: Vec::new(), all: Outcome::default(), trouble: None };
     let mut records: Vec<Record> = subjects.iter().map(|_| fresh()).collect();
     for _ in 0..load.rounds {
-        let mut first: Vec<Option<Slice>> = subjects.iter().map(|_| None).collect();
+        let mut first: Vec<Option<Outcome>> = subjects.iter().map(|_| None).collect();
         let there = 0..subjects.len();
         for at in there.clone().chain(there.rev()) {
             if records[at].trouble.is_some() {
@@ -212,9 +215,12 @@ pub(super) fn contest(generator: &Generator, subjects: &[&Subject], load: &Load)
             }
             match slice(generator, subjects[at], load) {
                 Err(failure) => records[at].trouble = Some(failure.to_string()),
-                Ok(slice) => match first[at].take() {
-                    None => first[at] = Some(slice),
-                    Some(early) => records[at].add(&early.join(&slice)),
+                Ok(outcome) => match first[at].take() {
+                    None => first[at] = Some(outcome),
+                    Some(mut both) => {
+                        both.merge(&outcome);
+                        records[at].add(&both);
+                    }
                 },
             }
         }
@@ -223,9 +229,9 @@ pub(super) fn contest(generator: &Generator, subjects: &[&Subject], load: &Load)
 }
 
 impl Record {
-    fn add(&mut self, both: &Slice) {
-        self.rounds.push(both.round());
-        self.all.merge(&both.outcome);
+    fn add(&mut self, both: &Outcome) {
+        self.rounds.push(round(both));
+        self.all.merge(both);
     }
 
     pub(super) fn row(&self, subject: &Subject) -> Row {
@@ -286,6 +292,7 @@ pub(super) fn has(program: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proc::Cpu;
 
     #[test]
     fn finds_the_address_in_the_line_that_names_it() {
@@ -296,17 +303,15 @@ mod tests {
 
     #[test]
     fn a_round_is_both_of_its_slices() {
-        let slice = |requests, ran| {
-            let outcome = Outcome {
-                requests,
-                within: requests,
-                span: 1.0,
-                elapsed: 1.0,
-                ..Outcome::default()
-            };
-            Slice { outcome, cpu: Cpu { ran, waited: 20_000_000 } }
+        let outcome = |requests, ran| Outcome {
+            requests,
+            span: 1.0,
+            subject: Cpu { ran, waited: 20_000_000 },
+            ..Outcome::default()
         };
-        let round = slice(100, 1_000_000).join(&slice(300, 3_000_000)).round();
+        let mut both = outcome(100, 1_000_000);
+        both.merge(&outcome(300, 3_000_000));
+        let round = round(&both);
         assert!((round.cpu_micros - 10.0).abs() < 1e-9);
         assert!((round.per_second - 200.0).abs() < 1e-9);
         assert!((round.delay - 0.02).abs() < 1e-9, "{round:?}");

@@ -92,12 +92,15 @@ fn how(results: &Results, text: &mut String) {
          Every subject runs one worker on the first CPU. One thread of `loadtest` on the second is both the clients and the\n\
          server behind the subject, and checks status, length and content of every answer, and of every upload. `floor` is a\n\
          shuttle of bytes in Rust on the same event loop that parses nothing: the least that a proxy can cost here.\n\n\
-         - {} rounds of slices that alternate (A B C C B A), {} ms each, on connections that are open and warm.\n\
+         - {} rounds of slices that alternate (A B C C B A), {} ms each, on connections that are open and warm; the load runs\n\
+         \x20 before a slice begins to count and goes on until it has ended.\n\
          - Ratios are medians of evenly's figure over the other's in the same round, with the least and the most. The machine's\n\
          \x20 speed changes by the minute: ratios say more than absolute figures.\n\
          - Rounds in which someone waited for its core more than {:.0} % of the time are left out, unless fewer than 5 are left.\n\
          - CPU is the time of all threads and processes of the subject (`/proc/PID/task/*/schedstat`) over the requests answered.\n\
-         - Latency at a fixed rate counts from when the request was due, not from when it was sent.\n\
+         - Latency at a fixed rate counts from when the request was due, not from when it was sent. The generator's core is full\n\
+         \x20 then: it asks for events without sleeping, to be on time.\n\
+         - A base of memory is that after 160 requests. Idle connections are opened a few at a time, those in flight all at once.\n\
          - `floor` opens a connection to the server for each of its clients; the others keep theirs.\n",
         results.rounds,
         results.slice_millis,
@@ -182,7 +185,8 @@ fn work(finding: &Finding, text: &mut String) {
             let _ = writeln!(text, "\n{} sat out rounds: {}", row.subject, cell(trouble));
         }
     }
-    if let Some(row) = finding.rows.iter().find(|row| row.is_limited_by_generator()) {
+    let limited = |row: &&Row| finding.rate.is_none() && row.is_limited_by_generator();
+    if let Some(row) = finding.rows.iter().find(limited) {
         let _ = writeln!(
             text,
             "\nThe generator, not {}, was at its end here: requests/s say less than CPU.",
@@ -192,9 +196,9 @@ fn work(finding: &Finding, text: &mut String) {
 }
 
 impl Row {
-    /// Whether the generator's core was full while the subject's was not. Meaningless at a fixed rate.
+    /// Whether the generator's core was full while the subject's was not.
     fn is_limited_by_generator(&self) -> bool {
-        self.generator_busy > 0.97 && self.busy < 0.93
+        self.generator_busy > 0.97 && self.busy < 0.93 && self.requests > 0
     }
 }
 

@@ -16,7 +16,7 @@ use super::results::{Figure, Ratios, Target};
 use crate::Failure;
 use crate::generator::http::Shape;
 use crate::generator::origin::address;
-use crate::generator::{Generator, Pace, Until};
+use crate::generator::{Generator, Pace};
 use crate::load::{SOCKET_CALLS, strace_counts};
 use crate::process::{Cores, Process, command};
 use crate::report::{count, median};
@@ -56,7 +56,14 @@ pub(super) fn extras(run: &mut Run, cpus: &CpuSet) -> Result<(), Failure> {
 }
 
 impl Run {
-    fn figure(&mut self, group: &str, subject: &str, what: &str, value: f64, unit: &str) {
+    pub(super) fn figure(
+        &mut self,
+        group: &str,
+        subject: &str,
+        what: &str,
+        value: f64,
+        unit: &str,
+    ) {
         let [group, subject, what, unit] = [group, subject, what, unit].map(str::to_owned);
         self.results.figures.push(Figure { group, subject, what, value, unit });
     }
@@ -94,14 +101,13 @@ fn system_calls(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
         generator.open(subject.address, Shape::Bare, 32, WARM)?;
         let summary = run.bench.path("strace.txt");
         let mut strace = attach(&subject, &summary)?;
-        let measured = generator.measure(Pace::Closed, Until::Count(TRACED));
+        let measured = generator.make(TRACED);
         strace.interrupt(Duration::from_secs(10))?;
         generator.close()?;
         let requests = count(measured?.requests.max(1));
         let calls = strace_counts(&fs::read_to_string(&summary)?);
         let each = |names: &[&str]| -> f64 {
-            names.iter().filter_map(|name| calls.get(*name)).map(|calls| count(*calls)).sum::<f64>()
-                / requests
+            count(names.iter().filter_map(|name| calls.get(*name)).sum()) / requests
         };
         let all: f64 = calls.values().map(|calls| count(*calls)).sum::<f64>() / requests;
         let (sockets, epoll, futex) = (each(&SOCKET_CALLS), each(&["epoll_ctl"]), each(&["futex"]));
@@ -179,14 +185,18 @@ fn memory(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Bytes: fresh, with idle connections, with all of them in flight, and after all were answered.
+/// Bytes: after its first requests, with idle connections, with all of them in flight, and after all were answered.
 fn weigh(generator: &Generator, subject: &Subject) -> Result<[f64; 4], Failure> {
     let settled = || {
         thread::sleep(SETTLE);
         subject.memory().map(count)
     };
+    // Scratch buffers and code that the first requests bring in are the base's, not a connection's.
+    generator.open(subject.address, Shape::Bare, 8, 20)?;
+    generator.close()?;
     let base = settled()?;
-    generator.open(subject.address, Shape::Bare, WEIGHED, 1)?;
+    // A few at a time, so that idle clients do not need as many connections behind the subject.
+    generator.open_gently(subject.address, WEIGHED)?;
     let idle = settled()?;
     generator.hold()?;
     let in_flight = settled()?;
@@ -215,7 +225,8 @@ fn many_targets(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
         let cores = run.bench.cores;
         subjects.push(contest::evenly(&run.bench, &run.program, cores, name, &config, 1)?);
     }
-    // Every target is connected to before it counts.
+    // Every target is probed and connected to before it counts.
+    thread::sleep(Duration::from_secs(2));
     let load = Load { warm: 60, slice: run.slice.max(Duration::from_millis(500)), ..run.small(64) };
     let title = ("targets".to_owned(), "Growing lists of targets, probed every second".to_owned());
     let subjects: Vec<&Subject> = subjects.iter().collect();

@@ -20,14 +20,19 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 
 use crate::Failure;
-use crate::generator::{Generator, Pace};
+use crate::generator::http::Shape;
+use crate::generator::{Generator, Pace, Slice, Until};
 use crate::servers::{Bench, Kind};
+use crate::steady::allow_descriptors;
 use contest::{Load, Subject, WARM};
 use results::{Participant, Results};
 use works::{Rate, WORKS, Work};
 
 /// What all of it may take.
 const LIMIT: Duration = Duration::from_secs(3 * 3600);
+
+/// Descriptors that 1,800 connections need at both ends of the generator, and some.
+const DESCRIPTORS: usize = 8 << 10;
 
 /// How it is measured and where it goes.
 #[derive(Args, Debug, Clone)]
@@ -108,6 +113,8 @@ fn measure(options: &Benchmarks, evenly: Option<&PathBuf>) -> Result<Results, Fa
             ..Results::default()
         },
     };
+    allow_descriptors(DESCRIPTORS)?;
+    run.alone()?;
     run.contests(false)?;
     run.under_cubic()?;
     run.results.judge_works();
@@ -150,6 +157,22 @@ impl Run {
             self.results.subjects = here.chain(absent).collect();
         }
         Ok(found)
+    }
+
+    /// The generator straight to its own origin: how far it is from being what is measured.
+    fn alone(&mut self) -> Result<(), Failure> {
+        if !self.wants("alone") {
+            return Ok(());
+        }
+        let generator = Generator::start()?;
+        generator.open(generator.targets[0], Shape::Bare, 64, WARM)?;
+        let (until, run_in) = (Until::Time(self.slice * 3), Duration::from_millis(50));
+        let slice = Slice { pace: Pace::Closed, until, run_in, watched: Vec::new() };
+        let outcome = generator.measure(slice)?;
+        let group = "The generator straight to its own origin, 64 connections";
+        self.figure(group, "generator", "requests/s", outcome.per_second(), "");
+        self.figure(group, "generator", "of its core", outcome.busy() * 100.0, "%");
+        Ok(())
     }
 
     /// All works, or under cubic those that are done twice.

@@ -108,7 +108,7 @@ const fn latency(metric: Metric, bound: f64) -> Promise {
     Promise { works: RATES, metric, against: Against::BestPeer, bound }
 }
 
-pub(super) const PROMISES: [Promise; 13] = [
+pub(super) const PROMISES: [Promise; 12] = [
     cpu(SMALL, Against::Floor, 1.12),
     cpu(SMALL, Against::Peer("haproxy"), 0.72),
     cpu(SMALL, Against::Peer("nginx"), 0.75),
@@ -125,7 +125,6 @@ pub(super) const PROMISES: [Promise; 13] = [
     },
     latency(Metric::P99, 0.75),
     latency(Metric::P50, 1.0),
-    latency(Metric::P99, 1.0),
     latency(Metric::P999, 1.0),
 ];
 

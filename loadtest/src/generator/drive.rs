@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::http::Shape;
-use super::{Generator, Pace, Until};
+use super::{Generator, Pace, Slice, Until};
 use crate::Failure;
+use crate::steady::{SPARE_DESCRIPTORS, allow_descriptors};
 
 /// What is driven, and how.
 #[derive(Args, Debug, Clone)]
@@ -38,6 +39,7 @@ fn rate(text: &str) -> Result<f64, String> {
 
 /// Runs one slice and prints what became of it.
 pub(crate) fn drive(drive: &Drive, connections: usize, time: Duration) -> Result<(), Failure> {
+    allow_descriptors(4 * connections + SPARE_DESCRIPTORS)?;
     let generator = Generator::start()?;
     let target = match drive.target {
         Some(target) if !drive.direct => target,
@@ -50,7 +52,8 @@ pub(crate) fn drive(drive: &Drive, connections: usize, time: Duration) -> Result
     }
     generator.open(target, drive.shape, connections, 3)?;
     let pace = drive.rate.map_or(Pace::Closed, Pace::PerSecond);
-    let outcome = generator.measure(pace, Until::Time(time))?;
+    let (until, run_in) = (Until::Time(time), Duration::from_millis(100));
+    let outcome = generator.measure(Slice { pace, until, run_in, watched: Vec::new() })?;
     let refused = generator.close()?;
     print!("{}", outcome.describe());
     match outcome.failed() + refused {

@@ -16,7 +16,7 @@ use socket2::SockRef;
 
 use super::histogram::Histogram;
 use super::http::{Fault, Reader, Shape, held_request};
-use super::{Outcome, Pace, Reply, Until};
+use super::{Opening, Outcome, Pace, Reply, Slice, Until};
 use crate::Failure;
 use crate::proc::{self, Cpu};
 
@@ -43,8 +43,17 @@ pub(super) struct Driver {
     /// Whether requests ask the origin to withhold the answer.
     holding: bool,
     reply: Option<Sender<Reply>>,
-    /// When the phase began, and when it is given up.
+    /// Clients that have not begun yet, for a phase that does not begin with all of them.
+    unstarted: std::ops::Range<usize>,
+    window: Window,
+    /// Processes whose CPU time is taken when the window opens and when it closes.
+    watched: Vec<u32>,
+    watched_before: Cpu,
+    /// Open loop: requests that are due within are measured.
+    scheduled: std::ops::Range<Instant>,
+    /// When the phase began, when counting did, and when it is given up.
     began: Instant,
+    counted_from: Instant,
     given_up: Instant,
     cpu_before: Cpu,
     outcome: Outcome,
@@ -91,6 +100,18 @@ enum Phase {
     },
 }
 
+/// Answers count while it is open. It opens and closes under load, so that neither the start nor the
+/// end of a slice is in the figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Window {
+    /// Opens this long after the beginning, for as long as the second says.
+    Ahead(Duration, Duration),
+    Open(Duration),
+    /// Counts every answer of the phase.
+    Always,
+    Over,
+}
+
 impl Driver {
     pub(super) fn new(registry: Registry, token: fn(usize) -> Token) -> Driver {
         let now = Instant::now();
@@ -108,22 +129,22 @@ impl Driver {
             phase: Phase::Nothing,
             holding: false,
             reply: None,
+            unstarted: 0..0,
+            window: Window::Over,
+            watched: Vec::new(),
+            watched_before: Cpu::default(),
+            scheduled: now..now,
             began: now,
+            counted_from: now,
             given_up: now,
             cpu_before: Cpu::default(),
             outcome: Outcome::default(),
         }
     }
 
-    /// Opens connections and makes `warm` requests on each.
-    pub(super) fn open(
-        &mut self,
-        target: SocketAddr,
-        shape: Shape,
-        connections: usize,
-        warm: u64,
-        reply: Sender<Reply>,
-    ) {
+    /// Opens connections and makes `warm` requests on each, `width` connections at a time.
+    pub(super) fn open(&mut self, opening: &Opening, reply: Sender<Reply>) {
+        let Opening { target, shape, connections, warm, width } = *opening;
         self.close();
         self.target = target;
         self.shape = shape;
@@ -137,8 +158,19 @@ impl Driver {
             reader: Reader::default(),
             left: warm,
         });
-        self.begin(Phase::Counted, Duration::ZERO, reply);
-        self.start_all();
+        self.begin(Phase::Counted, Window::Always, reply);
+        self.unstarted = 0..connections;
+        for _ in 0..width {
+            self.start_another();
+        }
+    }
+
+    fn start_another(&mut self) {
+        if let Some(at) = self.unstarted.next()
+            && self.may_ask(at)
+        {
+            self.ask(at, Instant::now());
+        }
     }
 
     /// Drops all connections; they end with a reset, so that no port is left waiting.
@@ -146,28 +178,38 @@ impl Driver {
         self.clients.clear();
         self.idle.clear();
         self.upset.clear();
+        self.unstarted = 0..0;
         self.active = 0;
         self.holding = false;
         self.phase = Phase::Nothing;
     }
 
-    pub(super) fn measure(&mut self, pace: Pace, until: Until, reply: Sender<Reply>) {
-        match (pace, until) {
-            (Pace::Closed, _) => {
-                let time = if let Until::Time(time) = until { time } else { Duration::ZERO };
-                self.begin(Phase::Closed { until }, time, reply);
-                self.start_all();
+    pub(super) fn measure(&mut self, slice: Slice, reply: Sender<Reply>) {
+        let Slice { pace, until, run_in, watched } = slice;
+        self.watched = watched;
+        let window = match until {
+            Until::Time(time) => Window::Ahead(run_in, time),
+            Until::Count(_) => Window::Always,
+        };
+        match pace {
+            Pace::Closed => {
+                self.begin(Phase::Closed { until }, window, reply);
+                for at in 0..self.clients.len() {
+                    if self.may_ask(at) {
+                        self.ask(at, Instant::now());
+                    }
+                }
             }
-            (Pace::PerSecond(rate), _) => {
+            Pace::PerSecond(rate) => {
                 let interval = Duration::from_secs_f64(1.0 / rate.max(0.001));
-                let (total, time) = match until {
-                    Until::Count(count) => (count, interval.mul_f64(crate::report::count(count))),
+                let total = match until {
+                    Until::Count(count) => count,
                     Until::Time(time) => {
-                        let total = time.as_nanos() / interval.as_nanos().max(1);
-                        (u64::try_from(total).unwrap_or(u64::MAX), time)
+                        let all = (run_in + time).as_nanos() / interval.as_nanos().max(1);
+                        u64::try_from(all).unwrap_or(u64::MAX)
                     }
                 };
-                self.begin(Phase::Open { interval, next: 0, total }, time, reply);
+                self.begin(Phase::Open { interval, next: 0, total }, window, reply);
                 self.idle = (0..self.clients.len()).collect();
             }
         }
@@ -175,7 +217,7 @@ impl Driver {
 
     /// Sends a request on every connection whose answer the origin withholds; replies when it holds them all.
     pub(super) fn hold(&mut self, reply: Sender<Reply>) {
-        self.begin(Phase::Holding { wanted: self.clients.len() }, Duration::ZERO, reply);
+        self.begin(Phase::Holding { wanted: self.clients.len() }, Window::Always, reply);
         self.holding = true;
         for at in 0..self.clients.len() {
             self.clients[at].left = 0;
@@ -185,23 +227,52 @@ impl Driver {
 
     /// Waits until everything that was withheld has been answered.
     pub(super) fn await_answers(&mut self, reply: Sender<Reply>) {
-        self.begin(Phase::Counted, Duration::ZERO, reply);
+        self.begin(Phase::Counted, Window::Always, reply);
     }
 
-    fn begin(&mut self, phase: Phase, time: Duration, reply: Sender<Reply>) {
+    fn begin(&mut self, phase: Phase, window: Window, reply: Sender<Reply>) {
         self.phase = phase;
         self.reply = Some(reply);
-        self.outcome = Outcome::default();
-        self.cpu_before = proc::own_thread().unwrap_or_default();
         self.began = Instant::now();
-        self.given_up = self.began + time + PATIENCE;
+        let (run_in, time) = match window {
+            Window::Ahead(run_in, time) => (run_in, time),
+            _ => (Duration::ZERO, Duration::ZERO),
+        };
+        self.given_up = self.began + run_in + time + PATIENCE;
+        self.scheduled = match window {
+            Window::Ahead(..) => self.began + run_in..self.began + run_in + time,
+            _ => self.began..self.given_up,
+        };
+        self.outcome = Outcome::default();
+        self.start_counting();
+        self.window = window;
     }
 
-    fn start_all(&mut self) {
-        for at in 0..self.clients.len() {
-            if self.may_ask(at) {
-                self.ask(at, Instant::now());
+    fn start_counting(&mut self) {
+        // What goes wrong is never forgotten.
+        self.outcome = Outcome { faults: self.outcome.faults, ..Outcome::default() };
+        self.watched_before = proc::cpu_of(&self.watched).unwrap_or_default();
+        self.cpu_before = proc::own_thread().unwrap_or_default();
+        self.counted_from = Instant::now();
+    }
+
+    fn stop_counting(&mut self) {
+        self.outcome.span = self.counted_from.elapsed().as_secs_f64();
+        let watched = proc::cpu_of(&self.watched).unwrap_or_default();
+        self.outcome.subject = watched - self.watched_before;
+        self.outcome.own = proc::own_thread().unwrap_or_default() - self.cpu_before;
+        self.window = Window::Over;
+    }
+
+    /// Opens and closes the window when it is time.
+    fn mind_the_window(&mut self, now: Instant) {
+        match self.window {
+            Window::Ahead(run_in, time) if now >= self.began + run_in => {
+                self.start_counting();
+                self.window = Window::Open(time);
             }
+            Window::Open(time) if now >= self.counted_from + time => self.stop_counting(),
+            _ => {}
         }
     }
 
@@ -213,7 +284,7 @@ impl Driver {
                 self.clients[at].left = self.clients[at].left.saturating_sub(1);
                 more
             }
-            Phase::Closed { until: Until::Time(time) } => self.began.elapsed() < time,
+            Phase::Closed { until: Until::Time(_) } => self.window != Window::Over,
             Phase::Closed { until: Until::Count(left) } => {
                 self.phase = Phase::Closed { until: Until::Count(left.saturating_sub(1)) };
                 left > 0
@@ -349,14 +420,19 @@ impl Driver {
 
     fn count(&mut self, at: usize) {
         let now = Instant::now();
-        self.outcome.latencies.record(now.saturating_duration_since(self.clients[at].began));
-        self.outcome.requests += 1;
-        let within = match self.phase {
-            Phase::Closed { until: Until::Time(time) } => now < self.began + time,
-            _ => true,
+        let began = self.clients[at].began;
+        let is_open = matches!(self.window, Window::Open(_) | Window::Always);
+        // A request of the open loop belongs to the time when it was due, however late its answer.
+        let is_measured = match self.phase {
+            Phase::Open { .. } => self.scheduled.contains(&began),
+            _ => is_open,
         };
-        self.outcome.within += u64::from(within);
-        self.outcome.seconds = (now - self.began).as_secs_f64();
+        if is_measured {
+            self.outcome.latencies.record(now.saturating_duration_since(began));
+        }
+        if is_open {
+            self.outcome.requests += 1;
+        }
     }
 
     /// A client has finished a request and takes the next, if there is one.
@@ -367,6 +443,8 @@ impl Driver {
             self.idle.push_back(at);
         } else if self.may_ask(at) {
             self.ask(at, Instant::now());
+        } else {
+            self.start_another();
         }
     }
 
@@ -390,6 +468,8 @@ impl Driver {
                 self.idle.push_back(at);
             } else if self.may_ask(at) {
                 self.ask(at, Instant::now());
+            } else {
+                self.start_another();
             }
         }
         if self.reply.is_none() {
@@ -397,6 +477,7 @@ impl Driver {
         }
         self.send_what_is_due();
         let now = Instant::now();
+        self.mind_the_window(now);
         let hopeless = self.outcome.faults.total() > HOPELESS;
         if self.is_over(held) && self.upset.is_empty() || now > self.given_up || hopeless {
             self.finish();
@@ -419,12 +500,15 @@ impl Driver {
     fn is_over(&self, held: usize) -> bool {
         match self.phase {
             Phase::Nothing => true,
-            Phase::Counted => self.active == 0,
-            Phase::Closed { until: Until::Time(time) } => {
-                self.active == 0 && self.began.elapsed() >= time
+            Phase::Counted => self.active == 0 && self.unstarted.is_empty(),
+            Phase::Closed { until: Until::Time(_) } => {
+                self.active == 0 && self.window == Window::Over
             }
             Phase::Closed { until: Until::Count(left) } => self.active == 0 && left == 0,
-            Phase::Open { next, total, .. } => self.active == 0 && next == total,
+            Phase::Open { next, total, .. } => {
+                let over = matches!(self.window, Window::Over | Window::Always);
+                self.active == 0 && next == total && over
+            }
             Phase::Holding { wanted } => held == wanted,
         }
     }
@@ -435,18 +519,14 @@ impl Driver {
             Phase::Open { next, total, .. } => total - next,
             _ => 0,
         };
+        if self.window != Window::Over {
+            self.stop_counting();
+        }
         let mut outcome = std::mem::take(&mut self.outcome);
         if !holding {
             outcome.faults.add(Fault::Timeout, self.active as u64 + unsent);
             self.holding = false;
         }
-        if let Phase::Closed { until: Until::Time(time) } = self.phase {
-            outcome.span = time.as_secs_f64();
-        } else {
-            outcome.span = outcome.seconds;
-        }
-        outcome.elapsed = self.began.elapsed().as_secs_f64();
-        outcome.own = proc::own_thread().unwrap_or_default() - self.cpu_before;
         let given_up = Instant::now() > self.given_up || outcome.faults.total() > HOPELESS;
         let reply = if given_up {
             let faults = outcome.faults.describe();
@@ -486,16 +566,13 @@ impl Outcome {
     /// Adds another slice of the same work.
     pub(crate) fn merge(&mut self, other: &Outcome) {
         self.requests += other.requests;
-        self.within += other.within;
-        self.seconds += other.seconds;
         self.span += other.span;
-        self.elapsed += other.elapsed;
         self.reconnects += other.reconnects;
         self.refused += other.refused;
         self.faults.merge(&other.faults);
         self.latencies.merge(&other.latencies);
-        self.own.ran += other.own.ran;
-        self.own.waited += other.own.waited;
+        self.own = self.own + other.own;
+        self.subject = self.subject + other.subject;
     }
 }
 

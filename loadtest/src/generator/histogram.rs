@@ -1,5 +1,6 @@
 //! Latencies in buckets whose width grows with the value: any percentile within 0.8 %, in 64 KiB.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Bits of a value that are kept: 128 buckets for each power of two.
@@ -9,11 +10,17 @@ const PER_OCTAVE: usize = 1 << BITS;
 const BUCKETS: usize = (64 - BITS as usize + 1) * PER_OCTAVE;
 
 /// How often each latency was seen.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Histogram {
     buckets: Vec<u64>,
     seen: u64,
     most: u64,
+}
+
+impl fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} latencies, {} us at most", self.seen, self.most())
+    }
 }
 
 impl Default for Histogram {

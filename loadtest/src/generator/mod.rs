@@ -52,19 +52,34 @@ pub(crate) enum Until {
     Count(u64),
 }
 
+/// Load on the connections that are open.
+pub(crate) struct Slice {
+    pub(crate) pace: Pace,
+    pub(crate) until: Until,
+    /// How long the load runs before it counts, where it ends by time.
+    pub(crate) run_in: Duration,
+    /// Processes whose CPU time is wanted.
+    pub(crate) watched: Vec<u32>,
+}
+
+/// Connections to open.
+struct Opening {
+    target: SocketAddr,
+    shape: Shape,
+    connections: usize,
+    /// Requests on each.
+    warm: u64,
+    /// How many make theirs at the same time.
+    width: usize,
+}
+
 /// What became of a slice.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outcome {
-    /// Requests with a right answer, those that were outstanding at the end of the time included.
+    /// Requests whose right answer came while it counted.
     pub(crate) requests: u64,
-    /// Those of them that were answered within the time.
-    pub(crate) within: u64,
-    /// From the beginning to the last answer.
-    pub(crate) seconds: f64,
-    /// The time in which `within` is counted, in seconds.
+    /// How long it counted, in seconds.
     pub(crate) span: f64,
-    /// From the beginning to the end of the slice, in seconds.
-    pub(crate) elapsed: f64,
     pub(crate) faults: Faults,
     /// Connections that were closed between two requests.
     pub(crate) reconnects: u64,
@@ -73,16 +88,18 @@ pub(crate) struct Outcome {
     pub(crate) latencies: Histogram,
     /// What the generator's own thread used.
     pub(crate) own: Cpu,
+    /// What the watched processes used.
+    pub(crate) subject: Cpu,
 }
 
 impl Outcome {
     pub(crate) fn per_second(&self) -> f64 {
-        count(self.within) / self.span.max(1e-9)
+        count(self.requests) / self.span.max(1e-9)
     }
 
     /// The share of its core that the generator used.
     pub(crate) fn busy(&self) -> f64 {
-        count(self.own.ran) / 1e9 / self.elapsed.max(1e-9)
+        count(self.own.ran) / 1e9 / self.span.max(1e-9)
     }
 
     /// Everything that went wrong.
@@ -95,7 +112,7 @@ impl Outcome {
             "requests   {} in {:.3} s: {:.0}/s\nlatency    {}\nfaults     {}\nreconnects {}\n\
              own CPU    {:.2} us a request, {:.0} % of a core\n",
             self.requests,
-            self.seconds,
+            self.span,
             self.per_second(),
             driver::describe(&self.latencies),
             self.faults.describe(),
@@ -109,8 +126,8 @@ impl Outcome {
 type Reply = Result<Outcome, Failure>;
 
 enum Command {
-    Open { target: SocketAddr, shape: Shape, connections: usize, warm: u64, reply: Sender<Reply> },
-    Measure { pace: Pace, until: Until, reply: Sender<Reply> },
+    Open { opening: Opening, reply: Sender<Reply> },
+    Measure { slice: Slice, reply: Sender<Reply> },
     Hold { reply: Sender<Reply> },
     Release { reply: Sender<Reply> },
     Close { reply: Sender<Reply> },
@@ -145,7 +162,7 @@ impl Generator {
         Ok(Generator { targets, port, commands, waker, thread: Some(thread) })
     }
 
-    /// Opens connections and makes `warm` requests on each, which are not counted.
+    /// Opens connections and makes `warm` requests on each, all at once, which are not counted.
     pub(crate) fn open(
         &self,
         target: SocketAddr,
@@ -153,7 +170,21 @@ impl Generator {
         connections: usize,
         warm: u64,
     ) -> Result<(), Failure> {
-        let opened = self.ask(|reply| Command::Open { target, shape, connections, warm, reply })?;
+        self.establish(Opening { target, shape, connections, warm, width: connections })
+    }
+
+    /// Opens connections and makes one request on each, a few at a time.
+    pub(crate) fn open_gently(
+        &self,
+        target: SocketAddr,
+        connections: usize,
+    ) -> Result<(), Failure> {
+        self.establish(Opening { target, shape: Shape::Bare, connections, warm: 1, width: 8 })
+    }
+
+    fn establish(&self, opening: Opening) -> Result<(), Failure> {
+        let target = opening.target;
+        let opened = self.ask(|reply| Command::Open { opening, reply })?;
         match opened.failed() {
             0 => Ok(()),
             _ => Err(Failure::new(format!(
@@ -164,8 +195,14 @@ impl Generator {
     }
 
     /// Loads the connections that are open.
-    pub(crate) fn measure(&self, pace: Pace, until: Until) -> Reply {
-        self.ask(|reply| Command::Measure { pace, until, reply })
+    pub(crate) fn measure(&self, slice: Slice) -> Reply {
+        self.ask(|reply| Command::Measure { slice, reply })
+    }
+
+    /// Makes so many requests, each connection the next when it has its answer.
+    pub(crate) fn make(&self, requests: u64) -> Reply {
+        let (pace, until) = (Pace::Closed, Until::Count(requests));
+        self.measure(Slice { pace, until, run_in: Duration::ZERO, watched: Vec::new() })
     }
 
     /// Makes a request on every connection whose answer the origin withholds.
@@ -258,11 +295,11 @@ impl Engine {
     fn obey(&mut self) -> bool {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Open { target, shape, connections, warm, reply } => {
+                Command::Open { opening, reply } => {
                     self.origin.refused = 0;
-                    self.driver.open(target, shape, connections, warm, reply);
+                    self.driver.open(&opening, reply);
                 }
-                Command::Measure { pace, until, reply } => self.driver.measure(pace, until, reply),
+                Command::Measure { slice, reply } => self.driver.measure(slice, reply),
                 Command::Hold { reply } => self.driver.hold(reply),
                 Command::Release { reply } => {
                     self.origin.release();
@@ -290,7 +327,7 @@ mod tests {
         let generator = Generator::start().unwrap();
         for shape in Shape::value_variants() {
             generator.open(generator.targets[0], *shape, 4, 2).unwrap();
-            let outcome = generator.measure(Pace::Closed, Until::Count(40)).unwrap();
+            let outcome = generator.make(40).unwrap();
             assert_eq!((outcome.requests, outcome.failed()), (40, 0), "{shape:?} {outcome:?}");
             assert_eq!(outcome.latencies.seen(), 40);
             generator.close().unwrap();
@@ -301,13 +338,35 @@ mod tests {
     fn a_fixed_rate_keeps_its_schedule_and_counts_the_wait() {
         let generator = Generator::start().unwrap();
         generator.open(generator.targets[1], Shape::Bare, 1, 1).unwrap();
-        let outcome = generator.measure(Pace::PerSecond(1000.0), Until::Count(50)).unwrap();
+        let at_rate = |rate, requests| {
+            let (pace, until) = (Pace::PerSecond(rate), Until::Count(requests));
+            let slice = Slice { pace, until, run_in: Duration::ZERO, watched: Vec::new() };
+            generator.measure(slice).unwrap()
+        };
+        let outcome = at_rate(1000.0, 50);
         assert_eq!((outcome.requests, outcome.failed()), (50, 0));
-        assert!(outcome.seconds >= 0.049, "{outcome:?}");
+        assert!(outcome.span >= 0.049, "{outcome:?}");
         // A hundred thousand a second on one connection cannot be kept up: the last ones waited long.
-        let outcome = generator.measure(Pace::PerSecond(10e6), Until::Count(300)).unwrap();
-        let mean = outcome.seconds * 1e6 / 300.0;
+        let outcome = at_rate(10e6, 300);
+        let mean = outcome.span * 1e6 / 300.0;
         assert!(outcome.latencies.percentile(99.0) > 100.0 * mean, "{outcome:?}");
+    }
+
+    #[test]
+    fn a_slice_counts_what_was_answered_in_its_time_alone() {
+        let generator = Generator::start().unwrap();
+        generator.open(generator.targets[0], Shape::Bare, 4, 1).unwrap();
+        for pace in [Pace::Closed, Pace::PerSecond(2000.0)] {
+            let (until, run_in) =
+                (Until::Time(Duration::from_millis(40)), Duration::from_millis(20));
+            let watched = vec![std::process::id()];
+            let outcome = generator.measure(Slice { pace, until, run_in, watched }).unwrap();
+            assert!(outcome.requests > 0 && outcome.failed() == 0, "{outcome:?}");
+            assert!(outcome.span >= 0.04 && outcome.subject.ran > 0, "{outcome:?}");
+            if matches!(pace, Pace::PerSecond(_)) {
+                assert!((79..=81).contains(&outcome.latencies.seen()), "{outcome:?}");
+            }
+        }
     }
 
     #[test]
