@@ -23,6 +23,9 @@ use crate::{Failure, tools};
 const START: Duration = Duration::from_secs(15);
 /// Requests on each connection before a slice.
 pub(super) const WARM: u64 = 5;
+/// Idle connections that evenly keeps to each target: as many as there are clients in any work, so that
+/// every subject keeps its connections and none is measured opening new ones.
+pub(super) const POOL: usize = 2048;
 /// How long the load of a slice runs before it counts.
 const RUN_IN: Duration = Duration::from_millis(50);
 
@@ -108,6 +111,11 @@ fn until_it_serves(address: SocketAddr) -> Result<(), Failure> {
     }
 }
 
+/// What [`POOL`] is called in evenly's configuration.
+pub(super) fn limits() -> String {
+    format!("[limits]\nidle_per_target = {POOL}\n")
+}
+
 /// The `[[targets]]` of a configuration.
 pub(super) fn targets(addresses: &[SocketAddr]) -> String {
     let block = |address| {
@@ -127,7 +135,11 @@ fn launch(name: &str, command: &mut Command) -> Result<Subject, Failure> {
 
 /// The address in `listening on http://127.0.0.1:38211`.
 fn listening(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("listening on http://")?;
+    let (before, rest) = line.split_once("listening on http://")?;
+    // The metrics have a listener of their own.
+    if before.ends_with("admin ") {
+        return None;
+    }
     let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | ',' | '/'));
     rest.get(..end.unwrap_or(rest.len()))?.parse().ok()
 }
@@ -142,8 +154,8 @@ pub(super) fn floor(bench: &Bench, addresses: &[SocketAddr]) -> Result<Subject, 
     launch("floor", &mut command)
 }
 
-/// A server of the bench: evenly as it comes, or a peer.
-pub(super) fn of_kind(
+/// A server of the bench.
+pub(super) fn peer(
     bench: &Bench,
     kind: Kind,
     addresses: &[SocketAddr],
@@ -152,7 +164,7 @@ pub(super) fn of_kind(
     Ok(Subject {
         name: kind.name().to_owned(),
         address: started.address,
-        is_peer: kind != Kind::Evenly,
+        is_peer: true,
         process: started.process,
     })
 }
@@ -298,6 +310,7 @@ mod tests {
     fn finds_the_address_in_the_line_that_names_it() {
         let wanted = Some(SocketAddr::from(([127, 0, 0, 1], 38211)));
         assert_eq!(listening("listening on http://127.0.0.1:38211 (1 worker)"), wanted);
+        assert_eq!(listening("admin listening on http://127.0.0.1:38211"), None);
         assert_eq!(listening("listening on nothing"), None);
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::chart::{Group, bars, figure};
+use super::contest::POOL;
 use super::results::{Finding, Results, Row};
 use super::statistics::DELAY;
 use crate::Failure;
@@ -101,7 +102,8 @@ fn how(results: &Results, text: &mut String) {
          - Latency at a fixed rate counts from when the request was due, not from when it was sent. The generator's core is full\n\
          \x20 then: it asks for events without sleeping, to be on time.\n\
          - A base of memory is that after 160 requests. Idle connections are opened a few at a time, those in flight all at once.\n\
-         - `floor` opens a connection to the server for each of its clients; the others keep theirs.\n",
+         - `floor` opens a connection to the server for each of its clients; the others keep theirs. evenly keeps up to {POOL}\n\
+         \x20 for each target (`limits.idle_per_target`); everything else is as it comes.\n",
         results.rounds,
         results.slice_millis,
         DELAY * 100.0

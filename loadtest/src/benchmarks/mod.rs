@@ -134,11 +134,14 @@ impl Run {
 
     /// Evenly, the floor and every peer that is here, each freshly started.
     fn subjects(&mut self, generator: &Generator) -> Result<Vec<Subject>, Failure> {
-        let mut found = vec![contest::of_kind(&self.bench, Kind::Evenly, &generator.targets)?];
+        let config = contest::targets(&generator.targets) + &contest::limits();
+        let cores = self.bench.cores;
+        let ours = contest::evenly(&self.bench, &self.program, cores, "evenly", &config, 1)?;
+        let mut found = vec![ours];
         found.push(contest::floor(&self.bench, &generator.targets)?);
         let mut absent = Vec::new();
         for kind in Kind::value_variants().iter().filter(|kind| **kind != Kind::Evenly) {
-            match contest::of_kind(&self.bench, *kind, &generator.targets) {
+            match contest::peer(&self.bench, *kind, &generator.targets) {
                 Ok(subject) => found.push(subject),
                 Err(failure) => absent.push((kind.name(), failure.to_string())),
             }
