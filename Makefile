@@ -98,6 +98,11 @@ peers: cargo ## Fetches or builds what evenly is compared with, into target/peer
 	@$(CARGO) build --release --workspace
 	@$(CARGO) run --release -p loadtest -- peers $(ARGS)
 
+.PHONY: benchmarks
+benchmarks: cargo load-tools ## All that is promised of speed and memory, measured beside peers: docs/benchmarks.md and its charts
+	@$(CARGO) build --release --workspace
+	@$(CARGO) run --release -p loadtest -- benchmarks --write docs $(ARGS)
+
 # As root, what is missing is installed; otherwise whatever needs it says which line installs it.
 .PHONY: load-tools test-tools count-tools
 count-tools: TOOLS := valgrind

@@ -29,7 +29,7 @@ end
 /// Requests while system calls are counted, over all connections; enough that probes do not show.
 const TRACED_REQUESTS: usize = 6_400;
 /// The system calls that move bytes through sockets.
-const SOCKET_CALLS: [&str; 10] = [
+pub(crate) const SOCKET_CALLS: [&str; 10] = [
     "read", "readv", "recvfrom", "recvmsg", "recvmmsg", "write", "writev", "sendto", "sendmsg",
     "sendmmsg",
 ];
@@ -242,7 +242,7 @@ fn rounds(clients: &mut [Client], requests: usize) -> Result<(), Failure> {
 }
 
 /// Reads the table of `strace -c`: calls by name.
-fn strace_counts(text: &str) -> BTreeMap<String, u64> {
+pub(crate) fn strace_counts(text: &str) -> BTreeMap<String, u64> {
     text.lines()
         .filter_map(|line| {
             let columns: Vec<_> = line.split_whitespace().collect();

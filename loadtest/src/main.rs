@@ -5,11 +5,14 @@
 
 #![forbid(unsafe_code)]
 
+mod benchmarks;
 mod big;
 mod chaos;
 mod client;
 mod compare;
 mod failover;
+mod floor;
+mod generator;
 mod load;
 mod peers;
 mod proc;
@@ -118,6 +121,12 @@ enum Run {
     /// A server behind evenly that records which requests it saw; `chaos` starts it
     #[command(hide = true)]
     Origin(chaos::origin::Script),
+    /// Everything that was promised, beside the floor and every peer that is here, and the document of it
+    Benchmarks(benchmarks::Benchmarks),
+    /// The load generator by itself: closed loop or a fixed rate, every answer checked
+    Drive(generator::drive::Drive),
+    /// A byte shuttle that parses nothing: the least a proxy on this machine can cost
+    Floor(floor::Floor),
     /// Memory of idle keep-alive connections
     Idle {
         /// How many
@@ -197,7 +206,17 @@ fn main() -> ExitCode {
     if let Run::Origin(script) = &arguments.run {
         return chaos::origin::serve(script);
     }
+    if let Run::Floor(floor) = &arguments.run {
+        return ended(floor::serve(floor));
+    }
+    if let Run::Benchmarks(options) = &arguments.run {
+        let (evenly, json) = (arguments.evenly.as_ref(), arguments.json.as_deref());
+        return ended(benchmarks::benchmarks(options, evenly, json));
+    }
     give_up_after(limit(&arguments));
+    if let Run::Drive(drive) = &arguments.run {
+        return ended(drive_alone(drive, &arguments));
+    }
     if let Some(line) = tools::missing(&needed(&arguments)) {
         eprintln!("loadtest: programs are missing; install them with\n\n    {line}\n");
         return ExitCode::from(2);
@@ -217,6 +236,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The exit code of a run without a report.
+fn ended(outcome: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = outcome else { return ExitCode::SUCCESS };
+    eprintln!("loadtest: {failure}");
+    ExitCode::FAILURE
+}
+
+/// Drives on one CPU, as the benchmarks do, and leaves the others to the server.
+fn drive_alone(drive: &generator::drive::Drive, arguments: &Arguments) -> Result<(), Failure> {
+    Cores::divide()?;
+    let connections = usize::try_from(arguments.connections)?;
+    generator::drive::drive(drive, connections, Duration::from_secs(arguments.seconds))
 }
 
 /// The programs without which the run cannot be made.
@@ -245,7 +278,9 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
     let shape = Shape { connections, duration: Duration::from_secs(arguments.seconds) };
     let kind = arguments.subject;
     match &arguments.run {
-        Run::Chaos { .. } | Run::Origin(_) => Ok(()),
+        Run::Chaos { .. } | Run::Origin(_) | Run::Benchmarks(_) | Run::Drive(_) | Run::Floor(_) => {
+            Ok(())
+        }
         Run::Peers => peers::peers(&bench, report),
         Run::Load => load::load(&bench, kind, shape, report),
         Run::Compare { peers, rounds, slice } => {

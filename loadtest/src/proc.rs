@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, SocketAddrV4};
-use std::ops::Sub;
+use std::ops::{Add, Sub};
 
 use crate::Failure;
 
@@ -22,6 +22,13 @@ impl Sub for Cpu {
             ran: self.ran.saturating_sub(earlier.ran),
             waited: self.waited.saturating_sub(earlier.waited),
         }
+    }
+}
+
+impl Add for Cpu {
+    type Output = Cpu;
+    fn add(self, other: Cpu) -> Cpu {
+        Cpu { ran: self.ran + other.ran, waited: self.waited + other.waited }
     }
 }
 
@@ -59,10 +66,7 @@ fn parent(stat: &str) -> Option<u32> {
 /// Sums the threads of `pid` and of what descends from it. A thread that ends between two calls takes its time with
 /// it.
 pub(crate) fn cpu(pid: u32) -> Result<Cpu, Failure> {
-    tree(pid)?.into_iter().try_fold(Cpu::default(), |sum, pid| {
-        let one = cpu_of(pid)?;
-        Ok(Cpu { ran: sum.ran + one.ran, waited: sum.waited + one.waited })
-    })
+    cpu_of_all(&tree(pid)?)
 }
 
 fn cpu_of(pid: u32) -> Result<Cpu, Failure> {
@@ -72,9 +76,20 @@ fn cpu_of(pid: u32) -> Result<Cpu, Failure> {
             continue;
         };
         let one = schedstat(&text).ok_or_else(|| Failure::new("unreadable schedstat"))?;
-        sum = Cpu { ran: sum.ran + one.ran, waited: sum.waited + one.waited };
+        sum = sum + one;
     }
     Ok(sum)
+}
+
+/// The CPU time of the calling thread.
+pub(crate) fn own_thread() -> Result<Cpu, Failure> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    schedstat(&text).ok_or_else(|| Failure::new("unreadable schedstat"))
+}
+
+/// Sums the processes of `pids`, which costs less than to look for them.
+pub(crate) fn cpu_of_all(pids: &[u32]) -> Result<Cpu, Failure> {
+    pids.iter().try_fold(Cpu::default(), |sum, pid| Ok(sum + cpu_of(*pid)?))
 }
 
 fn schedstat(text: &str) -> Option<Cpu> {
@@ -177,5 +192,7 @@ mod tests {
         assert!(cpu(pid).unwrap().ran > 0);
         assert!(pss(pid).unwrap() > 0);
         assert!(peak_rss(pid).unwrap() >= rss(pid).unwrap() / 2);
+        assert!(cpu_of_all(&tree(pid).unwrap()).unwrap().ran > 0);
+        assert!(own_thread().unwrap().ran <= cpu(pid).unwrap().ran);
     }
 }

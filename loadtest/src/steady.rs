@@ -10,7 +10,7 @@ use crate::servers::{Bench, Kind};
 use crate::{Failure, proc};
 
 /// Descriptors this program needs beside its connections.
-const SPARE_DESCRIPTORS: usize = 64;
+pub(crate) const SPARE_DESCRIPTORS: usize = 64;
 
 /// Sends `requests` requests one after another, on one connection and then on fresh ones, and counts
 /// how often an origin answered twice in a row.

@@ -1,0 +1,283 @@
+//! The document: `benchmarks.md` and its charts, from the results alone.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use super::chart::{Group, bars, figure};
+use super::contest::POOL;
+use super::results::{Finding, Results, Row};
+use super::statistics::DELAY;
+use crate::Failure;
+
+const CPU_CHART: &str = "benchmarks-cpu.svg";
+const P99_CHART: &str = "benchmarks-p99.svg";
+
+/// Writes the document and its charts to a folder.
+pub(super) fn write(results: &Results, folder: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("benchmarks.md"), markdown(results))?;
+    let saturated = |finding: &&Finding| finding.rate.is_none() && contests(finding);
+    let cpu = groups(results.works.iter().filter(saturated), |row| row.cpu_micros);
+    fs::write(
+        folder.join(CPU_CHART),
+        bars("CPU time a request (less is better; each group to its own scale)", "us", &cpu),
+    )?;
+    let fixed = results.works.iter().filter(|finding| finding.rate.is_some());
+    let p99 = groups(fixed, |row| row.p99);
+    fs::write(
+        folder.join(P99_CHART),
+        bars("Latency p99 at a fixed rate (less is better)", "us", &p99),
+    )?;
+    Ok(())
+}
+
+/// Whether all subjects took part, not configurations of evenly alone.
+fn contests(finding: &Finding) -> bool {
+    finding.rows.iter().any(|row| row.subject == "evenly")
+}
+
+fn groups<'a>(findings: impl Iterator<Item = &'a Finding>, of: fn(&Row) -> f64) -> Vec<Group> {
+    let bar = |row: &Row| (row.subject.clone(), of(row));
+    findings
+        .map(|finding| Group {
+            title: format!("{}: {}", finding.name, finding.title),
+            bars: finding.rows.iter().filter(|row| row.requests > 0).map(bar).collect(),
+        })
+        .collect()
+}
+
+/// The whole document.
+fn markdown(results: &Results) -> String {
+    let mut text = String::from("# Benchmarks\n\n");
+    let _ = writeln!(
+        text,
+        "Written by `{}` on {}, in {:.0} s. Nothing here was typed in: `make benchmarks` measures it again.\n",
+        results.command, results.date, results.seconds
+    );
+    text += "## Who and where\n\n| subject | version |\n| --- | --- |\n";
+    for subject in &results.subjects {
+        let said = subject.absent.as_ref().map_or(subject.version.clone(), |why| {
+            format!("absent: {}", why.lines().next().unwrap_or_default())
+        });
+        let _ = writeln!(text, "| {} | {} |", subject.name, cell(&said));
+    }
+    text.push('\n');
+    for (name, value) in &results.machine {
+        let _ = writeln!(text, "- {name}: {value}");
+    }
+    how(results, &mut text);
+    text += "\n## What was promised\n\n";
+    text += &table_of_targets(results);
+    let _ = write!(
+        text,
+        "\n## What was measured\n\n![CPU time a request]({CPU_CHART})\n\n![Latency p99 at a fixed rate]({P99_CHART})\n"
+    );
+    for finding in &results.works {
+        work(finding, &mut text);
+    }
+    figures(results, &mut text);
+    if !results.notes.is_empty() {
+        text += "\n## Left out\n\n";
+        for note in &results.notes {
+            let _ = writeln!(text, "- {}", cell(note));
+        }
+    }
+    text
+}
+
+fn how(results: &Results, text: &mut String) {
+    let _ = write!(
+        text,
+        "\n## How\n\n\
+         Every subject runs one worker on the first CPU. One thread of `loadtest` on the second is both the clients and the\n\
+         server behind the subject, and checks status, length and content of every answer, and of every upload. `floor` is a\n\
+         shuttle of bytes in Rust on the same event loop that parses nothing: the least that a proxy can cost here.\n\n\
+         - {} rounds of slices that alternate (A B C C B A), {} ms each, on connections that are open and warm; the load runs\n\
+         \x20 before a slice begins to count and goes on until it has ended.\n\
+         - Ratios are medians of evenly's figure over the other's in the same round, with the least and the most. The machine's\n\
+         \x20 speed changes by the minute: ratios say more than absolute figures.\n\
+         - Rounds in which someone waited for its core more than {:.0} % of the time are left out, unless fewer than 5 are left.\n\
+         - CPU is the time of all threads and processes of the subject (`/proc/PID/task/*/schedstat`) over the requests answered.\n\
+         - Latency at a fixed rate counts from when the request was due, not from when it was sent. The generator's core is full\n\
+         \x20 then: it asks for events without sleeping, to be on time.\n\
+         - A base of memory is that after 160 requests. Idle connections are opened a few at a time, those in flight all at once.\n\
+         - `floor` opens a connection to the server for each of its clients; the others keep theirs. evenly keeps up to {POOL}\n\
+         \x20 for each target (`limits.idle_per_target`); everything else is as it comes.\n",
+        results.rounds,
+        results.slice_millis,
+        DELAY * 100.0
+    );
+}
+
+fn table_of_targets(results: &Results) -> String {
+    let mut text = String::from("| what | target | reached | |\n| --- | --- | --- | --- |\n");
+    for target in &results.targets {
+        let verdict = match target.kept {
+            Some(true) => "yes",
+            Some(false) => "**no**",
+            None => "not measured",
+        };
+        let (what, reached) = (cell(&target.what), cell(&target.reached));
+        let _ = writeln!(text, "| {what} | {} | {reached} | {verdict} |", target.bound);
+    }
+    let kept = results.targets.iter().filter(|target| target.kept == Some(true)).count();
+    let _ = writeln!(text, "\n{kept} of {} are reached.", results.targets.len());
+    text
+}
+
+/// The targets for a terminal.
+pub(super) fn targets(results: &Results) -> String {
+    let width = results.targets.iter().map(|target| target.what.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for target in &results.targets {
+        let verdict = match target.kept {
+            Some(true) => "ok    ",
+            Some(false) => "MISSED",
+            None => "absent",
+        };
+        let _ = writeln!(
+            text,
+            "{verdict} {:width$}  {:10} {}",
+            target.what, target.bound, target.reached
+        );
+    }
+    for note in &results.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    text
+}
+
+fn work(finding: &Finding, text: &mut String) {
+    let rate = finding.rate.map_or(String::new(), |rate| format!(" ({} requests/s)", figure(rate)));
+    let _ = write!(
+        text,
+        "\n### {}: {}{rate}\n\n\
+         | subject | CPU us/request | evenly's CPU over it | requests/s | p50 us | p99 us | p99.9 us | its core | generator's core | failed |\n\
+         | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
+        finding.name, finding.title
+    );
+    let evenly_first = contests(finding);
+    for row in &finding.rows {
+        let ratio = finding.ratios.iter().find(|ratio| ratio.subject == row.subject);
+        let ratio = ratio.map_or("1".to_owned(), |ratio| ratio.cpu.to_string());
+        let _ = writeln!(
+            text,
+            "| {} | {} | {ratio} | {} | {} | {} | {} | {:.0} % | {:.0} % | {} of {} |",
+            row.subject,
+            figure(row.cpu_micros),
+            figure(row.per_second),
+            figure(row.p50),
+            figure(row.p99),
+            figure(row.p999),
+            row.busy * 100.0,
+            row.generator_busy * 100.0,
+            row.failed,
+            row.requests
+        );
+    }
+    if !evenly_first {
+        text.push_str("\nHere the ratio is of each row over the first one.\n");
+    }
+    for row in finding.rows.iter().filter(|row| row.failed > 0) {
+        let _ = writeln!(text, "\n{} failed: {}.", row.subject, row.faults);
+    }
+    for row in &finding.rows {
+        if let Some(trouble) = &row.trouble {
+            let _ = writeln!(text, "\n{} sat out rounds: {}", row.subject, cell(trouble));
+        }
+    }
+    let limited = |row: &&Row| finding.rate.is_none() && row.is_limited_by_generator();
+    if let Some(row) = finding.rows.iter().find(limited) {
+        let _ = writeln!(
+            text,
+            "\nThe generator, not {}, was at its end here: requests/s say less than CPU.",
+            row.subject
+        );
+    }
+}
+
+impl Row {
+    /// Whether the generator's core was full while the subject's was not.
+    fn is_limited_by_generator(&self) -> bool {
+        self.generator_busy > 0.97 && self.busy < 0.93 && self.requests > 0
+    }
+}
+
+fn figures(results: &Results, text: &mut String) {
+    let mut groups: Vec<&str> = Vec::new();
+    for figure in &results.figures {
+        if !groups.contains(&&*figure.group) {
+            groups.push(&figure.group);
+        }
+    }
+    for group in groups {
+        let _ = write!(text, "\n### {group}\n\n| subject | what | |\n| --- | --- | --: |\n");
+        for one in results.figures.iter().filter(|one| one.group == group) {
+            let value = format!("{} {}", figure(one.value), one.unit);
+            let _ = writeln!(text, "| {} | {} | {} |", one.subject, one.what, value.trim_end());
+        }
+    }
+}
+
+/// Text that stays within its cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::benchmarks::results::{Figure, Participant, Target};
+
+    fn results() -> Results {
+        let row = Row { subject: "evenly".to_owned(), requests: 10, failed: 1, ..Row::default() };
+        Results {
+            command: "loadtest benchmarks".to_owned(),
+            subjects: vec![Participant {
+                name: "envoy".to_owned(),
+                version: String::new(),
+                absent: Some("not | here".to_owned()),
+            }],
+            works: vec![Finding {
+                name: "bare-32".to_owned(),
+                title: "GET".to_owned(),
+                rate: None,
+                rows: vec![row],
+                ratios: Vec::new(),
+            }],
+            figures: vec![Figure {
+                group: "Memory".to_owned(),
+                subject: "evenly".to_owned(),
+                what: "base".to_owned(),
+                value: 1.5,
+                unit: "MiB".to_owned(),
+            }],
+            targets: vec![
+                Target::at_most("base", 1.5, 4.0, " MiB"),
+                Target::at_least("throughput", 1.5, 1.8, "x"),
+            ],
+            ..Results::default()
+        }
+    }
+
+    #[test]
+    fn shows_what_was_reached_beside_what_was_promised() {
+        let text = markdown(&results());
+        assert!(text.contains("| base | <= 4 MiB | 1.50 MiB | yes |"), "{text}");
+        assert!(text.contains("| throughput | >= 1.8x | 1.50x | **no** |"), "{text}");
+        assert!(text.contains("1 of 2 are reached"));
+        assert!(text.contains("| envoy | absent: not \\| here |"));
+        assert!(text.contains("| evenly | base | 1.50 MiB |"));
+        assert!(text.contains("1 of 10 |"));
+    }
+
+    #[test]
+    fn writes_the_document_and_both_charts() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&results(), folder.path()).unwrap();
+        for file in ["benchmarks.md", CPU_CHART, P99_CHART] {
+            assert!(folder.path().join(file).is_file(), "{file}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! `loadtest benchmarks`: every work on evenly, the floor and every peer that is here, in one
+//! interleaved run; what was promised of it; and the document that shows it.
+//!
+//! Owns the order of things. The tables are in `works`, the slices in `contest`, what is no contest of
+//! all subjects in `extras`, the document in `document` and `chart`.
+
+mod chart;
+mod contest;
+mod document;
+mod extras;
+mod machine;
+mod results;
+mod statistics;
+mod works;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+
+use crate::Failure;
+use crate::generator::http::Shape;
+use crate::generator::{Generator, Pace, Slice, Until};
+use crate::servers::{Bench, Kind};
+use crate::steady::allow_descriptors;
+use contest::{Load, Subject, WARM};
+use results::{Participant, Results};
+use works::{Rate, WORKS, Work};
+
+/// What all of it may take.
+const LIMIT: Duration = Duration::from_secs(3 * 3600);
+
+/// Descriptors that 1,800 connections need at both ends of the generator, and some.
+const DESCRIPTORS: usize = 8 << 10;
+
+/// How it is measured and where it goes.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Benchmarks {
+    /// Rounds, each with two slices of every subject
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Milliseconds of a slice
+    #[arg(long, default_value_t = 300)]
+    slice_ms: u64,
+    /// Only works with this in their name; also: calls, memory, workers, targets, log
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// A short run that shows whether everything works: 1 round of 100 ms
+    #[arg(long)]
+    quick: bool,
+    /// Writes benchmarks.md, its charts and benchmarks.json to this folder
+    #[arg(long, value_name = "FOLDER")]
+    write: Option<PathBuf>,
+    /// Measures nothing and renders this file of an earlier run
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+}
+
+/// What every part of the run needs.
+struct Run {
+    bench: Bench,
+    program: PathBuf,
+    rounds: usize,
+    slice: Duration,
+    only: Option<String>,
+    results: Results,
+}
+
+/// Measures, or reads what was measured, and writes it down.
+pub(crate) fn benchmarks(
+    options: &Benchmarks,
+    evenly: Option<&PathBuf>,
+    json: Option<&Path>,
+) -> Result<(), Failure> {
+    let results = match &options.from {
+        Some(file) => serde_json::from_str(&fs::read_to_string(file)?)?,
+        None => measure(options, evenly)?,
+    };
+    let text = format!("{}\n", serde_json::to_string_pretty(&results)?);
+    if let Some(file) = json {
+        fs::write(file, &text)?;
+    }
+    if let Some(folder) = &options.write {
+        document::write(&results, folder)?;
+        fs::write(folder.join("benchmarks.json"), &text)?;
+    }
+    print!("{}", document::targets(&results));
+    println!("\n{:.0} s in all", results.seconds);
+    Ok(())
+}
+
+fn measure(options: &Benchmarks, evenly: Option<&PathBuf>) -> Result<Results, Failure> {
+    machine::restore_at_the_end(LIMIT)?;
+    let began = Instant::now();
+    let (rounds, millis) =
+        if options.quick { (1, 100) } else { (options.rounds.max(1), options.slice_ms.max(10)) };
+    let cpus = extras::all_cpus()?;
+    let mut run = Run {
+        bench: Bench::new(evenly.cloned(), None)?,
+        program: contest::evenly_program(evenly)?,
+        rounds,
+        slice: Duration::from_millis(millis),
+        only: options.only.clone(),
+        results: Results {
+            date: machine::date(),
+            command: std::env::args()
+                .skip(1)
+                .fold("loadtest".to_owned(), |all, one| all + " " + &one),
+            machine: machine::describe(),
+            rounds,
+            slice_millis: millis,
+            ..Results::default()
+        },
+    };
+    allow_descriptors(DESCRIPTORS)?;
+    run.alone()?;
+    run.contests(false)?;
+    run.under_cubic()?;
+    run.results.judge_works();
+    extras::extras(&mut run, &cpus)?;
+    run.results.seconds = began.elapsed().as_secs_f64();
+    Ok(run.results)
+}
+
+impl Run {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| name.contains(only))
+    }
+
+    fn say(&self, what: &str) {
+        eprintln!("loadtest: {what}");
+    }
+
+    /// Evenly, the floor and every peer that is here, each freshly started.
+    fn subjects(&mut self, generator: &Generator) -> Result<Vec<Subject>, Failure> {
+        let config = contest::targets(&generator.targets) + &contest::limits();
+        let cores = self.bench.cores;
+        let ours = contest::evenly(&self.bench, &self.program, cores, "evenly", &config, 1)?;
+        let mut found = vec![ours];
+        found.push(contest::floor(&self.bench, &generator.targets)?);
+        let mut absent = Vec::new();
+        for kind in Kind::value_variants().iter().filter(|kind| **kind != Kind::Evenly) {
+            match contest::peer(&self.bench, *kind, &generator.targets) {
+                Ok(subject) => found.push(subject),
+                Err(failure) => absent.push((kind.name(), failure.to_string())),
+            }
+        }
+        if self.results.subjects.is_empty() {
+            let here = found.iter().map(|subject| Participant {
+                name: subject.name.clone(),
+                version: subject.version.clone(),
+                absent: None,
+            });
+            let absent = absent.into_iter().map(|(name, why)| Participant {
+                name: name.to_owned(),
+                version: String::new(),
+                absent: Some(why),
+            });
+            self.results.subjects = here.chain(absent).collect();
+        }
+        Ok(found)
+    }
+
+    /// The generator straight to its own origin: how far it is from being what is measured.
+    fn alone(&mut self) -> Result<(), Failure> {
+        if !self.wants("alone") {
+            return Ok(());
+        }
+        let generator = Generator::start()?;
+        generator.open(generator.targets[0], Shape::Bare, 64, WARM)?;
+        let (until, run_in) = (Until::Time(self.slice * 3), Duration::from_millis(50));
+        let slice = Slice { pace: Pace::Closed, until, run_in, watched: Vec::new() };
+        let outcome = generator.measure(slice)?;
+        let group = "The generator straight to its own origin, 64 connections";
+        self.figure(group, "generator", "requests/s", outcome.per_second(), "");
+        self.figure(group, "generator", "of its core", outcome.busy() * 100.0, "%");
+        Ok(())
+    }
+
+    /// All works, or under cubic those that are done twice.
+    fn contests(&mut self, again: bool) -> Result<(), Failure> {
+        let wanted = |work: &&Work| self.wants(work.name) && (work.both || !again);
+        let works: Vec<&Work> = WORKS.iter().filter(wanted).collect();
+        let generator = Generator::start()?;
+        let subjects = self.subjects(&generator)?;
+        let subjects: Vec<&Subject> = subjects.iter().collect();
+        for work in works {
+            let Some(pace) = self.pace(work) else {
+                self.results.notes.push(format!("{}: needs bare-64 and a peer", work.name));
+                continue;
+            };
+            let mut name = work.name.to_owned();
+            if work.both {
+                name += &format!(" ({})", machine::congestion());
+            }
+            self.say(&format!("{name}: {}", work.title));
+            let load = Load {
+                shape: work.shape,
+                connections: work.connections,
+                pace,
+                warm: WARM,
+                slice: self.slice,
+                rounds: self.rounds,
+            };
+            let title = (name, work.title.to_owned());
+            self.results.works.push(contest::finding(&generator, &subjects, &load, title));
+        }
+        Ok(())
+    }
+
+    fn pace(&self, work: &Work) -> Option<Pace> {
+        match work.rate {
+            Rate::Saturated => Some(Pace::Closed),
+            Rate::Fixed(rate) => Some(Pace::PerSecond(rate)),
+            Rate::OfSlowest(share) => {
+                let saturation = self.results.works.iter().find(|work| work.name == "bare-64")?;
+                let peers = saturation.ratios.iter().filter(|ratio| ratio.is_peer);
+                let rows = peers.filter_map(|peer| {
+                    saturation.rows.iter().find(|row| row.subject == peer.subject)
+                });
+                let slowest = rows.map(|row| row.per_second).fold(f64::INFINITY, f64::min);
+                slowest.is_finite().then(|| Pace::PerSecond((slowest * share).round()))
+            }
+        }
+    }
+
+    /// The works with large bodies once more, with every socket of everybody on cubic.
+    fn under_cubic(&mut self) -> Result<(), Failure> {
+        if machine::congestion() == "cubic"
+            || !WORKS.iter().any(|work| work.both && self.wants(work.name))
+        {
+            return Ok(());
+        }
+        match machine::Congestion::set("cubic") {
+            Ok(_kept) => self.contests(true),
+            Err(failure) => {
+                self.results.notes.push(format!("nothing under cubic: {failure}"));
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What was found, as it is written to JSON and read back to be rendered.
+
+use serde::{Deserialize, Serialize};
+
+use super::statistics::Ratio;
+use super::works::{Against, Metric, PROMISES};
+
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub(super) struct Results {
+    /// Date and time of the start, UTC.
+    pub(super) date: String,
+    pub(super) command: String,
+    /// Name and value of what may matter of the machine.
+    pub(super) machine: Vec<(String, String)>,
+    pub(super) rounds: usize,
+    pub(super) slice_millis: u64,
+    /// How long all of it took.
+    pub(super) seconds: f64,
+    pub(super) subjects: Vec<Participant>,
+    pub(super) works: Vec<Finding>,
+    pub(super) figures: Vec<Figure>,
+    pub(super) targets: Vec<Target>,
+    /// What was left out, and why.
+    pub(super) notes: Vec<String>,
+}
+
+/// Someone who takes part, or would if it were here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Participant {
+    pub(super) name: String,
+    pub(super) version: String,
+    /// Why it did not take part.
+    pub(super) absent: Option<String>,
+}
+
+/// One work on every subject.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Finding {
+    pub(super) name: String,
+    pub(super) title: String,
+    /// Requests a second, where they were fixed.
+    pub(super) rate: Option<f64>,
+    pub(super) rows: Vec<Row>,
+    /// Evenly's figures over another's, round by round.
+    pub(super) ratios: Vec<Ratios>,
+}
+
+/// Medians over the rounds.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Row {
+    pub(super) subject: String,
+    pub(super) cpu_micros: f64,
+    pub(super) per_second: f64,
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+    pub(super) p999: f64,
+    /// Requests over all rounds, and those that failed.
+    pub(super) requests: u64,
+    pub(super) failed: u64,
+    /// The failures by kind, in words.
+    pub(super) faults: String,
+    /// Shares of a core that the subject and the generator used.
+    pub(super) busy: f64,
+    pub(super) generator_busy: f64,
+    /// Share of the time in which the subject or the generator waited for its core.
+    pub(super) delay: f64,
+    /// Why there are no figures, or fewer.
+    pub(super) trouble: Option<String>,
+}
+
+/// Evenly over one other subject.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Ratios {
+    pub(super) subject: String,
+    pub(super) is_peer: bool,
+    pub(super) cpu: Ratio,
+    pub(super) per_second: Ratio,
+    pub(super) p50: Ratio,
+    pub(super) p99: Ratio,
+    pub(super) p999: Ratio,
+}
+
+impl Ratios {
+    pub(super) fn of(&self, metric: Metric) -> &Ratio {
+        match metric {
+            Metric::Cpu => &self.cpu,
+            Metric::PerSecond => &self.per_second,
+            Metric::P50 => &self.p50,
+            Metric::P99 => &self.p99,
+            Metric::P999 => &self.p999,
+        }
+    }
+}
+
+/// A figure that is no work's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Figure {
+    pub(super) group: String,
+    pub(super) subject: String,
+    pub(super) what: String,
+    pub(super) value: f64,
+    pub(super) unit: String,
+}
+
+/// What was promised, and what was reached.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Target {
+    pub(super) what: String,
+    pub(super) bound: String,
+    /// What was reached, in words; empty when it was not measured.
+    pub(super) reached: String,
+    pub(super) kept: Option<bool>,
+}
+
+impl Target {
+    /// A value that may be at most `bound`.
+    pub(super) fn at_most(what: impl Into<String>, value: f64, bound: f64, unit: &str) -> Target {
+        Target {
+            what: what.into(),
+            bound: format!("<= {bound}{unit}"),
+            reached: format!("{value:.2}{unit}"),
+            kept: Some(value <= bound),
+        }
+    }
+
+    /// A value that must be at least `bound`.
+    pub(super) fn at_least(what: impl Into<String>, value: f64, bound: f64, unit: &str) -> Target {
+        Target {
+            bound: format!(">= {bound}{unit}"),
+            kept: Some(value >= bound),
+            ..Target::at_most(what, value, bound, unit)
+        }
+    }
+}
+
+impl Results {
+    /// Judges the promises about works: one target for each work of each promise.
+    pub(super) fn judge_works(&mut self) {
+        for promise in &PROMISES {
+            for work in promise.works {
+                let found: Vec<&Finding> = self
+                    .works
+                    .iter()
+                    .filter(|finding| {
+                        finding
+                            .name
+                            .strip_prefix(work)
+                            .is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
+                    })
+                    .collect();
+                let targets: Vec<Target> = found
+                    .into_iter()
+                    .map(|finding| judge(finding, promise.metric, promise.against, promise.bound))
+                    .collect();
+                self.targets.extend(targets);
+            }
+        }
+        self.judge_flatness();
+    }
+
+    /// Evenly's own cost from 32 to 1,800 connections.
+    fn judge_flatness(&mut self) {
+        let cost = |name: &str| {
+            let finding = self.works.iter().find(|finding| finding.name == name)?;
+            let row = finding.rows.iter().find(|row| row.subject == "evenly")?;
+            (row.cpu_micros > 0.0).then_some(row.cpu_micros)
+        };
+        let costs = ["bare-32", "bare-64", "bare-256", "bare-1800"].map(cost);
+        let [Some(least), _, _, Some(_)] = costs else { return };
+        let most = costs.iter().flatten().copied().fold(least, f64::max);
+        let what = "evenly's CPU a request, 32 to 1,800 connections: most over 32's";
+        self.targets.push(Target::at_most(what, most / least, 1.10, "x"));
+    }
+}
+
+fn judge(finding: &Finding, metric: Metric, against: Against, bound: f64) -> Target {
+    // The best peer is the one beside which evenly looks worst.
+    let worst_first = |left: &&Ratios, right: &&Ratios| {
+        let (left, right) = (left.of(metric).median, right.of(metric).median);
+        if metric.more_is_better() { right.total_cmp(&left) } else { left.total_cmp(&right) }
+    };
+    let ratios = finding.ratios.iter();
+    let (whom, found) = match against {
+        Against::Floor => ("the floor", ratios.into_iter().find(|ratio| ratio.subject == "floor")),
+        Against::Peer(name) => (name, ratios.into_iter().find(|ratio| ratio.subject == name)),
+        Against::BestPeer => {
+            ("the best peer", ratios.filter(|ratio| ratio.is_peer).max_by(worst_first))
+        }
+    };
+    let more = metric.more_is_better();
+    let kept = |median: f64| if more { median >= bound } else { median <= bound };
+    Target {
+        what: format!("{}: {} over {whom}", finding.name, metric.name()),
+        bound: format!("{} {bound}x", if more { ">=" } else { "<=" }),
+        reached: found.map_or_else(String::new, |ratios| {
+            let named = if against == Against::BestPeer { &*ratios.subject } else { "" };
+            format!("{} {named}", ratios.of(metric)).trim_end().to_owned()
+        }),
+        kept: found.map(|ratios| kept(ratios.of(metric).median)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ratios(subject: &str, is_peer: bool, value: f64) -> Ratios {
+        let ratio = Ratio { median: value, least: value, most: value, rounds: 9 };
+        let [cpu, per_second, p50, p99] = [0; 4].map(|_| ratio.clone());
+        Ratios { subject: subject.to_owned(), is_peer, cpu, per_second, p50, p99, p999: ratio }
+    }
+
+    #[test]
+    fn the_best_peer_is_the_one_that_is_hardest_to_beat() {
+        let ratios =
+            vec![ratios("floor", false, 1.1), ratios("a", true, 0.6), ratios("b", true, 0.8)];
+        let finding = Finding {
+            name: "close-32".to_owned(),
+            title: String::new(),
+            rate: None,
+            rows: Vec::new(),
+            ratios,
+        };
+        let cpu = judge(&finding, Metric::Cpu, Against::BestPeer, 0.7);
+        assert_eq!((cpu.kept, cpu.reached.ends_with(" b")), (Some(false), true), "{cpu:?}");
+        let rate = judge(&finding, Metric::PerSecond, Against::BestPeer, 0.5);
+        assert_eq!((rate.kept, rate.reached.ends_with(" a")), (Some(true), true), "{rate:?}");
+        let floor = judge(&finding, Metric::Cpu, Against::Floor, 1.12);
+        assert_eq!(floor.kept, Some(true));
+        let gone = judge(&finding, Metric::Cpu, Against::Peer("c"), 1.0);
+        assert_eq!((gone.kept, &*gone.reached), (None, ""));
+    }
+
+    #[test]
+    fn results_survive_their_json() {
+        let results = Results { rounds: 9, date: "today".to_owned(), ..Results::default() };
+        let text = serde_json::to_string(&results).unwrap();
+        let back: Results = serde_json::from_str(&text).unwrap();
+        assert_eq!((back.rounds, &*back.date), (9, "today"));
+    }
+}
