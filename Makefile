@@ -98,6 +98,10 @@ peers: cargo ## Fetches or builds what evenly is compared with, into target/peer
 	@$(CARGO) build --release --workspace
 	@$(CARGO) run --release -p loadtest -- peers $(ARGS)
 
+.PHONY: pgo
+pgo: cargo ## Evenly built with what its compiler learns from load (PGO), in target/pgo/use/release
+	@loadtest/pgo.sh target/pgo
+
 .PHONY: benchmarks
 benchmarks: cargo load-tools ## All that is promised of speed and memory, measured beside peers: docs/benchmarks.md and its charts
 	@$(CARGO) build --release --workspace
