@@ -97,7 +97,8 @@ fn how(results: &Results, text: &mut String) {
          \x20 before a slice begins to count and goes on until it has ended.\n\
          - Ratios are medians of evenly's figure over the other's in the same round, with the least and the most. The machine's\n\
          \x20 speed changes by the minute: ratios say more than absolute figures.\n\
-         - Rounds in which someone waited for its core more than {:.0} % of the time are left out, unless fewer than 5 are left.\n\
+         - Rounds in which someone waited for its core more than {:.0} % of the time are left out, unless fewer than 5 are left;\n\
+         \x20 \"waited\" is that share, in the middle of the rounds that count. Where it is large, something else ran here.\n\
          - CPU is the time of all threads and processes of the subject (`/proc/PID/task/*/schedstat`) over the requests answered.\n\
          - Latency at a fixed rate counts from when the request was due, not from when it was sent. The generator's core is full\n\
          \x20 then: it asks for events without sleeping, to be on time.\n\
@@ -153,8 +154,8 @@ fn work(finding: &Finding, text: &mut String) {
     let _ = write!(
         text,
         "\n### {}: {}{rate}\n\n\
-         | subject | CPU us/request | evenly's CPU over it | requests/s | p50 us | p99 us | p99.9 us | its core | generator's core | failed |\n\
-         | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
+         | subject | CPU us/request | evenly's CPU over it | requests/s | p50 us | p99 us | p99.9 us | its core | generator's core | waited | failed |\n\
+         | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
         finding.name, finding.title
     );
     let evenly_first = contests(finding);
@@ -163,7 +164,7 @@ fn work(finding: &Finding, text: &mut String) {
         let ratio = ratio.map_or("1".to_owned(), |ratio| ratio.cpu.to_string());
         let _ = writeln!(
             text,
-            "| {} | {} | {ratio} | {} | {} | {} | {} | {:.0} % | {:.0} % | {} of {} |",
+            "| {} | {} | {ratio} | {} | {} | {} | {} | {:.0} % | {:.0} % | {:.0} % | {} of {} |",
             row.subject,
             figure(row.cpu_micros),
             figure(row.per_second),
@@ -172,6 +173,7 @@ fn work(finding: &Finding, text: &mut String) {
             figure(row.p999),
             row.busy * 100.0,
             row.generator_busy * 100.0,
+            row.delay * 100.0,
             row.failed,
             row.requests
         );
@@ -199,7 +201,7 @@ fn work(finding: &Finding, text: &mut String) {
 
 impl Row {
     /// Whether the generator's core was full while the subject's was not.
-    fn is_limited_by_generator(&self) -> bool {
+    pub(super) fn is_limited_by_generator(&self) -> bool {
         self.generator_busy > 0.97 && self.busy < 0.93 && self.requests > 0
     }
 }

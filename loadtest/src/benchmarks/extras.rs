@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::Run;
-use super::contest::{self, Load, Subject, WARM, contest, finding, ratios};
+use super::contest::{self, Load, Subject, WARM, contest, ratios};
 use super::results::{Figure, Ratios, Target};
 use crate::Failure;
 use crate::generator::http::Shape;
 use crate::generator::origin::address;
 use crate::generator::{Generator, Pace};
 use crate::load::{SOCKET_CALLS, strace_counts};
+use crate::proc;
 use crate::process::{Cores, Process, command};
 use crate::report::{count, median};
 
@@ -231,11 +232,22 @@ fn many_targets(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
     let title = ("targets".to_owned(), "Growing lists of targets, probed every second".to_owned());
     let subjects: Vec<&Subject> = subjects.iter().collect();
     let found = over_the_first(run, &generator, &subjects, &load, title);
-    for ratios in found.iter().filter(|ratios| ratios.subject.starts_with("1,000")) {
+    for (ratios, subject) in found.iter().zip(&subjects[1..]) {
         let what = format!("evenly with {} over 2 targets: CPU a request", ratios.subject);
         run.results.targets.push(Target::at_most(what, ratios.cpu.median, 1.10, "x"));
+        let probes = idle_share(subject)?;
+        run.figure("Probes alone, every second", &subject.name, "of a core", probes * 100.0, "%");
     }
     Ok(())
+}
+
+/// The share of a core that a subject uses without any load.
+fn idle_share(subject: &Subject) -> Result<f64, Failure> {
+    let pids = subject.processes();
+    let (began, before) = (Instant::now(), proc::cpu_of(&pids)?);
+    thread::sleep(Duration::from_secs(2));
+    let used = proc::cpu_of(&pids)? - before;
+    Ok(count(used.ran) / 1e9 / began.elapsed().as_secs_f64())
 }
 
 /// A contest in which the others are judged by the first, not the first by them.
@@ -362,15 +374,19 @@ fn on_all_cpus(run: &mut Run, group: &str) -> Result<(), Failure> {
         busiest = most;
     }
     let subjects = subjects.each_ref();
+    let load = run.small(64);
     let title = ("workers".to_owned(), "One worker and two, nothing pinned".to_owned());
-    let finding = finding(&generator, &subjects, &run.small(64), title);
-    let ratio = finding.ratios.first().map(|ratios| ratios.cpu.median);
-    run.results.works.push(finding);
+    let found = over_the_first(run, &generator, &subjects, &load, title);
     // Both cores are the generator's as well: what two workers could do is what a request costs them,
     // and that the busiest is the first to have no more.
-    if let Some(ratio) = ratio {
+    if let Some(ratios) = found.first() {
         let what = "two workers over one: throughput by CPU accounting";
-        run.results.targets.push(Target::at_least(what, ratio / busiest, 1.8, "x"));
+        run.results.targets.push(Target::at_least(
+            what,
+            1.0 / (ratios.cpu.median * busiest),
+            1.8,
+            "x",
+        ));
     }
     Ok(())
 }

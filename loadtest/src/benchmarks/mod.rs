@@ -95,7 +95,9 @@ fn measure(options: &Benchmarks, evenly: Option<&PathBuf>) -> Result<Results, Fa
     let began = Instant::now();
     let (rounds, millis) =
         if options.quick { (1, 100) } else { (options.rounds.max(1), options.slice_ms.max(10)) };
+    // Before the CPUs are divided and this program has but one.
     let cpus = extras::all_cpus()?;
+    let machine = machine::describe();
     let mut run = Run {
         bench: Bench::new(evenly.cloned(), None)?,
         program: contest::evenly_program(evenly)?,
@@ -107,7 +109,7 @@ fn measure(options: &Benchmarks, evenly: Option<&PathBuf>) -> Result<Results, Fa
             command: std::env::args()
                 .skip(1)
                 .fold("loadtest".to_owned(), |all, one| all + " " + &one),
-            machine: machine::describe(),
+            machine,
             rounds,
             slice_millis: millis,
             ..Results::default()

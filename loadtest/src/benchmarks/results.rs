@@ -189,12 +189,23 @@ fn judge(finding: &Finding, metric: Metric, against: Against, bound: f64) -> Tar
     };
     let more = metric.more_is_better();
     let kept = |median: f64| if more { median >= bound } else { median <= bound };
+    let limited =
+        finding.rows.iter().any(|row| row.subject == "evenly" && row.is_limited_by_generator());
     Target {
         what: format!("{}: {} over {whom}", finding.name, metric.name()),
         bound: format!("{} {bound}x", if more { ">=" } else { "<=" }),
         reached: found.map_or_else(String::new, |ratios| {
             let named = if against == Against::BestPeer { &*ratios.subject } else { "" };
-            format!("{} {named}", ratios.of(metric)).trim_end().to_owned()
+            let reached = format!("{} {named}", ratios.of(metric)).trim_end().to_owned();
+            // What a full core would have done, had the generator had more to give.
+            let by_cpu = 1.0 / ratios.cpu.median;
+            match metric {
+                Metric::PerSecond if limited => {
+                    format!("{reached}, the generator was at its end; by CPU {by_cpu:.2}")
+                }
+                Metric::PerSecond => format!("{reached}; by CPU {by_cpu:.2}"),
+                _ => reached,
+            }
         }),
         kept: found.map(|ratios| kept(ratios.of(metric).median)),
     }
@@ -224,7 +235,7 @@ mod tests {
         let cpu = judge(&finding, Metric::Cpu, Against::BestPeer, 0.7);
         assert_eq!((cpu.kept, cpu.reached.ends_with(" b")), (Some(false), true), "{cpu:?}");
         let rate = judge(&finding, Metric::PerSecond, Against::BestPeer, 0.5);
-        assert_eq!((rate.kept, rate.reached.ends_with(" a")), (Some(true), true), "{rate:?}");
+        assert_eq!((rate.kept, rate.reached.contains(" a;")), (Some(true), true), "{rate:?}");
         let floor = judge(&finding, Metric::Cpu, Against::Floor, 1.12);
         assert_eq!(floor.kept, Some(true));
         let gone = judge(&finding, Metric::Cpu, Against::Peer("c"), 1.0);

@@ -346,7 +346,7 @@ mod tests {
         };
         let outcome = at_rate(1000.0, 50);
         assert_eq!((outcome.requests, outcome.failed()), (50, 0));
-        assert!(outcome.span >= 0.049, "{outcome:?}");
+        assert!(outcome.span >= 0.04, "{outcome:?}");
         // A hundred thousand a second on one connection cannot be kept up: the last ones waited long.
         let outcome = at_rate(10e6, 300);
         let mean = outcome.span * 1e6 / 300.0;
