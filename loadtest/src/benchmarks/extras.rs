@@ -244,9 +244,9 @@ fn many_targets(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
 /// The share of a core that a subject uses without any load.
 fn idle_share(subject: &Subject) -> Result<f64, Failure> {
     let pids = subject.processes();
-    let (began, before) = (Instant::now(), proc::cpu_of(&pids)?);
+    let (began, before) = (Instant::now(), proc::cpu_of_all(&pids)?);
     thread::sleep(Duration::from_secs(2));
-    let used = proc::cpu_of(&pids)? - before;
+    let used = proc::cpu_of_all(&pids)? - before;
     Ok(count(used.ran) / 1e9 / began.elapsed().as_secs_f64())
 }
 
