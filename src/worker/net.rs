@@ -166,6 +166,29 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_socket_is_connected_at_once_or_turns_us_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let mut poll = mio::Poll::new().unwrap();
+        let mut sockets = Sockets::new(poll.registry().try_clone().unwrap(), None);
+        let address = Address::Unix(path.to_str().unwrap().into());
+        let mut dialed = sockets.connect(&address, TOKEN).unwrap();
+        let mut events = mio::Events::with_capacity(8);
+        poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+        assert!(events.iter().next().is_some_and(|event| readiness(event).writable));
+        sockets.connected(&mut dialed).unwrap();
+        // Of a backlog of none one connection waits.
+        let error = sockets.connect(&address, TOKEN).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(listener);
+        let error = sockets.connect(&address, TOKEN).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
     fn a_congestion_control_that_no_kernel_has_is_refused() {
         assert!(try_congestion("reno").is_ok());
         let error = try_congestion("nosuchthing").unwrap_err();

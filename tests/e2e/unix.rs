@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::harness::{
     Client, Evenly, Head, Origin, Start, Then, Wire, answer, assert_same, body_of, pattern, until,
@@ -162,9 +164,14 @@ fn what_is_wrong_with_a_path_is_told_apart() {
     File::create(path("file")).unwrap();
     drop(UnixListener::bind(path("refusing")).unwrap());
     let _datagrams = UnixDatagram::bind(path("datagrams")).unwrap();
+    // Of a backlog of none one connection waits; the next one is turned away.
+    let full = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    full.bind(&SockAddr::unix(path("full")).unwrap()).unwrap();
+    full.listen(0).unwrap();
+    let _waiting = UnixStream::connect(path("full")).unwrap();
     let good = named("good");
     let mut start = Start::before(&[&good]);
-    let names = ["missing", "file", "refusing", "datagrams"];
+    let names = ["missing", "file", "refusing", "datagrams", "full"];
     for name in names {
         start = start.target(&path(name));
     }
@@ -173,6 +180,7 @@ fn what_is_wrong_with_a_path_is_told_apart() {
         ("missing", "connect failed: No such file or directory (os error 2)"),
         ("file", "connect failed: not a socket"),
         ("refusing", "connect refused"),
+        ("full", "connect failed: its backlog is full"),
         ("datagrams", "connect failed: Protocol wrong type for socket (os error 91)"),
     ] {
         let line = format!("target unix:{0} (unix:{0}) is down: {reason}; healthy", path(name));
