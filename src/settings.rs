@@ -227,13 +227,13 @@ pub struct Limits {
     pub headers: usize,
     /// Client connections at once over all workers; `None` (the default) derives it from the descriptor limit.
     pub connections: Option<usize>,
-    /// Idle upstream connections a worker keeps for each endpoint. Default 256; 0 turns pooling off.
+    /// Idle upstream connections a worker keeps for each endpoint. Default 1,024; 0 turns pooling off.
     pub idle_per_target: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { head: 16 * 1024, headers: 100, connections: None, idle_per_target: 256 }
+        Limits { head: 16 * 1024, headers: 100, connections: None, idle_per_target: 1024 }
     }
 }
 
