@@ -298,12 +298,18 @@ fn via(received: Version, out: &mut Vec<u8>) {
 fn address(client: IpAddr, out: &mut Vec<u8>) {
     match client.to_canonical() {
         IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            decimal(u64::from(a), out);
-            for octet in [b, c, d] {
-                out.push(b'.');
-                decimal(u64::from(octet), out);
+            let (mut text, mut len) = ([0; "255.255.255.255.".len()], 0);
+            for octet in v4.octets() {
+                for (power, digit) in [(100, octet / 100), (10, octet / 10 % 10), (1, octet % 10)] {
+                    if octet >= power || power == 1 {
+                        text[len] = b'0' + digit;
+                        len += 1;
+                    }
+                }
+                text[len] = b'.';
+                len += 1;
             }
+            out.extend_from_slice(&text[..len - 1]);
         }
         IpAddr::V6(v6) => {
             use std::io::Write;

@@ -14,6 +14,8 @@ pub(crate) const QUERY: u8 = 4;
 pub(crate) const VALUE: u8 = 8;
 /// A byte of a registered name, `%` included (RFC 3986 section 3.2.2).
 pub(crate) const REG_NAME: u8 = 16;
+/// `%` alone.
+const PERCENT: u8 = 32;
 
 static CLASSES: [u8; 256] = classes();
 
@@ -23,6 +25,7 @@ const fn classes() -> [u8; 256] {
     mark(&mut table, b"-._~%!$&'()*+,;=", PATH | QUERY | REG_NAME);
     mark(&mut table, b":@/[]|", PATH | QUERY);
     mark(&mut table, b"?{}^`", QUERY);
+    mark(&mut table, b"%", PERCENT);
     table[b'\t' as usize] |= VALUE;
     let mut byte = b' ';
     loop {
@@ -89,8 +92,22 @@ pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     (value <= i64::MAX.unsigned_abs()).then_some(value)
 }
 
+/// The bytes at the start of `text` that are in `class`, and what follows; `None` if a `%` among them is not followed by
+/// two hex digits.
+#[inline]
+pub(crate) fn run_of(text: &[u8], class: u8) -> Option<(&[u8], &[u8])> {
+    let mut seen = 0;
+    let end = text.iter().position(|&byte| {
+        let classes = CLASSES[usize::from(byte)];
+        seen |= classes;
+        classes & class == 0
+    });
+    let (run, rest) = text.split_at(end.unwrap_or(text.len()));
+    (seen & PERCENT == 0 || percent_is_exact(run)).then_some((run, rest))
+}
+
 /// Is each `%` followed by two hex digits (RFC 3986 section 2.1)?
-pub(crate) fn percent_is_exact(bytes: &[u8]) -> bool {
+fn percent_is_exact(bytes: &[u8]) -> bool {
     memchr::memchr_iter(b'%', bytes).all(|at| {
         bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
     })
@@ -103,17 +120,13 @@ pub(crate) fn is_authority(text: &[u8]) -> bool {
             let Some(end) = memchr::memchr(b']', inner) else { return false };
             (is_ip_literal(&inner[..end]), &inner[end + 1..])
         }
+        // An IPv4 address is a registered name too, as far as characters go (RFC 3986 section 3.2.2).
         None => {
-            let (host, rest) = text.split_at(memchr::memchr(b':', text).unwrap_or(text.len()));
-            (is_reg_name(host), rest)
+            let Some((host, rest)) = run_of(text, REG_NAME) else { return false };
+            (!host.is_empty(), rest)
         }
     };
     host_is_valid && (rest.is_empty() || rest.strip_prefix(b":").is_some_and(is_port))
-}
-
-/// An IPv4 address is a registered name too, as far as characters go (RFC 3986 section 3.2.2).
-fn is_reg_name(host: &[u8]) -> bool {
-    !host.is_empty() && all(host, REG_NAME) && percent_is_exact(host)
 }
 
 /// `*DIGIT` (RFC 3986 section 3.2.3), and a number that is a port.

@@ -66,8 +66,9 @@ fn absolute(text: &str) -> Result<Target<'_>, Refusal> {
 
 /// Every byte of the path and of the query is one of theirs; `#` is in neither.
 fn path_and_query(text: &[u8]) -> Result<(), Refusal> {
-    let path_end = text.iter().position(|&byte| !syntax::is(byte, PATH)).unwrap_or(text.len());
-    let (path, query) = text.split_at(path_end);
+    let Some((_, query)) = syntax::run_of(text, PATH) else {
+        return Err(Refusal::bad("A % in the path is not followed by two hex digits."));
+    };
     let query_is_valid = match query {
         [] => true,
         [b'?', query @ ..] => syntax::all(query, QUERY),
@@ -75,9 +76,6 @@ fn path_and_query(text: &[u8]) -> Result<(), Refusal> {
     };
     if !query_is_valid {
         return Err(Refusal::bad("The request target holds a character that is not allowed."));
-    }
-    if !syntax::percent_is_exact(path) {
-        return Err(Refusal::bad("A % in the path is not followed by two hex digits."));
     }
     Ok(())
 }

@@ -46,6 +46,12 @@ pub(crate) struct Benchmarks {
     /// Only works with this in their name; also: calls, memory, workers, targets, log
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// Only these peers; `none` for evenly and the floor alone [default: every peer that is here]
+    #[arg(long, value_name = "NAMES", value_parser = peers)]
+    peers: Option<Peers>,
+    /// Another build of evenly, which takes part as `other`
+    #[arg(long, value_name = "FILE")]
+    other: Option<PathBuf>,
     /// A short run that shows whether everything works: 1 round of 100 ms
     #[arg(long)]
     quick: bool,
@@ -57,8 +63,25 @@ pub(crate) struct Benchmarks {
     from: Option<PathBuf>,
 }
 
+/// Which peers take part.
+#[derive(Debug, Clone)]
+struct Peers(Vec<Kind>);
+
+impl Peers {
+    fn all() -> Peers {
+        Peers(Kind::value_variants().iter().copied().filter(|kind| *kind != Kind::Evenly).collect())
+    }
+}
+
+fn peers(names: &str) -> Result<Peers, String> {
+    let names = names.split(',').filter(|name| *name != "none");
+    names.map(|name| Kind::from_str(name, true)).collect::<Result<_, _>>().map(Peers)
+}
+
 /// What every part of the run needs.
 struct Run {
+    peers: Peers,
+    other: Option<PathBuf>,
     bench: Bench,
     program: PathBuf,
     rounds: usize,
@@ -104,6 +127,8 @@ fn measure(options: &Benchmarks, evenly: Option<&PathBuf>) -> Result<Results, Fa
         rounds,
         slice: Duration::from_millis(millis),
         only: options.only.clone(),
+        peers: options.peers.clone().unwrap_or_else(Peers::all),
+        other: options.other.clone(),
         results: Results {
             date: machine::date(),
             command: std::env::args()
@@ -142,7 +167,10 @@ impl Run {
         let mut found = vec![ours];
         found.push(contest::floor(&self.bench, &generator.targets)?);
         let mut absent = Vec::new();
-        for kind in Kind::value_variants().iter().filter(|kind| **kind != Kind::Evenly) {
+        if let Some(other) = &self.other {
+            found.push(contest::evenly(&self.bench, other, cores, "other", &config, 1)?);
+        }
+        for kind in &self.peers.0 {
             match contest::peer(&self.bench, *kind, &generator.targets) {
                 Ok(subject) => found.push(subject),
                 Err(failure) => absent.push((kind.name(), failure.to_string())),
