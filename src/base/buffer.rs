@@ -6,8 +6,10 @@
 //! [`Pool::take_back`]; free chunks of a class never hold more than half a mebibyte, and those that a burst left
 //! behind are freed by [`Pool::trim`].
 
-/// Capacities that are kept for reuse; a small GET, rewritten, fits the first. Anything larger goes back to the allocator.
-const CLASSES: [usize; 6] = [192, 256, 1024, 4096, 16 * 1024, 64 * 1024];
+/// Bytes that fit a chunk without a buffer of its own: a small GET, rewritten, does.
+const SMALL: usize = 188;
+/// Capacities of buffers that are kept for reuse. Anything larger goes back to the allocator.
+const CLASSES: [usize; 5] = [256, 1024, 4096, 16 * 1024, 64 * 1024];
 /// Bytes of free chunks kept in each class.
 const FREE_BYTES: usize = 512 * 1024;
 
@@ -17,24 +19,104 @@ pub struct Chunk(Box<Waiting>);
 
 #[derive(Debug)]
 struct Waiting {
-    bytes: Vec<u8>,
-    taken: usize,
+    taken: u32,
+    bytes: Bytes,
+}
+
+/// A few bytes lie where they are named: one allocation instead of two.
+#[derive(Debug)]
+enum Bytes {
+    Few([u8; SMALL], u8),
+    Many(Vec<u8>),
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Few(bytes, len) => &bytes[..usize::from(*len)],
+            Bytes::Many(bytes) => bytes,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [u8] {
+        match self {
+            Bytes::Few(bytes, len) => &mut bytes[..usize::from(*len)],
+            Bytes::Many(bytes) => bytes,
+        }
+    }
+
+    fn extend(&mut self, more: &[u8]) {
+        match self {
+            Bytes::Few(bytes, len) => {
+                let from = usize::from(*len);
+                if let Some(room) = bytes.get_mut(from..from + more.len()) {
+                    room.copy_from_slice(more);
+                    *len = u8::try_from(from + more.len()).unwrap_or(0);
+                } else {
+                    *self = Bytes::Many([&bytes[..from], more].concat());
+                }
+            }
+            Bytes::Many(bytes) => bytes.extend_from_slice(more),
+        }
+    }
+
+    fn has_room(&self, count: usize) -> bool {
+        let capacity = match self {
+            Bytes::Few(..) => SMALL,
+            Bytes::Many(bytes) => bytes.capacity(),
+        };
+        capacity - self.as_slice().len() >= count
+    }
+
+    /// Drops the first `count` bytes.
+    fn drop_front(&mut self, count: usize) {
+        match self {
+            Bytes::Few(bytes, len) => {
+                bytes.copy_within(count..usize::from(*len), 0);
+                *len = u8::try_from(usize::from(*len) - count).unwrap_or(0);
+            }
+            Bytes::Many(bytes) => drop(bytes.drain(..count)),
+        }
+    }
+
+    fn clear(&mut self) {
+        match self {
+            Bytes::Few(_, len) => *len = 0,
+            Bytes::Many(bytes) => bytes.clear(),
+        }
+    }
+
+    /// Which list of free chunks it belongs to; `None` for odd sizes.
+    fn class(&self) -> Option<usize> {
+        match self {
+            Bytes::Few(..) => Some(0),
+            Bytes::Many(bytes) => {
+                CLASSES.iter().position(|&size| size == bytes.capacity()).map(|class| class + 1)
+            }
+        }
+    }
+}
+
+/// What a class of free chunks holds.
+fn capacity(class: usize) -> usize {
+    class.checked_sub(1).map_or(SMALL, |class| CLASSES[class])
 }
 
 impl Chunk {
     /// What still waits.
     pub fn as_slice(&self) -> &[u8] {
-        &self.0.bytes[self.0.taken..]
+        &self.0.bytes.as_slice()[self.0.taken as usize..]
     }
 
     /// What still waits, to be decoded in place.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.0.bytes[self.0.taken..]
+        let Waiting { taken, bytes } = &mut *self.0;
+        &mut bytes.as_mut_slice()[*taken as usize..]
     }
 
     /// How many bytes still wait.
     pub fn len(&self) -> usize {
-        self.0.bytes.len() - self.0.taken
+        self.as_slice().len()
     }
 
     /// Whether nothing waits any more.
@@ -48,16 +130,16 @@ impl Chunk {
     /// If fewer wait.
     pub fn consume(&mut self, count: usize) {
         assert!(count <= self.len(), "consumed {count} of {} bytes", self.len());
-        self.0.taken += count;
+        self.0.taken += u32::try_from(count).expect("a chunk is shorter than 4 GiB");
     }
 
     /// Puts `bytes` behind what waits, first moving that to the front if room is short.
     pub fn extend(&mut self, bytes: &[u8]) {
-        if self.0.taken > 0 && self.0.bytes.capacity() - self.0.bytes.len() < bytes.len() {
-            self.0.bytes.drain(..self.0.taken);
+        if self.0.taken > 0 && !self.0.bytes.has_room(bytes.len()) {
+            self.0.bytes.drop_front(self.0.taken as usize);
             self.0.taken = 0;
         }
-        self.0.bytes.extend_from_slice(bytes);
+        self.0.bytes.extend(bytes);
     }
 }
 
@@ -65,9 +147,9 @@ impl Chunk {
 #[derive(Debug, Default)]
 pub struct Pool {
     #[expect(clippy::vec_box, reason = "the boxes are what is reused")]
-    free: [Vec<Box<Waiting>>; CLASSES.len()],
+    free: [Vec<Box<Waiting>>; CLASSES.len() + 1],
     /// The fewest that were free of each class since the last [`Pool::trim`]: nobody needed them.
-    unneeded: [usize; CLASSES.len()],
+    unneeded: [usize; CLASSES.len() + 1],
     lent: usize,
 }
 
@@ -77,22 +159,25 @@ impl Pool {
         let len = pieces.iter().map(|piece| piece.len()).sum();
         let mut waiting = self.empty(len);
         for piece in pieces {
-            waiting.bytes.extend_from_slice(piece);
+            waiting.bytes.extend(piece);
         }
         self.lent += 1;
         Chunk(waiting)
     }
 
     fn empty(&mut self, len: usize) -> Box<Waiting> {
-        let class = CLASSES.iter().position(|&size| len <= size);
+        let class = (0..self.free.len()).find(|&class| len <= capacity(class));
         let kept = class.and_then(|class| {
             let kept = self.free[class].pop();
             self.unneeded[class] = self.unneeded[class].min(self.free[class].len());
             kept
         });
         kept.unwrap_or_else(|| {
-            let capacity = class.map_or(len, |class| CLASSES[class]);
-            Box::new(Waiting { bytes: Vec::with_capacity(capacity), taken: 0 })
+            let bytes = match class {
+                Some(0) => Bytes::Few([0; SMALL], 0),
+                _ => Bytes::Many(Vec::with_capacity(class.map_or(len, capacity))),
+            };
+            Box::new(Waiting { taken: 0, bytes })
         })
     }
 
@@ -100,8 +185,8 @@ impl Pool {
     pub fn take_back(&mut self, chunk: Chunk) {
         self.lent -= 1;
         let mut waiting = chunk.0;
-        if let Some(class) = CLASSES.iter().position(|&size| size == waiting.bytes.capacity())
-            && self.free[class].len() < FREE_BYTES / CLASSES[class]
+        if let Some(class) = waiting.bytes.class()
+            && self.free[class].len() < FREE_BYTES / capacity(class)
         {
             waiting.bytes.clear();
             waiting.taken = 0;
@@ -151,10 +236,10 @@ mod tests {
     fn a_chunk_that_came_back_is_lent_again() {
         let mut pool = Pool::default();
         let chunk = pool.lend(&[b"hello"]);
-        let place = chunk.0.bytes.as_ptr();
+        let place = chunk.as_slice().as_ptr();
         pool.take_back(chunk);
         let again = pool.lend(&[&[1; 150]]);
-        assert_eq!(again.0.bytes.as_ptr(), place);
+        assert_eq!(again.as_slice().as_ptr(), place);
         assert_eq!(again.as_slice(), [1; 150]);
     }
 
@@ -182,7 +267,9 @@ mod tests {
         for chunk in chunks.into_iter().chain([huge]) {
             pool.take_back(chunk);
         }
-        let kept: usize = pool.free.iter().flatten().map(|kept| kept.bytes.capacity()).sum();
+        let kept: usize =
+            pool.free.iter().flatten().filter_map(|kept| kept.bytes.class()).map(capacity).sum();
         assert_eq!(kept, FREE_BYTES);
+        assert!(size_of::<Waiting>() <= 200, "what malloc gives for 208 bytes");
     }
 }

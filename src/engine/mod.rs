@@ -429,6 +429,6 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         assert!(size_of::<Client<Socket>>() <= 192, "{}", size_of::<Client<Socket>>());
-        assert!(size_of::<Upstream<Socket>>() <= 96, "{}", size_of::<Upstream<Socket>>());
+        assert!(size_of::<Upstream<Socket>>() <= 64, "{}", size_of::<Upstream<Socket>>());
     }
 }

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::streaks::Streaks;
-use crate::balance::{EndpointId, Snapshot, Streak};
+use crate::balance::{Endpoint, EndpointId, Snapshot, Streak};
+use crate::base::address::Address;
 use crate::base::slab::Key;
 use crate::settings::Ejection;
 
@@ -34,8 +35,8 @@ impl Hasher for IdHasher {
 }
 
 /// What a worker keeps for one endpoint.
-#[derive(Default)]
 struct Pool {
+    address: Address,
     idle: Vec<Key>,
     streaks: Streaks,
 }
@@ -64,6 +65,11 @@ impl Pools {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Where a healthy endpoint is.
+    pub(super) fn address(&self, endpoint: EndpointId) -> Option<&Address> {
+        self.pools.get(&endpoint).map(|pool| &pool.address)
     }
 
     /// Takes the connection to `endpoint` that was used last.
@@ -127,18 +133,16 @@ impl Pools {
     /// Follows a new snapshot: the connections to endpoints that are not healthy in it come out, to be
     /// closed, and what those endpoints did in a row is forgotten.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, out: &mut Vec<Key>) {
-        let healthy: std::collections::HashSet<EndpointId, BuildHasherDefault<IdHasher>> =
-            snapshot.endpoints().iter().filter(|e| e.healthy()).map(|e| e.id).collect();
-        for &id in &healthy {
-            self.pools.entry(id).or_default();
+        let mut left = std::mem::take(&mut self.pools);
+        for Endpoint { id, address, .. } in snapshot.endpoints().iter().filter(|e| e.healthy()) {
+            let pool = left.remove(id).unwrap_or_else(|| Pool {
+                address: address.clone(),
+                idle: Vec::new(),
+                streaks: Streaks::default(),
+            });
+            self.pools.insert(*id, pool);
         }
-        self.pools.retain(|id, pool| {
-            let keep = healthy.contains(id);
-            if !keep {
-                out.append(&mut pool.idle);
-            }
-            keep
-        });
+        left.into_values().for_each(|mut pool| out.append(&mut pool.idle));
         self.len -= out.len();
     }
 }
@@ -146,7 +150,7 @@ impl Pools {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::{Endpoint, EndpointState};
+    use crate::balance::EndpointState;
 
     fn snapshot(ids: &[(u32, bool)]) -> Snapshot {
         let endpoint = |&(id, healthy): &(u32, bool)| Endpoint {

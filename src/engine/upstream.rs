@@ -7,8 +7,7 @@ use super::client::{Client, Closing, Flow, join_small};
 use super::conn::{Conn, Filled};
 use super::{Engine, Net, STEPS_A_TURN, Scratch, Suspicion, Token};
 use crate::access::End;
-use crate::balance::{self, Endpoint, EndpointId, Streak};
-use crate::base::address::Address;
+use crate::balance::{self, EndpointId, Streak};
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::session::{Break, Failure, Next, Output, Remedy, Session, Step};
@@ -16,7 +15,6 @@ use crate::session::{Break, Failure, Next, Output, Remedy, Session, Step};
 pub(super) struct Upstream<S> {
     pub(super) conn: Conn<S>,
     pub(super) endpoint: EndpointId,
-    address: Address,
     /// Whose request it carries; idle in a pool without one.
     pub(super) client: Option<Key>,
     connecting: bool,
@@ -40,13 +38,6 @@ impl<S> Upstream<S> {
     pub(super) fn has_ended(&self) -> bool {
         self.ended && self.conn.outbox.is_none()
     }
-}
-
-/// Where an endpoint is.
-type Place = (EndpointId, Address);
-
-fn place_of(endpoint: &Endpoint) -> Place {
-    (endpoint.id, endpoint.address.clone())
 }
 
 /// What the search for an upstream came to.
@@ -73,15 +64,15 @@ impl<N: Net> Engine<N> {
         if let Some(client) = self.clients.get_mut(key) {
             client.hold = Some(self.buffers.lend(&pieces));
         }
-        // The address is copied only now: the count of a path's owners is shared by all workers.
-        let Some(endpoint) = self.snapshot.healthy_at(ticket) else { return false };
-        self.dial(key, place_of(endpoint)) == Found::Yes
+        self.dial(key, endpoint) == Found::Yes
     }
 
     /// Sends a request's first bytes on the idle connection to `endpoint` that was used last. `false` if there is none.
     fn send_on_idle(&mut self, key: Key, endpoint: EndpointId, pieces: [&[u8]; 3]) -> bool {
         while let Some(idle) = self.pools.pop(endpoint) {
-            let Engine { clients, upstreams, net, buffers, wheel, timeouts, now, cx, .. } = self;
+            let Engine {
+                clients, upstreams, pools, net, buffers, wheel, timeouts, now, cx, ..
+            } = self;
             let (Some(client), Some(upstream)) = (clients.get_mut(key), upstreams.get_mut(idle))
             else {
                 return false;
@@ -110,7 +101,7 @@ impl<N: Net> Engine<N> {
             client.upstream = Some(idle);
             client.session.attached(true);
             if let Some(entry) = &mut client.entry {
-                entry.upstream = Some(upstream.address.clone());
+                entry.upstream = pools.address(endpoint).cloned();
             }
             if client.session.may_replay(cx) {
                 client.hold = Some(buffers.lend(&pieces));
@@ -120,10 +111,10 @@ impl<N: Net> Engine<N> {
         false
     }
 
-    /// Opens a connection to `place` for the request that is held, or to another endpoint if that fails at once.
-    fn dial(&mut self, key: Key, mut place: Place) -> Found {
+    /// Opens a connection to `endpoint` for the request that is held, or to another one if that fails at once.
+    fn dial(&mut self, key: Key, mut endpoint: EndpointId) -> Found {
         loop {
-            let error = match self.connect(key, &place) {
+            let error = match self.connect(key, endpoint) {
                 Ok(()) => return Found::Yes,
                 Err(error) => error,
             };
@@ -135,23 +126,24 @@ impl<N: Net> Engine<N> {
                 }
                 continue;
             }
-            match self.move_on(key, place.0, Suspicion::ConnectRefused) {
-                Some(next) => place = next,
+            match self.move_on(key, endpoint, Suspicion::ConnectRefused) {
+                Some(next) => endpoint = next,
                 None => return Found::No,
             }
         }
     }
 
-    fn connect(&mut self, key: Key, (endpoint, address): &Place) -> io::Result<()> {
+    fn connect(&mut self, key: Key, endpoint: EndpointId) -> io::Result<()> {
         let token = Token::Upstream(self.upstreams.next_key());
+        // One that has just gone is as good as one that refuses.
+        let address = self.pools.address(endpoint).ok_or(io::ErrorKind::NotFound)?;
         let socket = self.net.connect(address, token)?;
         self.counters.dialed.bump();
         let mut conn = Conn::new(socket);
         conn.set_deadline(&mut self.wheel, token, self.now.after(self.timeouts.connect));
         let upstream = self.upstreams.insert(Upstream {
             conn,
-            endpoint: *endpoint,
-            address: address.clone(),
+            endpoint,
             client: Some(key),
             connecting: true,
             sent: false,
@@ -166,7 +158,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// After a connect to `failed` did not come about: the healthy endpoint that is tried next, if any.
-    fn move_on(&mut self, key: Key, failed: EndpointId, why: Suspicion) -> Option<Place> {
+    fn move_on(&mut self, key: Key, failed: EndpointId, why: Suspicion) -> Option<EndpointId> {
         self.counters.connect_failed.bump();
         self.suspicions.push((failed, why));
         self.count_failure(failed, Streak::ConnectFailures);
@@ -176,7 +168,7 @@ impl<N: Net> Engine<N> {
         if tried.len() >= self.connect_attempts {
             return None;
         }
-        balance::pick_other(&self.snapshot, client.ticket, tried).map(place_of)
+        balance::pick_other(&self.snapshot, client.ticket, tried).map(|endpoint| endpoint.id)
     }
 
     /// Tells the health thread if the endpoint has failed as often in a row as it may.
@@ -243,13 +235,13 @@ impl<N: Net> Engine<N> {
 
     /// Sends the request that was held while the connection came about.
     fn send_held(&mut self, key: Key) {
-        let Engine { clients, upstreams, net, buffers, wheel, timeouts, now, cx, .. } = self;
+        let Engine { clients, upstreams, pools, net, buffers, wheel, timeouts, now, cx, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return };
         let Some(owner) = upstream.client else { return };
         let Some(client) = clients.get_mut(owner) else { return };
         client.session.attached(false);
         if let Some(entry) = &mut client.entry {
-            entry.upstream = Some(upstream.address.clone());
+            entry.upstream = pools.address(upstream.endpoint).cloned();
         }
         upstream.conn.set_deadline(
             wheel,
@@ -516,7 +508,7 @@ impl<N: Net> Engine<N> {
         let Some(client) = self.clients.get_mut(owner) else { return };
         let Some(key) = client.upstream else { return };
         let Some(upstream) = self.upstreams.get(key) else { return };
-        let place = (upstream.endpoint, upstream.address.clone());
+        let endpoint = upstream.endpoint;
         let blameless = ends_as_it_may(&client.session, failure);
         let elapsed = self.now.since(Tick::default());
         let broken = Break {
@@ -527,9 +519,9 @@ impl<N: Net> Engine<N> {
         };
         let remedy = client.session.upstream_failed(&self.cx, broken, out);
         if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {
-            self.suspicions.push((place.0, Suspicion::Reset));
+            self.suspicions.push((endpoint, Suspicion::Reset));
             if !blameless {
-                self.count_failure(place.0, Streak::Resets);
+                self.count_failure(endpoint, Streak::Resets);
             }
         }
         match remedy {
@@ -539,7 +531,7 @@ impl<N: Net> Engine<N> {
                 }
                 self.counters.replayed.bump();
                 self.part(owner);
-                if self.dial(owner, self.elsewhere(owner, place)) == Found::No {
+                if self.dial(owner, self.elsewhere(owner, endpoint)) == Found::No {
                     self.answer_unavailable(owner, out);
                 }
             }
@@ -550,11 +542,12 @@ impl<N: Net> Engine<N> {
 
     /// Where a request that broke at `failed` is sent once more: to another endpoint if there is one, since what
     /// broke it is likely to be there still.
-    fn elsewhere(&self, key: Key, failed: Place) -> Place {
+    fn elsewhere(&self, key: Key, failed: EndpointId) -> EndpointId {
         let Some(client) = self.clients.get(key) else { return failed };
         let refused = client.tried.iter().flat_map(|tried| &tried.endpoints);
-        let tried: Vec<EndpointId> = refused.copied().chain([failed.0]).collect();
-        balance::pick_other(&self.snapshot, client.ticket, &tried).map_or(failed, place_of)
+        let tried: Vec<EndpointId> = refused.copied().chain([failed]).collect();
+        balance::pick_other(&self.snapshot, client.ticket, &tried)
+            .map_or(failed, |endpoint| endpoint.id)
     }
 
     pub(super) fn upstream_timed_out(&mut self, key: Key) {
