@@ -8,8 +8,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::results::{Finding, Ratios, Row};
-use super::statistics::{Round, middle, ratio};
+use super::statistics::{Round, counted, middle, ratio};
 use crate::client::Client;
+use crate::generator::histogram::Histogram;
 use crate::generator::http::Shape;
 use crate::generator::{Generator, Outcome, Pace, Slice, Until};
 use crate::load::micros;
@@ -200,13 +201,20 @@ fn round(both: &Outcome) -> Round {
 /// The rounds of one subject.
 pub(super) struct Record {
     pub(super) rounds: Vec<Round>,
+    /// The latencies of each round, and how late its requests were sent.
+    latencies: Vec<[Histogram; 2]>,
     all: Outcome,
     trouble: Option<String>,
 }
 
 /// Runs every round on every subject. A subject that fails sits out the rest.
 pub(super) fn contest(generator: &Generator, subjects: &[&Subject], load: &Load) -> Vec<Record> {
-    let fresh = || Record { rounds: Vec::new(), all: Outcome::default(), trouble: None };
+    let fresh = || Record {
+        rounds: Vec::new(),
+        latencies: Vec::new(),
+        all: Outcome::default(),
+        trouble: None,
+    };
     let mut records: Vec<Record> = subjects.iter().map(|_| fresh()).collect();
     for _ in 0..load.rounds {
         let mut first: Vec<Option<Outcome>> = subjects.iter().map(|_| None).collect();
@@ -233,18 +241,26 @@ pub(super) fn contest(generator: &Generator, subjects: &[&Subject], load: &Load)
 impl Record {
     fn add(&mut self, both: &Outcome) {
         self.rounds.push(round(both));
+        self.latencies.push([both.latencies.clone(), both.lateness.clone()]);
         self.all.merge(both);
     }
 
     pub(super) fn row(&self, subject: &Subject) -> Row {
         let of = |field| middle(&self.rounds, field);
+        // Of all requests of the rounds that count: a slice has too few for its slowest thousandth to mean much.
+        let mut all = [Histogram::default(), Histogram::default()];
+        for round in counted(&self.rounds) {
+            all.iter_mut().zip(&self.latencies[round]).for_each(|(all, round)| all.merge(round));
+        }
+        let [latencies, lateness] = all;
         Row {
             subject: subject.name.clone(),
             cpu_micros: of(|round| round.cpu_micros),
             per_second: of(|round| round.per_second),
-            p50: of(|round| round.p50),
-            p99: of(|round| round.p99),
-            p999: of(|round| round.p999),
+            p50: latencies.percentile(50.0),
+            p99: latencies.percentile(99.0),
+            p999: latencies.percentile(99.9),
+            late: lateness.percentile(99.0),
             requests: self.all.requests,
             failed: self.all.failed(),
             faults: self.all.faults.describe(),

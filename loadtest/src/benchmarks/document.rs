@@ -8,6 +8,7 @@ use super::chart::{Group, bars, figure};
 use super::contest::POOL;
 use super::results::{Finding, Results, Row};
 use super::statistics::DELAY;
+use super::{PACED_ROUNDS, PACED_SLICE};
 use crate::Failure;
 
 const CPU_CHART: &str = "benchmarks-cpu.svg";
@@ -101,13 +102,16 @@ fn how(results: &Results, text: &mut String) {
          \x20 \"waited\" is that share, in the middle of the rounds that count. Where it is large, something else ran here.\n\
          - CPU is the time of all threads and processes of the subject (`/proc/PID/task/*/schedstat`) over the requests answered.\n\
          - Latency at a fixed rate counts from when the request was due, not from when it was sent. The generator's core is full\n\
-         \x20 then: it asks for events without sleeping, to be on time.\n\
+         \x20 then: it asks for events without sleeping, to be on time. \"sent late\" is by how much it was not, 99th percentile: it\n\
+         \x20 includes waiting for a connection that is free. These works have at least {PACED_ROUNDS} rounds of slices of at least {} s.\n\
+         - Latencies in the tables are those of all requests of the rounds that count; everything else is the median of the rounds.\n\
          - A base of memory is that after 160 requests. Idle connections are opened a few at a time, those in flight all at once.\n\
          - `floor` opens a connection to the server for each of its clients; the others keep theirs. evenly keeps up to {POOL}\n\
          \x20 for each target (`limits.idle_per_target`); everything else is as it comes.\n",
         results.rounds,
         results.slice_millis,
-        DELAY * 100.0
+        DELAY * 100.0,
+        PACED_SLICE.as_secs(),
     );
 }
 
@@ -154,17 +158,21 @@ fn work(finding: &Finding, text: &mut String) {
     let _ = write!(
         text,
         "\n### {}: {}{rate}\n\n\
-         | subject | CPU us/request | evenly's CPU over it | requests/s | p50 us | p99 us | p99.9 us | its core | generator's core | waited | failed |\n\
-         | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
-        finding.name, finding.title
+         | subject | CPU us/request | evenly's CPU over it | requests/s | p50 us | p99 us | p99.9 us | {}its core | generator's core | waited | failed |\n\
+         | --- | --: | --: | --: | --: | --: | --: | {}--: | --: | --: | --: |\n",
+        finding.name,
+        finding.title,
+        if finding.rate.is_some() { "sent late us | " } else { "" },
+        if finding.rate.is_some() { "--: | " } else { "" },
     );
     let evenly_first = contests(finding);
     for row in &finding.rows {
         let ratio = finding.ratios.iter().find(|ratio| ratio.subject == row.subject);
         let ratio = ratio.map_or("1".to_owned(), |ratio| ratio.cpu.to_string());
+        let late = finding.rate.map_or(String::new(), |_| format!("{} | ", figure(row.late)));
         let _ = writeln!(
             text,
-            "| {} | {} | {ratio} | {} | {} | {} | {} | {:.0} % | {:.0} % | {:.0} % | {} of {} |",
+            "| {} | {} | {ratio} | {} | {} | {} | {} | {late}{:.0} % | {:.0} % | {:.0} % | {} of {} |",
             row.subject,
             figure(row.cpu_micros),
             figure(row.per_second),

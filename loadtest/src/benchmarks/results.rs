@@ -45,7 +45,7 @@ pub(super) struct Finding {
     pub(super) ratios: Vec<Ratios>,
 }
 
-/// Medians over the rounds.
+/// Medians over the rounds that count; latencies are those of all their requests together.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) subject: String,
@@ -54,6 +54,9 @@ pub(super) struct Row {
     pub(super) p50: f64,
     pub(super) p99: f64,
     pub(super) p999: f64,
+    /// The 99th percentile of how late requests were sent, where the rate was fixed.
+    #[serde(default)]
+    pub(super) late: f64,
     /// Requests over all rounds, and those that failed.
     pub(super) requests: u64,
     pub(super) failed: u64,

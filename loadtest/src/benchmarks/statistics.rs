@@ -66,8 +66,13 @@ pub(super) fn ratio(ours: &[Round], theirs: &[Round], field: Field) -> Option<Ra
     })
 }
 
-/// The values of undisturbed rounds; of the [`KEPT`] least disturbed when those are fewer.
-fn kept(mut rounds: Vec<(f64, f64)>) -> Vec<f64> {
+/// The places of the rounds that count.
+pub(super) fn counted(rounds: &[Round]) -> Vec<usize> {
+    kept(rounds.iter().enumerate().map(|(at, round)| (round.delay, at)).collect())
+}
+
+/// What belongs to undisturbed rounds; to the [`KEPT`] least disturbed when those are fewer.
+fn kept<T>(mut rounds: Vec<(f64, T)>) -> Vec<T> {
     rounds.sort_by(|left, right| left.0.total_cmp(&right.0));
     let calm = rounds.iter().filter(|(delay, _)| *delay <= DELAY).count();
     rounds.truncate(calm.max(KEPT));
@@ -90,6 +95,7 @@ mod tests {
         let found = ratio(&ours, &theirs, |round| round.cpu_micros).unwrap();
         assert_eq!(found, Ratio { median: 0.5, least: 0.5, most: 0.5, rounds: 6 });
         assert!((middle(&ours, |round| round.cpu_micros) - 5.0).abs() < 1e-9);
+        assert_eq!(counted(&ours), [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]

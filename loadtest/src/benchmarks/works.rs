@@ -20,9 +20,12 @@ pub(super) enum Rate {
     Saturated,
     /// So many a second.
     Fixed(f64),
-    /// This share of what the slowest peer did in `bare-64`.
+    /// This share of what the slowest peer did in [`SATURATION`].
     OfSlowest(f64),
 }
+
+/// The work that says what peers can do at most.
+pub(super) const SATURATION: &str = "bare-64";
 
 const fn saturated(
     name: &'static str,
@@ -159,7 +162,7 @@ mod tests {
     #[test]
     fn the_rate_that_depends_on_saturation_comes_after_it() {
         let place = |wanted: fn(&Work) -> bool| WORKS.iter().position(wanted).unwrap();
-        let saturation = place(|work| work.name == "bare-64");
+        let saturation = place(|work| work.name == SATURATION);
         assert!(saturation < place(|work| matches!(work.rate, Rate::OfSlowest(_))));
     }
 }
