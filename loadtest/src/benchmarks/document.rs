@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::chart::{Group, bars, figure};
 use super::contest::POOL;
+use super::extras::AFTER_BURST;
 use super::results::{Finding, Results, Row};
 use super::statistics::DELAY;
 use super::{PACED_ROUNDS, PACED_SLICE};
@@ -106,12 +107,14 @@ fn how(results: &Results, text: &mut String) {
          \x20 includes waiting for a connection that is free. These works have at least {PACED_ROUNDS} rounds of slices of at least {} s.\n\
          - Latencies in the tables are those of all requests of the rounds that count; everything else is the median of the rounds.\n\
          - A base of memory is that after 160 requests. Idle connections are opened a few at a time, those in flight all at once.\n\
+         \x20 \"After the burst\" is read {:.1} s after the last answer, of everybody, so that buffers can have been returned.\n\
          - `floor` opens a connection to the server for each of its clients; the others keep theirs. evenly keeps up to {POOL}\n\
          \x20 for each target (`limits.idle_per_target`); everything else is as it comes.\n",
         results.rounds,
         results.slice_millis,
         DELAY * 100.0,
         PACED_SLICE.as_secs(),
+        AFTER_BURST.as_secs_f64(),
     );
 }
 

@@ -28,6 +28,8 @@ const TRACED: u64 = 6_400;
 const WEIGHED: usize = 1_800;
 /// How long memory may settle before it is read.
 const SETTLE: Duration = Duration::from_millis(700);
+/// Likewise after the burst: whoever returns its buffers now and then shall have done so. Evenly does once a second.
+pub(super) const AFTER_BURST: Duration = Duration::from_millis(3500);
 
 /// The CPUs this program may use before any were divided.
 pub(super) fn all_cpus() -> Result<CpuSet, Failure> {
@@ -188,24 +190,24 @@ fn memory(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
 
 /// Bytes: after its first requests, with idle connections, with all of them in flight, and after all were answered.
 fn weigh(generator: &Generator, subject: &Subject) -> Result<[f64; 4], Failure> {
-    let settled = || {
-        thread::sleep(SETTLE);
+    let after = |time| {
+        thread::sleep(time);
         subject.memory().map(count)
     };
     // Scratch buffers and code that the first requests bring in are the base's, not a connection's.
     generator.open(subject.address, Shape::Bare, 8, 20)?;
     generator.close()?;
-    let base = settled()?;
+    let base = after(SETTLE)?;
     // A few at a time, so that idle clients do not need as many connections behind the subject.
     generator.open_gently(subject.address, WEIGHED)?;
-    let idle = settled()?;
+    let idle = after(SETTLE)?;
     generator.hold()?;
-    let in_flight = settled()?;
+    let in_flight = after(SETTLE)?;
     let answers = generator.release()?;
     if answers.failed() > 0 {
         return Err(Failure::new(format!("withheld answers: {}", answers.faults.describe())));
     }
-    Ok([base, idle, in_flight, settled()?])
+    Ok([base, idle, in_flight, after(AFTER_BURST)?])
 }
 
 // Targets
