@@ -47,7 +47,7 @@ pub(crate) struct Benchmarks {
     /// Milliseconds of a slice
     #[arg(long, default_value_t = 300)]
     slice_ms: u64,
-    /// Only works with this in their name; also: calls, memory, workers, targets, log
+    /// Only works with this in their name; also: calls, memory, workers, targets, log, allocations
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Only these peers; `none` for evenly and the floor alone [default: every peer that is here]
@@ -153,6 +153,9 @@ fn measure(options: &Benchmarks, evenly: Option<&PathBuf>) -> Result<Results, Fa
     run.under_cubic()?;
     run.results.judge_works();
     extras::extras(&mut run, &cpus)?;
+    if run.wants("allocations") {
+        run.results.refer_to_tests();
+    }
     run.results.seconds = began.elapsed().as_secs_f64();
     Ok(run.results)
 }

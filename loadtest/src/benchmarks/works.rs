@@ -131,6 +131,15 @@ pub(super) const PROMISES: [Promise; 12] = [
     latency(Metric::P999, 1.0),
 ];
 
+/// What may not allocate at all, and the tests in `tests/costs/allocations.rs` that see to it.
+pub(super) const ALLOCATIONS: [(&str, &str); 5] = [
+    ("a bare GET", "a_bare_get_allocates_nothing"),
+    ("a browser's GET", "a_browsers_get_allocates_nothing"),
+    ("a POST of 1 KiB", "a_post_of_1_kib_allocates_nothing"),
+    ("a response in chunks", "a_response_in_chunks_allocates_nothing"),
+    ("a worker on real sockets", "a_worker_on_real_sockets_allocates_nothing"),
+];
+
 impl Metric {
     pub(super) fn name(self) -> &'static str {
         match self {

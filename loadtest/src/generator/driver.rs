@@ -26,6 +26,8 @@ use crate::proc::{self, Cpu};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The thread looks at the clock at least so often while anything is under way.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+/// What the names of evenly's worker threads begin with.
+const WORKERS: &str = "worker-";
 /// Faults after which a phase is given up: the subject is not there.
 const HOPELESS: u64 = 20_000;
 
@@ -53,6 +55,7 @@ pub(super) struct Driver {
     /// Processes whose CPU time is taken when the window opens and when it closes.
     watched: Vec<u32>,
     watched_before: Cpu,
+    workers_before: Cpu,
     /// Open loop: requests that are due within are measured.
     scheduled: std::ops::Range<Instant>,
     /// When the phase began, when counting did, and when it is given up.
@@ -138,6 +141,7 @@ impl Driver {
             window: Window::Over,
             watched: Vec::new(),
             watched_before: Cpu::default(),
+            workers_before: Cpu::default(),
             scheduled: now..now,
             began: now,
             counted_from: now,
@@ -258,6 +262,7 @@ impl Driver {
         // first of them may be answered before the window is seen to be open.
         let Outcome { faults, latencies, lateness, .. } = std::mem::take(&mut self.outcome);
         self.outcome = Outcome { faults, latencies, lateness, ..Outcome::default() };
+        self.workers_before = proc::cpu_of_threads(&self.watched, WORKERS).unwrap_or_default();
         self.watched_before = proc::cpu_of_all(&self.watched).unwrap_or_default();
         self.cpu_before = proc::own_thread().unwrap_or_default();
         self.counted_from = Instant::now();
@@ -267,6 +272,8 @@ impl Driver {
         self.outcome.span = self.counted_from.elapsed().as_secs_f64();
         let watched = proc::cpu_of_all(&self.watched).unwrap_or_default();
         self.outcome.subject = watched - self.watched_before;
+        let workers = proc::cpu_of_threads(&self.watched, WORKERS).unwrap_or_default();
+        self.outcome.workers = workers - self.workers_before;
         self.outcome.own = proc::own_thread().unwrap_or_default() - self.cpu_before;
         self.window = Window::Over;
     }
@@ -595,6 +602,7 @@ impl Outcome {
         self.lateness.merge(&other.lateness);
         self.own = self.own + other.own;
         self.subject = self.subject + other.subject;
+        self.workers = self.workers + other.workers;
     }
 }
 

@@ -94,6 +94,8 @@ pub(crate) struct Outcome {
     pub(crate) own: Cpu,
     /// What the watched processes used.
     pub(crate) subject: Cpu,
+    /// What those of their threads used that are evenly's workers.
+    pub(crate) workers: Cpu,
 }
 
 impl Outcome {
