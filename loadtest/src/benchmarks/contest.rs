@@ -8,8 +8,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::results::{Finding, Ratios, Row};
-use super::statistics::{Round, middle, ratio};
+use super::statistics::{DELAY, PACED_DELAY, Round, middle, ratio, together};
 use crate::client::Client;
+use crate::generator::histogram::Histogram;
 use crate::generator::http::Shape;
 use crate::generator::{Generator, Outcome, Pace, Slice, Until};
 use crate::load::micros;
@@ -183,30 +184,41 @@ fn slice(generator: &Generator, subject: &Subject, load: &Load) -> Result<Outcom
 }
 
 /// The figures of a round.
-fn round(both: &Outcome) -> Round {
+fn round(both: &Outcome, pace: Pace) -> Round {
     let share = |nanos: u64| count(nanos) / 1e9 / both.span.max(1e-9);
+    let delay = share(both.subject.waited).max(share(both.own.waited));
+    let allowed = if let Pace::PerSecond(_) = pace { PACED_DELAY } else { DELAY };
     Round {
         cpu_micros: micros(both.subject.ran, both.requests),
+        worker_micros: micros(both.workers.ran, both.requests),
         per_second: both.per_second(),
         p50: both.latencies.percentile(50.0),
         p99: both.latencies.percentile(99.0),
         p999: both.latencies.percentile(99.9),
         busy: share(both.subject.ran),
         generator_busy: both.busy(),
-        delay: share(both.subject.waited).max(share(both.own.waited)),
+        delay,
+        disturbance: delay / allowed,
     }
 }
 
 /// The rounds of one subject.
 pub(super) struct Record {
     pub(super) rounds: Vec<Round>,
+    /// The latencies of each round, and how late its requests were sent.
+    latencies: Vec<[Histogram; 2]>,
     all: Outcome,
     trouble: Option<String>,
 }
 
 /// Runs every round on every subject. A subject that fails sits out the rest.
 pub(super) fn contest(generator: &Generator, subjects: &[&Subject], load: &Load) -> Vec<Record> {
-    let fresh = || Record { rounds: Vec::new(), all: Outcome::default(), trouble: None };
+    let fresh = || Record {
+        rounds: Vec::new(),
+        latencies: Vec::new(),
+        all: Outcome::default(),
+        trouble: None,
+    };
     let mut records: Vec<Record> = subjects.iter().map(|_| fresh()).collect();
     for _ in 0..load.rounds {
         let mut first: Vec<Option<Outcome>> = subjects.iter().map(|_| None).collect();
@@ -221,7 +233,7 @@ pub(super) fn contest(generator: &Generator, subjects: &[&Subject], load: &Load)
                     None => first[at] = Some(outcome),
                     Some(mut both) => {
                         both.merge(&outcome);
-                        records[at].add(&both);
+                        records[at].add(&both, load.pace);
                     }
                 },
             }
@@ -231,20 +243,28 @@ pub(super) fn contest(generator: &Generator, subjects: &[&Subject], load: &Load)
 }
 
 impl Record {
-    fn add(&mut self, both: &Outcome) {
-        self.rounds.push(round(both));
+    fn add(&mut self, both: &Outcome, pace: Pace) {
+        self.rounds.push(round(both, pace));
+        self.latencies.push([both.latencies.clone(), both.lateness.clone()]);
         self.all.merge(both);
     }
 
     pub(super) fn row(&self, subject: &Subject) -> Row {
         let of = |field| middle(&self.rounds, field);
+        // Of all requests of undisturbed rounds: a slice has too few for its slowest thousandth to mean much.
+        let mut all = [Histogram::default(), Histogram::default()];
+        for round in together(&self.rounds) {
+            all.iter_mut().zip(&self.latencies[round]).for_each(|(all, round)| all.merge(round));
+        }
+        let [latencies, lateness] = all;
         Row {
             subject: subject.name.clone(),
             cpu_micros: of(|round| round.cpu_micros),
             per_second: of(|round| round.per_second),
-            p50: of(|round| round.p50),
-            p99: of(|round| round.p99),
-            p999: of(|round| round.p999),
+            p50: latencies.percentile(50.0),
+            p99: latencies.percentile(99.0),
+            p999: latencies.percentile(99.9),
+            late: lateness.percentile(99.0),
             requests: self.all.requests,
             failed: self.all.failed(),
             faults: self.all.faults.describe(),
@@ -256,7 +276,7 @@ impl Record {
     }
 }
 
-/// The ratios of the first record to another.
+/// The ratios of one record to another, which is `subject`'s.
 pub(super) fn ratios(subject: &Subject, ours: &Record, theirs: &Record) -> Option<Ratios> {
     let of = |field| ratio(&ours.rounds, &theirs.rounds, field);
     Some(Ratios {
@@ -282,8 +302,11 @@ pub(super) fn finding(
     let rows = pairs().map(|(subject, record)| record.row(subject)).collect();
     let others = pairs().skip(1);
     let ratios = others.filter_map(|(subject, record)| ratios(subject, records.first()?, record));
+    let floor = pairs().find(|(subject, _)| subject.name == "floor").map(|(_, record)| record);
+    let peers = pairs().filter(|(subject, _)| subject.is_peer);
+    let floors = peers.filter_map(|(subject, record)| self::ratios(subject, floor?, record));
     let rate = if let Pace::PerSecond(rate) = load.pace { Some(rate) } else { None };
-    Finding { name, title, rate, rows, ratios: ratios.collect() }
+    Finding { name, title, rate, rows, ratios: ratios.collect(), floors: floors.collect() }
 }
 
 /// Whether a program is here.
@@ -314,7 +337,9 @@ mod tests {
         };
         let mut both = outcome(100, 1_000_000);
         both.merge(&outcome(300, 3_000_000));
-        let round = round(&both);
+        let paced = round(&both, Pace::PerSecond(1.0));
+        let round = round(&both, Pace::Closed);
+        assert!(round.disturbance < 1.0 && paced.disturbance > 1.0, "{round:?}");
         assert!((round.cpu_micros - 10.0).abs() < 1e-9);
         assert!((round.per_second - 200.0).abs() < 1e-9);
         assert!((round.delay - 0.02).abs() < 1e-9, "{round:?}");

@@ -2,21 +2,30 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::chart::{Group, bars, figure};
 use super::contest::POOL;
-use super::results::{Finding, Results, Row};
-use super::statistics::DELAY;
+use super::extras::AFTER_BURST;
+use super::results::{Finding, Results, Row, Target};
+use super::statistics::{DELAY, PACED_DELAY};
+use super::{PACED_ROUNDS, PACED_SLICE};
 use crate::Failure;
 
 const CPU_CHART: &str = "benchmarks-cpu.svg";
 const P99_CHART: &str = "benchmarks-p99.svg";
+/// Written by hand, where it exists: why targets are missed.
+const NOTES: &str = "benchmarks-notes.md";
 
 /// Writes the document and its charts to a folder.
 pub(super) fn write(results: &Results, folder: &Path) -> Result<(), Failure> {
     fs::create_dir_all(folder)?;
-    fs::write(folder.join("benchmarks.md"), markdown(results))?;
+    let by_hand = match fs::read_to_string(folder.join(NOTES)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        text => Some(text?),
+    };
+    fs::write(folder.join("benchmarks.md"), markdown(results, by_hand.as_deref()))?;
     let saturated = |finding: &&Finding| finding.rate.is_none() && contests(finding);
     let cpu = groups(results.works.iter().filter(saturated), |row| row.cpu_micros);
     fs::write(
@@ -47,13 +56,16 @@ fn groups<'a>(findings: impl Iterator<Item = &'a Finding>, of: fn(&Row) -> f64) 
         .collect()
 }
 
-/// The whole document.
-fn markdown(results: &Results) -> String {
+/// The whole document, with what was written by hand.
+fn markdown(results: &Results, by_hand: Option<&str>) -> String {
     let mut text = String::from("# Benchmarks\n\n");
     let _ = writeln!(
         text,
-        "Written by `{}` on {}, in {:.0} s. Nothing here was typed in: `make benchmarks` measures it again.\n",
-        results.command, results.date, results.seconds
+        "Written by `{}` on {}, in {:.0} s. Nothing here was typed in{}: `make benchmarks` measures it again.\n",
+        results.command,
+        results.date,
+        results.seconds,
+        by_hand.map_or("", |_| ", but for \"What stands in the way\""),
     );
     text += "## Who and where\n\n| subject | version |\n| --- | --- |\n";
     for subject in &results.subjects {
@@ -69,6 +81,9 @@ fn markdown(results: &Results) -> String {
     how(results, &mut text);
     text += "\n## What was promised\n\n";
     text += &table_of_targets(results);
+    if let Some(notes) = by_hand {
+        let _ = write!(text, "\n## What stands in the way\n\n{}\n", notes.trim_end());
+    }
     let _ = write!(
         text,
         "\n## What was measured\n\n![CPU time a request]({CPU_CHART})\n\n![Latency p99 at a fixed rate]({P99_CHART})\n"
@@ -97,33 +112,49 @@ fn how(results: &Results, text: &mut String) {
          \x20 before a slice begins to count and goes on until it has ended.\n\
          - Ratios are medians of evenly's figure over the other's in the same round, with the least and the most. The machine's\n\
          \x20 speed changes by the minute: ratios say more than absolute figures.\n\
-         - Rounds in which someone waited for its core more than {:.0} % of the time are left out, unless fewer than 5 are left;\n\
-         \x20 \"waited\" is that share, in the middle of the rounds that count. Where it is large, something else ran here.\n\
+         - Rounds in which someone waited for its core more than {:.0} % of the time ({:.0} % at a fixed rate) are left out,\n\
+         \x20 unless fewer than 5 are left; \"waited\" is that share, in the middle of the rounds that count. Where it is large, something else ran here.\n\
          - CPU is the time of all threads and processes of the subject (`/proc/PID/task/*/schedstat`) over the requests answered.\n\
          - Latency at a fixed rate counts from when the request was due, not from when it was sent. The generator's core is full\n\
-         \x20 then: it asks for events without sleeping, to be on time.\n\
+         \x20 then: it asks for events without sleeping, to be on time. \"sent late\" is by how much it was not, 99th percentile: it\n\
+         \x20 includes waiting for a connection that is free. These works have at least {PACED_ROUNDS} rounds of slices of at least {} s.\n\
+         - Latencies in the tables are those of all requests of undisturbed rounds together; all else is the median of the rounds.\n\
          - A base of memory is that after 160 requests. Idle connections are opened a few at a time, those in flight all at once.\n\
+         \x20 \"After the burst\" is read {:.1} s after the last answer, of everybody, so that buffers can have been returned.\n\
          - `floor` opens a connection to the server for each of its clients; the others keep theirs. evenly keeps up to {POOL}\n\
          \x20 for each target (`limits.idle_per_target`); everything else is as it comes.\n",
         results.rounds,
         results.slice_millis,
-        DELAY * 100.0
+        DELAY * 100.0,
+        PACED_DELAY * 100.0,
+        PACED_SLICE.as_secs(),
+        AFTER_BURST.as_secs_f64(),
     );
 }
 
 fn table_of_targets(results: &Results) -> String {
-    let mut text = String::from("| what | target | reached | |\n| --- | --- | --- | --- |\n");
+    let mut text = String::from(
+        "Figures are the median of the rounds (least-most); of a peer that is not named in the row, its name follows. The\n\
+         floor's figure is by the same measure, over the same peer: where it misses the target as well, so would any proxy\n\
+         that pays for the kernel's work alone. `--only NAME` stands for `target/release/loadtest benchmarks --only NAME`.\n\n\
+         | what | target | reached | verdict | floor | command |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
     for target in &results.targets {
         let verdict = match target.kept {
             Some(true) => "yes",
             Some(false) => "**no**",
-            None => "not measured",
+            None if target.reached.is_empty() => "not measured",
+            None => "by test",
         };
         let (what, reached) = (cell(&target.what), cell(&target.reached));
-        let _ = writeln!(text, "| {what} | {} | {reached} | {verdict} |", target.bound);
+        let Target { bound, floor, command, .. } = target;
+        let command = if command.is_empty() { String::new() } else { format!("`{command}`") };
+        let _ =
+            writeln!(text, "| {what} | {bound} | {reached} | {verdict} | {floor} | {command} |");
     }
-    let kept = results.targets.iter().filter(|target| target.kept == Some(true)).count();
-    let _ = writeln!(text, "\n{kept} of {} are reached.", results.targets.len());
+    let of = |kept| results.targets.iter().filter(|target| target.kept == kept).count();
+    let (yes, no, unknown) = (of(Some(true)), of(Some(false)), of(None));
+    let _ = writeln!(text, "\n{yes} of {} are reached; {unknown} are not measured here.", yes + no);
     text
 }
 
@@ -135,11 +166,16 @@ pub(super) fn targets(results: &Results) -> String {
         let verdict = match target.kept {
             Some(true) => "ok    ",
             Some(false) => "MISSED",
-            None => "absent",
+            None if target.reached.is_empty() => "absent",
+            None => "test  ",
+        };
+        let floor = match target.floor.as_str() {
+            "" => String::new(),
+            floor => format!("  [floor {floor}]"),
         };
         let _ = writeln!(
             text,
-            "{verdict} {:width$}  {:10} {}",
+            "{verdict} {:width$}  {:10} {}{floor}",
             target.what, target.bound, target.reached
         );
     }
@@ -154,17 +190,21 @@ fn work(finding: &Finding, text: &mut String) {
     let _ = write!(
         text,
         "\n### {}: {}{rate}\n\n\
-         | subject | CPU us/request | evenly's CPU over it | requests/s | p50 us | p99 us | p99.9 us | its core | generator's core | waited | failed |\n\
-         | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
-        finding.name, finding.title
+         | subject | CPU us/request | evenly's CPU over it | requests/s | p50 us | p99 us | p99.9 us | {}its core | generator's core | waited | failed |\n\
+         | --- | --: | --: | --: | --: | --: | --: | {}--: | --: | --: | --: |\n",
+        finding.name,
+        finding.title,
+        if finding.rate.is_some() { "sent late us | " } else { "" },
+        if finding.rate.is_some() { "--: | " } else { "" },
     );
     let evenly_first = contests(finding);
     for row in &finding.rows {
         let ratio = finding.ratios.iter().find(|ratio| ratio.subject == row.subject);
         let ratio = ratio.map_or("1".to_owned(), |ratio| ratio.cpu.to_string());
+        let late = finding.rate.map_or(String::new(), |_| format!("{} | ", figure(row.late)));
         let _ = writeln!(
             text,
-            "| {} | {} | {ratio} | {} | {} | {} | {} | {:.0} % | {:.0} % | {:.0} % | {} of {} |",
+            "| {} | {} | {ratio} | {} | {} | {} | {} | {late}{:.0} % | {:.0} % | {:.0} % | {} of {} |",
             row.subject,
             figure(row.cpu_micros),
             figure(row.per_second),
@@ -179,7 +219,7 @@ fn work(finding: &Finding, text: &mut String) {
         );
     }
     if !evenly_first {
-        text.push_str("\nHere the ratio is of each row over the first one.\n");
+        text.push_str("\nHere the ratio is of each row over the first one of the same program.\n");
     }
     for row in finding.rows.iter().filter(|row| row.failed > 0) {
         let _ = writeln!(text, "\n{} failed: {}.", row.subject, row.faults);
@@ -247,6 +287,7 @@ mod tests {
                 rate: None,
                 rows: vec![row],
                 ratios: Vec::new(),
+                floors: Vec::new(),
             }],
             figures: vec![Figure {
                 group: "Memory".to_owned(),
@@ -256,8 +297,11 @@ mod tests {
                 unit: "MiB".to_owned(),
             }],
             targets: vec![
-                Target::at_most("base", 1.5, 4.0, " MiB"),
-                Target::at_least("throughput", 1.5, 1.8, "x"),
+                Target::at_most("base", 1.5, 4.0, " MiB").by("memory"),
+                Target {
+                    floor: "1.70".to_owned(),
+                    ..Target::at_least("throughput", 1.5, 1.8, "x")
+                },
             ],
             ..Results::default()
         }
@@ -265,13 +309,31 @@ mod tests {
 
     #[test]
     fn shows_what_was_reached_beside_what_was_promised() {
-        let text = markdown(&results());
-        assert!(text.contains("| base | <= 4 MiB | 1.50 MiB | yes |"), "{text}");
-        assert!(text.contains("| throughput | >= 1.8x | 1.50x | **no** |"), "{text}");
+        let mut results = results();
+        results.refer_to_tests();
+        let text = markdown(&results, None);
+        let has = |line: &str| assert!(text.contains(line), "{line} in {text}");
+        has("| base | <= 4 MiB | 1.50 MiB | yes |  | `--only memory` |");
+        has("| throughput | >= 1.8x | 1.50x | **no** | 1.70 |  |");
+        has("| allocations: a bare GET | 0 | `a_bare_get_allocates_nothing` | by test |  | `cargo");
+        assert!(text.lines().all(|line| line.len() < 300), "{text}");
         assert!(text.contains("1 of 2 are reached"));
         assert!(text.contains("| envoy | absent: not \\| here |"));
         assert!(text.contains("| evenly | base | 1.50 MiB |"));
         assert!(text.contains("1 of 10 |"));
+    }
+
+    #[test]
+    fn takes_in_what_was_written_by_hand_where_it_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = || fs::read_to_string(folder.path().join("benchmarks.md")).unwrap();
+        write(&results(), folder.path()).unwrap();
+        assert!(!written().contains("stands in the way"));
+        fs::write(folder.path().join(NOTES), "- the **kernel**\n").unwrap();
+        write(&results(), folder.path()).unwrap();
+        assert!(
+            written().contains("\n## What stands in the way\n\n- the **kernel**\n\n## What was")
+        );
     }
 
     #[test]

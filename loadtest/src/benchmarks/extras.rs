@@ -11,16 +11,18 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::Run;
-use super::contest::{self, Load, Subject, WARM, contest, ratios};
-use super::results::{Figure, Ratios, Target};
+use super::contest::{self, Load, Record, Subject, WARM, contest, ratios};
+use super::results::{Figure, Finding, Ratios, Target};
+use super::statistics::{Ratio, middle, ratio};
 use crate::Failure;
 use crate::generator::http::Shape;
-use crate::generator::origin::address;
+use crate::generator::origin::{FLAP_SECONDS, address};
 use crate::generator::{Generator, Pace};
 use crate::load::{SOCKET_CALLS, strace_counts};
 use crate::proc;
 use crate::process::{Cores, Process, command};
 use crate::report::{count, median};
+use crate::servers::Kind;
 
 /// Requests while system calls are counted: enough that probes do not show.
 const TRACED: u64 = 6_400;
@@ -28,6 +30,12 @@ const TRACED: u64 = 6_400;
 const WEIGHED: usize = 1_800;
 /// How long memory may settle before it is read.
 const SETTLE: Duration = Duration::from_millis(700);
+/// Likewise after the burst: whoever returns its buffers now and then shall have done so. Evenly does once a second.
+pub(super) const AFTER_BURST: Duration = Duration::from_millis(3500);
+
+/// Evenly's own pause between two probes of a target.
+const PROBES: Duration = Duration::from_secs(5);
+const WORKER_THREADS: &str = "Targets: evenly's worker threads alone, without the one that probes";
 
 /// The CPUs this program may use before any were divided.
 pub(super) fn all_cpus() -> Result<CpuSet, Failure> {
@@ -120,9 +128,11 @@ fn system_calls(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
         if name == "evenly" {
             let what = |call: &str| format!("system calls a GET: {call}");
             let targets = &mut run.results.targets;
-            targets.push(Target::at_most(what("reads and writes of sockets"), sockets, 4.01, ""));
-            targets.push(Target::at_most(what("epoll_ctl"), epoll, 0.01, ""));
-            targets.push(Target::at_most(what("futex"), futex, 0.01, ""));
+            targets.push(
+                Target::at_most(what("reads and writes of sockets"), sockets, 4.01, "").by("calls"),
+            );
+            targets.push(Target::at_most(what("epoll_ctl"), epoll, 0.01, "").by("calls"));
+            targets.push(Target::at_most(what("futex"), futex, 0.01, "").by("calls"));
         }
     }
     Ok(())
@@ -180,7 +190,7 @@ fn memory(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
     for (what, bound, unit) in bounds {
         if let Some(value) = run.found(GROUP, "evenly", what) {
             let target = Target::at_most(format!("memory: {what}"), value, bound, unit);
-            run.results.targets.push(target);
+            run.results.targets.push(target.by("memory"));
         }
     }
     Ok(())
@@ -188,24 +198,24 @@ fn memory(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
 
 /// Bytes: after its first requests, with idle connections, with all of them in flight, and after all were answered.
 fn weigh(generator: &Generator, subject: &Subject) -> Result<[f64; 4], Failure> {
-    let settled = || {
-        thread::sleep(SETTLE);
+    let after = |time| {
+        thread::sleep(time);
         subject.memory().map(count)
     };
     // Scratch buffers and code that the first requests bring in are the base's, not a connection's.
     generator.open(subject.address, Shape::Bare, 8, 20)?;
     generator.close()?;
-    let base = settled()?;
+    let base = after(SETTLE)?;
     // A few at a time, so that idle clients do not need as many connections behind the subject.
     generator.open_gently(subject.address, WEIGHED)?;
-    let idle = settled()?;
+    let idle = after(SETTLE)?;
     generator.hold()?;
-    let in_flight = settled()?;
+    let in_flight = after(SETTLE)?;
     let answers = generator.release()?;
     if answers.failed() > 0 {
         return Err(Failure::new(format!("withheld answers: {}", answers.faults.describe())));
     }
-    Ok([base, idle, in_flight, settled()?])
+    Ok([base, idle, in_flight, after(AFTER_BURST)?])
 }
 
 // Targets
@@ -213,39 +223,106 @@ fn weigh(generator: &Generator, subject: &Subject) -> Result<[f64; 4], Failure> 
 fn many_targets(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
     let generator = Generator::start()?;
     let mut subjects = Vec::new();
+    let cores = run.bench.cores;
     for (name, targets, flapping) in [
         ("2 targets", 2, false),
         ("10 targets", 10, false),
         ("1,000 targets", 1000, false),
         ("1,000 targets, half flapping", 1000, true),
     ] {
-        let addresses: Vec<_> = (0..targets)
-            .map(|at| SocketAddr::from((address(at, flapping), generator.port)))
-            .collect();
-        let config = contest::targets(&addresses) + "[health]\ninterval = \"1s\"\n";
-        let cores = run.bench.cores;
+        let config = contest::targets(&many(&generator, targets, flapping));
         subjects.push(contest::evenly(&run.bench, &run.program, cores, name, &config, 1)?);
     }
+    let ours = subjects.len();
+    subjects.extend(explaining(run, &generator)?);
     // Every target is probed and connected to before it counts.
-    thread::sleep(Duration::from_secs(2));
-    let load = Load { warm: 60, slice: run.slice.max(Duration::from_millis(500)), ..run.small(64) };
-    let title = ("targets".to_owned(), "Growing lists of targets, probed every second".to_owned());
+    thread::sleep(PROBES + Duration::from_secs(1));
+    let load = Load { warm: 60, ..over_phases(run, subjects.len()) };
     let subjects: Vec<&Subject> = subjects.iter().collect();
-    let found = over_the_first(run, &generator, &subjects, &load, title);
-    for (ratios, subject) in found.iter().zip(&subjects[1..]) {
-        let what = format!("evenly with {} over 2 targets: CPU a request", ratios.subject);
-        run.results.targets.push(Target::at_most(what, ratios.cpu.median, 1.10, "x"));
-        let probes = idle_share(subject)?;
-        run.figure("Probes alone, every second", &subject.name, "of a core", probes * 100.0, "%");
+    let records = contest(&generator, &subjects, &load);
+    // Evenly is judged by evenly with 2 targets, HAProxy by HAProxy with as many.
+    let (our_subjects, their_subjects) = subjects.split_at(ours);
+    let (our_records, their_records) = records.split_at(ours);
+    let mut found = over_first(our_subjects, our_records);
+    for ratios in &found {
+        let what = format!("evenly with {} over 2: CPU a request", ratios.subject);
+        let target = Target::at_most(what, ratios.cpu.median, 1.10, "x");
+        run.results.targets.push(target.spread(&ratios.cpu).by("targets"));
     }
+    for (subject, record) in our_subjects.iter().zip(our_records) {
+        let workers = middle(&record.rounds, |round| round.worker_micros);
+        run.figure(WORKER_THREADS, &subject.name, "CPU a request", workers, "us");
+        let over = our_records
+            .first()
+            .and_then(|first| ratio(&record.rounds, &first.rounds, |round| round.worker_micros));
+        if let Some(over) = over {
+            run.figure(WORKER_THREADS, &subject.name, "over 2 targets", over.median, "x");
+        }
+    }
+    for subject in our_subjects {
+        let probes = idle_share(subject)?;
+        run.figure("Probes alone, every 5 s", &subject.name, "of a core", probes * 100.0, "%");
+    }
+    found.extend(over_first(their_subjects, their_records));
+    let rows = subjects.iter().zip(&records).map(|(subject, record)| record.row(subject)).collect();
+    let title = "Growing lists of targets, each program over itself with 2 of them".to_owned();
+    run.results.works.push(Finding {
+        name: "targets".to_owned(),
+        title,
+        rate: None,
+        rows,
+        ratios: found,
+        floors: Vec::new(),
+    });
     Ok(())
+}
+
+/// Many targets, all of them the generator's origin, each at an address of its own.
+fn many(generator: &Generator, targets: usize, flapping: bool) -> Vec<SocketAddr> {
+    let each = |at| SocketAddr::from((address(at, flapping), generator.port));
+    (0..targets).map(each).collect()
+}
+
+/// HAProxy with few targets and with many, where it takes part: what connections cost anybody that were used long
+/// ago and are not in any cache of the CPU.
+fn explaining(run: &mut Run, generator: &Generator) -> Result<Vec<Subject>, Failure> {
+    let mut found = Vec::new();
+    if run.peers.0.contains(&Kind::Haproxy) {
+        for (name, targets) in [("haproxy, 2 targets", 2), ("haproxy, 1,000 targets", 1000)] {
+            match contest::peer(&run.bench, Kind::Haproxy, &many(generator, targets, false)) {
+                Ok(subject) => found.push(Subject { name: name.to_owned(), ..subject }),
+                Err(failure) => run.results.notes.push(format!("{name}: {failure}")),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A load that meets the flapping targets in both of their phases, more than once.
+fn over_phases(run: &Run, subjects: usize) -> Load {
+    let small = run.small(64);
+    if run.quick {
+        return small;
+    }
+    let slice = small.slice.max(Duration::from_millis(500));
+    let phases = Duration::from_secs(8 * FLAP_SECONDS);
+    let round = slice * u32::try_from(2 * subjects).unwrap_or(u32::MAX);
+    let enough = usize::try_from(phases.as_millis().div_ceil(round.as_millis())).unwrap_or(0);
+    Load { slice, rounds: small.rounds.max(enough), ..small }
+}
+
+/// Each record over the first.
+fn over_first(subjects: &[&Subject], records: &[Record]) -> Vec<Ratios> {
+    let others = subjects.iter().zip(records).skip(1);
+    others.filter_map(|(subject, record)| ratios(subject, record, records.first()?)).collect()
 }
 
 /// The share of a core that a subject uses without any load.
 fn idle_share(subject: &Subject) -> Result<f64, Failure> {
     let pids = subject.processes();
     let (began, before) = (Instant::now(), proc::cpu_of_all(&pids)?);
-    thread::sleep(Duration::from_secs(2));
+    // Two rounds of probes.
+    thread::sleep(2 * PROBES);
     let used = proc::cpu_of_all(&pids)? - before;
     Ok(count(used.ran) / 1e9 / began.elapsed().as_secs_f64())
 }
@@ -259,20 +336,11 @@ fn over_the_first(
     title: (String, String),
 ) -> Vec<Ratios> {
     let records = contest(generator, subjects, load);
-    let all = subjects.iter().zip(&records);
-    let found: Vec<Ratios> = all
-        .skip(1)
-        .filter_map(|(subject, record)| ratios(subject, record, records.first()?))
-        .collect();
+    let found = over_first(subjects, &records);
     let rows = subjects.iter().zip(&records).map(|(subject, record)| record.row(subject)).collect();
     let (name, title) = title;
-    run.results.works.push(super::results::Finding {
-        name,
-        title,
-        rate: None,
-        rows,
-        ratios: found.clone(),
-    });
+    let ratios = found.clone();
+    run.results.works.push(Finding { name, title, rate: None, rows, ratios, floors: Vec::new() });
     found
 }
 
@@ -314,7 +382,8 @@ fn options(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
     });
     for (ratios, bound) in found.iter().zip([1.05, 1.01]) {
         let what = format!("evenly, {}, over without: CPU a request", ratios.subject);
-        run.results.targets.push(Target::at_most(what, ratios.cpu.median, bound, "x"));
+        let target = Target::at_most(what, ratios.cpu.median, bound, "x");
+        run.results.targets.push(target.spread(&ratios.cpu).by("log"));
     }
     Ok(())
 }
@@ -370,7 +439,8 @@ fn on_all_cpus(run: &mut Run, group: &str) -> Result<(), Failure> {
         run.figure(group, &name, "busiest worker's share, median", share * 100.0, "%");
         run.figure(group, &name, "busiest worker's share, most", most * 100.0, "%");
         let what = format!("two workers, {name}: share of the busiest");
-        run.results.targets.push(Target::at_most(what, most * 100.0, 52.0, " %"));
+        let target = Target::at_most(what, most * 100.0, 52.0, " %");
+        run.results.targets.push(target.by("workers"));
         busiest = most;
     }
     let subjects = subjects.each_ref();
@@ -381,12 +451,14 @@ fn on_all_cpus(run: &mut Run, group: &str) -> Result<(), Failure> {
     // and that the busiest is the first to have no more.
     if let Some(ratios) = found.first() {
         let what = "two workers over one: throughput by CPU accounting";
-        run.results.targets.push(Target::at_least(
-            what,
-            1.0 / (ratios.cpu.median * busiest),
-            1.8,
-            "x",
-        ));
+        let by_cpu = |cost: f64| 1.0 / (cost * busiest);
+        let target = Target::at_least(what, by_cpu(ratios.cpu.median), 1.8, "x");
+        let spread = Ratio {
+            least: by_cpu(ratios.cpu.most),
+            most: by_cpu(ratios.cpu.least),
+            ..ratios.cpu.clone()
+        };
+        run.results.targets.push(target.spread(&spread).by("workers"));
     }
     Ok(())
 }

@@ -26,13 +26,17 @@ use crate::servers::{Bench, Kind};
 use crate::steady::allow_descriptors;
 use contest::{Load, Subject, WARM};
 use results::{Participant, Results};
-use works::{Rate, WORKS, Work};
+use works::{Rate, SATURATION, WORKS, Work};
 
 /// What all of it may take.
 const LIMIT: Duration = Duration::from_secs(3 * 3600);
 
 /// Descriptors that 1,800 connections need at both ends of the generator, and some.
 const DESCRIPTORS: usize = 8 << 10;
+
+/// Rounds and slices at a fixed rate, at least.
+const PACED_ROUNDS: usize = 9;
+const PACED_SLICE: Duration = Duration::from_secs(1);
 
 /// How it is measured and where it goes.
 #[derive(Args, Debug, Clone)]
@@ -43,7 +47,7 @@ pub(crate) struct Benchmarks {
     /// Milliseconds of a slice
     #[arg(long, default_value_t = 300)]
     slice_ms: u64,
-    /// Only works with this in their name; also: calls, memory, workers, targets, log
+    /// Only works with this in their name; also: calls, memory, workers, targets, log, allocations
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Only these peers; `none` for evenly and the floor alone [default: every peer that is here]
@@ -86,6 +90,8 @@ struct Run {
     program: PathBuf,
     rounds: usize,
     slice: Duration,
+    /// Nothing is measured for longer than `rounds` and `slice` say.
+    quick: bool,
     only: Option<String>,
     results: Results,
 }
@@ -126,6 +132,7 @@ fn measure(options: &Benchmarks, evenly: Option<&PathBuf>) -> Result<Results, Fa
         program: contest::evenly_program(evenly)?,
         rounds,
         slice: Duration::from_millis(millis),
+        quick: options.quick,
         only: options.only.clone(),
         peers: options.peers.clone().unwrap_or_else(Peers::all),
         other: options.other.clone(),
@@ -146,6 +153,9 @@ fn measure(options: &Benchmarks, evenly: Option<&PathBuf>) -> Result<Results, Fa
     run.under_cubic()?;
     run.results.judge_works();
     extras::extras(&mut run, &cpus)?;
+    if run.wants("allocations") {
+        run.results.refer_to_tests();
+    }
     run.results.seconds = began.elapsed().as_secs_f64();
     Ok(run.results)
 }
@@ -153,6 +163,22 @@ fn measure(options: &Benchmarks, evenly: Option<&PathBuf>) -> Result<Results, Fa
 impl Run {
     fn wants(&self, name: &str) -> bool {
         self.only.as_deref().is_none_or(|only| name.contains(only))
+    }
+
+    /// Whether a work is done: it is asked for, or one that is needs what it finds out.
+    fn does(&self, work: &Work) -> bool {
+        let needs =
+            |other: &Work| matches!(other.rate, Rate::OfSlowest(_)) && self.wants(other.name);
+        self.wants(work.name) || work.name == SATURATION && WORKS.iter().any(needs)
+    }
+
+    /// Rounds and slices of a work: long ones where the rate is fixed, since they are about the slowest of
+    /// a thousand requests.
+    fn length(&self, rate: Rate) -> (usize, Duration) {
+        if self.quick || rate == Rate::Saturated {
+            return (self.rounds, self.slice);
+        }
+        (self.rounds.max(PACED_ROUNDS), self.slice.max(PACED_SLICE))
     }
 
     fn say(&self, what: &str) {
@@ -210,14 +236,14 @@ impl Run {
 
     /// All works, or under cubic those that are done twice.
     fn contests(&mut self, again: bool) -> Result<(), Failure> {
-        let wanted = |work: &&Work| self.wants(work.name) && (work.both || !again);
+        let wanted = |work: &&Work| self.does(work) && (work.both || !again);
         let works: Vec<&Work> = WORKS.iter().filter(wanted).collect();
         let generator = Generator::start()?;
         let subjects = self.subjects(&generator)?;
         let subjects: Vec<&Subject> = subjects.iter().collect();
         for work in works {
             let Some(pace) = self.pace(work) else {
-                self.results.notes.push(format!("{}: needs bare-64 and a peer", work.name));
+                self.results.notes.push(format!("{}: needs {SATURATION} and a peer", work.name));
                 continue;
             };
             let mut name = work.name.to_owned();
@@ -225,13 +251,14 @@ impl Run {
                 name += &format!(" ({})", machine::congestion());
             }
             self.say(&format!("{name}: {}", work.title));
+            let (rounds, slice) = self.length(work.rate);
             let load = Load {
                 shape: work.shape,
                 connections: work.connections,
                 pace,
                 warm: WARM,
-                slice: self.slice,
-                rounds: self.rounds,
+                slice,
+                rounds,
             };
             let title = (name, work.title.to_owned());
             self.results.works.push(contest::finding(&generator, &subjects, &load, title));
@@ -244,7 +271,7 @@ impl Run {
             Rate::Saturated => Some(Pace::Closed),
             Rate::Fixed(rate) => Some(Pace::PerSecond(rate)),
             Rate::OfSlowest(share) => {
-                let saturation = self.results.works.iter().find(|work| work.name == "bare-64")?;
+                let saturation = self.results.works.iter().find(|work| work.name == SATURATION)?;
                 let peers = saturation.ratios.iter().filter(|ratio| ratio.is_peer);
                 let rows = peers.filter_map(|peer| {
                     saturation.rows.iter().find(|row| row.subject == peer.subject)

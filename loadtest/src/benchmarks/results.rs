@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::statistics::Ratio;
-use super::works::{Against, Metric, PROMISES};
+use super::statistics::{DELAY, PACED_DELAY, Ratio};
+use super::works::{ALLOCATIONS, Against, Metric, PROMISES};
 
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(super) struct Results {
@@ -43,9 +43,12 @@ pub(super) struct Finding {
     pub(super) rows: Vec<Row>,
     /// Evenly's figures over another's, round by round.
     pub(super) ratios: Vec<Ratios>,
+    /// The floor's figures over each peer's: what nobody could do better here.
+    #[serde(default)]
+    pub(super) floors: Vec<Ratios>,
 }
 
-/// Medians over the rounds.
+/// Medians over the rounds that count; latencies are those of all requests of undisturbed ones together.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) subject: String,
@@ -54,6 +57,9 @@ pub(super) struct Row {
     pub(super) p50: f64,
     pub(super) p99: f64,
     pub(super) p999: f64,
+    /// The 99th percentile of how late requests were sent, where the rate was fixed.
+    #[serde(default)]
+    pub(super) late: f64,
     /// Requests over all rounds, and those that failed.
     pub(super) requests: u64,
     pub(super) failed: u64,
@@ -103,13 +109,19 @@ pub(super) struct Figure {
 }
 
 /// What was promised, and what was reached.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(super) struct Target {
     pub(super) what: String,
     pub(super) bound: String,
     /// What was reached, in words; empty when it was not measured.
     pub(super) reached: String,
     pub(super) kept: Option<bool>,
+    /// What the floor reaches by the same measure; empty where that says nothing.
+    #[serde(default)]
+    pub(super) floor: String,
+    /// How to measure this alone: arguments of `loadtest benchmarks`, or a whole command.
+    #[serde(default)]
+    pub(super) command: String,
 }
 
 impl Target {
@@ -120,7 +132,18 @@ impl Target {
             bound: format!("<= {bound}{unit}"),
             reached: format!("{value:.2}{unit}"),
             kept: Some(value <= bound),
+            ..Target::default()
         }
+    }
+
+    /// With the least and the most of the rounds.
+    pub(super) fn spread(self, ratio: &Ratio) -> Target {
+        Target { reached: ratio.to_string(), ..self }
+    }
+
+    /// With the name by which it can be measured alone.
+    pub(super) fn by(self, only: &str) -> Target {
+        Target { command: format!("--only {only}"), ..self }
     }
 
     /// A value that must be at least `bound`.
@@ -148,10 +171,10 @@ impl Results {
                             .is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
                     })
                     .collect();
-                let targets: Vec<Target> = found
-                    .into_iter()
-                    .map(|finding| judge(finding, promise.metric, promise.against, promise.bound))
-                    .collect();
+                let judged = |finding| {
+                    judge(finding, promise.metric, promise.against, promise.bound).by(work)
+                };
+                let targets: Vec<Target> = found.into_iter().map(judged).collect();
                 self.targets.extend(targets);
             }
         }
@@ -168,8 +191,20 @@ impl Results {
         let costs = ["bare-32", "bare-64", "bare-256", "bare-1800"].map(cost);
         let [Some(least), _, _, Some(_)] = costs else { return };
         let most = costs.iter().flatten().copied().fold(least, f64::max);
-        let what = "evenly's CPU a request, 32 to 1,800 connections: most over 32's";
-        self.targets.push(Target::at_most(what, most / least, 1.10, "x"));
+        let what = "evenly, 32 to 1,800 connections: CPU a request, most over 32's";
+        self.targets.push(Target::at_most(what, most / least, 1.10, "x").by("bare"));
+    }
+
+    /// What tests hold, exactly and in every run of them, is not measured again.
+    pub(super) fn refer_to_tests(&mut self) {
+        let target = |(what, test): &(&str, &str)| Target {
+            what: format!("allocations: {what}"),
+            bound: "0".to_owned(),
+            reached: format!("`{test}`"),
+            command: "cargo nextest run --test costs".to_owned(),
+            ..Target::default()
+        };
+        self.targets.extend(ALLOCATIONS.iter().map(target));
     }
 }
 
@@ -191,6 +226,18 @@ fn judge(finding: &Finding, metric: Metric, against: Against, bound: f64) -> Tar
     let kept = |median: f64| if more { median >= bound } else { median <= bound };
     let limited =
         finding.rows.iter().any(|row| row.subject == "evenly" && row.is_limited_by_generator());
+    let waited = |name: &str| {
+        let row = finding.rows.iter().find(|row| row.subject == name);
+        let allowed = if finding.rate.is_some() { PACED_DELAY } else { DELAY };
+        row.is_some_and(|row| row.delay > allowed)
+    };
+    let floor = found.and_then(|ratios| {
+        let floor = finding.floors.iter().find(|floor| floor.subject == ratios.subject)?.of(metric);
+        Some(match kept(floor.median) {
+            true => floor.to_string(),
+            false => format!("{floor}, misses too"),
+        })
+    });
     Target {
         what: format!("{}: {} over {whom}", finding.name, metric.name()),
         bound: format!("{} {bound}x", if more { ">=" } else { "<=" }),
@@ -199,14 +246,20 @@ fn judge(finding: &Finding, metric: Metric, against: Against, bound: f64) -> Tar
             let reached = format!("{} {named}", ratios.of(metric)).trim_end().to_owned();
             // What a full core would have done, had the generator had more to give.
             let by_cpu = 1.0 / ratios.cpu.median;
-            match metric {
+            let reached = match metric {
                 Metric::PerSecond if limited => {
-                    format!("{reached}, the generator was at its end; by CPU {by_cpu:.2}")
+                    format!("{reached}, generator full; by CPU {by_cpu:.2}")
                 }
                 Metric::PerSecond => format!("{reached}; by CPU {by_cpu:.2}"),
                 _ => reached,
+            };
+            match waited("evenly") || waited(&ratios.subject) {
+                true => format!("{reached}; disturbed"),
+                false => reached,
             }
         }),
+        floor: floor.unwrap_or_default(),
+        command: String::new(),
         kept: found.map(|ratios| kept(ratios.of(metric).median)),
     }
 }
@@ -223,23 +276,40 @@ mod tests {
 
     #[test]
     fn the_best_peer_is_the_one_that_is_hardest_to_beat() {
-        let ratios =
-            vec![ratios("floor", false, 1.1), ratios("a", true, 0.6), ratios("b", true, 0.8)];
+        let all = vec![ratios("floor", false, 1.1), ratios("a", true, 0.6), ratios("b", true, 0.8)];
         let finding = Finding {
             name: "close-32".to_owned(),
             title: String::new(),
             rate: None,
             rows: Vec::new(),
-            ratios,
+            ratios: all,
+            floors: vec![ratios("b", true, 0.75)],
         };
         let cpu = judge(&finding, Metric::Cpu, Against::BestPeer, 0.7);
         assert_eq!((cpu.kept, cpu.reached.ends_with(" b")), (Some(false), true), "{cpu:?}");
+        assert_eq!(cpu.floor, "0.75 (0.75-0.75), misses too");
         let rate = judge(&finding, Metric::PerSecond, Against::BestPeer, 0.5);
         assert_eq!((rate.kept, rate.reached.contains(" a;")), (Some(true), true), "{rate:?}");
         let floor = judge(&finding, Metric::Cpu, Against::Floor, 1.12);
-        assert_eq!(floor.kept, Some(true));
+        assert_eq!((floor.kept, &*floor.floor), (Some(true), ""));
         let gone = judge(&finding, Metric::Cpu, Against::Peer("c"), 1.0);
         assert_eq!((gone.kept, &*gone.reached), (None, ""));
+    }
+
+    #[test]
+    fn the_tests_that_are_referred_to_exist() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/costs/allocations.rs");
+        let text = std::fs::read_to_string(file).unwrap();
+        for (_, test) in ALLOCATIONS {
+            assert!(text.contains(&format!("fn {test}()")), "{test}");
+        }
+    }
+
+    #[test]
+    fn results_of_before_there_were_floors_and_commands_can_be_read() {
+        let old = "{\"what\":\"a\",\"bound\":\"b\",\"reached\":\"c\",\"kept\":true}";
+        let target: Target = serde_json::from_str(old).unwrap();
+        assert_eq!((&*target.floor, &*target.command), ("", ""));
     }
 
     #[test]

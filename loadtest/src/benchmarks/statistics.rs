@@ -8,6 +8,8 @@ use crate::report::median;
 
 /// A round in which anyone waited longer than this share of the time for a core was disturbed.
 pub(super) const DELAY: f64 = 0.04;
+/// Likewise where the rate is fixed: there the slowest hundredth of all requests is compared.
+pub(super) const PACED_DELAY: f64 = 0.01;
 /// Rounds that are kept even when they were disturbed: the least disturbed ones.
 const KEPT: usize = 5;
 
@@ -15,6 +17,8 @@ const KEPT: usize = 5;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Round {
     pub(super) cpu_micros: f64,
+    /// Of the threads that are evenly's workers.
+    pub(super) worker_micros: f64,
     pub(super) per_second: f64,
     pub(super) p50: f64,
     pub(super) p99: f64,
@@ -24,6 +28,8 @@ pub(super) struct Round {
     pub(super) generator_busy: f64,
     /// Share of the time in which the subject or the generator waited for its core.
     pub(super) delay: f64,
+    /// That over what is allowed; more than 1 is disturbed.
+    pub(super) disturbance: f64,
 }
 
 /// The spread of a ratio over the rounds that count.
@@ -45,7 +51,7 @@ pub(super) type Field = fn(&Round) -> f64;
 
 /// The median of one figure over the rounds that count; 0 of none.
 pub(super) fn middle(rounds: &[Round], field: Field) -> f64 {
-    let kept = kept(rounds.iter().map(|round| (round.delay, field(round))).collect());
+    let kept = kept(rounds.iter().map(|round| (round.disturbance, field(round))).collect());
     median(&kept).unwrap_or(0.0)
 }
 
@@ -54,7 +60,7 @@ pub(super) fn ratio(ours: &[Round], theirs: &[Round], field: Field) -> Option<Ra
     let pairs = ours
         .iter()
         .zip(theirs)
-        .map(|(our, their)| (our.delay.max(their.delay), field(our) / field(their)))
+        .map(|(our, their)| (our.disturbance.max(their.disturbance), field(our) / field(their)))
         .filter(|(_, ratio)| ratio.is_finite())
         .collect();
     let kept = kept(pairs);
@@ -66,10 +72,19 @@ pub(super) fn ratio(ours: &[Round], theirs: &[Round], field: Field) -> Option<Ra
     })
 }
 
-/// The values of undisturbed rounds; of the [`KEPT`] least disturbed when those are fewer.
-fn kept(mut rounds: Vec<(f64, f64)>) -> Vec<f64> {
+/// The places of the rounds whose requests can be thrown together: undisturbed ones, and only where there are
+/// none those that count for medians. A single stall would be the slowest hundredth of them all.
+pub(super) fn together(rounds: &[Round]) -> Vec<usize> {
+    let places = || rounds.iter().enumerate().map(|(at, round)| (round.disturbance, at));
+    let calm: Vec<usize> =
+        places().filter(|(disturbance, _)| *disturbance <= 1.0).map(|(_, at)| at).collect();
+    if calm.is_empty() { kept(places().collect()) } else { calm }
+}
+
+/// What belongs to undisturbed rounds; to the [`KEPT`] least disturbed when those are fewer.
+fn kept<T>(mut rounds: Vec<(f64, T)>) -> Vec<T> {
     rounds.sort_by(|left, right| left.0.total_cmp(&right.0));
-    let calm = rounds.iter().filter(|(delay, _)| *delay <= DELAY).count();
+    let calm = rounds.iter().filter(|(disturbance, _)| *disturbance <= 1.0).count();
     rounds.truncate(calm.max(KEPT));
     rounds.into_iter().map(|(_, value)| value).collect()
 }
@@ -79,7 +94,7 @@ mod tests {
     use super::*;
 
     fn round(cpu_micros: f64, delay: f64) -> Round {
-        Round { cpu_micros, delay, ..Round::default() }
+        Round { cpu_micros, delay, disturbance: delay / DELAY, ..Round::default() }
     }
 
     #[test]
@@ -90,6 +105,7 @@ mod tests {
         let found = ratio(&ours, &theirs, |round| round.cpu_micros).unwrap();
         assert_eq!(found, Ratio { median: 0.5, least: 0.5, most: 0.5, rounds: 6 });
         assert!((middle(&ours, |round| round.cpu_micros) - 5.0).abs() < 1e-9);
+        assert_eq!(together(&ours), [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]
@@ -98,7 +114,8 @@ mod tests {
         let ours =
             [0.09, 0.08, 0.07, 0.06, 0.05, 0.2, 0.3].map(|delay| round(delay * 100.0, delay));
         let found = ratio(&ours, &theirs, |round| round.cpu_micros).unwrap();
-        assert_eq!(found.rounds, 5);
+        assert_eq!((found.rounds, together(&ours).len()), (5, 5));
+        assert_eq!(together(&[ours[0], theirs[0]]), [1]);
         assert!((found.most - 0.9).abs() < 1e-9 && (found.median - 0.7).abs() < 1e-9);
     }
 

@@ -20,9 +20,12 @@ pub(super) enum Rate {
     Saturated,
     /// So many a second.
     Fixed(f64),
-    /// This share of what the slowest peer did in `bare-64`.
+    /// This share of what the slowest peer did in [`SATURATION`].
     OfSlowest(f64),
 }
+
+/// The work that says what peers can do at most.
+pub(super) const SATURATION: &str = "bare-64";
 
 const fn saturated(
     name: &'static str,
@@ -128,6 +131,15 @@ pub(super) const PROMISES: [Promise; 12] = [
     latency(Metric::P999, 1.0),
 ];
 
+/// What may not allocate at all, and the tests in `tests/costs/allocations.rs` that see to it.
+pub(super) const ALLOCATIONS: [(&str, &str); 5] = [
+    ("a bare GET", "a_bare_get_allocates_nothing"),
+    ("a browser's GET", "a_browsers_get_allocates_nothing"),
+    ("a POST of 1 KiB", "a_post_of_1_kib_allocates_nothing"),
+    ("a response in chunks", "a_response_in_chunks_allocates_nothing"),
+    ("a worker on real sockets", "a_worker_on_real_sockets_allocates_nothing"),
+];
+
 impl Metric {
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -159,7 +171,7 @@ mod tests {
     #[test]
     fn the_rate_that_depends_on_saturation_comes_after_it() {
         let place = |wanted: fn(&Work) -> bool| WORKS.iter().position(wanted).unwrap();
-        let saturation = place(|work| work.name == "bare-64");
+        let saturation = place(|work| work.name == SATURATION);
         assert!(saturation < place(|work| matches!(work.rate, Rate::OfSlowest(_))));
     }
 }

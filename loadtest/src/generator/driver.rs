@@ -2,7 +2,9 @@
 //!
 //! Closed loop: a connection asks again as soon as its answer is whole. Open loop: requests have their
 //! times, evenly spread, and whichever connection is idle takes the next; a request that finds none
-//! waits, and its latency counts from its time, not from when it was sent.
+//! waits, and its latency counts from its time, not from when it was sent. To be on time the thread never
+//! sleeps in the open loop: poll(2) and epoll_wait(2) sleep whole milliseconds, in which dozens of requests
+//! fall due, and any timer wakes it later than a look at the clock does. That costs its own core, nobody else's.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -22,6 +24,10 @@ use crate::proc::{self, Cpu};
 
 /// How long answers may take that are outstanding when a slice ends, and any phase without a time of its own.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The thread looks at the clock at least so often while anything is under way.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+/// What the names of evenly's worker threads begin with.
+const WORKERS: &str = "worker-";
 /// Faults after which a phase is given up: the subject is not there.
 const HOPELESS: u64 = 20_000;
 
@@ -49,6 +55,7 @@ pub(super) struct Driver {
     /// Processes whose CPU time is taken when the window opens and when it closes.
     watched: Vec<u32>,
     watched_before: Cpu,
+    workers_before: Cpu,
     /// Open loop: requests that are due within are measured.
     scheduled: std::ops::Range<Instant>,
     /// When the phase began, when counting did, and when it is given up.
@@ -89,6 +96,7 @@ enum Phase {
     Closed {
         until: Until,
     },
+    /// `total` at least; and as long as the window is not over.
     Open {
         interval: Duration,
         next: u64,
@@ -133,6 +141,7 @@ impl Driver {
             window: Window::Over,
             watched: Vec::new(),
             watched_before: Cpu::default(),
+            workers_before: Cpu::default(),
             scheduled: now..now,
             began: now,
             counted_from: now,
@@ -249,8 +258,11 @@ impl Driver {
     }
 
     fn start_counting(&mut self) {
-        // What goes wrong is never forgotten.
-        self.outcome = Outcome { faults: self.outcome.faults, ..Outcome::default() };
+        // What goes wrong is never forgotten, nor what became of requests that are measured by their schedule: the
+        // first of them may be answered before the window is seen to be open.
+        let Outcome { faults, latencies, lateness, .. } = std::mem::take(&mut self.outcome);
+        self.outcome = Outcome { faults, latencies, lateness, ..Outcome::default() };
+        self.workers_before = proc::cpu_of_threads(&self.watched, WORKERS).unwrap_or_default();
         self.watched_before = proc::cpu_of_all(&self.watched).unwrap_or_default();
         self.cpu_before = proc::own_thread().unwrap_or_default();
         self.counted_from = Instant::now();
@@ -260,6 +272,8 @@ impl Driver {
         self.outcome.span = self.counted_from.elapsed().as_secs_f64();
         let watched = proc::cpu_of_all(&self.watched).unwrap_or_default();
         self.outcome.subject = watched - self.watched_before;
+        let workers = proc::cpu_of_threads(&self.watched, WORKERS).unwrap_or_default();
+        self.outcome.workers = workers - self.workers_before;
         self.outcome.own = proc::own_thread().unwrap_or_default() - self.cpu_before;
         self.window = Window::Over;
     }
@@ -484,17 +498,34 @@ impl Driver {
         }
     }
 
-    fn send_what_is_due(&mut self) {
-        let Phase::Open { interval, mut next, total } = self.phase else { return };
-        let elapsed = self.began.elapsed();
-        while next < total && interval.mul_f64(crate::report::count(next)) <= elapsed {
-            let Some(at) = self.idle.pop_front() else { break };
-            let due = self.began + interval.mul_f64(crate::report::count(next));
-            next += 1;
-            self.phase = Phase::Open { interval, next, total };
+    /// Open loop: sends the requests whose time has come. Called between any two events, so that none waits
+    /// for a whole batch of them.
+    pub(super) fn send_what_is_due(&mut self) {
+        if !matches!(self.phase, Phase::Open { .. }) {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(due) = self.next_due()
+            && due <= now
+            && let Some(at) = self.idle.pop_front()
+        {
+            if let Phase::Open { next, .. } = &mut self.phase {
+                *next += 1;
+            }
+            if self.scheduled.contains(&due) {
+                self.outcome.lateness.record(now - due);
+            }
             self.ask(at, due);
         }
-        self.phase = Phase::Open { interval, next, total };
+    }
+
+    /// Open loop: when the next request is due, if there is one. The load goes on until the window has closed,
+    /// which may be later than planned: what is counted is all under load.
+    fn next_due(&self) -> Option<Instant> {
+        let Phase::Open { interval, next, total } = self.phase else { return None };
+        let goes_on = matches!(self.window, Window::Ahead(..) | Window::Open(_));
+        let due = || self.began + interval.mul_f64(crate::report::count(next));
+        (next < total || goes_on).then(due)
     }
 
     fn is_over(&self, held: usize) -> bool {
@@ -507,7 +538,7 @@ impl Driver {
             Phase::Closed { until: Until::Count(left) } => self.active == 0 && left == 0,
             Phase::Open { next, total, .. } => {
                 let over = matches!(self.window, Window::Over | Window::Always);
-                self.active == 0 && next == total && over
+                self.active == 0 && next >= total && over
             }
             Phase::Holding { wanted } => held == wanted,
         }
@@ -516,7 +547,7 @@ impl Driver {
     fn finish(&mut self) {
         let holding = matches!(self.phase, Phase::Holding { .. });
         let unsent = match self.phase {
-            Phase::Open { next, total, .. } => total - next,
+            Phase::Open { next, total, .. } => total.saturating_sub(next),
             _ => 0,
         };
         if self.window != Window::Over {
@@ -544,21 +575,18 @@ impl Driver {
         }
     }
 
-    /// How long the thread may sleep; 0 where the next request is due before the kernel could wake us.
+    /// How long the thread may sleep: not at all in the open loop, and never past the window's next change.
     pub(super) fn patience(&self) -> Option<Duration> {
         self.reply.as_ref()?;
-        if !self.upset.is_empty() {
+        if !self.upset.is_empty() || matches!(self.phase, Phase::Open { .. }) {
             return Some(Duration::ZERO);
         }
-        let Phase::Open { interval, next, total } = self.phase else {
-            return Some(Duration::from_millis(100));
+        let change = match self.window {
+            Window::Ahead(run_in, _) => self.began + run_in,
+            Window::Open(time) => self.counted_from + time,
+            Window::Always | Window::Over => self.given_up,
         };
-        if next == total || self.idle.is_empty() {
-            return Some(Duration::from_millis(100));
-        }
-        let due = interval.mul_f64(crate::report::count(next));
-        // poll(2) sleeps whole milliseconds and rounds up.
-        Some(due.saturating_sub(self.began.elapsed()).saturating_sub(Duration::from_millis(2)))
+        Some(change.saturating_duration_since(Instant::now()).min(LONGEST_SLEEP))
     }
 }
 
@@ -571,8 +599,10 @@ impl Outcome {
         self.refused += other.refused;
         self.faults.merge(&other.faults);
         self.latencies.merge(&other.latencies);
+        self.lateness.merge(&other.lateness);
         self.own = self.own + other.own;
         self.subject = self.subject + other.subject;
+        self.workers = self.workers + other.workers;
     }
 }
 

@@ -87,10 +87,15 @@ pub(crate) struct Outcome {
     /// Requests that came to the origin broken.
     pub(crate) refused: u64,
     pub(crate) latencies: Histogram,
+    /// Open loop: from when measured requests were due to when they were sent. It shows whether the generator
+    /// kept to its schedule, and whether there were connections to send them on.
+    pub(crate) lateness: Histogram,
     /// What the generator's own thread used.
     pub(crate) own: Cpu,
     /// What the watched processes used.
     pub(crate) subject: Cpu,
+    /// What those of their threads used that are evenly's workers.
+    pub(crate) workers: Cpu,
 }
 
 impl Outcome {
@@ -110,12 +115,13 @@ impl Outcome {
 
     pub(crate) fn describe(&self) -> String {
         format!(
-            "requests   {} in {:.3} s: {:.0}/s\nlatency    {}\nfaults     {}\nreconnects {}\n\
+            "requests   {} in {:.3} s: {:.0}/s\nlatency    {}\nsent late  {}\nfaults     {}\nreconnects {}\n\
              own CPU    {:.2} us a request, {:.0} % of a core\n",
             self.requests,
             self.span,
             self.per_second(),
             driver::describe(&self.latencies),
+            driver::describe(&self.lateness),
             self.faults.describe(),
             self.reconnects,
             count(self.own.ran) / 1000.0 / count(self.requests.max(1)),
@@ -287,6 +293,7 @@ impl Engine {
                     }
                     None => self.origin.accept(self.poll.registry(), token - 1, origin_token)?,
                 }
+                self.driver.send_what_is_due();
             }
             self.driver.turn(self.origin.held());
         }
@@ -365,9 +372,33 @@ mod tests {
             assert!(outcome.requests > 0 && outcome.failed() == 0, "{outcome:?}");
             assert!(outcome.span >= 0.04 && outcome.subject.ran > 0, "{outcome:?}");
             if matches!(pace, Pace::PerSecond(_)) {
+                // Counted by when they were due, so that a machine with other work does not matter.
                 assert!((79..=81).contains(&outcome.latencies.seen()), "{outcome:?}");
+                assert_eq!(outcome.lateness.seen(), outcome.latencies.seen());
             }
         }
+    }
+
+    #[test]
+    fn a_fixed_rate_goes_on_until_the_window_has_closed() {
+        let generator = Generator::start().unwrap();
+        generator.open(generator.targets[0], Shape::Bare, 8, 1).unwrap();
+        let at_rate = |rate, millis| {
+            let (until, run_in) =
+                (Until::Time(Duration::from_millis(millis)), Duration::from_millis(21));
+            let pace = Pace::PerSecond(rate);
+            generator.measure(Slice { pace, until, run_in, watched: Vec::new() }).unwrap()
+        };
+        for (rate, millis, wanted) in [(100.0, 200, 20_u64), (15_000.0, 100, 1500), (30.0, 110, 3)]
+        {
+            let outcome = at_rate(rate, millis);
+            assert!(outcome.latencies.seen().abs_diff(wanted) <= 1, "{rate}: {outcome:?}");
+        }
+        // The last one is long answered when the window is to close. Should it close late, what came until then is
+        // counted: requests over the span are the rate all the same.
+        let outcome = at_rate(100.0, 200);
+        let missing = 100.0 * outcome.span - count(outcome.requests);
+        assert!(missing.abs() <= 5.0, "{outcome:?}");
     }
 
     #[test]

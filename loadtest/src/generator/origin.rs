@@ -14,6 +14,9 @@ use crate::Failure;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 8192;
+/// How long probes of a flapping address succeed, and how long they fail: as long as from one of evenly's probes
+/// to the next, so that each finds it changed.
+pub(crate) const FLAP_SECONDS: u64 = 5;
 /// Accepted connections in one turn at most.
 const ACCEPTED: usize = 64;
 
@@ -24,7 +27,7 @@ pub(super) struct Origin {
     answers: Answers,
     /// Connections whose answer is withheld.
     held: Vec<usize>,
-    /// When it began: flapping addresses change with each second since.
+    /// When it began: flapping addresses change with each [`FLAP_SECONDS`] since.
     began: Instant,
     /// Requests that were not what their path said.
     pub(super) refused: u64,
@@ -42,7 +45,7 @@ struct Connection {
     held: Option<usize>,
     /// Whether it is closed after the answer.
     last: bool,
-    /// Whether it came to an address whose probes fail every other second.
+    /// Whether it came to an address whose probes fail half of the time.
     flaps: bool,
 }
 
@@ -222,7 +225,9 @@ impl Origin {
         connection.last = head.close || !kept;
         let last = connection.last;
         let (answer, upload) = match asked {
-            Asked::Health if connection.flaps && self.began.elapsed().as_secs() % 2 == 1 => {
+            Asked::Health
+                if connection.flaps && self.began.elapsed().as_secs() / FLAP_SECONDS % 2 == 1 =>
+            {
                 (self.answers.find(SICK, 2, last), 0)
             }
             Asked::Health => (self.answers.find(OK, 2, last), 0),
@@ -317,7 +322,7 @@ pub(super) fn listener_token(listener: usize) -> Token {
     Token(1 + listener)
 }
 
-/// Whether the probes of an address fail every other second: the odd ones of 127.2.0.0/16.
+/// Whether the probes of an address fail half of the time: the odd ones of 127.2.0.0/16.
 fn flaps(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(address) if matches!(address.octets(), [127, 2, _, last] if last % 2 == 1))
 }
