@@ -842,6 +842,25 @@ fn generations_grow_by_one_with_each_change() {
     assert_eq!(watch.snapshot().generation, first + 1);
 }
 
+#[test]
+fn many_changes_are_published_together() {
+    let origin = Origin::at(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), Behaviour::Answer(OK));
+    let health = HealthCheck { interval: Duration::from_secs(1), ..check() };
+    let targets = (0..500u16).map(|number| {
+        let [high, low] = number.to_be_bytes();
+        at(SocketAddr::from(([127, 42, high, low], origin.address.port())), health.clone())
+    });
+    let watch = Watch::start(targets.collect());
+    until("all up", || watch.healthy() == 500);
+    let (first, since) = (watch.snapshot().generation, Instant::now());
+    origin.behave(Behaviour::Close);
+    until("all down", || watch.healthy() == 0);
+    let published = u128::from(watch.snapshot().generation - first);
+    // 500 endpoints are published every 10 ms at most.
+    let allowed = since.elapsed().as_millis() / 10 + 1;
+    assert!((1..=allowed).contains(&published), "{published} of {allowed}");
+}
+
 /// Lowers this process's descriptor limit, so it runs in a process of its own: the same test, started again.
 #[test]
 fn out_of_descriptors_targets_keep_their_health_and_nothing_spins() {

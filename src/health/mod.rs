@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `monitor` | the thread: wait, take, begin, publish |
 //! | `schedule` | when each endpoint is probed (pure) |
+//! | `flight` | the probes in flight and the wait for them |
 //! | `probe` | one probe over one socket |
 //! | `judge` | rise and fall (pure) |
 //! | `ejection` | who is taken out for what workers saw, and how long (pure) |
@@ -18,6 +19,7 @@
 //! | `wake` | how other threads end the health thread's wait |
 
 mod ejection;
+mod flight;
 mod judge;
 mod monitor;
 mod probe;
@@ -39,6 +41,7 @@ use crossbeam::channel::{Sender, bounded};
 use crate::balance::{EndpointId, Shared, Streak};
 use crate::settings::{Ejection, Target};
 
+use flight::Flight;
 use monitor::{Inputs, Monitor};
 use resolve::Resolvers;
 use roster::Roster;
@@ -113,7 +116,7 @@ impl Health {
     /// how long an endpoint is taken out for what workers report, and how many of them at once.
     ///
     /// # Errors
-    /// When an eventfd or a thread cannot be made.
+    /// When an eventfd, an epoll or a thread cannot be made.
     pub fn start(
         targets: Vec<Target>,
         ejection: Ejection,
@@ -127,7 +130,7 @@ impl Health {
     /// resolve now. It may block, since it is called on at most four threads of its own.
     ///
     /// # Errors
-    /// When an eventfd or a thread cannot be made.
+    /// When an eventfd, an epoll or a thread cannot be made.
     pub fn start_with(
         targets: Vec<Target>,
         ejection: Ejection,
@@ -143,7 +146,8 @@ impl Health {
         let gate = Arc::clone(&first_round);
         // Another seed in each process: balancers started together must not probe in step.
         let seed = RandomState::new().build_hasher().finish();
-        let monitor = Monitor::new(roster, inputs, shared, gate, seed, Instant::now());
+        let flight = Flight::new(Arc::clone(&wake))?;
+        let monitor = Monitor::new(roster, flight, inputs, shared, gate, seed, Instant::now());
         let thread = thread::Builder::new().name("health".into()).spawn(|| monitor.run())?;
         let reporter = Reporter { reports: sender, wake };
         Ok(Health { reporter, first_round, thread: Some(thread) })

@@ -1,7 +1,7 @@
 //! The health thread itself: one turn waits, takes what ended and what was said, begins what is due,
 //! and publishes once.
 //!
-//! Owns the probes in flight and the wait; decides neither health (`judge`, `roster`) nor times
+//! Owns the order of a turn, the publication and the log lines; decides neither health (`judge`, `roster`) nor times
 //! (`schedule`, `ejection`). Invariants: every endpoint of the roster is in the schedule, and each of them that is
 //! in no queue has exactly one probe in flight; only this file publishes snapshots; nothing here
 //! blocks but the wait.
@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::Receiver;
 use log::Level;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::balance::{EndpointId, EndpointState, Shared, Snapshot};
 use crate::base::address::Address;
 
+use super::flight::Flight;
 use super::probe::{Begun, Outcome, Probe};
 use super::resolve::{Answer, Query, Resolvers};
 use super::roster::{News, Roster};
@@ -39,6 +39,11 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 /// How long the thread rests after a contained panic or a failed wait, so that neither can spin.
 const MISHAP_PAUSE: Duration = Duration::from_millis(100);
 
+/// From one publication to the next for each endpoint, and at most: workers walk over every endpoint of a new
+/// snapshot, so when many change, many are published together. The first change after a pause is published at once.
+const PUBLISH_PAUSE_EACH: Duration = Duration::from_micros(20);
+const PUBLISH_PAUSE: Duration = Duration::from_millis(20);
+
 /// What names get, beside the longest probe timeout, before the first round is declared over.
 const RESOLVE_BOUND: Duration = Duration::from_secs(5);
 
@@ -46,7 +51,11 @@ const RESOLVE_BOUND: Duration = Duration::from_secs(5);
 pub(super) struct Monitor {
     pub(super) roster: Roster,
     schedule: Schedule<EndpointId>,
-    probes: Vec<Probe>,
+    flight: Flight,
+    /// When the last turn began.
+    turned: Instant,
+    /// How long answers may gather.
+    gather: Duration,
     /// When the time of each ejected endpoint is over. One that came in before may still be here.
     terms: BTreeSet<(Instant, EndpointId)>,
     names: Names,
@@ -59,7 +68,9 @@ pub(super) struct Monitor {
     told_none: bool,
     /// Something the snapshot shows has changed since it was published.
     changed: bool,
-    /// Log lines of this turn, written after it published: who reads one finds it to be so.
+    /// Until when nothing is published.
+    unpublished_until: Instant,
+    /// Log lines, written after the next publication: who reads one finds it to be so.
     lines: Vec<(Level, String)>,
 }
 
@@ -88,6 +99,7 @@ impl Monitor {
     /// Takes over `roster`; everything in it is due at `now`.
     pub(super) fn new(
         roster: Roster,
+        flight: Flight,
         inputs: Inputs,
         shared: Arc<Shared>,
         gate: Arc<Gate>,
@@ -97,7 +109,9 @@ impl Monitor {
         let bound = RESOLVE_BOUND + roster.longest_timeout();
         let mut monitor = Monitor {
             schedule: Schedule::new(seed),
-            probes: Vec::new(),
+            flight,
+            turned: now,
+            gather: roster.gather_time(),
             terms: BTreeSet::new(),
             names: Names::new(&roster, seed, now),
             roster,
@@ -107,10 +121,11 @@ impl Monitor {
             resting: None,
             told_none: false,
             changed: true,
+            unpublished_until: now,
             lines: Vec::new(),
         };
         monitor.schedule_everything(seed, now);
-        monitor.publish();
+        monitor.publish(now);
         monitor
     }
 
@@ -126,27 +141,34 @@ impl Monitor {
                 self.turn();
             },
         );
+        self.publish(Instant::now());
+        self.write_log();
     }
 
     fn turn(&mut self) {
-        let ready = self.wait(self.next_event());
+        self.wait();
         let now = Instant::now();
-        self.advance_probes(&ready, now);
+        self.turned = now;
+        for (endpoint, started, outcome) in self.flight.advance(now) {
+            self.conclude(endpoint, now.saturating_duration_since(started), &outcome, now);
+        }
         self.take_reports(now);
         self.take_answers(now);
         self.ask_names(now);
         self.end_terms(now);
         self.begin_due(now);
         self.retire_endpoints();
-        self.publish();
-        self.end_first_round(now);
-        self.tell_if_none_is_healthy();
-        self.write_log();
+        if !self.changed || now >= self.unpublished_until {
+            self.publish(now);
+            self.end_first_round(now);
+            self.tell_if_none_is_healthy();
+            self.write_log();
+        }
     }
 
     /// A panic may have lost a probe or a lookup: all are begun anew.
     fn recover(&mut self, now: Instant) {
-        self.probes.clear();
+        self.flight.clear();
         self.schedule_everything(1, now);
         self.names.schedule_everything(&self.roster, 1, now);
         self.changed = true;
@@ -161,58 +183,27 @@ impl Monitor {
 
     /// When there is something to do even if no socket and no other thread stirs.
     fn next_event(&self) -> Option<Instant> {
-        let room = |reserve| self.probes.len() + reserve < MAX_IN_FLIGHT;
+        let room = |reserve| self.flight.len() + reserve < MAX_IN_FLIGHT;
         let begin = [(Urgency::Reported, 0), (Urgency::Routine, REPORTED_RESERVE)]
             .into_iter()
             .filter(|&(_, reserve)| room(reserve))
             .filter_map(|(urgency, _)| self.schedule.next_due(urgency))
             .map(|due| self.resting.map_or(due, |until| due.max(until)));
+        let publish = self.changed.then_some(self.unpublished_until);
+        let first_round = self.first_round.deadline.map(|at| publish.map_or(at, |it| at.max(it)));
         begin
-            .chain(self.probes.iter().map(Probe::deadline))
+            .chain(self.flight.next_deadline())
             .chain(self.names.schedule.next_due(Urgency::Routine))
-            .chain(self.first_round.deadline)
+            .chain(first_round)
+            .chain(publish)
             .chain(self.terms.first().map(|&(end, _)| end))
             .min()
     }
 
-    /// Blocks until then, or until a probe's socket or another thread stirs. Returns for each probe
-    /// whether its socket is ready.
-    fn wait(&self, until: Option<Instant>) -> Vec<bool> {
-        let wake = &*self.inputs.wake;
-        let mut sockets = vec![PollFd::new(wake, PollFlags::IN)];
-        sockets.extend(self.probes.iter().map(|probe| PollFd::new(probe, probe.interest())));
-        let timeout = until
-            .map(|until| until.saturating_duration_since(Instant::now()))
-            .and_then(|wait| Timespec::try_from(wait).ok());
-        if let Err(error) = poll(&mut sockets, timeout.as_ref()) {
-            if error != rustix::io::Errno::INTR {
-                log::error!("the health thread cannot wait: {error}");
-                thread::sleep(MISHAP_PAUSE);
-            }
-            return Vec::new();
-        }
-        let mut ready = sockets.iter().map(|socket| !socket.revents().is_empty());
-        if ready.next() == Some(true) {
-            wake.clear();
-        }
-        ready.collect()
-    }
-
-    fn advance_probes(&mut self, ready: &[bool], now: Instant) {
-        let mut ready = ready.iter();
-        let mut ended = Vec::new();
-        self.probes.retain_mut(|probe| {
-            let outcome = match ready.next() {
-                Some(true) => probe.advance(),
-                _ => None,
-            };
-            let outcome = outcome.or_else(|| probe.expire(now));
-            let goes_on = outcome.is_none();
-            ended.extend(outcome.map(|outcome| (probe.endpoint(), probe.started(), outcome)));
-            goes_on
-        });
-        for (endpoint, started, outcome) in ended {
-            self.conclude(endpoint, now.saturating_duration_since(started), &outcome, now);
+    fn wait(&mut self) {
+        if let Err(error) = self.flight.wait(self.next_event(), self.turned + self.gather) {
+            log::error!("the health thread cannot wait: {error}");
+            thread::sleep(MISHAP_PAUSE);
         }
     }
 
@@ -349,30 +340,37 @@ impl Monitor {
         if self.resting.is_some_and(|until| now < until) {
             return;
         }
-        let room = MAX_IN_FLIGHT.saturating_sub(self.probes.len());
-        let mut due = self.schedule.take_due(Urgency::Reported, now, room);
-        let room = room.saturating_sub(due.len()).saturating_sub(REPORTED_RESERVE);
-        due.extend(self.schedule.take_due(Urgency::Routine, now, room));
-        let mut due = due.into_iter();
-        let short = due.by_ref().find_map(|id| self.begin(id, now).err().map(|error| (id, error)));
+        let room = MAX_IN_FLIGHT.saturating_sub(self.flight.len());
+        let urgent = self.schedule.take_due(Urgency::Reported, now, room);
+        let room = room.saturating_sub(urgent.len()).saturating_sub(REPORTED_RESERVE);
+        let routine = self.schedule.take_due(Urgency::Routine, now, room);
+        let urgent = urgent.into_iter().map(|id| (id, true));
+        let mut due = urgent.chain(routine.into_iter().map(|id| (id, false)));
+        let short = due.find_map(|(id, urgent)| Some((id, self.begin(id, urgent, now).err()?)));
         if let Some((id, error)) = short {
             self.rest(&error, now);
-            std::iter::once(id).chain(due).for_each(|id| self.schedule.put_back(id));
+            let left = due.map(|(id, _)| id);
+            std::iter::once(id).chain(left).for_each(|id| self.schedule.put_back(id));
         }
     }
 
     /// Begins one probe; an error means that this process lacks descriptors for it.
-    fn begin(&mut self, id: EndpointId, now: Instant) -> io::Result<()> {
+    fn begin(&mut self, id: EndpointId, urgent: bool, now: Instant) -> io::Result<()> {
         let Some(endpoint) = self.roster.assignment(id) else { return Ok(()) };
-        let begun = Probe::begin(id, &endpoint.address, &endpoint.plan, now)?;
+        let ended = match Probe::begin(id, &endpoint.address, &endpoint.plan, urgent, now)? {
+            Begun::InFlight(probe) => {
+                self.flight.add(probe)?;
+                None
+            }
+            Begun::Ended(outcome) => Some(outcome),
+        };
         self.schedule.begin(id, now);
         if self.resting.take().is_some() {
             self.lines
                 .push((Level::Info, "health probes go on: descriptors are free again".into()));
         }
-        match begun {
-            Begun::InFlight(probe) => self.probes.push(probe),
-            Begun::Ended(outcome) => self.conclude(id, Duration::ZERO, &outcome, now),
+        if let Some(outcome) = ended {
+            self.conclude(id, Duration::ZERO, &outcome, now);
         }
         Ok(())
     }
@@ -389,7 +387,7 @@ impl Monitor {
         for (id, address, label) in self.roster.retire() {
             self.changed = true;
             self.schedule.remove(id);
-            self.probes.retain(|probe| probe.endpoint() != id);
+            self.flight.remove(id);
             let healthy = self.roster.healthy_count();
             self.lines.push((
                 Level::Info,
@@ -398,8 +396,11 @@ impl Monitor {
         }
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, now: Instant) {
         if std::mem::take(&mut self.changed) {
+            let endpoints = u32::try_from(self.roster.len()).unwrap_or(u32::MAX);
+            let pause = PUBLISH_PAUSE_EACH.saturating_mul(endpoints).min(PUBLISH_PAUSE);
+            self.unpublished_until = now + pause;
             let generation = self.shared.snapshot.load().generation + 1;
             self.shared.snapshot.store(Arc::new(self.roster.snapshot(generation)));
         }

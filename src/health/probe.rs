@@ -1,9 +1,10 @@
 //! One health check of one endpoint: connect, and for HTTP ask and read the head of the answer, as a
 //! state machine over one non-blocking socket.
 //!
-//! Owns the socket and what was read; does not wait (the monitor polls), does not judge, reads no clock.
+//! Owns the socket and what was read; does not wait (`flight` does), does not judge, reads no clock.
 //! Invariants: a probe that has ended is dropped; it reads at most [`MAX_HEAD`] bytes; it never outlives
-//! its deadline by more than the turn in which it passes.
+//! its deadline by more than the turn in which it passes. It makes no call that is known to block: the request
+//! goes out with the connect where that has succeeded at once, and an answer is read when there is one.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,7 +13,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -131,9 +132,15 @@ impl fmt::Display for Reason {
 
 #[derive(Debug)]
 enum Phase {
+    /// Until something could be written, or, where nothing is to be written, until the socket says how it went.
     Connecting,
-    Writing { sent: usize },
-    Reading { head: Vec<u8>, total: usize },
+    Writing {
+        sent: usize,
+    },
+    Reading {
+        head: Vec<u8>,
+        total: usize,
+    },
 }
 
 /// What one attempt to get on came to.
@@ -149,6 +156,7 @@ pub(super) struct Probe {
     endpoint: EndpointId,
     socket: Socket,
     started: Instant,
+    urgent: bool,
     phase: Phase,
     plan: Arc<Plan>,
 }
@@ -168,6 +176,7 @@ impl Probe {
         endpoint: EndpointId,
         address: &Address,
         plan: &Arc<Plan>,
+        urgent: bool,
         now: Instant,
     ) -> io::Result<Begun> {
         let (socket, place) = match open(address) {
@@ -176,9 +185,14 @@ impl Probe {
             Err(error) => return Ok(Begun::Ended(Err(Reason::ConnectFailed(error)))),
         };
         let plan = Arc::clone(plan);
-        let mut probe = Probe { endpoint, socket, started: now, phase: Phase::Connecting, plan };
+        let mut probe =
+            Probe { endpoint, socket, started: now, urgent, phase: Phase::Connecting, plan };
         match probe.socket.connect(&place) {
             Ok(()) => Ok(probe.advance().map_or_else(|| Begun::InFlight(probe), Begun::Ended)),
+            // On this machine it has succeeded by now: the request need not wait for the next turn.
+            Err(error) if is_in_progress(&error) && probe.plan.request.is_some() => {
+                Ok(probe.advance().map_or_else(|| Begun::InFlight(probe), Begun::Ended))
+            }
             Err(error) if is_in_progress(&error) => Ok(Begun::InFlight(probe)),
             Err(error) if is_shortage(&error) => Err(error),
             Err(error) => Ok(Begun::Ended(Err(refusal(address, error)))),
@@ -195,43 +209,48 @@ impl Probe {
         self.started
     }
 
+    /// Whether its outcome is waited for.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
     /// When it must have ended.
     pub(super) fn deadline(&self) -> Instant {
         self.started + self.plan.timeout
     }
 
     /// What it waits for.
-    pub(super) fn interest(&self) -> PollFlags {
+    pub(super) fn interest(&self) -> EventFlags {
         match self.phase {
-            Phase::Connecting | Phase::Writing { .. } => PollFlags::OUT,
-            Phase::Reading { .. } => PollFlags::IN,
+            Phase::Connecting | Phase::Writing { .. } => EventFlags::OUT,
+            Phase::Reading { .. } => EventFlags::IN,
         }
     }
 
-    /// Gets on as far as the socket, which is ready, allows.
+    /// Gets on as far as the socket allows.
     pub(super) fn advance(&mut self) -> Option<Outcome> {
-        loop {
-            let step = match &mut self.phase {
-                Phase::Connecting => connected(&self.socket, &self.plan),
-                Phase::Writing { sent } => write(&self.socket, &self.plan, *sent),
-                Phase::Reading { head, total } => read(&self.socket, &self.plan, head, total),
-            };
-            match step {
-                Step::Blocked => return None,
-                Step::Onward(phase) => self.phase = phase,
-                Step::Ended(outcome) => return Some(outcome),
+        let (socket, plan) = (&self.socket, &*self.plan);
+        let step = match &mut self.phase {
+            Phase::Connecting => connected(socket, plan),
+            Phase::Writing { sent } => write(socket, plan, *sent),
+            Phase::Reading { head, total } => read(socket, plan, head, total),
+        };
+        match step {
+            Step::Blocked => None,
+            Step::Onward(phase) => {
+                self.phase = phase;
+                None
             }
+            Step::Ended(outcome) => Some(outcome),
         }
     }
 
-    /// What it failed of, if its time is over.
-    pub(super) fn expire(&self, now: Instant) -> Option<Outcome> {
-        (now >= self.deadline()).then(|| {
-            Err(match self.phase {
-                Phase::Connecting => Reason::ConnectTimeout,
-                _ => Reason::NoAnswer(self.plan.timeout),
-            })
-        })
+    /// What it failed of when its time was over.
+    pub(super) fn expire(&self) -> Reason {
+        match self.phase {
+            Phase::Connecting => Reason::ConnectTimeout,
+            _ => Reason::NoAnswer(self.plan.timeout),
+        }
     }
 }
 
@@ -290,19 +309,24 @@ fn is_socket(path: &str) -> bool {
     std::fs::metadata(path).map_or(true, |file| file.file_type().is_socket())
 }
 
-/// The connect came to an end: how?
+/// The connect came to an end, or may have: how? The first write tells, too; it blocks until there is a connection.
 fn connected(socket: &Socket, plan: &Plan) -> Step {
+    if plan.request.is_some() {
+        return match write(socket, plan, 0) {
+            Step::Ended(Err(Reason::Broken(error))) => Step::Ended(Err(connect_failure(error))),
+            step => step,
+        };
+    }
     match socket.take_error() {
         Ok(None) if is_self_connected(socket) => Step::Ended(Err(Reason::ConnectRefused)),
-        Ok(None) if plan.request.is_none() => Step::Ended(Ok(Success::Connected)),
-        Ok(None) => Step::Onward(Phase::Writing { sent: 0 }),
+        Ok(None) => Step::Ended(Ok(Success::Connected)),
         Ok(Some(error)) | Err(error) => Step::Ended(Err(connect_failure(error))),
     }
 }
 
 /// A connect to a port of this machine that nobody listens on can be given that very port as its
 /// own, and TCP then connects the socket to itself (RFC 9293 section 3.5, simultaneous open). That
-/// is nobody's life sign.
+/// is nobody's life sign. A request comes back as its own answer, which is no response.
 fn is_self_connected(socket: &Socket) -> bool {
     match (socket.local_addr(), socket.peer_addr()) {
         (Ok(local), Ok(peer)) => {
@@ -312,20 +336,23 @@ fn is_self_connected(socket: &Socket) -> bool {
     }
 }
 
-fn write(mut socket: &Socket, plan: &Plan, sent: usize) -> Step {
+fn write(mut socket: &Socket, plan: &Plan, mut sent: usize) -> Step {
     let request = plan.request.as_deref().unwrap_or_default();
-    let rest = request.get(sent..).unwrap_or_default();
-    if rest.is_empty() {
-        return Step::Onward(Phase::Reading { head: Vec::new(), total: 0 });
-    }
-    match socket.write(rest) {
-        Ok(count) => Step::Onward(Phase::Writing { sent: sent + count }),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Step::Blocked,
-        Err(error) if error.kind() == ErrorKind::Interrupted => {
-            Step::Onward(Phase::Writing { sent })
+    let before = sent;
+    while let Some(rest) = request.get(sent..).filter(|rest| !rest.is_empty()) {
+        match socket.write(rest) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock && sent == before => {
+                return Step::Blocked;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Step::Onward(Phase::Writing { sent });
+            }
+            Err(error) => return Step::Ended(Err(Reason::Broken(error))),
         }
-        Err(error) => Step::Ended(Err(Reason::Broken(error))),
     }
+    Step::Onward(Phase::Reading { head: Vec::new(), total: 0 })
 }
 
 fn read(mut socket: &Socket, plan: &Plan, head: &mut Vec<u8>, total: &mut usize) -> Step {
@@ -344,7 +371,13 @@ fn read(mut socket: &Socket, plan: &Plan, head: &mut Vec<u8>, total: &mut usize)
         // Only a line end can complete a head: a drip of single bytes is not parsed for each of them.
         let may_be_whole = memchr::memchr(b'\n', fresh).is_some() || *total > MAX_HEAD;
         if may_be_whole && let Some(outcome) = verdict(head, *total, plan) {
-            return Step::Ended(outcome);
+            return Step::Ended(match outcome {
+                Err(Reason::NotHttp) if is_self_connected(socket) => Err(Reason::ConnectRefused),
+                outcome => outcome,
+            });
+        }
+        if count < chunk.len() {
+            return Step::Blocked;
         }
     }
 }

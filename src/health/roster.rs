@@ -22,6 +22,9 @@ use super::probe::Plan;
 /// as many, and a hostile one must not make endpoints without end.
 const MAX_ADDRESSES: usize = 256;
 
+/// How long an answer waits at most to be taken together with others.
+const GATHER_TIME: Duration = Duration::from_millis(5);
+
 /// One target and its endpoints.
 #[derive(Debug)]
 struct Member {
@@ -276,6 +279,18 @@ impl Roster {
     /// The longest that a probe may take.
     pub(super) fn longest_timeout(&self) -> Duration {
         self.members.iter().map(|member| member.plan.timeout()).max().unwrap_or_default()
+    }
+
+    /// How long an answer may wait to be taken together with others: a twentieth of the shortest interval and timeout
+    /// at most, so that it shows in neither.
+    pub(super) fn gather_time(&self) -> Duration {
+        let members = self.members.iter().map(|m| m.interval.min(m.plan.timeout()) / 20);
+        members.min().unwrap_or_default().min(GATHER_TIME)
+    }
+
+    /// How many endpoints there are.
+    pub(super) fn len(&self) -> usize {
+        self.homes.len()
     }
 
     /// The snapshot of this moment: endpoints by target, then by address.

@@ -19,6 +19,10 @@ const MIN_INTERVAL: Duration = Duration::from_millis(1);
 /// Longer intervals are cut to this, so that no sum of times overflows.
 const MAX_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// Routine starts fall on a grid of this, or of a twentieth of a shorter interval, so that keys are due in batches:
+/// of a thousand probes a second each would otherwise wake a thread and find the caches cold.
+const GRID: Duration = Duration::from_millis(50);
+
 /// Why a key is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Urgency {
@@ -51,6 +55,8 @@ pub(super) struct Schedule<K> {
     entries: HashMap<K, Entry>,
     routine: BTreeSet<(Instant, K)>,
     reported: BTreeSet<(Instant, K)>,
+    /// Where the grid begins: when the first key was added.
+    origin: Option<Instant>,
     random: u64,
 }
 
@@ -61,6 +67,7 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
             entries: HashMap::new(),
             routine: BTreeSet::new(),
             reported: BTreeSet::new(),
+            origin: None,
             random: seed | 1, // xorshift never leaves zero
         }
     }
@@ -68,6 +75,7 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
     /// Adds `key`, due at once. `interval` is held to 1 ms up to a year.
     pub(super) fn add(&mut self, key: K, interval: Duration, now: Instant) {
         self.remove(key);
+        self.origin.get_or_insert(now);
         let interval = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
         let entry = Entry {
             interval,
@@ -142,13 +150,13 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
     /// The job of `key` is over. `wavering`: its results do not decide anything yet, so that a
     /// job which a report caused is repeated soon rather than after the interval.
     pub(super) fn finish(&mut self, key: K, now: Instant, wavering: bool) {
-        let random = self.draw();
+        let (random, origin) = (self.draw(), self.origin.unwrap_or(now));
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.running = false;
         let (due, urgency) = if entry.again || (wavering && entry.urgency == Urgency::Reported) {
             (entry.report_due(now), Urgency::Reported)
         } else {
-            (entry.routine_due(now, random), Urgency::Routine)
+            (entry.routine_due(now, random, origin), Urgency::Routine)
         };
         self.enqueue(key, due, urgency);
     }
@@ -198,18 +206,23 @@ impl Entry {
 
     /// After the first job anywhere in what is left of the interval, so that keys added together
     /// spread over it; later 90 to 100 % of the interval after the last start, so that they
-    /// stay spread and none waits longer than its interval.
-    fn routine_due(&mut self, now: Instant, random: f64) -> Instant {
+    /// stay spread and none waits longer than its interval. In both cases on the grid, if it can be.
+    fn routine_due(&mut self, now: Instant, random: f64, origin: Instant) -> Instant {
         let started = self.started.unwrap_or(now);
         let left = (started + self.interval).saturating_duration_since(now);
+        let grid = GRID.min(self.interval / 20);
         let wait = if self.spread {
-            left.saturating_sub(self.interval.mul_f64(random / 10.0))
+            // What the grid then takes off is part of the tenth.
+            left.saturating_sub((self.interval / 10 - grid).mul_f64(random))
         } else {
             left.mul_f64(random)
         };
         self.spread = true;
+        let due = now + wait;
+        let past = due.saturating_duration_since(origin).as_nanos() % grid.as_nanos();
+        let due = due - Duration::from_nanos(u64::try_from(past).unwrap_or(0));
         // A job that outlasts its interval must still not be due within the same turn.
-        now + wait.max(MIN_INTERVAL)
+        due.max(now + MIN_INTERVAL)
     }
 }
 
@@ -288,6 +301,27 @@ mod tests {
             tenths[(due - start).as_millis() as usize / 1_000] += 1;
         }
         assert!(tenths.iter().all(|&count| (20..=200).contains(&count)), "{tenths:?}");
+    }
+
+    #[test]
+    fn keys_come_due_in_batches() {
+        let start = Instant::now();
+        for (interval, batches) in [(SECOND, 20), (100 * MS, 20), (10 * SECOND, 200)] {
+            let mut schedule = Schedule::new(5);
+            (0..1_000).for_each(|key| schedule.add(key, interval, start));
+            let mut dues = BTreeSet::new();
+            for _ in 0..1_000 {
+                let due = schedule.next_due(Routine).unwrap();
+                for key in begin_due(&mut schedule, due) {
+                    schedule.finish(key, due + MS, false);
+                    if due > start && due <= start + interval {
+                        dues.insert(due);
+                    }
+                }
+            }
+            // The first batch of all begins a grid step after the start at the latest.
+            assert!(dues.len() <= batches + 1, "{interval:?}: {}", dues.len());
+        }
     }
 
     #[test]
