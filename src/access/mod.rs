@@ -132,10 +132,20 @@ impl Batch {
         self.facts.iter().map(move |(facts, to)| {
             let text = self.text.get(from..*to).unwrap_or_default();
             from = *to;
-            let mut parts = text.split(|&byte| byte == 0);
-            (facts, std::array::from_fn(|_| parts.next().unwrap_or_default()))
+            (facts, parts_of(text))
         })
     }
+}
+
+fn parts_of(text: &[u8]) -> [&[u8]; PARTS] {
+    let mut from = 0;
+    let mut ends = memchr::memchr_iter(0, text);
+    std::array::from_fn(|_| {
+        let to = ends.next().unwrap_or(text.len());
+        let part = text.get(from..to).unwrap_or_default();
+        from = to + 1;
+        part
+    })
 }
 
 #[cfg(test)]

@@ -1,100 +1,237 @@
 //! Entries as lines. Pure: bytes and numbers in, text out.
+//!
+//! Owns how a line looks. Nothing here allocates for an ordinary entry but the lines' own growth: numbers are written
+//! digit by digit, text in clean runs, and the time is put together once a second.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
-use std::time::SystemTime;
-
-use serde::Serialize;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Facts, PARTS};
+use crate::base::address::Address;
 use crate::base::log::{clf_timestamp, timestamp};
 use crate::settings::AccessFormat;
 
-#[derive(Serialize)]
-struct Object<'a> {
-    time: String,
-    client: String,
-    request: &'a str,
-    host: &'a str,
-    status: u16,
-    bytes: u64,
-    duration_ms: f64,
-    upstream: Option<String>,
-    referer: &'a str,
-    user_agent: &'a str,
-    end: &'static str,
-}
-
-/// Appends the line of one entry that began at `time`.
-pub fn line(
+/// Turns entries into lines of one format.
+#[derive(Debug)]
+pub struct Renderer {
     format: AccessFormat,
-    time: SystemTime,
-    facts: &Facts,
-    parts: &[&[u8]; PARTS],
-    out: &mut Vec<u8>,
-) {
-    match format {
-        AccessFormat::Json => json(time, facts, parts, out),
-        AccessFormat::Combined => combined(time, facts, parts, out),
+    /// The second that `stamp` tells.
+    second: Option<u64>,
+    /// The time of the last entry as its line has it; for JSON without what follows the second.
+    stamp: String,
+}
+
+impl Renderer {
+    /// For lines of this format.
+    pub fn new(format: AccessFormat) -> Self {
+        Renderer { format, second: None, stamp: String::new() }
     }
-}
 
-fn json(time: SystemTime, facts: &Facts, parts: &[&[u8]; PARTS], out: &mut Vec<u8>) {
-    let [request, host, referer, agent] = parts.map(String::from_utf8_lossy);
-    let object = Object {
-        time: timestamp(time),
-        client: facts.client.to_string(),
-        request: &request,
-        host: &host,
-        status: facts.status,
-        bytes: facts.bytes,
-        duration_ms: facts.duration.as_secs_f64() * 1_000.0,
-        upstream: facts.upstream.as_ref().map(ToString::to_string),
-        referer: &referer,
-        user_agent: &agent,
-        end: facts.end.as_str(),
-    };
-    // Neither strings under fixed keys nor a vector can fail.
-    let _ = serde_json::to_writer(&mut *out, &object);
-    out.push(b'\n');
-}
-
-/// The combined log format of Apache httpd.
-fn combined(time: SystemTime, facts: &Facts, parts: &[&[u8]; PARTS], out: &mut Vec<u8>) {
-    let [request, _, referer, agent] = parts.map(quotable);
-    // Writing to a vector cannot fail.
-    let _ = writeln!(
-        out,
-        "{} - - [{}] \"{request}\" {} {} \"{referer}\" \"{agent}\"",
-        facts.client,
-        clf_timestamp(time),
-        facts.status,
-        facts.bytes,
-    );
-}
-
-/// `-` for nothing; quotes, backslashes and all that is not printable ASCII escaped, as httpd does.
-fn quotable(text: &[u8]) -> String {
-    if text.is_empty() {
-        return "-".to_owned();
-    }
-    let mut out = String::with_capacity(text.len());
-    for &byte in text {
-        match byte {
-            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
-            b' '..=b'~' => out.push(char::from(byte)),
-            // Writing to a string cannot fail.
-            _ => drop(write!(out, "\\x{byte:02x}")),
+    /// Appends the line of one entry that began at `time`.
+    pub fn line(
+        &mut self,
+        time: SystemTime,
+        facts: &Facts,
+        parts: &[&[u8]; PARTS],
+        out: &mut Vec<u8>,
+    ) {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        self.follow(since.as_secs());
+        match self.format {
+            AccessFormat::Json => self.json(since.subsec_millis(), facts, parts, out),
+            AccessFormat::Combined => self.combined(facts, parts, out),
         }
     }
-    out
+
+    fn follow(&mut self, second: u64) {
+        if self.second.replace(second) == Some(second) {
+            return;
+        }
+        let time = UNIX_EPOCH + Duration::from_secs(second);
+        self.stamp = match self.format {
+            AccessFormat::Json => timestamp(time).trim_end_matches("000Z").to_owned(),
+            AccessFormat::Combined => clf_timestamp(time),
+        };
+    }
+
+    fn json(&self, millis: u32, facts: &Facts, parts: &[&[u8]; PARTS], out: &mut Vec<u8>) {
+        let [request, host, referer, agent] = parts;
+        put(out, "{\"time\":\"");
+        put(out, &self.stamp);
+        thousandths(out, millis.into());
+        put(out, "Z\",\"client\":\"");
+        ip(out, facts.client);
+        put(out, "\",\"request\":");
+        string(out, request);
+        put(out, ",\"host\":");
+        string(out, host);
+        put(out, ",\"status\":");
+        number(out, facts.status.into());
+        put(out, ",\"bytes\":");
+        number(out, facts.bytes);
+        put(out, ",\"duration_ms\":");
+        let micros = u64::try_from(facts.duration.as_micros()).unwrap_or(u64::MAX);
+        number(out, micros / 1_000);
+        out.push(b'.');
+        thousandths(out, micros % 1_000);
+        put(out, ",\"upstream\":");
+        upstream(out, facts.upstream.as_ref());
+        put(out, ",\"referer\":");
+        string(out, referer);
+        put(out, ",\"user_agent\":");
+        string(out, agent);
+        put(out, ",\"end\":\"");
+        put(out, facts.end.as_str());
+        put(out, "\"}\n");
+    }
+
+    /// The combined log format of Apache httpd.
+    fn combined(&self, facts: &Facts, parts: &[&[u8]; PARTS], out: &mut Vec<u8>) {
+        let [request, _, referer, agent] = parts;
+        ip(out, facts.client);
+        put(out, " - - [");
+        put(out, &self.stamp);
+        put(out, "] ");
+        quoted(out, request);
+        out.push(b' ');
+        number(out, facts.status.into());
+        out.push(b' ');
+        number(out, facts.bytes);
+        out.push(b' ');
+        quoted(out, referer);
+        out.push(b' ');
+        quoted(out, agent);
+        out.push(b'\n');
+    }
+}
+
+fn put(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn digit(value: u64) -> u8 {
+    b"0123456789"[(value % 10) as usize]
+}
+
+fn number(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20]; // as many as u64::MAX has
+    let mut at = digits.len();
+    while at == digits.len() || (value > 0 && at > 0) {
+        at -= 1;
+        digits[at] = digit(value);
+        value /= 10;
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// The last three digits.
+fn thousandths(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&[digit(value / 100), digit(value / 10), digit(value)]);
+}
+
+fn ip(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (at, octet) in ip.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                number(out, octet.into());
+            }
+        }
+        // Writing to a vector cannot fail.
+        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
+    }
+}
+
+fn upstream(out: &mut Vec<u8>, address: Option<&Address>) {
+    match address {
+        None => put(out, "null"),
+        Some(Address::Ip(SocketAddr::V4(address))) => {
+            out.push(b'"');
+            ip(out, IpAddr::V4(*address.ip()));
+            out.push(b':');
+            number(out, address.port().into());
+            out.push(b'"');
+        }
+        Some(other) => string(out, other.to_string().as_bytes()),
+    }
+}
+
+/// A JSON string (RFC 8259 section 7). What is no UTF-8 becomes U+FFFD.
+fn string(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    if text.is_ascii() {
+        escaped(out, text, is_special_in_json, escape_for_json);
+    } else {
+        let text = String::from_utf8_lossy(text);
+        escaped(out, text.as_bytes(), is_special_in_json, escape_for_json);
+    }
+    out.push(b'"');
+}
+
+fn is_special_in_json(byte: u8) -> bool {
+    (byte < b' ') | (byte == b'"') | (byte == b'\\')
+}
+
+fn escape_for_json(out: &mut Vec<u8>, byte: u8) {
+    match byte {
+        b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+        // Writing to a vector cannot fail.
+        _ => drop(write!(out, "\\u{byte:04x}")),
+    }
+}
+
+/// In quotes, `-` for nothing; quotes, backslashes and all that is not printable ASCII escaped, as httpd does.
+fn quoted(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    if text.is_empty() {
+        out.push(b'-');
+    }
+    escaped(out, text, is_special_in_quotes, escape_in_quotes);
+    out.push(b'"');
+}
+
+fn is_special_in_quotes(byte: u8) -> bool {
+    !(b' '..=b'~').contains(&byte) | (byte == b'"') | (byte == b'\\')
+}
+
+fn escape_in_quotes(out: &mut Vec<u8>, byte: u8) {
+    match byte {
+        b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+        // Writing to a vector cannot fail.
+        _ => drop(write!(out, "\\x{byte:02x}")),
+    }
+}
+
+/// Copies run after run of what is not special, and gives each special byte to `escape`.
+fn escaped(
+    out: &mut Vec<u8>,
+    mut text: &[u8],
+    is_special: impl Fn(u8) -> bool,
+    escape: impl Fn(&mut Vec<u8>, u8),
+) {
+    loop {
+        let (run, rest) = text.split_at(clean_run(text, &is_special));
+        out.extend_from_slice(run);
+        let Some((&special, rest)) = rest.split_first() else { return };
+        escape(out, special);
+        text = rest;
+    }
+}
+
+/// How many bytes at the front are not special. Sixteen are looked at together, without a branch for each.
+fn clean_run(text: &[u8], is_special: impl Fn(u8) -> bool) -> usize {
+    const BLOCK: usize = 16;
+    let is_clean = |block: &&[u8]| !block.iter().fold(false, |dirty, &b| dirty | is_special(b));
+    let blocks = text.chunks_exact(BLOCK).take_while(is_clean).count() * BLOCK;
+    let rest = text.get(blocks..).unwrap_or_default();
+    blocks + rest.iter().position(|&byte| is_special(byte)).unwrap_or(rest.len())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, SocketAddr};
-    use std::time::{Duration, UNIX_EPOCH};
-
     use super::super::End;
     use super::*;
     use crate::base::tick::Tick;
@@ -112,7 +249,8 @@ mod tests {
             end: End::Finished,
         };
         let mut out = Vec::new();
-        line(format, UNIX_EPOCH + Duration::from_secs(1_000_000_000), &facts, &PART, &mut out);
+        let time = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        Renderer::new(format).line(time, &facts, &PART, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -135,5 +273,60 @@ mod tests {
             "192.0.2.1 - - [09/Sep/2001:01:46:40 +0000] \"GET /a\\\"b HTTP/1.1\" 200 128 \"-\" \
              \"x\\xff\\x0a\"\n"
         );
+    }
+
+    #[test]
+    fn numbers_are_written_as_rust_writes_them() {
+        for value in [0, 7, 10, 99, 100, 65_535, u64::from(u32::MAX), u64::MAX] {
+            let mut out = Vec::new();
+            number(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+        }
+    }
+
+    #[test]
+    fn every_string_is_what_a_json_parser_reads_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        // Each byte at each place within a block, between clean bytes.
+        for at in 0..40 {
+            for &byte in &all {
+                let mut text = vec![b'a'; 40];
+                text[at] = byte;
+                let mut out = Vec::new();
+                string(&mut out, &text);
+                let read: String = serde_json::from_slice(&out).unwrap();
+                assert_eq!(read, String::from_utf8_lossy(&text));
+            }
+        }
+        let mut out = Vec::new();
+        string(&mut out, "gr\u{fc}n \u{1f600}".as_bytes());
+        assert_eq!(String::from_utf8(out).unwrap(), "\"gr\u{fc}n \u{1f600}\"");
+    }
+
+    #[test]
+    fn the_time_goes_on_within_a_second_and_from_one_to_the_next() {
+        let facts = Facts {
+            at: Tick(0),
+            duration: Duration::from_secs(61),
+            client: "2001:db8::1".parse().unwrap(),
+            upstream: Some(Address::Unix("/a\"b".into())),
+            status: 204,
+            bytes: 0,
+            end: End::Cut,
+        };
+        let mut renderer = Renderer::new(AccessFormat::Json);
+        let mut told = Vec::new();
+        for millis in [1_007, 1_999, 2_000, 1_500] {
+            let mut out = Vec::new();
+            renderer.line(UNIX_EPOCH + Duration::from_millis(millis), &facts, &PART, &mut out);
+            let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!(
+                (&value["client"], &value["upstream"]),
+                (&"2001:db8::1".into(), &"unix:/a\"b".into())
+            );
+            assert_eq!(value["duration_ms"], 61_000.0);
+            told.push(value["time"].as_str().unwrap().get(17..).unwrap().to_owned());
+        }
+        assert_eq!(told, ["01.007Z", "01.999Z", "02.000Z", "01.500Z"]);
     }
 }

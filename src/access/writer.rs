@@ -8,7 +8,8 @@ use std::time::SystemTime;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::{Batch, render};
+use super::Batch;
+use super::render::Renderer;
 use crate::settings::{AccessFormat, AccessLog, AccessSink};
 
 /// Batches that may wait for the writer, and empty ones that may wait for the workers.
@@ -79,13 +80,14 @@ fn write_all(
     batches: &Receiver<(SystemTime, Batch)>,
     back: &Sender<Batch>,
 ) {
+    let mut renderer = Renderer::new(format);
     let mut lines = Vec::new();
     let mut failing = false;
     for (origin, mut batch) in batches {
         lines.clear();
         for (facts, parts) in batch.entries() {
             let time = origin + std::time::Duration::from_micros(facts.at.0);
-            render::line(format, time, facts, &parts, &mut lines);
+            renderer.line(time, facts, &parts, &mut lines);
         }
         let written = sink.write_all(&lines).and_then(|()| sink.flush());
         if let Err(error) = &written
