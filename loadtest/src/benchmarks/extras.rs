@@ -454,6 +454,7 @@ fn on_all_cpus(run: &mut Run, group: &str) -> Result<(), Failure> {
         let by_cpu = |cost: f64| 1.0 / (cost * busiest);
         let target = Target::at_least(what, by_cpu(ratios.cpu.median), 1.8, "x");
         let spread = Ratio {
+            median: by_cpu(ratios.cpu.median),
             least: by_cpu(ratios.cpu.most),
             most: by_cpu(ratios.cpu.least),
             ..ratios.cpu.clone()
