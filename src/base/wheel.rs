@@ -79,6 +79,11 @@ impl<K: Copy> Default for Wheel<K> {
 }
 
 impl<K: Copy> Wheel<K> {
+    /// With room for so many entries before it has to grow; as for a [`Slab`](super::slab::Slab), room costs nothing.
+    pub fn with_room(count: usize) -> Self {
+        Wheel { nodes: Vec::with_capacity(count), ..Wheel::default() }
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.len

@@ -44,6 +44,9 @@ pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
 pub const LINGER: Duration = Duration::from_secs(5);
 /// How long a client connection must have been idle before it may be closed to make room for another.
 pub const EVICTION_GRACE: Duration = Duration::from_millis(50);
+/// Connections of either side that the tables have room for from the start: 5 MiB of addresses, and of memory only what
+/// is used.
+const ROOM: usize = 16 * 1024;
 /// Buffers that nobody needed for so long are freed.
 const TRIM_TIME: Duration = Duration::from_secs(1);
 /// Steps one connection may take in a turn before the others get theirs.
@@ -132,10 +135,10 @@ impl<N: Net> Engine<N> {
         pools.follow(&snapshot, &mut Vec::new());
         Engine {
             net,
-            clients: Slab::default(),
-            upstreams: Slab::default(),
+            clients: Slab::with_room(ROOM),
+            upstreams: Slab::with_room(ROOM),
             pools,
-            wheel: Wheel::default(),
+            wheel: Wheel::with_room(2 * ROOM),
             buffers: Pool::default(),
             scratch: Some(Box::new(Scratch {
                 read: vec![0; WINDOW as usize],
