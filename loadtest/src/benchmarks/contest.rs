@@ -17,7 +17,7 @@ use crate::load::micros;
 use crate::proc;
 use crate::process::{Cores, Process, command};
 use crate::report::count;
-use crate::servers::{Bench, Kind};
+use crate::servers::{Bench, Kind, listening};
 use crate::{Failure, tools};
 
 /// How long a server may take to say where it listens.
@@ -50,18 +50,6 @@ impl Subject {
     pub(super) fn memory(&self) -> Result<u64, Failure> {
         proc::pss(self.process.pid())
     }
-}
-
-/// Where evenly's binary is.
-pub(super) fn evenly_program(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
-    let file = match named {
-        Some(file) => file.clone(),
-        None => std::env::current_exe()?.with_file_name("evenly"),
-    };
-    if file.is_file() {
-        return Ok(file);
-    }
-    Err(Failure::new(format!("no evenly at {}: run `cargo build --release`", file.display())))
 }
 
 /// Starts evenly with a configuration of its own.
@@ -120,17 +108,6 @@ fn launch(name: &str, command: &mut Command) -> Result<Subject, Failure> {
     // Evenly and the floor are built of this tree.
     let version = env!("CARGO_PKG_VERSION").to_owned();
     Ok(Subject { name: name.to_owned(), address, is_peer: false, version, process })
-}
-
-/// The address in `listening on http://127.0.0.1:38211`.
-fn listening(line: &str) -> Option<SocketAddr> {
-    let (before, rest) = line.split_once("listening on http://")?;
-    // The metrics have a listener of their own.
-    if before.ends_with("admin ") {
-        return None;
-    }
-    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | ',' | '/'));
-    rest.get(..end.unwrap_or(rest.len()))?.parse().ok()
 }
 
 /// The floor, a child of this very program.
@@ -318,14 +295,6 @@ pub(super) fn has(program: &str) -> bool {
 mod tests {
     use super::*;
     use crate::proc::Cpu;
-
-    #[test]
-    fn finds_the_address_in_the_line_that_names_it() {
-        let wanted = Some(SocketAddr::from(([127, 0, 0, 1], 38211)));
-        assert_eq!(listening("listening on http://127.0.0.1:38211 (1 worker)"), wanted);
-        assert_eq!(listening("admin listening on http://127.0.0.1:38211"), None);
-        assert_eq!(listening("listening on nothing"), None);
-    }
 
     #[test]
     fn a_round_is_both_of_its_slices() {

@@ -127,9 +127,10 @@ fn measure(options: &Benchmarks, evenly: Option<&PathBuf>) -> Result<Results, Fa
     // Before the CPUs are divided and this program has but one.
     let cpus = extras::all_cpus()?;
     let machine = machine::describe();
+    let bench = Bench::new(evenly.cloned(), None)?;
     let mut run = Run {
-        bench: Bench::new(evenly.cloned(), None)?,
-        program: contest::evenly_program(evenly)?,
+        program: bench.program(Kind::Evenly)?,
+        bench,
         rounds,
         slice: Duration::from_millis(millis),
         quick: options.quick,

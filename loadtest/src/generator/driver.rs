@@ -453,6 +453,11 @@ impl Driver {
     fn free(&mut self, at: usize) {
         self.active -= 1;
         self.clients[at].state = State::Idle;
+        self.go_on(at);
+    }
+
+    /// A client that is idle waits for the next request that is due, or asks at once.
+    fn go_on(&mut self, at: usize) {
         if matches!(self.phase, Phase::Open { .. }) {
             self.idle.push_back(at);
         } else if self.may_ask(at) {
@@ -478,13 +483,7 @@ impl Driver {
     /// What is due by time: upset clients, requests of the open loop, the end of the phase.
     pub(super) fn turn(&mut self, held: usize) {
         for at in std::mem::take(&mut self.upset) {
-            if matches!(self.phase, Phase::Open { .. }) {
-                self.idle.push_back(at);
-            } else if self.may_ask(at) {
-                self.ask(at, Instant::now());
-            } else {
-                self.start_another();
-            }
+            self.go_on(at);
         }
         if self.reply.is_none() {
             return;

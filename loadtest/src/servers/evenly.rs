@@ -53,8 +53,12 @@ fn launch(bench: &Bench, command: &mut Command) -> Result<Subject, Failure> {
 }
 
 /// The address in `listening on http://127.0.0.1:38211`.
-fn listening(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("listening on http://")?;
+pub(crate) fn listening(line: &str) -> Option<SocketAddr> {
+    let (before, rest) = line.split_once("listening on http://")?;
+    // The metrics have a listener of their own.
+    if before.ends_with("admin ") {
+        return None;
+    }
     let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | ',' | '/'));
     rest.get(..end.unwrap_or(rest.len()))?.parse().ok()
 }
@@ -83,6 +87,8 @@ mod tests {
         assert_eq!(listening("[INFO] listening on http://127.0.0.1:38211"), wanted);
         assert_eq!(listening("{\"m\":\"listening on http://127.0.0.1:38211\"}"), wanted);
         assert_eq!(listening("listening on http://127.0.0.1:38211 (1 worker)"), wanted);
+        assert_eq!(listening("admin listening on http://127.0.0.1:38211"), None);
+        assert_eq!(listening("listening on nothing"), None);
         assert_eq!(listening("healthy targets: 2"), None);
     }
 

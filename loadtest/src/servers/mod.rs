@@ -29,6 +29,7 @@ use crate::client::Client;
 use crate::process::{Cores, Process, command};
 use crate::steady::allow_descriptors;
 
+pub(crate) use evenly::listening;
 pub(crate) use kind::{Absent, Kind};
 pub(crate) use origin::{BODY_BYTES, Origin};
 
