@@ -17,10 +17,28 @@ use crate::settings::{Ejection, Target, TargetAddress};
 use super::ejection::{Census, Record, allows};
 use super::judge::{Change, Judge};
 use super::probe::Plan;
+use super::resolve::Wanted;
 
 /// Addresses of one name that are used; the rest, in address order, is left out. No honest name has
 /// as many, and a hostile one must not make endpoints without end.
 const MAX_ADDRESSES: usize = 256;
+
+/// Where a target is to have an endpoint, and what its name says of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) address: Address,
+    /// Its share beside others of the same priority (RFC 2782).
+    pub(super) weight: u16,
+    /// The lowest that is healthy is used (RFC 2782).
+    pub(super) priority: u16,
+}
+
+impl Place {
+    /// A place like every other.
+    pub(super) fn plain(address: Address) -> Self {
+        Place { address, weight: 1, priority: 0 }
+    }
+}
 
 /// How long an answer waits at most to be taken together with others.
 const GATHER_TIME: Duration = Duration::from_millis(5);
@@ -29,7 +47,7 @@ const GATHER_TIME: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 struct Member {
     label: Arc<str>,
-    name: Option<(Arc<str>, u16)>,
+    name: Option<Wanted>,
     interval: Duration,
     rise: u32,
     fall: u32,
@@ -143,32 +161,31 @@ impl Roster {
         for (at, target) in targets.into_iter().enumerate() {
             roster.members.push(Member::new(&target));
             match target.address {
-                TargetAddress::Ip(address) => drop(roster.set_addresses(at, &[address.into()])),
-                TargetAddress::Unix(path) => {
-                    roster.set_addresses(at, &[Address::Unix(path.into())]);
+                TargetAddress::Ip(address) => {
+                    roster.set_addresses(at, &[Place::plain(address.into())]);
                 }
-                TargetAddress::Name { .. } => {}
+                TargetAddress::Unix(path) => {
+                    roster.set_addresses(at, &[Place::plain(Address::Unix(path.into()))]);
+                }
+                TargetAddress::Name { .. } | TargetAddress::Service(_) => {}
             }
         }
         roster
     }
 
-    /// The endpoints of the target at this position are now those of `addresses`, which are sorted and
-    /// all different. Known ones keep their identity and health; returns the new ones. Those that are gone
+    /// The endpoints of the target at this position are now those of `places`, which are sorted and whose
+    /// addresses are all different. Known ones keep their identity and health; returns the new ones. Those that are gone
     /// stay until [`Roster::retire`].
-    pub(super) fn set_addresses(
-        &mut self,
-        target: usize,
-        addresses: &[Address],
-    ) -> Vec<EndpointId> {
+    pub(super) fn set_addresses(&mut self, target: usize, places: &[Place]) -> Vec<EndpointId> {
         let Some(member) = self.members.get_mut(target) else { return Vec::new() };
-        let addresses = addresses.get(..MAX_ADDRESSES).unwrap_or(addresses);
+        let places = places.get(..MAX_ADDRESSES).unwrap_or(places);
         for endpoint in &mut member.endpoints {
-            endpoint.leaving = addresses.binary_search(&endpoint.address).is_err();
+            let found = places.binary_search_by(|place| place.address.cmp(&endpoint.address));
+            endpoint.leaving = found.is_err();
             self.anyone_leaving |= endpoint.leaving;
         }
         let mut added = Vec::new();
-        for address in addresses {
+        for Place { address, .. } in places {
             if let Err(place) = member.endpoints.binary_search_by(|e| e.address.cmp(address)) {
                 let Some(id) = fresh_id() else { break };
                 let judge = Judge::new(member.rise, member.fall);
@@ -244,10 +261,10 @@ impl Roster {
         self.members.iter().flat_map(|m| m.endpoints.iter().map(|e| (e.id, m.interval)))
     }
 
-    /// Every target that is a name: its position, host, port and interval.
-    pub(super) fn names(&self) -> impl Iterator<Item = (usize, &Arc<str>, u16, Duration)> {
+    /// Every target that is a name: its position, what is looked up for it, and its interval.
+    pub(super) fn names(&self) -> impl Iterator<Item = (usize, &Wanted, Duration)> {
         self.members.iter().enumerate().filter_map(|(at, member)| {
-            member.name.as_ref().map(|(host, port)| (at, host, *port, member.interval))
+            member.name.as_ref().map(|wanted| (at, wanted, member.interval))
         })
     }
 
@@ -332,13 +349,9 @@ impl Roster {
 
 impl Member {
     fn new(target: &Target) -> Self {
-        let name = match &target.address {
-            TargetAddress::Ip(_) | TargetAddress::Unix(_) => None,
-            TargetAddress::Name { host, port } => Some((host.as_str().into(), *port)),
-        };
         Member {
             label: target.address.to_string().into(),
-            name,
+            name: Wanted::of(&target.address),
             interval: target.health.interval,
             rise: target.health.rise,
             fall: target.health.fall,
@@ -372,6 +385,10 @@ mod tests {
         socket(last).into()
     }
 
+    fn plain<const N: usize>(lasts: [u8; N]) -> [Place; N] {
+        lasts.map(|last| Place::plain(ip(last)))
+    }
+
     fn target(address: TargetAddress) -> Target {
         Target { address, health: HealthCheck::default() }
     }
@@ -397,8 +414,8 @@ mod tests {
             target(TargetAddress::Ip(socket(1))),
         ]);
         assert_eq!(seen(&roster), [(ip(9), false), (ip(1), false)]);
-        roster.set_addresses(1, &[ip(3), ip(5)]);
-        roster.set_addresses(1, &[ip(2), ip(3), ip(5)]);
+        roster.set_addresses(1, &plain([3, 5]));
+        roster.set_addresses(1, &plain([2, 3, 5]));
         let order: Vec<_> = seen(&roster).into_iter().map(|(address, _)| address).collect();
         assert_eq!(order, [ip(9), ip(2), ip(3), ip(5), ip(1)]);
     }
@@ -406,15 +423,15 @@ mod tests {
     #[test]
     fn an_address_that_stays_keeps_identity_and_health_and_one_that_returns_is_new() {
         let mut roster = roster(vec![named("a")]);
-        let first = roster.set_addresses(0, &[ip(1), ip(2)]);
+        let first = roster.set_addresses(0, &plain([1, 2]));
         roster.observe(first[0], true, Instant::now());
         roster.observe(first[1], true, Instant::now());
-        assert_eq!(roster.set_addresses(0, &[ip(1)]), []);
+        assert_eq!(roster.set_addresses(0, &plain([1])), []);
         let gone: Vec<_> = roster.retire().into_iter().map(|(id, ..)| id).collect();
         assert_eq!(gone, [first[1]]);
         assert!(roster.is_healthy(first[0]));
         assert!(roster.observe(first[1], true, Instant::now()).is_none());
-        let again = roster.set_addresses(0, &[ip(1), ip(2)]);
+        let again = roster.set_addresses(0, &plain([1, 2]));
         assert!(again.len() == 1 && !first.contains(&again[0]), "{again:?}");
         assert_eq!(seen(&roster), [(ip(1), true), (ip(2), false)]);
     }
@@ -423,9 +440,9 @@ mod tests {
     fn a_name_that_moves_keeps_its_healthy_endpoint_until_the_new_one_was_probed() {
         for success in [true, false] {
             let mut roster = roster(vec![named("a")]);
-            let old = roster.set_addresses(0, &[ip(1)]);
+            let old = roster.set_addresses(0, &plain([1]));
             roster.observe(old[0], true, Instant::now());
-            let new = roster.set_addresses(0, &[ip(2)]);
+            let new = roster.set_addresses(0, &plain([2]));
             assert!(roster.retire().is_empty());
             assert_eq!(roster.healthy_count(), 1);
             roster.observe(new[0], success, Instant::now());
@@ -437,12 +454,12 @@ mod tests {
     #[test]
     fn an_unhealthy_endpoint_leaves_at_once_and_a_leaving_one_may_change_its_mind() {
         let mut roster = roster(vec![named("a")]);
-        let old = roster.set_addresses(0, &[ip(1), ip(2)]);
+        let old = roster.set_addresses(0, &plain([1, 2]));
         roster.observe(old[0], true, Instant::now());
         roster.observe(old[1], false, Instant::now());
-        roster.set_addresses(0, &[ip(3)]);
+        roster.set_addresses(0, &plain([3]));
         assert_eq!(roster.retire().len(), 1);
-        roster.set_addresses(0, &[ip(1), ip(3)]);
+        roster.set_addresses(0, &plain([1, 3]));
         assert!(roster.retire().is_empty());
         assert_eq!(seen(&roster), [(ip(1), true), (ip(3), false)]);
         assert!(roster.is_healthy(old[0]));
@@ -451,8 +468,8 @@ mod tests {
     #[test]
     fn two_names_with_one_address_are_two_endpoints() {
         let mut roster = roster(vec![named("a"), named("b")]);
-        let a = roster.set_addresses(0, &[ip(1)]);
-        let b = roster.set_addresses(1, &[ip(1)]);
+        let a = roster.set_addresses(0, &plain([1]));
+        let b = roster.set_addresses(1, &plain([1]));
         assert_ne!(a, b);
         roster.observe(b[0], true, Instant::now());
         assert_eq!(seen(&roster), [(ip(1), false), (ip(1), true)]);
@@ -467,8 +484,8 @@ mod tests {
 
     #[test]
     fn a_name_with_addresses_without_end_gets_a_bounded_number_of_endpoints() {
-        let addresses: Vec<_> =
-            (0..1_000u16).map(|port| SocketAddr::from(([10, 0, 0, 1], port)).into()).collect();
+        let addresses = (0..1_000u16).map(|port| SocketAddr::from(([10, 0, 0, 1], port)).into());
+        let addresses: Vec<_> = addresses.map(Place::plain).collect();
         let mut roster = roster(vec![named("a")]);
         assert_eq!(roster.set_addresses(0, &addresses).len(), MAX_ADDRESSES);
         assert_eq!(roster.set_addresses(0, &addresses), []);
@@ -479,14 +496,14 @@ mod tests {
         let mut roster =
             roster(vec![named("a"), target(TargetAddress::Ip(([10, 0, 0, 1], 80).into()))]);
         assert_eq!((roster.healthy_count(), roster.wanted_count()), (0, 2));
-        roster.set_addresses(0, &[ip(2), ip(3)]);
+        roster.set_addresses(0, &plain([2, 3]));
         assert_eq!(roster.wanted_count(), 3);
     }
 
     /// Two endpoints that are up, one of which is ejected for a time from `now` on.
     fn ejected(now: Instant) -> (Roster, EndpointId, Duration) {
         let mut roster = roster(vec![named("a")]);
-        let ids = roster.set_addresses(0, &[ip(1), ip(2)]);
+        let ids = roster.set_addresses(0, &plain([1, 2]));
         for &id in &ids {
             roster.observe(id, true, now);
         }
@@ -575,7 +592,7 @@ mod tests {
     #[test]
     fn an_ejected_endpoint_leaves_with_its_address() {
         let (mut roster, id, _) = ejected(Instant::now());
-        roster.set_addresses(0, &[ip(2), ip(3)]);
+        roster.set_addresses(0, &plain([2, 3]));
         assert_eq!(roster.retire().first().unwrap().0, id);
     }
 }
