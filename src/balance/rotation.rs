@@ -11,7 +11,8 @@ use std::collections::BinaryHeap;
 
 use super::Endpoint;
 
-/// A round that is exact may have as many turns: two endpoints of 4,095 to 1. At four bytes a turn, 16 KiB.
+/// A round may have as many turns: two endpoints of 4,095 to 1 are exact. At four bytes a turn, 16 KiB. Where shares had to
+/// be rounded there may be one more for each endpoint.
 const LONGEST: u64 = 4_096;
 
 /// And as many for each endpoint, however many there are, so that 256 or more of them do not lose their weights: rounding moves
