@@ -154,7 +154,7 @@ fn gcd(one: u64, other: u64) -> u64 {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))] // the crate of the models has no proptest
 mod tests {
     use super::*;
     use proptest::prelude::*;
