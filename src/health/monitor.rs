@@ -17,12 +17,11 @@ use crossbeam::channel::Receiver;
 use log::Level;
 
 use crate::balance::{EndpointId, EndpointState, Shared, Snapshot};
-use crate::base::address::Address;
 
 use super::flight::Flight;
 use super::probe::{Begun, Outcome, Probe};
 use super::resolve::{Answer, Query, Resolvers};
-use super::roster::{News, Roster};
+use super::roster::{News, Place, Roster};
 use super::schedule::{Schedule, Urgency};
 use super::wake::Wake;
 use super::{Failure, Gate, REPORTS, Report};
@@ -279,11 +278,12 @@ impl Monitor {
             self.names.unanswered.remove(&target);
             match result {
                 Ok(addresses) => {
-                    let addresses: Vec<Address> = addresses.into_iter().map(Address::Ip).collect();
-                    self.tell_resolves(target, addresses.len());
-                    for id in self.roster.set_addresses(target, &addresses) {
-                        self.welcome(id, now);
-                    }
+                    let places = addresses.into_iter().map(|it| Place::plain(it.into()));
+                    let places: Vec<Place> = places.collect();
+                    self.tell_resolves(target, places.len());
+                    let update = self.roster.set_addresses(target, &places);
+                    self.changed |= update.changed;
+                    update.added.into_iter().for_each(|id| self.welcome(id, now));
                 }
                 Err(error) => self.tell_unresolved(target, &error),
             }
@@ -292,7 +292,6 @@ impl Monitor {
 
     /// A new endpoint of a name is probed at once.
     fn welcome(&mut self, id: EndpointId, now: Instant) {
-        self.changed = true;
         if let Some((_, interval)) = self.roster.endpoints().find(|&(known, _)| known == id) {
             self.schedule.add(id, interval, now);
         }
