@@ -401,8 +401,8 @@ fn status_tells_workers_and_endpoints() {
     assert!(status["generation"].as_u64().unwrap() >= 1);
     let address = |address: SocketAddr| address.to_string();
     let expected = serde_json::json!([
-        { "target": address(origin.address), "address": address(origin.address), "healthy": true, "state": "up" },
-        { "target": address(down), "address": address(down), "healthy": false, "state": "down" },
+        { "target": address(origin.address), "address": address(origin.address), "healthy": true, "state": "up", "priority": 0, "weight": 1 },
+        { "target": address(down), "address": address(down), "healthy": false, "state": "down", "priority": 0, "weight": 1 },
     ]);
     assert_eq!(status["endpoints"], expected);
 }

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use crate::balance::{Endpoint, EndpointId, Snapshot};
+    use crate::balance::{Endpoint, EndpointId, Preference, Snapshot};
     use crate::base::address::Address;
 
     fn lines(view: &View) -> Vec<String> {
@@ -188,6 +188,7 @@ evenly_endpoint_up{target=\"api-1:80\",address=\"192.0.2.1:8002\"} 0";
             address: Address::Unix("/run/\"a".into()),
             target: "\"} 1\n".into(),
             state: EndpointState::Up,
+            preference: Preference::default(),
         };
         let view = View { snapshot: Arc::new(Snapshot::new(1, vec![endpoint])), ..View::sample() };
         let last = lines(&view).pop().unwrap();

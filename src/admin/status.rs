@@ -43,6 +43,8 @@ struct Endpoint<'a> {
     address: String,
     healthy: bool,
     state: String,
+    priority: u16,
+    weight: u16,
 }
 
 fn by_key<S: Serializer>(counts: &Counts, serializer: S) -> Result<S::Ok, S::Error> {
@@ -68,6 +70,8 @@ fn status(view: &View) -> Status<'_> {
         address: it.address.to_string(),
         healthy: it.healthy(),
         state: it.state.to_string(),
+        priority: it.preference.priority,
+        weight: it.preference.weight,
     });
     Status {
         version: view.version,
@@ -126,8 +130,8 @@ mod tests {
             "endpoints_ejected": 1,
             "endpoints_failing": 0,
             "endpoints": [
-                { "target": "api-0:80", "address": "192.0.2.1:8001", "healthy": true, "state": "up" },
-                { "target": "api-1:80", "address": "192.0.2.1:8002", "healthy": false, "state": "ejected" },
+                { "target": "api-0:80", "address": "192.0.2.1:8001", "healthy": true, "state": "up", "priority": 0, "weight": 1 },
+                { "target": "api-1:80", "address": "192.0.2.1:8002", "healthy": false, "state": "ejected", "priority": 0, "weight": 1 },
             ],
         });
         assert_eq!(seen, expected);

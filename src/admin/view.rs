@@ -63,12 +63,13 @@ impl View {
     pub(super) fn sample() -> View {
         use std::net::SocketAddr;
 
-        use crate::balance::{Endpoint, EndpointId, EndpointState};
+        use crate::balance::{Endpoint, EndpointId, EndpointState, Preference};
         let endpoint = |id: u32, state| Endpoint {
             id: EndpointId(id),
             address: SocketAddr::from(([192, 0, 2, 1], 8001 + u16::try_from(id).unwrap())).into(),
             target: format!("api-{id}:80").into(),
             state,
+            preference: Preference::default(),
         };
         let counters = crate::metrics::Counters::default();
         counters.requests.bump();

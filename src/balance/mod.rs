@@ -1,12 +1,13 @@
 //! Which endpoint gets the next request: the published [`Snapshot`], the round-robin [`Cursor`], and the
 //! place both are shared from.
 //!
-//! This room owns no socket, clock or lock. Invariants: a snapshot is never edited after it was
-//! published; only the health thread publishes; `healthy` holds positions within `endpoints`, ascending.
+//! This room owns no socket, clock or lock; the order of turns is `rotation`'s. Invariants: a snapshot is never edited after
+//! it was published; only the health thread publishes; the rotation is empty only when no endpoint is healthy.
 
 pub mod budget;
 #[cfg(all(test, loom))]
 mod models;
+mod rotation;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crossbeam::utils::CachePadded;
 use crate::base::address::Address;
 use crate::base::sync::atomic::{AtomicUsize, Ordering};
 use budget::Budget;
+use rotation::Order;
 
 /// Names one endpoint for the life of the process. Never reused, so that a pooled connection can
 /// never be taken for one to another address.
@@ -34,12 +36,32 @@ pub struct Endpoint {
     pub target: Arc<str>,
     /// Whether it may be picked, and if not, why.
     pub state: EndpointState,
+    /// How it stands beside the other endpoints of its target.
+    pub preference: Preference,
 }
 
 impl Endpoint {
     /// Whether it may be picked.
     pub fn healthy(&self) -> bool {
         self.state == EndpointState::Up
+    }
+}
+
+/// How an endpoint stands beside the others of its target, as in an SRV record (RFC 2782). Endpoints of different targets
+/// are not compared: each target has one share of the requests for each of its endpoints in the rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Preference {
+    /// The lowest number of which an endpoint is healthy is in the rotation; the others stand by.
+    pub priority: u16,
+    /// Its part of what its target gets, relative to the others of the same priority. 0 stands by while one
+    /// that has more is healthy; if all have 0 they are equal.
+    pub weight: u16,
+}
+
+impl Default for Preference {
+    /// Priority 0 and weight 1: what endpoints have of which nothing is said.
+    fn default() -> Self {
+        Preference { priority: 0, weight: 1 }
     }
 }
 
@@ -94,15 +116,16 @@ pub struct Snapshot {
     /// Counts publications; grows by at least one with each.
     pub generation: u64,
     endpoints: Box<[Endpoint]>,
-    healthy: Box<[u32]>,
+    healthy: usize,
+    order: Order,
 }
 
 impl Snapshot {
-    /// A snapshot of `endpoints` in this order.
+    /// A snapshot of `endpoints` in this order. Those of one target stand side by side.
     pub fn new(generation: u64, endpoints: Vec<Endpoint>) -> Self {
-        let healthy =
-            (0u32..).zip(&endpoints).filter(|(_, e)| e.healthy()).map(|(at, _)| at).collect();
-        Snapshot { generation, endpoints: endpoints.into_boxed_slice(), healthy }
+        let healthy = endpoints.iter().filter(|endpoint| endpoint.healthy()).count();
+        let order = Order::of(&endpoints);
+        Snapshot { generation, endpoints: endpoints.into_boxed_slice(), healthy, order }
     }
 
     /// Every endpoint, healthy or not.
@@ -110,9 +133,9 @@ impl Snapshot {
         &self.endpoints
     }
 
-    /// How many endpoints are healthy.
+    /// How many endpoints are healthy, those that stand by included: a request may reach each of them.
     pub fn healthy_count(&self) -> usize {
-        self.healthy.len()
+        self.healthy
     }
 
     /// How many endpoints are in this state. Looks at every one: for people, not for requests.
@@ -120,13 +143,15 @@ impl Snapshot {
         self.endpoints.iter().filter(|endpoint| endpoint.state == state).count()
     }
 
-    /// The healthy endpoint at `position` modulo their number; `None` if there is none.
+    /// The endpoint whose turn is at `position` modulo the length of a round; `None` if none is healthy. With equal
+    /// preferences a round is the healthy endpoints in order.
     pub fn healthy_at(&self, position: usize) -> Option<&Endpoint> {
-        let at = match self.healthy.len() {
+        let rotation = &self.order.rotation;
+        let at = match rotation.len() {
             0 => return None,
-            count => position % count,
+            turns => position % turns,
         };
-        Some(&self.endpoints[self.healthy[at] as usize])
+        Some(&self.endpoints[rotation[at] as usize])
     }
 
     /// The endpoint with this id, if the snapshot has it.
@@ -147,25 +172,49 @@ impl Cursor {
     }
 }
 
-/// Exact round robin: the next healthy endpoint, or `None` when none is healthy. No ticket is used
+/// Exact round robin: the endpoint whose turn it is, or `None` when none is healthy. No ticket is used
 /// up in that case. Returns the ticket too, so that a failed connect can move on from it.
 pub fn pick<'s>(snapshot: &'s Snapshot, cursor: &Cursor) -> Option<(usize, &'s Endpoint)> {
-    if snapshot.healthy_count() == 0 {
+    if snapshot.order.rotation.is_empty() {
         return None;
     }
     let ticket = cursor.ticket();
     snapshot.healthy_at(ticket).map(|endpoint| (ticket, endpoint))
 }
 
-/// The healthy endpoint that follows `ticket`'s own and is not in `tried`, or `None` when all were tried.
+/// The endpoint of the rotation that follows `ticket`'s own turn and is not in `tried`, or `None` when all were tried.
 pub fn pick_other<'s>(
     snapshot: &'s Snapshot,
     ticket: usize,
     tried: &[EndpointId],
 ) -> Option<&'s Endpoint> {
-    (0..snapshot.healthy_count())
-        .filter_map(|step| snapshot.healthy_at(ticket.wrapping_add(step)))
-        .find(|endpoint| !tried.contains(&endpoint.id))
+    untried(snapshot, &snapshot.order.rotation, ticket, tried)
+}
+
+/// As [`pick_other`], but when the whole rotation was tried, an endpoint that stands by: for a request whose connects
+/// failed. The lowest priority "it can reach" is what RFC 2782 asks of a client.
+pub fn pick_reachable<'s>(
+    snapshot: &'s Snapshot,
+    ticket: usize,
+    tried: &[EndpointId],
+) -> Option<&'s Endpoint> {
+    let standby = || {
+        let mut ranks = snapshot.order.standbys.iter();
+        ranks.find_map(|rank| untried(snapshot, rank, ticket, tried))
+    };
+    pick_other(snapshot, ticket, tried).or_else(standby)
+}
+
+/// The first endpoint of one round of `turns` from that of `ticket` on that is not in `tried`.
+fn untried<'s>(
+    snapshot: &'s Snapshot,
+    turns: &[u32],
+    ticket: usize,
+    tried: &[EndpointId],
+) -> Option<&'s Endpoint> {
+    let (earlier, later) = turns.split_at(ticket.checked_rem(turns.len())?);
+    let round = later.iter().chain(earlier);
+    round.map(|&at| &snapshot.endpoints[at as usize]).find(|it| !tried.contains(&it.id))
 }
 
 /// What the health thread publishes and the workers read.
@@ -202,6 +251,7 @@ mod tests {
                     .into(),
                 target: "t".into(),
                 state: if healthy { EndpointState::Up } else { EndpointState::Down },
+                preference: Preference::default(),
             })
             .collect();
         Snapshot::new(1, endpoints)

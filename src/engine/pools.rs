@@ -150,7 +150,7 @@ impl Pools {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::EndpointState;
+    use crate::balance::{EndpointState, Preference};
 
     fn snapshot(ids: &[(u32, bool)]) -> Snapshot {
         let endpoint = |&(id, healthy): &(u32, bool)| Endpoint {
@@ -158,6 +158,7 @@ mod tests {
             address: std::net::SocketAddr::from(([127, 0, 0, 1], 80)).into(),
             target: "t".into(),
             state: if healthy { EndpointState::Up } else { EndpointState::Ejected },
+            preference: Preference::default(),
         };
         Snapshot::new(1, ids.iter().map(endpoint).collect())
     }

@@ -25,8 +25,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::resolve::{Finding, MAX_PLACES, Wanted};
-use super::roster::Place;
+use super::resolve::{Finding, Wanted};
+use super::roster::{MAX_ADDRESSES, Place};
 
 /// What a lookup gets, all its questions included: less than a start waits for names.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -223,7 +223,7 @@ impl NameServers {
         records.retain(|srv| srv.port != 0 && !srv.target.is_root());
         // Should there be too many, the ones of the first choice stay.
         records.sort_by_key(|srv| (srv.priority, std::cmp::Reverse(srv.weight)));
-        records.truncate(MAX_PLACES);
+        records.truncate(MAX_ADDRESSES);
         let hosts = self.hosts_of(&records, answer).await;
         gather(&records, &hosts, ttl)
     }

@@ -272,16 +272,15 @@ impl Monitor {
                 self.tell_of_name(target, news, outcome.places.as_deref());
             }
             if let Some(places) = outcome.places {
-                for id in self.roster.set_addresses(target, &places) {
-                    self.welcome(id, now);
-                }
+                let update = self.roster.set_addresses(target, &places);
+                self.changed |= update.changed;
+                update.added.into_iter().for_each(|id| self.welcome(id, now));
             }
         }
     }
 
     /// A new endpoint of a name is probed at once.
     fn welcome(&mut self, id: EndpointId, now: Instant) {
-        self.changed = true;
         if let Some((_, interval)) = self.roster.endpoints().find(|&(known, _)| known == id) {
             self.schedule.add(id, interval, now);
         }

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::resolve::{Finding, MAX_PLACES, Wanted};
-use super::roster::Place;
+use super::resolve::{Finding, Wanted};
+use super::roster::{Place, one_for_each_address};
 
 /// Shorter TTLs, zero among them, are raised to this: it bounds what one name costs its servers.
 const MIN_TTL: Duration = Duration::from_secs(1);
@@ -173,11 +173,10 @@ impl Name {
     /// What the rest of the answer would have said is not known, so nothing goes.
     fn resolve_in_part(&mut self, mut places: Vec<Place>, why: String) -> (Outcome, Duration) {
         self.gone_since = None;
+        let is_new = |old: &Place| places.iter().all(|new| new.address != old.address);
+        self.places.retain(is_new);
         places.append(&mut self.places);
-        // Stable: of two that have one address, the new one is the first.
-        places.sort_by(|one, other| one.address.cmp(&other.address));
-        places.dedup_by(|later, first| later.address == first.address);
-        places.truncate(MAX_PLACES);
+        let places = one_for_each_address(places);
         self.places.clone_from(&places);
         let told = self.tell(News::InPart(why));
         (Outcome { places: Some(places), ..told }, self.retry())
@@ -228,6 +227,7 @@ fn bounded(ttl: Duration, longest: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::roster::MAX_ADDRESSES;
     use super::*;
     use std::net::SocketAddr;
 
@@ -347,7 +347,7 @@ mod tests {
             let places = (0..100).map(|at| Place::plain(address(at))).collect();
             let part = Finding::Places { places, ttl: None, missing: Some("x".into()) };
             let (_, outcome) = answer(&mut names, part, now);
-            assert!(outcome.places.unwrap().len() <= MAX_PLACES);
+            assert!(outcome.places.unwrap().len() <= MAX_ADDRESSES);
         }
     }
 

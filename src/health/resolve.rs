@@ -21,7 +21,7 @@ use crate::base::address::Address;
 use crate::settings::TargetAddress;
 
 use super::dns::NameServers;
-use super::roster::Place;
+use super::roster::{Place, one_for_each_address};
 use super::wake::Wake;
 
 /// Turns a host name and a port into socket addresses. May block. An error or no address at all
@@ -30,10 +30,6 @@ pub(super) type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Sen
 
 /// Blocking lookups at once.
 const BLOCKING: usize = 4;
-
-/// Places of one name that are used; the rest, in address order, is left out. No honest name has as many, and a
-/// hostile one must not make endpoints without end.
-pub(super) const MAX_PLACES: usize = 256;
 
 /// What the system's configuration is read from.
 const SYSTEM_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
@@ -80,21 +76,9 @@ pub(super) enum Finding {
 }
 
 impl Finding {
-    /// These places, in whatever order. Of several with one address the best counts: the lowest
-    /// priority, then the largest weight. There must be one at least.
-    pub(super) fn of(
-        mut places: Vec<Place>,
-        ttl: Option<Duration>,
-        missing: Option<String>,
-    ) -> Self {
-        places.sort_by(|one, other| {
-            let best_first = one.priority.cmp(&other.priority);
-            let best_first = best_first.then(other.weight.cmp(&one.weight));
-            one.address.cmp(&other.address).then(best_first)
-        });
-        places.dedup_by(|later, first| later.address == first.address);
-        places.truncate(MAX_PLACES);
-        Finding::Places { places, ttl, missing }
+    /// Those of these places that count. There must be one at least.
+    pub(super) fn of(places: Vec<Place>, ttl: Option<Duration>, missing: Option<String>) -> Self {
+        Finding::Places { places: one_for_each_address(places), ttl, missing }
     }
 }
 
@@ -306,17 +290,6 @@ mod tests {
         SocketAddr::from(([127, 0, 0, last], 80))
     }
 
-    fn place(last: u8, priority: u16, weight: u16) -> Place {
-        Place { address: address(last).into(), weight, priority }
-    }
-
-    fn places(finding: Finding) -> Vec<Place> {
-        match finding {
-            Finding::Places { places, .. } => places,
-            other => panic!("{other:?}"),
-        }
-    }
-
     fn look(
         resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Finding {
@@ -327,21 +300,9 @@ mod tests {
 
     #[test]
     fn addresses_come_sorted_and_once_each() {
-        let found = places(look(|_, _| Ok(vec![address(3), address(1), address(3)])));
-        assert_eq!(found, [place(1, 0, 1), place(3, 0, 1)]);
-    }
-
-    #[test]
-    fn of_two_records_that_lead_to_one_place_the_better_counts() {
-        let records = vec![place(1, 2, 9), place(1, 1, 3), place(2, 0, 0), place(1, 1, 5)];
-        assert_eq!(places(Finding::of(records, None, None)), [place(1, 1, 5), place(2, 0, 0)]);
-    }
-
-    #[test]
-    fn places_without_end_are_cut() {
-        let address = |port| SocketAddr::from(([127, 0, 0, 1], port)).into();
-        let many = (0..1_000).map(|port| Place::plain(address(port))).collect();
-        assert_eq!(places(Finding::of(many, None, None)).len(), MAX_PLACES);
+        let found = look(|_, _| Ok(vec![address(3), address(1), address(3)]));
+        let places = [1, 3].map(|last| Place::plain(address(last).into())).into();
+        assert_eq!(found, Finding::Places { places, ttl: None, missing: None });
     }
 
     #[test]

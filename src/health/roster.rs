@@ -5,12 +5,13 @@
 //! target are sorted by address; `homes` names the target of every endpoint that exists; the probes of an
 //! ejected endpoint succeed, for one whose probes fail is down.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::balance::{Endpoint, EndpointId, EndpointState, Snapshot};
+use crate::balance::{Endpoint, EndpointId, EndpointState, Preference, Snapshot};
 use crate::base::address::Address;
 use crate::settings::{Ejection, Target, TargetAddress};
 
@@ -21,24 +22,7 @@ use super::resolve::Wanted;
 
 /// Addresses of one name that are used; the rest, in address order, is left out. No honest name has
 /// as many, and a hostile one must not make endpoints without end.
-const MAX_ADDRESSES: usize = 256;
-
-/// Where a target is to have an endpoint, and what its name says of it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) address: Address,
-    /// Its share beside others of the same priority (RFC 2782).
-    pub(super) weight: u16,
-    /// The lowest that is healthy is used (RFC 2782).
-    pub(super) priority: u16,
-}
-
-impl Place {
-    /// A place like every other.
-    pub(super) fn plain(address: Address) -> Self {
-        Place { address, weight: 1, priority: 0 }
-    }
-}
+pub(super) const MAX_ADDRESSES: usize = 256;
 
 /// How long an answer waits at most to be taken together with others.
 const GATHER_TIME: Duration = Duration::from_millis(5);
@@ -60,6 +44,7 @@ struct Member {
 struct Checked {
     id: EndpointId,
     address: Address,
+    preference: Preference,
     judge: Judge,
     ejections: Record,
     /// Its name no longer has this address; it goes as soon as its successors have been probed.
@@ -67,6 +52,22 @@ struct Checked {
 }
 
 impl Checked {
+    fn new(id: EndpointId, place: &Place, rise: u32, fall: u32) -> Self {
+        Checked {
+            id,
+            address: place.address.clone(),
+            preference: place.preference(),
+            judge: Judge::new(rise, fall),
+            ejections: Record::default(),
+            leaving: false,
+        }
+    }
+
+    /// Whether that is another preference than it had.
+    fn prefer(&mut self, preference: Preference) -> bool {
+        std::mem::replace(&mut self.preference, preference) != preference
+    }
+
     fn state(&self) -> EndpointState {
         match (self.judge.is_unknown(), self.judge.is_healthy(), self.ejections.is_out()) {
             (true, ..) => EndpointState::Unknown,
@@ -115,6 +116,36 @@ impl Checked {
     }
 }
 
+/// Where a name says that an endpoint is, and how it stands beside the others of that name (RFC 2782).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) address: Address,
+    pub(super) weight: u16,
+    pub(super) priority: u16,
+}
+
+impl Place {
+    /// One of which the name says only the address: as good as any other.
+    pub(super) fn plain(address: Address) -> Self {
+        let Preference { priority, weight } = Preference::default();
+        Place { address, weight, priority }
+    }
+
+    fn preference(&self) -> Preference {
+        Preference { priority: self.priority, weight: self.weight }
+    }
+}
+
+/// What an answer changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub(super) struct Update {
+    /// Endpoints that are new and want to be probed.
+    pub(super) added: Vec<EndpointId>,
+    /// Whether a snapshot would show something else than before, on account of new endpoints or of others' preference.
+    pub(super) changed: bool,
+}
+
 /// What the probing of one endpoint needs to know.
 #[derive(Debug)]
 pub(super) struct Assignment {
@@ -161,43 +192,44 @@ impl Roster {
         for (at, target) in targets.into_iter().enumerate() {
             roster.members.push(Member::new(&target));
             match target.address {
-                TargetAddress::Ip(address) => {
-                    roster.set_addresses(at, &[Place::plain(address.into())]);
-                }
-                TargetAddress::Unix(path) => {
-                    roster.set_addresses(at, &[Place::plain(Address::Unix(path.into()))]);
-                }
+                TargetAddress::Ip(address) => roster.settle(at, address.into()),
+                TargetAddress::Unix(path) => roster.settle(at, Address::Unix(path.into())),
                 TargetAddress::Name { .. } | TargetAddress::Service(_) => {}
             }
         }
         roster
     }
 
-    /// The endpoints of the target at this position are now those of `places`, which are sorted and whose
-    /// addresses are all different. Known ones keep their identity and health; returns the new ones. Those that are gone
-    /// stay until [`Roster::retire`].
-    pub(super) fn set_addresses(&mut self, target: usize, places: &[Place]) -> Vec<EndpointId> {
-        let Some(member) = self.members.get_mut(target) else { return Vec::new() };
-        let places = places.get(..MAX_ADDRESSES).unwrap_or(places);
+    /// The one endpoint of a target that is no name.
+    fn settle(&mut self, target: usize, address: Address) {
+        let _all_are_new = self.set_addresses(target, &[Place::plain(address)]);
+    }
+
+    /// The endpoints of the target at this position are now at `places`. Known ones keep their identity and health.
+    /// Those that are gone stay until [`Roster::retire`]. Of several places with one address the
+    /// lowest priority counts, and of those the greatest weight.
+    pub(super) fn set_addresses(&mut self, target: usize, places: &[Place]) -> Update {
+        let mut update = Update::default();
+        let Some(member) = self.members.get_mut(target) else { return update };
+        let places = one_for_each_address(places.to_vec());
         for endpoint in &mut member.endpoints {
-            let found = places.binary_search_by(|place| place.address.cmp(&endpoint.address));
-            endpoint.leaving = found.is_err();
+            endpoint.leaving =
+                places.binary_search_by(|place| place.address.cmp(&endpoint.address)).is_err();
             self.anyone_leaving |= endpoint.leaving;
         }
-        let mut added = Vec::new();
-        for Place { address, .. } in places {
-            if let Err(place) = member.endpoints.binary_search_by(|e| e.address.cmp(address)) {
-                let Some(id) = fresh_id() else { break };
-                let judge = Judge::new(member.rise, member.fall);
-                let ejections = Record::default();
-                let address = address.clone();
-                let fresh = Checked { id, address, judge, ejections, leaving: false };
-                member.endpoints.insert(place, fresh);
-                self.homes.insert(id, target);
-                added.push(id);
+        for place in places {
+            match member.endpoints.binary_search_by(|e| e.address.cmp(&place.address)) {
+                Ok(known) => update.changed |= member.endpoints[known].prefer(place.preference()),
+                Err(at) => {
+                    let Some(id) = fresh_id() else { break };
+                    member.endpoints.insert(at, Checked::new(id, &place, member.rise, member.fall));
+                    self.homes.insert(id, target);
+                    update.added.push(id);
+                }
             }
         }
-        added
+        update.changed |= !update.added.is_empty();
+        update
     }
 
     /// Removes and returns the endpoints that are leaving. A healthy one stays while its target has
@@ -318,6 +350,7 @@ impl Roster {
                 address: endpoint.address.clone(),
                 target: Arc::clone(&member.label),
                 state: endpoint.state(),
+                preference: endpoint.preference,
             })
         });
         Snapshot::new(generation, endpoints.collect())
@@ -361,6 +394,17 @@ impl Member {
     }
 }
 
+/// The places that count, by address, and no more than there may be.
+pub(super) fn one_for_each_address(mut places: Vec<Place>) -> Vec<Place> {
+    let preference = |place: &Place| (place.priority, Reverse(place.weight));
+    places.sort_by(|one, other| {
+        one.address.cmp(&other.address).then(preference(one).cmp(&preference(other)))
+    });
+    places.dedup_by(|later, first| later.address == first.address);
+    places.truncate(MAX_ADDRESSES);
+    places
+}
+
 /// An identity no endpoint of this process ever had: pooled connections outlive rosters. `None` after
 /// four billion of them.
 fn fresh_id() -> Option<EndpointId> {
@@ -385,10 +429,6 @@ mod tests {
         socket(last).into()
     }
 
-    fn plain<const N: usize>(lasts: [u8; N]) -> [Place; N] {
-        lasts.map(|last| Place::plain(ip(last)))
-    }
-
     fn target(address: TargetAddress) -> Target {
         Target { address, health: HealthCheck::default() }
     }
@@ -399,6 +439,12 @@ mod tests {
 
     fn roster(targets: Vec<Target>) -> Roster {
         Roster::new(targets, Ejection::default())
+    }
+
+    /// The target's name has these addresses now. Returns the new endpoints.
+    fn answer(roster: &mut Roster, target: usize, lasts: &[u8]) -> Vec<EndpointId> {
+        let places: Vec<_> = lasts.iter().map(|&last| Place::plain(ip(last))).collect();
+        roster.set_addresses(target, &places).added
     }
 
     /// The addresses of the snapshot; healthy ones with a `true`.
@@ -414,8 +460,8 @@ mod tests {
             target(TargetAddress::Ip(socket(1))),
         ]);
         assert_eq!(seen(&roster), [(ip(9), false), (ip(1), false)]);
-        roster.set_addresses(1, &plain([3, 5]));
-        roster.set_addresses(1, &plain([2, 3, 5]));
+        answer(&mut roster, 1, &[3, 5]);
+        answer(&mut roster, 1, &[2, 3, 5]);
         let order: Vec<_> = seen(&roster).into_iter().map(|(address, _)| address).collect();
         assert_eq!(order, [ip(9), ip(2), ip(3), ip(5), ip(1)]);
     }
@@ -423,15 +469,15 @@ mod tests {
     #[test]
     fn an_address_that_stays_keeps_identity_and_health_and_one_that_returns_is_new() {
         let mut roster = roster(vec![named("a")]);
-        let first = roster.set_addresses(0, &plain([1, 2]));
+        let first = answer(&mut roster, 0, &[1, 2]);
         roster.observe(first[0], true, Instant::now());
         roster.observe(first[1], true, Instant::now());
-        assert_eq!(roster.set_addresses(0, &plain([1])), []);
+        assert_eq!(answer(&mut roster, 0, &[1]), []);
         let gone: Vec<_> = roster.retire().into_iter().map(|(id, ..)| id).collect();
         assert_eq!(gone, [first[1]]);
         assert!(roster.is_healthy(first[0]));
         assert!(roster.observe(first[1], true, Instant::now()).is_none());
-        let again = roster.set_addresses(0, &plain([1, 2]));
+        let again = answer(&mut roster, 0, &[1, 2]);
         assert!(again.len() == 1 && !first.contains(&again[0]), "{again:?}");
         assert_eq!(seen(&roster), [(ip(1), true), (ip(2), false)]);
     }
@@ -440,9 +486,9 @@ mod tests {
     fn a_name_that_moves_keeps_its_healthy_endpoint_until_the_new_one_was_probed() {
         for success in [true, false] {
             let mut roster = roster(vec![named("a")]);
-            let old = roster.set_addresses(0, &plain([1]));
+            let old = answer(&mut roster, 0, &[1]);
             roster.observe(old[0], true, Instant::now());
-            let new = roster.set_addresses(0, &plain([2]));
+            let new = answer(&mut roster, 0, &[2]);
             assert!(roster.retire().is_empty());
             assert_eq!(roster.healthy_count(), 1);
             roster.observe(new[0], success, Instant::now());
@@ -454,12 +500,12 @@ mod tests {
     #[test]
     fn an_unhealthy_endpoint_leaves_at_once_and_a_leaving_one_may_change_its_mind() {
         let mut roster = roster(vec![named("a")]);
-        let old = roster.set_addresses(0, &plain([1, 2]));
+        let old = answer(&mut roster, 0, &[1, 2]);
         roster.observe(old[0], true, Instant::now());
         roster.observe(old[1], false, Instant::now());
-        roster.set_addresses(0, &plain([3]));
+        answer(&mut roster, 0, &[3]);
         assert_eq!(roster.retire().len(), 1);
-        roster.set_addresses(0, &plain([1, 3]));
+        answer(&mut roster, 0, &[1, 3]);
         assert!(roster.retire().is_empty());
         assert_eq!(seen(&roster), [(ip(1), true), (ip(3), false)]);
         assert!(roster.is_healthy(old[0]));
@@ -468,8 +514,8 @@ mod tests {
     #[test]
     fn two_names_with_one_address_are_two_endpoints() {
         let mut roster = roster(vec![named("a"), named("b")]);
-        let a = roster.set_addresses(0, &plain([1]));
-        let b = roster.set_addresses(1, &plain([1]));
+        let a = answer(&mut roster, 0, &[1]);
+        let b = answer(&mut roster, 1, &[1]);
         assert_ne!(a, b);
         roster.observe(b[0], true, Instant::now());
         assert_eq!(seen(&roster), [(ip(1), false), (ip(1), true)]);
@@ -484,11 +530,11 @@ mod tests {
 
     #[test]
     fn a_name_with_addresses_without_end_gets_a_bounded_number_of_endpoints() {
-        let addresses = (0..1_000u16).map(|port| SocketAddr::from(([10, 0, 0, 1], port)).into());
-        let addresses: Vec<_> = addresses.map(Place::plain).collect();
+        let place = |port| Place::plain(SocketAddr::from(([10, 0, 0, 1], port)).into());
+        let places: Vec<_> = (0..1_000u16).map(place).collect();
         let mut roster = roster(vec![named("a")]);
-        assert_eq!(roster.set_addresses(0, &addresses).len(), MAX_ADDRESSES);
-        assert_eq!(roster.set_addresses(0, &addresses), []);
+        assert_eq!(roster.set_addresses(0, &places).added.len(), MAX_ADDRESSES);
+        assert_eq!(roster.set_addresses(0, &places), Update::default());
     }
 
     #[test]
@@ -496,14 +542,14 @@ mod tests {
         let mut roster =
             roster(vec![named("a"), target(TargetAddress::Ip(([10, 0, 0, 1], 80).into()))]);
         assert_eq!((roster.healthy_count(), roster.wanted_count()), (0, 2));
-        roster.set_addresses(0, &plain([2, 3]));
+        answer(&mut roster, 0, &[2, 3]);
         assert_eq!(roster.wanted_count(), 3);
     }
 
     /// Two endpoints that are up, one of which is ejected for a time from `now` on.
     fn ejected(now: Instant) -> (Roster, EndpointId, Duration) {
         let mut roster = roster(vec![named("a")]);
-        let ids = roster.set_addresses(0, &plain([1, 2]));
+        let ids = answer(&mut roster, 0, &[1, 2]);
         for &id in &ids {
             roster.observe(id, true, now);
         }
@@ -592,7 +638,69 @@ mod tests {
     #[test]
     fn an_ejected_endpoint_leaves_with_its_address() {
         let (mut roster, id, _) = ejected(Instant::now());
-        roster.set_addresses(0, &plain([2, 3]));
+        answer(&mut roster, 0, &[2, 3]);
         assert_eq!(roster.retire().first().unwrap().0, id);
+    }
+
+    fn place(last: u8, priority: u16, weight: u16) -> Place {
+        Place { address: ip(last), weight, priority }
+    }
+
+    /// The last part of each address in one round of turns.
+    fn round(roster: &Roster) -> Vec<u8> {
+        let snapshot = roster.snapshot(1);
+        let turns = (0..16).map_while(|turn| snapshot.healthy_at(turn));
+        let lasts = turns.map(|endpoint| match endpoint.address {
+            Address::Ip(SocketAddr::V4(address)) => address.ip().octets()[3],
+            _ => unreachable!("every address is one of `ip`"),
+        });
+        lasts.collect()
+    }
+
+    #[test]
+    fn a_new_weight_or_priority_is_a_change_that_leaves_identity_and_health_alone() {
+        let mut roster = roster(vec![named("a")]);
+        let places = [place(1, 0, 1), place(2, 0, 1)];
+        let update = roster.set_addresses(0, &places);
+        assert!(update.changed && update.added.len() == 2);
+        for &id in &update.added {
+            roster.observe(id, true, Instant::now());
+        }
+        assert_eq!(round(&roster)[..4], [1, 2, 1, 2]);
+        assert_eq!(roster.set_addresses(0, &places), Update::default(), "nothing is new");
+        for (second, turns) in [(place(2, 0, 3), [2, 1, 2, 2]), (place(2, 1, 3), [1; 4])] {
+            let update = roster.set_addresses(0, &[place(1, 0, 1), second]);
+            assert_eq!(update, Update { added: vec![], changed: true });
+            assert_eq!(round(&roster)[..4], turns);
+            assert_eq!(roster.healthy_count(), 2);
+        }
+        let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
+        assert_eq!(ids, update.added);
+    }
+
+    #[test]
+    fn the_next_priority_takes_over_and_gives_back_with_the_first_success() {
+        let now = Instant::now();
+        let mut roster = roster(vec![named("a")]);
+        let ids = roster.set_addresses(0, &[place(1, 10, 1), place(2, 20, 1)]).added;
+        for &id in &ids {
+            roster.observe(id, true, now);
+        }
+        let mut after = |success| {
+            roster.observe(ids[0], success, now);
+            (round(&roster)[0], roster.snapshot(1).healthy_count(), roster.healthy_count())
+        };
+        assert_eq!([true, false, true].map(&mut after), [(1, 2, 2), (2, 1, 1), (1, 2, 2)]);
+    }
+
+    #[test]
+    fn of_several_places_with_one_address_the_first_choice_counts_in_any_order() {
+        let mut places = [place(1, 2, 9), place(1, 1, 3), place(2, 0, 1), place(1, 1, 5)];
+        let mut roster = roster(vec![named("a")]);
+        assert_eq!(roster.set_addresses(0, &places).added.len(), 2);
+        places.reverse();
+        assert_eq!(roster.set_addresses(0, &places), Update::default());
+        let first = roster.snapshot(1).endpoints()[0].preference;
+        assert_eq!(first, Preference { priority: 1, weight: 5 });
     }
 }

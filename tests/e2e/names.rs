@@ -222,6 +222,33 @@ fn two_ports_of_one_host_are_two_endpoints_whose_probes_ask_for_the_domain() {
 }
 
 #[test]
+fn weights_and_priorities_of_srv_records_count_and_follow_dns() {
+    let server = NameServer::start();
+    let [a, b] = ["a", "b"].map(Origin::named);
+    let records = |weights: [u16; 2], priorities: [u16; 2]| {
+        let record = |at: usize, origin: &Origin, host: &'static str| {
+            (priorities[at], weights[at], origin.address.port(), host)
+        };
+        [record(0, &a, "a.test"), record(1, &b, "b.test")]
+    };
+    server.addresses("a.test", 60, &ips([&a]));
+    server.addresses("b.test", 60, &ips([&b]));
+    server.services("_http._tcp.spells.test", 1, &records([3, 1], [0, 0]));
+    let evenly = before("_http._tcp.spells.test", &server);
+    let mut client = evenly.client();
+    (0..40).for_each(|_| drop(client.get("/")));
+    assert_eq!((a.requests(), b.requests()), (30, 10));
+    server.services("_http._tcp.spells.test", 1, &records([3, 1], [1, 0]));
+    let mut in_a_row = 0;
+    until("b alone serves", || {
+        in_a_row = if client.get("/").text() == "b" { in_a_row + 1 } else { 0 };
+        in_a_row == 20
+    });
+    b.set_healthy(false);
+    until("a takes over", || client.get("/").text() == "a");
+}
+
+#[test]
 fn an_answer_too_long_for_udp_is_taken_over_tcp() {
     let (server, (a, b)) = (NameServer::start(), two());
     server.set_mode(Mode::Truncate);

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenly::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot, Streak};
+use evenly::balance::{Endpoint, EndpointId, EndpointState, Preference, Shared, Snapshot, Streak};
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Suspicion};
 use evenly::metrics::WorkerCounters;
@@ -498,6 +498,7 @@ pub(crate) fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
         address: SocketAddr::from(([10, 0, 0, at + 1], 80)).into(),
         target: "sim".into(),
         state: if healthy { EndpointState::Up } else { EndpointState::Down },
+        preference: Preference::default(),
     });
     Arc::new(Snapshot::new(generation, endpoints.collect()))
 }

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenly::balance::{Shared, Snapshot};
+use evenly::balance::{Endpoint, Preference, Shared, Snapshot};
+use evenly::base::address::Address;
 use evenly::base::tick::Tick;
 use evenly::engine::Engine;
 use evenly::metrics::WorkerCounters;
 use evenly::settings::Settings;
 
-use crate::net::{Far, Got, Network, SimNet, Weather};
+use crate::net::{Door, Far, Got, Network, SimNet, Weather};
 use crate::random::Rng;
 use crate::run::snapshot;
 
@@ -40,9 +41,17 @@ struct Scene {
 
 impl Scene {
     fn new(weather: Weather) -> Scene {
-        let host = ([10, 0, 0, 1], 80).into();
-        let network = Rc::new(RefCell::new(Network::new(Rng::new(0), weather, vec![host])));
-        let snapshot = snapshot(1, &[true]);
+        Scene::with(weather, snapshot(1, &[true]))
+    }
+
+    /// Between clients and the endpoints of `snapshot`.
+    fn with(weather: Weather, snapshot: Arc<Snapshot>) -> Scene {
+        let host = |endpoint: &Endpoint| match endpoint.address {
+            Address::Ip(address) => address,
+            Address::Unix(_) => unreachable!("every endpoint of a scene has an IP address"),
+        };
+        let hosts = snapshot.endpoints().iter().map(host).collect();
+        let network = Rc::new(RefCell::new(Network::new(Rng::new(0), weather, hosts)));
         let shared = Arc::new(Shared::default());
         shared.snapshot.store(Arc::clone(&snapshot));
         let net = SimNet(Rc::clone(&network));
@@ -134,6 +143,15 @@ impl Scene {
     /// The connection that came to the target.
     fn arrival(&mut self) -> usize {
         self.network.borrow_mut().arrivals.pop().expect("a connection for the target").1
+    }
+
+    /// One target whose second endpoint stands by for its first, and a client.
+    fn with_standby() -> (Scene, usize) {
+        let mut endpoints = snapshot(1, &[true, true]).endpoints().to_vec();
+        endpoints[1].preference = Preference { priority: 1, weight: 1 };
+        let mut scene = Scene::with(CALM, Arc::new(Snapshot::new(1, endpoints)));
+        let client = scene.client();
+        (scene, client)
     }
 
     /// A client that has said `bytes`, and the target's connection that heard of it.
@@ -243,4 +261,29 @@ fn a_connection_with_bytes_that_nobody_asked_for_is_not_used_again() {
     let taken: Vec<bool> = scene.network.borrow().taken.iter().map(|taken| taken.told).collect();
     assert_eq!(taken, [false, false], "the second request went to another connection");
     assert!(!scene.hears(client).0.contains("evil"));
+}
+
+#[test]
+fn one_that_stands_by_takes_a_request_whose_connects_failed() {
+    let (mut scene, client) = Scene::with_standby();
+    scene.network.borrow_mut().hosts[0].1 = Door::Shut;
+    scene.says(client, GET);
+    scene.settle();
+    assert_eq!(scene.network.borrow_mut().arrivals.pop().map(|(host, _)| host), Some(1));
+}
+
+#[test]
+fn one_that_stands_by_does_not_get_what_the_end_of_a_pooled_connection_broke() {
+    let (mut scene, client) = Scene::with_standby();
+    scene.says(client, GET);
+    scene.settle();
+    let pooled = scene.arrival();
+    scene.says(pooled, b"HTTP/1.1 204 Done\r\n\r\n");
+    scene.settle();
+    scene.says(client, GET);
+    scene.settle();
+    assert_eq!(scene.hears(pooled).0.matches("GET /r/1").count(), 2, "both on one connection");
+    scene.resets(pooled);
+    scene.settle();
+    assert_eq!(scene.network.borrow_mut().arrivals.pop().map(|(host, _)| host), Some(0));
 }
