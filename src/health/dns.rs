@@ -90,7 +90,8 @@ impl NameServers {
 
     /// The system's servers, search list and hosts file.
     pub(super) fn of_system() -> Result<Self, String> {
-        let (config, options) = read_system_conf().map_err(|e| format!("/etc/resolv.conf: {e}"))?;
+        let (config, options) =
+            read_system_conf().map_err(|error| format!("/etc/resolv.conf: {error}"))?;
         // A file that is not there is an empty one.
         let hosts = Hosts::from_system().unwrap_or_default();
         NameServers::build(config, options, hosts)
@@ -241,12 +242,14 @@ impl NameServers {
                 let (servers, host) = (Arc::clone(self), target.clone());
                 asked.spawn(async move { (servers.addresses(&host).await, host) });
             }
-            // One that is asked for has nothing until its answer is there.
-            let none = || Err(Trouble::Nothing(String::new(), None));
-            hosts.insert(target.clone(), found.map_or_else(none, Ok));
+            // Of one that is asked for nothing is known until its answer is there.
+            let unknown = || Err(Trouble::Failed("could not be looked up".into()));
+            hosts.insert(target.clone(), found.map_or_else(unknown, Ok));
         }
-        while let Some(Ok((found, host))) = asked.join_next().await {
-            hosts.insert(host, found);
+        while let Some(answer) = asked.join_next().await {
+            if let Ok((found, host)) = answer {
+                hosts.insert(host, found);
+            }
         }
         hosts
     }
@@ -408,4 +411,106 @@ fn least(one: Option<u32>, other: Option<u32>) -> Option<u32> {
 
 fn seconds(ttl: u32) -> Duration {
     Duration::from_secs(u64::from(ttl))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_resolver::system_conf::parse_resolv_conf;
+
+    /// A system with these files.
+    fn system(resolv_conf: &str, hosts: &str) -> NameServers {
+        let (config, options) = parse_resolv_conf(resolv_conf).unwrap();
+        let mut table = Hosts::default();
+        table.read_hosts_conf(hosts.as_bytes()).unwrap();
+        NameServers::build(config, options, table).unwrap()
+    }
+
+    fn candidates(servers: &NameServers, name: &str) -> Vec<String> {
+        servers.candidates(name).unwrap().iter().map(Name::to_ascii).collect()
+    }
+
+    #[test]
+    fn a_search_list_comes_before_a_name_with_few_dots_and_after_one_with_many() {
+        let servers = system("nameserver 127.0.0.1\nsearch a.test b.test\noptions ndots:2", "");
+        assert_eq!(candidates(&servers, "x"), ["x.a.test.", "x.b.test.", "x."]);
+        assert_eq!(candidates(&servers, "x.y"), ["x.y.a.test.", "x.y.b.test.", "x.y."]);
+        assert_eq!(candidates(&servers, "x.y.z"), ["x.y.z.", "x.y.z.a.test.", "x.y.z.b.test."]);
+    }
+
+    #[test]
+    fn a_domain_is_searched_where_there_is_no_list() {
+        let servers = system("nameserver 127.0.0.1\ndomain c.test", "");
+        assert_eq!(candidates(&servers, "x"), ["x.c.test.", "x."]);
+    }
+
+    #[test]
+    fn names_for_configured_servers_are_absolute() {
+        let servers = NameServers::new(&["127.0.0.1:53".parse().unwrap()]).unwrap();
+        for name in ["x", "x.y", "_http._tcp.x", "xn--bcher-kva.test"] {
+            assert_eq!(candidates(&servers, name), [format!("{name}.")]);
+        }
+    }
+
+    #[test]
+    fn a_domain_that_makes_a_name_too_long_is_not_tried() {
+        let long = vec!["a".repeat(62); 4].join(".");
+        let servers = system(&format!("nameserver 127.0.0.1\nsearch {long} b.test"), "");
+        assert_eq!(candidates(&servers, "some.host"), ["some.host.", "some.host.b.test."]);
+    }
+
+    #[test]
+    fn the_hosts_file_answers_for_both_families_and_without_a_ttl() {
+        let servers = system("nameserver 127.0.0.1", "10.0.0.1 api API2\n10.0.0.2 api\n::1 six");
+        let found = |name: &str| servers.in_hosts(&absolute(name).unwrap());
+        let api = found("api").unwrap();
+        assert_eq!((api.ips, api.ttl), (vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()], None));
+        assert_eq!(found("api2").unwrap().ips, [IpAddr::from([10, 0, 0, 1])]);
+        assert_eq!(found("six").unwrap().ips, ["::1".parse::<IpAddr>().unwrap()]);
+        assert!(found("other").is_none());
+    }
+
+    #[test]
+    fn a_configuration_without_servers_is_an_error() {
+        assert!(parse_resolv_conf("search a.test").is_err());
+    }
+
+    fn nothing(ttl: Option<u32>) -> Trouble {
+        Trouble::Nothing("gone".into(), ttl)
+    }
+
+    #[test]
+    fn that_nobody_knows_outweighs_that_there_is_nothing() {
+        let failed = || Trouble::Failed("no".into());
+        for (one, other) in [(nothing(None), failed()), (failed(), nothing(None))] {
+            assert!(matches!(weightier(Some(one), other), Trouble::Failed(_)));
+        }
+        let least = weightier(Some(nothing(Some(9))), nothing(Some(3)));
+        assert!(matches!(least, Trouble::Nothing(_, Some(3))));
+        let known = weightier(Some(nothing(None)), nothing(Some(3)));
+        assert!(matches!(known, Trouble::Nothing(_, Some(3))));
+    }
+
+    fn none(code: ResponseCode) -> NoRecords {
+        NoRecords::new(Query::new(), code)
+    }
+
+    #[test]
+    fn only_an_answer_of_who_must_know_says_that_a_name_is_gone() {
+        let mut referral = none(ResponseCode::NoError);
+        referral.ns = Some([].into());
+        let table = [
+            (none(ResponseCode::NXDomain).into(), true),
+            (none(ResponseCode::NoError).into(), true),
+            (referral.into(), false),
+            (none(ResponseCode::ServFail).into(), false),
+            (NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)), false),
+            (NetError::Timeout, false),
+            (NetError::NoConnections, false),
+        ];
+        for (error, gone) in table {
+            let found = trouble(&error);
+            assert_eq!(matches!(found, Trouble::Nothing(..)), gone, "{error}: {found:?}");
+        }
+    }
 }

@@ -142,7 +142,9 @@ impl Names {
         name.answered = true;
         let (outcome, wait) = match finding {
             Finding::Places { places, ttl, missing: None } => name.resolve(places, ttl),
-            Finding::Places { places, missing: Some(why), .. } => name.resolve_in_part(places, why),
+            Finding::Places { places, ttl, missing: Some(why) } => {
+                name.resolve_in_part(places, ttl, why)
+            }
             Finding::Nothing { why, ttl } => name.miss(why, ttl, now),
             Finding::Unavailable { why, ttl } => (name.withdraw(why), bounded(ttl, MAX_TTL)),
             Finding::Failed(why) => (name.tell(News::Fails(why)), name.retry()),
@@ -171,7 +173,12 @@ impl Name {
     }
 
     /// What the rest of the answer would have said is not known, so nothing goes.
-    fn resolve_in_part(&mut self, mut places: Vec<Place>, why: String) -> (Outcome, Duration) {
+    fn resolve_in_part(
+        &mut self,
+        mut places: Vec<Place>,
+        ttl: Option<Duration>,
+        why: String,
+    ) -> (Outcome, Duration) {
         self.gone_since = None;
         let is_new = |old: &Place| places.iter().all(|new| new.address != old.address);
         self.places.retain(is_new);
@@ -179,7 +186,9 @@ impl Name {
         let places = one_for_each_address(places);
         self.places.clone_from(&places);
         let told = self.tell(News::InPart(why));
-        (Outcome { places: Some(places), ..told }, self.retry())
+        let retry = self.retry();
+        let wait = ttl.map_or(retry, |ttl| retry.min(bounded(ttl, MAX_TTL)));
+        (Outcome { places: Some(places), ..told }, wait)
     }
 
     fn miss(&mut self, why: String, ttl: Option<Duration>, now: Instant) -> (Outcome, Duration) {
