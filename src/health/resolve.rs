@@ -206,7 +206,7 @@ impl Resolver {
             ),
             Source::Function(resolve) => Resolver::Fixed(Backend::Function(resolve)),
             Source::System => {
-                Resolver::System { files: None, backend: Backend::Function(Arc::new(system)) }
+                Resolver::System { files: None, backend: Backend::Function(Arc::new(c_library)) }
             }
         }
     }
@@ -216,9 +216,14 @@ impl Resolver {
             Resolver::Fixed(backend) => backend.clone(),
             Resolver::System { files, backend } => {
                 let now = SYSTEM_FILES.map(stamp);
-                if files.replace(now) != Some(now) {
-                    *backend = NameServers::of_system()
-                        .map_or_else(|error| fall_back(&error), Backend::of);
+                let before = files.replace(now);
+                if before != Some(now) {
+                    let fell_back = before.is_some() && matches!(backend, Backend::Function(_));
+                    match NameServers::of_system() {
+                        Ok(servers) => *backend = Backend::of(servers),
+                        Err(_) if fell_back => {} // which was told
+                        Err(error) => *backend = fall_back(&error),
+                    }
                 }
                 backend.clone()
             }
@@ -232,7 +237,7 @@ fn fall_back(error: &str) -> Backend {
         "names are looked up by the C library, without TTLs and SRV records: {error}; \
          [dns] servers names others"
     );
-    Backend::Function(Arc::new(system))
+    Backend::Function(Arc::new(c_library))
 }
 
 /// What changes with a file; `None`: it cannot be read.
@@ -266,7 +271,7 @@ impl Backend {
 }
 
 /// The system's resolver: hosts file, name servers, whatever the C library is told to use.
-fn system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+fn c_library(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }
 
@@ -290,12 +295,15 @@ mod tests {
         SocketAddr::from(([127, 0, 0, last], 80))
     }
 
+    fn run(resolve: Arc<Resolve>, wanted: Wanted) -> Finding {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(Backend::Function(resolve).look_up(wanted))
+    }
+
     fn look(
         resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Finding {
-        let runtime = Builder::new_current_thread().build().unwrap();
-        let wanted = Wanted::Host { name: "name".into(), port: 80 };
-        runtime.block_on(Backend::Function(Arc::new(resolve)).look_up(wanted))
+        run(Arc::new(resolve), Wanted::Host { name: "name".into(), port: 80 })
     }
 
     #[test]
@@ -312,8 +320,17 @@ mod tests {
     }
 
     #[test]
-    fn the_system_resolver_knows_localhost_without_a_name_server() {
-        let found = system("localhost", 81).unwrap();
+    fn the_c_library_has_no_srv_records_and_the_remedy_is_told() {
+        let found = run(Arc::new(c_library), Wanted::Service("_http._tcp.a".into()));
+        assert!(
+            matches!(&found, Finding::Failed(why) if why.contains("[dns] servers")),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn the_c_library_knows_localhost_without_a_name_server() {
+        let found = c_library("localhost", 81).unwrap();
         assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 81));
         assert!(!found.is_empty());
     }
