@@ -145,7 +145,8 @@ fn serve(
     );
     let shared =
         Arc::new(Shared::new(Budget::new(settings.retry.budget, settings.retry.budget_floor)));
-    let health = Health::start(settings.targets.clone(), settings.ejection, Arc::clone(&shared))
+    let (targets, dns) = (settings.targets.clone(), settings.dns.clone());
+    let health = Health::start(targets, settings.ejection, dns, Arc::clone(&shared))
         .map_err(|error| ServerError::Start("the health thread", error))?;
     if !first_round(&health, inbox) {
         return Ok(());

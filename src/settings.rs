@@ -32,6 +32,8 @@ pub struct Settings {
     pub ejection: Ejection,
     /// What is set on TCP sockets.
     pub tcp: Tcp,
+    /// Who is asked for the addresses of names.
+    pub dns: Dns,
     /// Where the admin listener binds; `None` (the default) means there is none.
     pub admin: Option<SocketAddr>,
     /// The access log.
@@ -52,6 +54,7 @@ impl Default for Settings {
             retry: Retry::default(),
             ejection: Ejection::default(),
             tcp: Tcp::default(),
+            dns: Dns::default(),
             admin: None,
             log: AccessLog::default(),
         }
@@ -76,7 +79,7 @@ pub struct Target {
     pub health: HealthCheck,
 }
 
-/// `host:port` or `unix:/path` as the operator wrote it, taken apart.
+/// `host:port`, `_service._proto.name` or `unix:/path` as the operator wrote it, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TargetAddress {
     /// An IP address and port: exactly one endpoint.
@@ -88,6 +91,9 @@ pub enum TargetAddress {
         /// 1 to 65,535.
         port: u16,
     },
+    /// A service of a domain, `_service._proto.name` (RFC 2782): one endpoint for each address and port that its
+    /// SRV records lead to. Lower case, without a trailing dot.
+    Service(String),
     /// The absolute path of a Unix stream socket: exactly one endpoint.
     Unix(String),
 }
@@ -97,6 +103,7 @@ impl std::fmt::Display for TargetAddress {
         match self {
             TargetAddress::Ip(address) => write!(f, "{address}"),
             TargetAddress::Name { host, port } => write!(f, "{host}:{port}"),
+            TargetAddress::Service(name) => f.write_str(name),
             TargetAddress::Unix(path) => write!(f, "unix:{path}"),
         }
     }
@@ -117,7 +124,8 @@ pub struct HealthCheck {
     pub fall: u32,
     /// Statuses that count as success. Default 200 to 299.
     pub expect: StatusRanges,
-    /// The probe's `Host` field. `None` (the default): the target's address as configured, `localhost` for a Unix socket.
+    /// The probe's `Host` field. `None` (the default): the target's address as configured, `localhost` for a Unix socket,
+    /// and the domain alone for an SRV name.
     pub host: Option<String>,
 }
 
@@ -298,6 +306,14 @@ pub struct Tcp {
     /// For how long the kernel keeps a fresh client connection that says nothing to itself; whole seconds.
     /// `None` (the default): it hands each over at once.
     pub defer_accept: Option<Duration>,
+}
+
+/// Who is asked for the addresses of names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dns {
+    /// Name servers, asked in place of the system's. Empty (the default): those of `/etc/resolv.conf`,
+    /// after `/etc/hosts`.
+    pub servers: Vec<SocketAddr>,
 }
 
 /// The access log.

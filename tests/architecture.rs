@@ -78,6 +78,12 @@ const UNSAFE: Ban = Ban {
     instead: "there is none in this source; a safe crate (rustix, socket2) has most of what it is wanted for",
 };
 
+const ASYNC: Ban = Ban {
+    words: &["tokio", "hickory_resolver", "hickory_proto", "async", "await"],
+    paths: &[],
+    instead: "only lookups of names are asynchronous; a worker and the health thread wait in their own poll, others block",
+};
+
 const PURE: &[&Ban] = &[&SOCKETS, &CLOCKS, &LOCKS, &OUTSIDE, &DYN];
 
 /// Every room, the uppermost first: a room imports only from rows below its own.
@@ -147,6 +153,9 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
         "access/writer.rs",
         &["SystemTime", "std::thread", "JoinHandle", "crossbeam::channel", "std::fs", "dyn"],
     ),
+    // Names are looked up on a thread of their own, by a library that is asynchronous.
+    ("health/dns.rs", &["hickory_resolver", "tokio", "async", "await"]),
+    ("health/resolve.rs", &["tokio", "async", "await"]),
 ];
 
 /// A path as it stands in the source, groups taken apart.
@@ -339,7 +348,7 @@ fn banned<'n>(name: &'n Name, ban: &'n Ban) -> Option<&'n str> {
 /// Why a path may not name what it names.
 fn ban_fault(name: &Name, room: &Room, exceptions: &[&str]) -> Option<String> {
     let mio = (room.name != "worker").then_some(&MIO);
-    let bans = room.without.iter().copied().chain(mio).chain([&UNSAFE]);
+    let bans = room.without.iter().copied().chain(mio).chain([&UNSAFE, &ASYNC]);
     bans.filter_map(|ban| Some((banned(name, ban)?, ban.instead)))
         .find(|(what, _)| !exceptions.contains(what))
         .map(|(what, instead)| format!("names `{what}` in `{}`: {instead}", room.name))
@@ -571,6 +580,14 @@ fn catches_a_glob_that_hides_a_lock() {
 fn catches_mio_outside_worker() {
     catches("health/probe.rs", "use mio::Poll;", "names `mio` in `health`");
     accepts("worker/net.rs", "use mio::Poll;");
+}
+
+#[test]
+fn catches_asynchronous_code_outside_the_lookups() {
+    catches("health/monitor.rs", "use tokio::time::sleep;", "names `tokio` in `health`");
+    catches("worker/mod.rs", "async fn f() {}", "names `async` in `worker`");
+    accepts("health/dns.rs", "use hickory_resolver::Hosts; async fn f() { g().await }");
+    catches("health/dns.rs", "use hickory_proto::op::Message;", "names `hickory_proto`");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use evenly::config::{self, Overrides};
 use evenly::settings::{
-    AccessFormat, AccessLog, AccessSink, Ejection, HealthCheck, Limits, Retry, Settings,
+    AccessFormat, AccessLog, AccessSink, Dns, Ejection, HealthCheck, Limits, Retry, Settings,
     StatusRanges, Target, TargetAddress, Tcp, Timeouts, Workers,
 };
 use proptest::prelude::*;
@@ -137,6 +137,9 @@ fn every_key_reaches_its_setting() {
         congestion = "cubic"
         defer_accept = "5s"
 
+        [dns]
+        servers = ["127.0.0.1", "[::1]:5353"]
+
         [admin]
         listen = "127.0.0.1:3"
 
@@ -189,6 +192,7 @@ fn every_key_reaches_its_setting() {
             share: 11,
         },
         tcp: Tcp { congestion: Some("cubic".into()), defer_accept: Some(second(5)) },
+        dns: Dns { servers: vec![local(53), "[::1]:5353".parse().unwrap()] },
         admin: Some(local(3)),
         log: AccessLog {
             access: AccessSink::File("/var/log/evenly".into()),
@@ -285,7 +289,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
         ),
         (
             "\"a\\nb\" = 1",
-            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, spin, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, tcp, admin, log",
+            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, spin, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, tcp, dns, admin, log",
         ),
     ]);
 }
@@ -493,6 +497,50 @@ fn a_target_may_be_a_unix_socket() {
     assert_eq!(settings.targets[0].address.to_string(), "unix:/run/app.sock");
     let of_options = config::from_targets(&["unix:/run/app.sock".to_owned()]).unwrap();
     assert_eq!(of_options.targets[0].address, settings.targets[0].address);
+}
+
+#[test]
+fn a_target_may_be_an_srv_name() {
+    let text = "[[targets]]\naddress = \"_HTTP._tcp.Spells.test\"";
+    let settings = config::parse(text, "f").unwrap();
+    let expected = TargetAddress::Service("_http._tcp.spells.test".into());
+    assert_eq!(settings.targets[0].address, expected);
+    assert_eq!(expected.to_string(), "_http._tcp.spells.test");
+    assert_errors(&[(
+        "[[targets]]\naddress = \"_http._tcp.a:80\"",
+        "f.toml:2: targets[0].address: \"_http._tcp.a:80\" has a port, and its SRV records give that; \
+         write \"_http._tcp.a\"",
+    )]);
+}
+
+#[test]
+fn name_servers_are_a_few_addresses_and_not_there_twice() {
+    assert_eq!(with_target("").dns, Dns::default());
+    assert_eq!(with_target("[dns]\nservers = \"::1\"").dns.servers.len(), 1);
+    assert_errors(&[
+        (
+            "[dns]\nservers = []",
+            "f.toml:2: dns.servers: the list is empty; write [\"127.0.0.1:53\"], or leave the key out for the system's",
+        ),
+        (
+            "[dns]\nservers = [\"127.0.0.1\",\n\"127.0.0.1:53\"]",
+            "f.toml:3: dns.servers[1]: \"127.0.0.1:53\" repeats a server; remove one of the two",
+        ),
+        (
+            "[dns]\nservers = \"ns.example\"",
+            "f.toml:2: dns.servers: \"ns.example\" is not an IP address, with or without a port; \
+             write \"127.0.0.1\", \"127.0.0.1:5353\" or \"[::1]:5353\"",
+        ),
+        (
+            "[dns]\nservers = 53",
+            "f.toml:2: dns.servers: 53 is a number; write [\"127.0.0.1:53\"], or leave the key out for the system's",
+        ),
+        (
+            "[dns]\nservers = [\"::1\", \"::2\", \"::3\", \"::4\", \"::5\", \"::6\", \"::7\", \"::8\", \"::9\"]",
+            "f.toml:2: dns.servers: has 9 servers; write at most 8",
+        ),
+        ("[dns]\nserver = \"::1\"", "f.toml:2: dns.server: unknown key; did you mean \"servers\"?"),
+    ]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) const MAX_UNIX_PATH: usize = 107;
 /// The longest path of a probe, in bytes.
 pub(super) const MAX_ENDPOINT: usize = 2_048;
 
-/// `host:port`, `1.2.3.4:80` or `[::1]:80`, where the port is 1 to 65,535; or `unix:/path`.
+/// `host:port`, `1.2.3.4:80` or `[::1]:80`, where the port is 1 to 65,535; `_service._proto.name`; or `unix:/path`.
 pub(super) fn target(text: &str) -> Result<TargetAddress, String> {
     match text.strip_prefix("unix:") {
         // What looks like a port makes it a host of that name.
@@ -29,8 +29,18 @@ pub(super) fn target(text: &str) -> Result<TargetAddress, String> {
         None => {}
     }
     refuse_url(text)?;
+    if text.starts_with('_') && !text.contains(':') {
+        return service(text).map(TargetAddress::Service);
+    }
     let (host, port) = split_port(text)?;
     let port = target_port(text, port)?;
+    if is_service(host) {
+        let alone = quoted(host);
+        return Err(format!(
+            "{} has a port, and its SRV records give that; write {alone}",
+            quoted(text)
+        ));
+    }
     if host.starts_with('[') {
         return bracketed(host, port).map(|address| TargetAddress::Ip(canonical(address)));
     }
@@ -59,6 +69,49 @@ fn unix(text: &str, path: &str) -> Result<String, String> {
         length => Err(format!(
             "{shown} is a path of {length} bytes, and the kernel takes {MAX_UNIX_PATH}; move the socket or use a shorter link to it"
         )),
+    }
+}
+
+/// An SRV name (RFC 2782): a service and a protocol, each with an underscore before it, and a domain.
+fn service(text: &str) -> Result<String, String> {
+    let name = name(text)?;
+    if is_service(&name) {
+        return Ok(name);
+    }
+    Err(format!(
+        "{} has no port and is no SRV name; write {} or \"_http._tcp.example.org\"",
+        quoted(text),
+        quoted(&format!("{text}:80"))
+    ))
+}
+
+fn is_service(name: &str) -> bool {
+    let labels: Vec<&str> = name.splitn(3, '.').collect();
+    let marked = |label: &&str| label.len() > 1 && label.starts_with('_');
+    matches!(&labels[..], [service, protocol, domain]
+        if marked(service) && marked(protocol) && !domain.is_empty())
+}
+
+/// An IP address, and a port where it is not 53.
+pub(super) fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let shown = quoted(text);
+    let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::from((ip, 53)));
+    let address = alone.or_else(|_| text.parse::<SocketAddr>()).map_err(|_| {
+        format!(
+            "{shown} is not an IP address, with or without a port; write \"127.0.0.1\", \"127.0.0.1:5353\" or \"[::1]:5353\""
+        )
+    })?;
+    match address {
+        _ if address.port() == 0 => {
+            Err(format!("{shown} has port 0; write a port from 1 to 65535, or none for 53"))
+        }
+        _ if address.ip().is_unspecified() => {
+            Err(format!("{shown} is no server's address; write \"127.0.0.1\" for this machine"))
+        }
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+            Err(format!("{shown} has a zone; write an address that needs none"))
+        }
+        _ => Ok(canonical(address)),
     }
 }
 
@@ -287,6 +340,9 @@ mod tests {
             ("unix:///run//./my app.sock/", "unix:/run/my app.sock"),
             ("unix:/run/../r/a", "unix:/run/../r/a"),
             ("unix:80", "unix:80"),
+            ("_HTTP._tcp.Spells.Test.", "_http._tcp.spells.test"),
+            ("_http._tcp.test", "_http._tcp.test"),
+            ("_http.spells.test:80", "_http.spells.test:80"),
         ];
         for (text, expected) in cases {
             assert_eq!(shown(text), expected);
@@ -313,6 +369,15 @@ mod tests {
             ("a:+80", "has no valid port"),
             ("a:65536", "has no valid port"),
             ("a:http", "has no valid port"),
+            (
+                "_http._tcp.a:80",
+                "has a port, and its SRV records give that; write \"_http._tcp.a\"",
+            ),
+            ("_http._tcp", "is no SRV name; write \"_http._tcp:80\" or \"_http._tcp.example.org\""),
+            ("_http.tcp.a", "is no SRV name"),
+            ("_._tcp.a", "is no SRV name"),
+            ("_http._tcp..", "not a host name"),
+            ("_http._tcp.a/b", "has a path"),
             ("unix:", "has no absolute path; write \"unix:/run/app.sock\""),
             ("unix:app.sock", "has no absolute path"),
             ("unix:@abstract", "has no absolute path"),
@@ -405,6 +470,34 @@ mod tests {
         for text in ["", "a b", "a\r\nX: y", "a:0", "a:b", "u@a", "http://a", "::1", "[::1", "a/b"]
         {
             assert!(host_field(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn name_servers_are_addresses_with_port_53_unless_another_is_written() {
+        let cases = [
+            ("127.0.0.1", "127.0.0.1:53"),
+            ("127.0.0.1:5353", "127.0.0.1:5353"),
+            ("::1", "[::1]:53"),
+            ("[::1]:5353", "[::1]:5353"),
+            ("::ffff:10.0.0.1", "10.0.0.1:53"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(name_server(text).map(|at| at.to_string()).as_deref(), Ok(expected));
+        }
+        let cases = [
+            ("", "is not an IP address"),
+            ("localhost", "is not an IP address"),
+            ("[::1]", "write \"127.0.0.1\", \"127.0.0.1:5353\" or \"[::1]:5353\""),
+            ("127.0.0.1:", "is not an IP address"),
+            ("127.0.0.1:0", "has port 0"),
+            ("0.0.0.0", "is no server's address"),
+            ("[::]:53", "is no server's address"),
+            ("[fe80::1%2]:53", "has a zone"),
+        ];
+        for (text, remedy) in cases {
+            let error = name_server(text).unwrap_err();
+            assert!(error.contains(remedy), "{text}: {error}");
         }
     }
 

@@ -68,7 +68,7 @@ mirror! {
     /// The top level.
     File = "" {
         listen, workers, spin, trusted_proxies, via, targets, health, timeouts, limits, retry,
-        ejection, tcp, admin, log,
+        ejection, tcp, dns, admin, log,
     }
 }
 mirror! {
@@ -105,6 +105,10 @@ mirror! {
     Tcp = "[tcp]" { congestion, defer_accept }
 }
 mirror! {
+    /// `[dns]`.
+    Dns = "[dns]" { servers }
+}
+mirror! {
     /// `[admin]`.
     Admin = "[admin]" { listen }
 }
@@ -114,7 +118,7 @@ mirror! {
 }
 
 /// Every table and the keys it may hold.
-pub(super) const TABLES: [(&str, &[&str]); 10] = [
+pub(super) const TABLES: [(&str, &[&str]); 11] = [
     (File::HEADER, File::KEYS),
     (Target::HEADER, Target::KEYS),
     (Health::HEADER, Health::KEYS),
@@ -123,6 +127,7 @@ pub(super) const TABLES: [(&str, &[&str]); 10] = [
     (Retry::HEADER, Retry::KEYS),
     (Ejection::HEADER, Ejection::KEYS),
     (Tcp::HEADER, Tcp::KEYS),
+    (Dns::HEADER, Dns::KEYS),
     (Admin::HEADER, Admin::KEYS),
     (Log::HEADER, Log::KEYS),
 ];

@@ -16,8 +16,8 @@ use super::error::{Fault, quoted};
 use super::raw::{self, Item, Lines};
 use super::{Overrides, address, value};
 use crate::settings::{
-    AccessFormat, AccessLog, AccessSink, Ejection, HealthCheck, Limits, Network, Retry, Settings,
-    StatusRanges, Target, TargetAddress, Tcp, Timeouts, Workers,
+    AccessFormat, AccessLog, AccessSink, Dns, Ejection, HealthCheck, Limits, Network, Retry,
+    Settings, StatusRanges, Target, TargetAddress, Tcp, Timeouts, Workers,
 };
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
@@ -39,6 +39,9 @@ const STATUS: RangeInclusive<u16> = 100..=599;
 
 const LISTEN_EXAMPLE: &str = r#""0.0.0.0:8080", or a list of such addresses"#;
 const TARGET_EXAMPLE: &str = r#""host:port" or "unix:/path""#;
+const SERVERS_EXAMPLE: &str = r#"["127.0.0.1:53"], or leave the key out for the system's"#;
+/// Name servers that are asked at most: resolv.conf may name three, and more help nobody.
+const MAX_SERVERS: usize = 8;
 const EXPECT_EXAMPLE: &str = r#"200, "200-299" or ["200", "301-302"]"#;
 /// The longest name of a congestion control, without the NUL that the kernel counts (`TCP_CA_NAME_MAX`).
 const MAX_CONGESTION: usize = 15;
@@ -72,6 +75,7 @@ pub(super) fn settings(
         retry: retry(&table(file.retry.as_ref(), lines)?)?,
         ejection: ejection(&table(file.ejection.as_ref(), lines)?)?,
         tcp: tcp(&table(file.tcp.as_ref(), lines)?)?,
+        dns: dns(&table(file.dns.as_ref(), lines)?, lines)?,
         admin: admin.map(|(address, _)| address),
         log: access_log(&table(file.log.as_ref(), lines)?)?,
         // Last: of all that is wrong, a missing target is the least to point at.
@@ -466,6 +470,29 @@ fn tcp(raw: &raw::Tcp<'_>) -> Result<Tcp, Fault> {
     })?;
     overlay(&mut tcp.defer_accept, raw.defer_accept.as_ref(), |item| seconds(item).map(Some))?;
     Ok(tcp)
+}
+
+fn dns(raw: &raw::Dns<'_>, lines: &Lines) -> Result<Dns, Fault> {
+    let mut dns = Dns::default();
+    overlay(&mut dns.servers, raw.servers.as_ref(), |item| servers(item, lines))?;
+    Ok(dns)
+}
+
+fn servers(item: &Item<'_>, lines: &Lines) -> Result<Vec<SocketAddr>, Fault> {
+    let mut servers = Vec::new();
+    for item in item.one_or_many(lines) {
+        let server = item.read(SERVERS_EXAMPLE, address::name_server)?;
+        if servers.contains(&server) {
+            let shown = value::shown(item.value);
+            return Err(item.fault(format!("{shown} repeats a server; remove one of the two")));
+        }
+        servers.push(server);
+    }
+    match servers.len() {
+        0 => Err(item.fault(format!("the list is empty; write {SERVERS_EXAMPLE}"))),
+        1..=MAX_SERVERS => Ok(servers),
+        many => Err(item.fault(format!("has {many} servers; write at most {MAX_SERVERS}"))),
+    }
 }
 
 /// The kernel counts this time in seconds.

@@ -15,13 +15,17 @@
 //! | `judge` | rise and fall (pure) |
 //! | `ejection` | who is taken out for what workers saw, and how long (pure) |
 //! | `roster` | which endpoints there are; makes snapshots (pure) |
-//! | `resolve` | names to addresses, on threads of their own |
+//! | `names` | when each name is looked up, and what its answers come to (pure) |
+//! | `resolve` | names to places, on a thread of its own |
+//! | `dns` | one lookup: what is asked of name servers |
 //! | `wake` | how other threads end the health thread's wait |
 
+mod dns;
 mod ejection;
 mod flight;
 mod judge;
 mod monitor;
+mod names;
 mod probe;
 mod resolve;
 mod roster;
@@ -39,11 +43,11 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Sender, bounded};
 
 use crate::balance::{EndpointId, Shared, Streak};
-use crate::settings::{Ejection, Target};
+use crate::settings::{Dns, Ejection, Target};
 
 use flight::Flight;
 use monitor::{Inputs, Monitor};
-use resolve::Resolvers;
+use resolve::{Resolvers, Source};
 use roster::Roster;
 use wake::Wake;
 
@@ -113,33 +117,47 @@ impl Health {
     /// Publishes a first snapshot (every endpoint whose address needs no lookup, none healthy), starts the thread,
     /// and with it the first round: every name is resolved and every endpoint probed at once. From then
     /// on each is probed once in its interval, 90 to 100 % of it after the last time. `ejection` says for
-    /// how long an endpoint is taken out for what workers report, and how many of them at once.
+    /// how long an endpoint is taken out for what workers report, and how many of them at once. `dns` says
+    /// who is asked for names; where no target is one, nobody is, and there is no thread for it.
     ///
     /// # Errors
-    /// When an eventfd, an epoll or a thread cannot be made.
+    /// When an eventfd, an epoll, a thread or its runtime cannot be made.
     pub fn start(
         targets: Vec<Target>,
         ejection: Ejection,
+        dns: Dns,
         shared: Arc<Shared>,
     ) -> io::Result<Health> {
-        Health::start_with(targets, ejection, shared, resolve::system)
+        let servers = dns.servers;
+        let source = if servers.is_empty() { Source::System } else { Source::Servers(servers) };
+        Health::start_asking(targets, ejection, shared, source)
     }
 
-    /// Like [`Health::start`], with another resolver than the system's: it turns a host name and a
-    /// port into socket addresses; an error or no address at all means that the name does not
-    /// resolve now. It may block, since it is called on at most four threads of its own.
+    /// Like [`Health::start`], with a function in place of name servers, as the C library is one: it turns a host name
+    /// and a port into socket addresses; an error or no address at all means that the name does not
+    /// resolve now. It may block, since it is called on at most four threads of its own; its answers
+    /// have no TTL, so that it is asked once in the interval of the target's probes.
     ///
     /// # Errors
-    /// When an eventfd, an epoll or a thread cannot be made.
+    /// As [`Health::start`].
     pub fn start_with(
         targets: Vec<Target>,
         ejection: Ejection,
         shared: Arc<Shared>,
         resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> io::Result<Health> {
+        Health::start_asking(targets, ejection, shared, Source::Function(Arc::new(resolve)))
+    }
+
+    fn start_asking(
+        targets: Vec<Target>,
+        ejection: Ejection,
+        shared: Arc<Shared>,
+        source: Source,
+    ) -> io::Result<Health> {
         let wake = Arc::new(Wake::new()?);
         let roster = Roster::new(targets, ejection);
-        let resolvers = Resolvers::start(roster.names().count(), resolve, &wake)?;
+        let resolvers = Resolvers::start(roster.names().count(), source, &wake)?;
         let (sender, reports) = bounded(REPORTS);
         let inputs = Inputs { reports, resolvers, wake: Arc::clone(&wake) };
         let first_round = Arc::new(Gate::default());

@@ -6,7 +6,7 @@
 //! in no queue has exactly one probe in flight; only this file publishes snapshots; nothing here
 //! blocks but the wait.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use log::Level;
 use crate::balance::{EndpointId, EndpointState, Shared, Snapshot};
 
 use super::flight::Flight;
+use super::names::{self, Names};
 use super::probe::{Begun, Outcome, Probe};
 use super::resolve::{Answer, Query, Resolvers};
 use super::roster::{News, Place, Roster};
@@ -80,14 +81,6 @@ pub(super) struct Inputs {
     pub(super) wake: Arc<Wake>,
 }
 
-/// When names are resolved, and what became of it.
-struct Names {
-    schedule: Schedule<usize>,
-    failing: HashSet<usize>,
-    /// Those whose first lookup has not ended.
-    unanswered: HashSet<usize>,
-}
-
 /// The first probe of everything: what a start waits for.
 struct FirstRound {
     deadline: Option<Instant>,
@@ -112,7 +105,7 @@ impl Monitor {
             turned: now,
             gather: roster.gather_time(),
             terms: BTreeSet::new(),
-            names: Names::new(&roster, seed, now),
+            names: Names::new(roster.names(), now),
             roster,
             inputs,
             shared,
@@ -169,7 +162,7 @@ impl Monitor {
     fn recover(&mut self, now: Instant) {
         self.flight.clear();
         self.schedule_everything(1, now);
-        self.names.schedule_everything(&self.roster, 1, now);
+        self.names.restart(now);
         self.changed = true;
     }
 
@@ -192,7 +185,7 @@ impl Monitor {
         let first_round = self.first_round.deadline.map(|at| publish.map_or(at, |it| at.max(it)));
         begin
             .chain(self.flight.next_deadline())
-            .chain(self.names.schedule.next_due(Urgency::Routine))
+            .chain(self.names.next_due())
             .chain(first_round)
             .chain(publish)
             .chain(self.terms.first().map(|&(end, _)| end))
@@ -273,19 +266,15 @@ impl Monitor {
     }
 
     fn take_answers(&mut self, now: Instant) {
-        while let Some(Answer { target, result }) = self.inputs.resolvers.next_answer() {
-            self.names.schedule.finish(target, now, false);
-            self.names.unanswered.remove(&target);
-            match result {
-                Ok(addresses) => {
-                    let places = addresses.into_iter().map(|it| Place::plain(it.into()));
-                    let places: Vec<Place> = places.collect();
-                    self.tell_resolves(target, places.len());
-                    let update = self.roster.set_addresses(target, &places);
-                    self.changed |= update.changed;
-                    update.added.into_iter().for_each(|id| self.welcome(id, now));
-                }
-                Err(error) => self.tell_unresolved(target, &error),
+        while let Some(Answer { target, finding }) = self.inputs.resolvers.next_answer() {
+            let outcome = self.names.take(target, finding, now);
+            if let Some(news) = outcome.news {
+                self.tell_of_name(target, news, outcome.places.as_deref());
+            }
+            if let Some(places) = outcome.places {
+                let update = self.roster.set_addresses(target, &places);
+                self.changed |= update.changed;
+                update.added.into_iter().for_each(|id| self.welcome(id, now));
             }
         }
     }
@@ -297,41 +286,36 @@ impl Monitor {
         }
     }
 
-    fn tell_resolves(&mut self, target: usize, addresses: usize) {
-        if !self.names.failing.remove(&target) {
-            return;
-        }
-        if let Some((label, _)) = self.roster.target(target) {
-            let line = format!("target {label} resolves again; addresses: {addresses}");
-            self.lines.push((Level::Info, line));
-        }
-    }
-
-    fn tell_unresolved(&mut self, target: usize, error: &io::Error) {
-        if !self.names.failing.insert(target) {
-            return;
-        }
-        let healthy = self.roster.healthy_count();
-        let line = match self.roster.target(target) {
-            Some((label, 0)) => format!(
-                "target {label} is down: it does not resolve: {error}; healthy targets: {healthy}"
+    fn tell_of_name(&mut self, target: usize, news: names::News, places: Option<&[Place]>) {
+        let Some((label, known)) = self.roster.target(target) else { return };
+        let (healthy, now) = (self.roster.healthy_count(), places.map_or(known, <[_]>::len));
+        let (level, line) = match news {
+            names::News::Resolves => (Level::Info, format!("resolves again; addresses: {now}")),
+            names::News::Fails(why) if known == 0 => (
+                Level::Warn,
+                format!("is down: it does not resolve: {why}; healthy targets: {healthy}"),
             ),
-            Some((label, known)) => format!(
-                "target {label} does not resolve any longer: {error}; addresses kept: {known}; \
-                 healthy targets: {healthy}"
+            names::News::Fails(why) => (
+                Level::Warn,
+                format!(
+                    "does not resolve any longer: {why}; addresses kept: {known}; \
+                     healthy targets: {healthy}"
+                ),
             ),
-            None => return,
+            names::News::InPart(why) => (
+                Level::Warn,
+                format!("resolves in part only: {why}; addresses found or kept: {now}"),
+            ),
+            names::News::Withdrawn(why) => {
+                (Level::Warn, format!("is withdrawn: {why}; addresses that go: {known}"))
+            }
         };
-        self.lines.push((Level::Warn, line));
+        self.lines.push((level, format!("target {label} {line}")));
     }
 
     fn ask_names(&mut self, now: Instant) {
-        for target in self.names.schedule.take_due(Urgency::Routine, now, usize::MAX) {
-            self.names.schedule.begin(target, now);
-            let name = self.roster.names().find(|&(at, ..)| at == target);
-            if let Some((target, host, port, _)) = name {
-                self.inputs.resolvers.ask(Query { target, host: Arc::clone(host), port });
-            }
+        for (target, wanted) in self.names.take_due(now) {
+            self.inputs.resolvers.ask(Query { target, wanted });
         }
     }
 
@@ -420,7 +404,7 @@ impl Monitor {
 
     fn end_first_round(&mut self, now: Instant) {
         let Some(deadline) = self.first_round.deadline else { return };
-        let whole = self.names.unanswered.is_empty() && self.roster.all_probed();
+        let whole = self.names.all_answered() && self.roster.all_probed();
         if whole || now >= deadline {
             self.first_round.deadline = None;
             self.first_round.gate.open();
@@ -433,23 +417,6 @@ impl Monitor {
     fn write_log(&mut self) {
         for (level, line) in self.lines.drain(..) {
             log::log!(level, "{line}");
-        }
-    }
-}
-
-impl Names {
-    fn new(roster: &Roster, seed: u64, now: Instant) -> Self {
-        let unanswered = roster.names().map(|(target, ..)| target).collect();
-        let schedule = Schedule::new(seed);
-        let mut names = Names { schedule, failing: HashSet::new(), unanswered };
-        names.schedule_everything(roster, seed, now);
-        names
-    }
-
-    fn schedule_everything(&mut self, roster: &Roster, seed: u64, now: Instant) {
-        self.schedule = Schedule::new(seed);
-        for (target, _, _, interval) in roster.names() {
-            self.schedule.add(target, interval, now);
         }
     }
 }

@@ -63,10 +63,12 @@ impl Plan {
     }
 }
 
-/// The `Host` of a probe where none is configured. A path is no host (RFC 9110 section 7.2).
+/// The `Host` of a probe where none is configured. A path is no host (RFC 9110 section 7.2), and of an SRV name it is
+/// the domain that clients ask for (RFC 2782).
 fn host_of(address: &TargetAddress) -> String {
     match address {
         TargetAddress::Unix(_) => "localhost".to_owned(),
+        TargetAddress::Service(name) => name.splitn(3, '.').last().unwrap_or_default().to_owned(),
         other => other.to_string(),
     }
 }

@@ -1,74 +1,146 @@
-//! Names to addresses, off the health thread: the system's resolver blocks, for seconds if a name
-//! server is silent, and no probe may wait for that.
+//! Names to places, off the health thread: a name server may be silent for seconds, and no probe may wait for that.
 //!
-//! Owns at most [`THREADS`] threads, which end when the health thread drops its end of their
-//! channels; a thread inside a lookup ends after it, and nobody waits for it. When names are asked for
-//! is the health thread's business.
+//! Owns one thread with the only asynchronous runtime of the program, which serves all lookups at once and
+//! ends when the health thread drops its end of their channel; without a name there is neither. `dns` is
+//! what is asked there; where the system's configuration cannot be read it is the C library, which blocks, on at
+//! most [`BLOCKING`] threads of the runtime, for whom nobody waits. When names are looked up is `names`' business.
 
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::base::address::Address;
+use crate::settings::TargetAddress;
+
+use super::dns::NameServers;
+use super::roster::{Place, one_for_each_address};
 use super::wake::Wake;
 
 /// Turns a host name and a port into socket addresses. May block. An error or no address at all
 /// means that the name does not resolve now.
-type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+pub(super) type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Lookups at once.
-const THREADS: usize = 4;
+/// Blocking lookups at once.
+const BLOCKING: usize = 4;
+
+/// What the system's configuration is read from.
+const SYSTEM_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+
+/// What a target that is a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Each address of a name, with this port.
+    Host { name: Arc<str>, port: u16 },
+    /// Whatever the SRV records of a name lead to (RFC 2782).
+    Service(Arc<str>),
+}
+
+impl Wanted {
+    /// What is to be looked up for this target; `None` if it is no name.
+    pub(super) fn of(address: &TargetAddress) -> Option<Self> {
+        match address {
+            TargetAddress::Ip(_) | TargetAddress::Unix(_) => None,
+            TargetAddress::Name { host, port } => {
+                Some(Wanted::Host { name: host.as_str().into(), port: *port })
+            }
+            TargetAddress::Service(name) => Some(Wanted::Service(name.as_str().into())),
+        }
+    }
+}
+
+/// What a lookup found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// At least one place; they are sorted by address, and no two have the same.
+    Places {
+        places: Vec<Place>,
+        /// For how long that holds, where it is known.
+        ttl: Option<Duration>,
+        /// Why there may be more than these: a part of the lookup failed.
+        missing: Option<String>,
+    },
+    /// The name has no place, says who must know. The TTL is that of RFC 2308 section 5, where there is one.
+    Nothing { why: String, ttl: Option<Duration> },
+    /// The service is not available, says its SRV record (RFC 2782, a target of ".").
+    Unavailable { why: String, ttl: Duration },
+    /// Nobody knows.
+    Failed(String),
+}
+
+impl Finding {
+    /// Those of these places that count. There must be one at least.
+    pub(super) fn of(places: Vec<Place>, ttl: Option<Duration>, missing: Option<String>) -> Self {
+        Finding::Places { places: one_for_each_address(places), ttl, missing }
+    }
+}
 
 /// A name to look up for the target at this position.
 #[derive(Debug)]
 pub(super) struct Query {
     pub(super) target: usize,
-    pub(super) host: Arc<str>,
-    pub(super) port: u16,
+    pub(super) wanted: Wanted,
 }
 
-/// What became of a [`Query`]. Success has at least one address; they are sorted and all different.
+/// What became of a [`Query`].
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) target: usize,
-    pub(super) result: io::Result<Vec<SocketAddr>>,
+    pub(super) finding: Finding,
 }
 
-/// The health thread's end of the resolver threads. The channels need no bound of their own: a
+/// Who is asked.
+pub(super) enum Source {
+    /// These name servers.
+    Servers(Vec<SocketAddr>),
+    /// Those of the system.
+    System,
+    /// A function, which may block.
+    Function(Arc<Resolve>),
+}
+
+/// The health thread's end of the resolver thread. The channels need no bound of their own: a
 /// target has at most one lookup under way.
 #[derive(Debug)]
 pub(super) struct Resolvers {
-    queries: Sender<Query>,
+    /// `None`: there is no name to ask for.
+    queries: Option<UnboundedSender<Query>>,
     answers: Receiver<Answer>,
 }
 
 impl Resolvers {
-    /// Starts as many threads as `names` can keep busy, none for none. Fails when a thread cannot be started.
-    pub(super) fn start(
-        names: usize,
-        resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
-        wake: &Arc<Wake>,
-    ) -> io::Result<Self> {
-        let resolve: Arc<Resolve> = Arc::new(resolve);
-        let (queries, inbox) = unbounded();
+    /// Starts the thread, unless there are no `names`. Fails when it or its runtime cannot be had.
+    pub(super) fn start(names: usize, source: Source, wake: &Arc<Wake>) -> io::Result<Self> {
         let (outbox, answers) = unbounded();
-        for _ in 0..names.min(THREADS) {
-            let (inbox, outbox) = (inbox.clone(), outbox.clone());
-            let (resolve, wake) = (Arc::clone(&resolve), Arc::clone(wake));
-            thread::Builder::new()
-                .name("health-resolve".into())
-                .spawn(move || answer_all(&inbox, &outbox, &*resolve, &wake))?;
+        if names == 0 {
+            return Ok(Resolvers { queries: None, answers });
         }
-        Ok(Resolvers { queries, answers })
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING)
+            .thread_name("health-lookup")
+            .build()?;
+        let (queries, inbox) = unbounded_channel();
+        let post = Post { outbox, wake: Arc::clone(wake) };
+        thread::Builder::new()
+            .name("health-resolve".into())
+            .spawn(move || serve(runtime, inbox, &post, source))?;
+        Ok(Resolvers { queries: Some(queries), answers })
     }
 
-    /// Hands a lookup to the threads; its answer comes with a wake. Never blocks.
+    /// Hands a lookup to the thread; its answer comes with a wake. Never blocks.
     pub(super) fn ask(&self, query: Query) {
-        // Fails only with no thread left, and they outlive this value.
-        let _ = self.queries.send(query);
+        if let Some(queries) = &self.queries {
+            // Fails only without the thread, which outlives this value.
+            let _ = queries.send(query);
+        }
     }
 
     /// The next answer, if there is one.
@@ -77,60 +149,196 @@ impl Resolvers {
     }
 }
 
+/// The way back to the health thread.
+#[derive(Clone)]
+struct Post {
+    outbox: Sender<Answer>,
+    wake: Arc<Wake>,
+}
+
+impl Post {
+    fn send(&self, answer: Answer) {
+        if self.outbox.send(answer).is_ok() {
+            self.wake.wake();
+        }
+    }
+}
+
+/// Answers until the health thread has ended; then leaves what is under way to itself.
+fn serve(runtime: Runtime, mut inbox: UnboundedReceiver<Query>, post: &Post, source: Source) {
+    runtime.block_on(async {
+        let mut resolver = Resolver::new(source);
+        while let Some(Query { target, wanted }) = inbox.recv().await {
+            let (resolver, post) = (resolver.current(), post.clone());
+            tokio::spawn(async move {
+                // A task of its own, so that a panic in a library is a failed lookup and no more.
+                let lookup = tokio::spawn(resolver.look_up(wanted)).await;
+                let finding =
+                    lookup.unwrap_or_else(|_| Finding::Failed("the resolver panicked".into()));
+                post.send(Answer { target, finding });
+            });
+        }
+    });
+    runtime.shutdown_background();
+}
+
+/// Who is asked, ready to be asked.
+enum Resolver {
+    Fixed(Backend),
+    /// The system's, read anew when one of its files has changed, as the C library does.
+    System {
+        files: Option<[Stamp; 2]>,
+        backend: Backend,
+    },
+}
+
+#[derive(Clone)]
+enum Backend {
+    NameServers(Arc<NameServers>),
+    Function(Arc<Resolve>),
+}
+
+impl Resolver {
+    fn new(source: Source) -> Self {
+        match source {
+            Source::Servers(servers) => Resolver::Fixed(
+                NameServers::new(&servers).map_or_else(|error| fall_back(&error), Backend::of),
+            ),
+            Source::Function(resolve) => Resolver::Fixed(Backend::Function(resolve)),
+            Source::System => {
+                Resolver::System { files: None, backend: Backend::Function(Arc::new(c_library)) }
+            }
+        }
+    }
+
+    fn current(&mut self) -> Backend {
+        match self {
+            Resolver::Fixed(backend) => backend.clone(),
+            Resolver::System { files, backend } => {
+                let now = SYSTEM_FILES.map(stamp);
+                let before = files.replace(now);
+                if before != Some(now) {
+                    let fell_back = before.is_some() && matches!(backend, Backend::Function(_));
+                    match NameServers::of_system() {
+                        Ok(servers) => *backend = Backend::of(servers),
+                        Err(_) if fell_back => {} // which was told
+                        Err(error) => *backend = fall_back(&error),
+                    }
+                }
+                backend.clone()
+            }
+        }
+    }
+}
+
+/// Says so: the C library gives no TTLs and no SRV records.
+fn fall_back(error: &str) -> Backend {
+    log::warn!(
+        "names are looked up by the C library, without TTLs and SRV records: {error}; \
+         [dns] servers names others"
+    );
+    Backend::Function(Arc::new(c_library))
+}
+
+/// What changes with a file; `None`: it cannot be read.
+type Stamp = Option<(i64, i64, u64, u64)>;
+
+fn stamp(path: &str) -> Stamp {
+    let file = fs::metadata(path).ok()?;
+    Some((file.mtime(), file.mtime_nsec(), file.ino(), file.len()))
+}
+
+impl Backend {
+    fn of(servers: NameServers) -> Self {
+        Backend::NameServers(Arc::new(servers))
+    }
+
+    async fn look_up(self, wanted: Wanted) -> Finding {
+        match (self, wanted) {
+            (Backend::NameServers(servers), wanted) => servers.look_up(&wanted).await,
+            (Backend::Function(resolve), Wanted::Host { name, port }) => {
+                let lookup = tokio::task::spawn_blocking(move || resolve(&name, port));
+                match lookup.await {
+                    Ok(result) => of_function(result),
+                    Err(_) => Finding::Failed("the resolver panicked".into()),
+                }
+            }
+            (Backend::Function(_), Wanted::Service(_)) => Finding::Failed(
+                "SRV records need a name server, and none is known; write [dns] servers".into(),
+            ),
+        }
+    }
+}
+
 /// The system's resolver: hosts file, name servers, whatever the C library is told to use.
-pub(super) fn system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+fn c_library(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }
 
-fn answer_all(inbox: &Receiver<Query>, outbox: &Sender<Answer>, resolve: &Resolve, wake: &Wake) {
-    for query in inbox {
-        let answer = Answer { target: query.target, result: look_up(&query, resolve) };
-        if outbox.send(answer).is_err() {
-            return;
+/// A function cannot tell a name that is gone from servers that are silent.
+fn of_function(result: io::Result<Vec<SocketAddr>>) -> Finding {
+    match result {
+        Ok(addresses) if addresses.is_empty() => Finding::Failed("the name has no address".into()),
+        Ok(addresses) => {
+            let place = |address| Place::plain(Address::Ip(address));
+            Finding::of(addresses.into_iter().map(place).collect(), None, None)
         }
-        wake.wake();
+        Err(error) => Finding::Failed(error.to_string()),
     }
-}
-
-fn look_up(query: &Query, resolve: &Resolve) -> io::Result<Vec<SocketAddr>> {
-    let mut addresses = catch_unwind(AssertUnwindSafe(|| resolve(&query.host, query.port)))
-        .unwrap_or_else(|_| Err(io::Error::other("the resolver panicked")))?;
-    addresses.sort_unstable();
-    addresses.dedup();
-    if addresses.is_empty() {
-        return Err(io::Error::other("the name has no address"));
-    }
-    Ok(addresses)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn look(resolve: &Resolve) -> io::Result<Vec<SocketAddr>> {
-        look_up(&Query { target: 0, host: "name".into(), port: 80 }, resolve)
-    }
-
     fn address(last: u8) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, last], 80))
     }
 
+    fn run(resolve: Arc<Resolve>, wanted: Wanted) -> Finding {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(Backend::Function(resolve).look_up(wanted))
+    }
+
+    fn look(
+        resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Finding {
+        run(Arc::new(resolve), Wanted::Host { name: "name".into(), port: 80 })
+    }
+
     #[test]
     fn addresses_come_sorted_and_once_each() {
-        let found = look(&|_, _| Ok(vec![address(3), address(1), address(3)])).unwrap();
-        assert_eq!(found, [address(1), address(3)]);
+        let found = look(|_, _| Ok(vec![address(3), address(1), address(3)]));
+        let places = [1, 3].map(|last| Place::plain(address(last).into())).into();
+        assert_eq!(found, Finding::Places { places, ttl: None, missing: None });
     }
 
     #[test]
-    fn no_address_is_an_error_and_a_panic_is_one_too() {
-        assert!(look(&|_, _| Ok(Vec::new())).is_err());
-        assert!(look(&|_, _| panic!("a bug in the resolver")).is_err());
+    fn no_address_is_a_failure_and_a_panic_is_one_too() {
+        assert!(matches!(look(|_, _| Ok(Vec::new())), Finding::Failed(_)));
+        assert!(matches!(look(|_, _| panic!("a bug in the resolver")), Finding::Failed(_)));
     }
 
     #[test]
-    fn the_system_resolver_knows_localhost_without_a_name_server() {
-        let found = system("localhost", 81).unwrap();
+    fn the_c_library_has_no_srv_records_and_the_remedy_is_told() {
+        let found = run(Arc::new(c_library), Wanted::Service("_http._tcp.a".into()));
+        assert!(
+            matches!(&found, Finding::Failed(why) if why.contains("[dns] servers")),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn the_c_library_knows_localhost_without_a_name_server() {
+        let found = c_library("localhost", 81).unwrap();
         assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 81));
         assert!(!found.is_empty());
+    }
+
+    #[test]
+    fn without_a_name_there_is_no_thread() {
+        let wake = Arc::new(Wake::new().unwrap());
+        let resolvers = Resolvers::start(0, Source::System, &wake).unwrap();
+        assert!(resolvers.queries.is_none());
     }
 }

@@ -18,10 +18,11 @@ use crate::settings::{Ejection, Target, TargetAddress};
 use super::ejection::{Census, Record, allows};
 use super::judge::{Change, Judge};
 use super::probe::Plan;
+use super::resolve::Wanted;
 
 /// Addresses of one name that are used; the rest, in address order, is left out. No honest name has
 /// as many, and a hostile one must not make endpoints without end.
-const MAX_ADDRESSES: usize = 256;
+pub(super) const MAX_ADDRESSES: usize = 256;
 
 /// How long an answer waits at most to be taken together with others.
 const GATHER_TIME: Duration = Duration::from_millis(5);
@@ -30,7 +31,7 @@ const GATHER_TIME: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 struct Member {
     label: Arc<str>,
-    name: Option<(Arc<str>, u16)>,
+    name: Option<Wanted>,
     interval: Duration,
     rise: u32,
     fall: u32,
@@ -193,7 +194,7 @@ impl Roster {
             match target.address {
                 TargetAddress::Ip(address) => roster.settle(at, address.into()),
                 TargetAddress::Unix(path) => roster.settle(at, Address::Unix(path.into())),
-                TargetAddress::Name { .. } => {}
+                TargetAddress::Name { .. } | TargetAddress::Service(_) => {}
             }
         }
         roster
@@ -210,7 +211,7 @@ impl Roster {
     pub(super) fn set_addresses(&mut self, target: usize, places: &[Place]) -> Update {
         let mut update = Update::default();
         let Some(member) = self.members.get_mut(target) else { return update };
-        let places = one_for_each_address(places);
+        let places = one_for_each_address(places.to_vec());
         for endpoint in &mut member.endpoints {
             endpoint.leaving =
                 places.binary_search_by(|place| place.address.cmp(&endpoint.address)).is_err();
@@ -221,7 +222,7 @@ impl Roster {
                 Ok(known) => update.changed |= member.endpoints[known].prefer(place.preference()),
                 Err(at) => {
                     let Some(id) = fresh_id() else { break };
-                    member.endpoints.insert(at, Checked::new(id, place, member.rise, member.fall));
+                    member.endpoints.insert(at, Checked::new(id, &place, member.rise, member.fall));
                     self.homes.insert(id, target);
                     update.added.push(id);
                 }
@@ -292,10 +293,10 @@ impl Roster {
         self.members.iter().flat_map(|m| m.endpoints.iter().map(|e| (e.id, m.interval)))
     }
 
-    /// Every target that is a name: its position, host, port and interval.
-    pub(super) fn names(&self) -> impl Iterator<Item = (usize, &Arc<str>, u16, Duration)> {
+    /// Every target that is a name: its position, what is looked up for it, and its interval.
+    pub(super) fn names(&self) -> impl Iterator<Item = (usize, &Wanted, Duration)> {
         self.members.iter().enumerate().filter_map(|(at, member)| {
-            member.name.as_ref().map(|(host, port)| (at, host, *port, member.interval))
+            member.name.as_ref().map(|wanted| (at, wanted, member.interval))
         })
     }
 
@@ -381,13 +382,9 @@ impl Roster {
 
 impl Member {
     fn new(target: &Target) -> Self {
-        let name = match &target.address {
-            TargetAddress::Ip(_) | TargetAddress::Unix(_) => None,
-            TargetAddress::Name { host, port } => Some((host.as_str().into(), *port)),
-        };
         Member {
             label: target.address.to_string().into(),
-            name,
+            name: Wanted::of(&target.address),
             interval: target.health.interval,
             rise: target.health.rise,
             fall: target.health.fall,
@@ -398,10 +395,12 @@ impl Member {
 }
 
 /// The places that count, by address, and no more than there may be.
-fn one_for_each_address(places: &[Place]) -> Vec<&Place> {
-    let mut places: Vec<&Place> = places.iter().collect();
-    places.sort_by_key(|place| (&place.address, place.priority, Reverse(place.weight)));
-    places.dedup_by_key(|place| &place.address);
+pub(super) fn one_for_each_address(mut places: Vec<Place>) -> Vec<Place> {
+    let preference = |place: &Place| (place.priority, Reverse(place.weight));
+    places.sort_by(|one, other| {
+        one.address.cmp(&other.address).then(preference(one).cmp(&preference(other)))
+    });
+    places.dedup_by(|later, first| later.address == first.address);
     places.truncate(MAX_ADDRESSES);
     places
 }

@@ -15,6 +15,7 @@
 //! | `resources` | connections, descriptors, memory |
 //! | `stopping` | signals and the drain |
 //! | `unix` | targets that are Unix sockets |
+//! | `names` | targets that are names, before a name server of the tests' own |
 //! | `surface` | command line, listen addresses, logs |
 
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in what tests are made of
@@ -27,6 +28,9 @@ mod failover;
 mod fields;
 mod harness;
 mod leaving;
+mod names;
+#[path = "../nameserver/mod.rs"]
+mod nameserver;
 mod resources;
 mod stopping;
 mod surface;

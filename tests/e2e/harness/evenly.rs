@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
 
 use super::{Client, Origin, until};
+use crate::nameserver::NameServer;
 
 /// How the program is to be started.
 pub(crate) struct Start {
@@ -52,6 +53,12 @@ impl Start {
     pub(crate) fn target(mut self, path: &str) -> Start {
         self.targets.push(format!("unix:{path}"));
         self
+    }
+
+    /// Before this name too, asking this server for it.
+    pub(crate) fn name(mut self, name: &str, server: &NameServer) -> Start {
+        self.targets.push(name.to_owned());
+        self.config(&server.config())
     }
 
     /// Probes this target often, and with little patience: on a busy machine it may seem down when it is not.

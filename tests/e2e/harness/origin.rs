@@ -112,6 +112,15 @@ impl Origin {
         })
     }
 
+    /// Likewise, on the port of `other` and an address of its own: both can be one name's.
+    pub(crate) fn named_beside(name: &'static str, other: &Origin) -> Origin {
+        let mut origin = Origin::named(name);
+        origin.stop();
+        origin.address.set_port(other.address.port());
+        origin.restart();
+        origin
+    }
+
     /// Does the same to every request: sends `bytes`, then `then`.
     pub(crate) fn saying(bytes: impl Into<Vec<u8>>, then: Then) -> Origin {
         let bytes = bytes.into();

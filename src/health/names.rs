@@ -1,0 +1,421 @@
+//! When each name is looked up, and what its answers come to: pure.
+//!
+//! Owns for each target that is a name its next lookup, its back-off, and the places of its last good answer. Reads no
+//! clock (`now` is an argument), asks nobody, and makes no endpoint. Invariants: a name has at most one lookup
+//! under way; the next one comes no sooner than [`MIN_TTL`] after an answer and no later than [`MAX_TTL`];
+//! nothing is taken away by a lookup that failed, or of which a part failed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::resolve::{Finding, Wanted};
+use super::roster::{Place, one_for_each_address};
+
+/// Shorter TTLs, zero among them, are raised to this: it bounds what one name costs its servers.
+const MIN_TTL: Duration = Duration::from_secs(1);
+
+/// Longer TTLs are cut to this: a name whose TTL was once set to a week must not need a restart to be followed.
+const MAX_TTL: Duration = Duration::from_secs(3600);
+
+/// Longer negative TTLs are cut to this: whoever adds a missing name waits for it, and one query costs little.
+const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
+
+/// For how long a name must be gone, by every answer, before its places go: a zone that is loaded anew or a
+/// mistake that is mended at once takes nothing down.
+pub(super) const HOLD: Duration = Duration::from_secs(30);
+
+/// From a first failure to the next lookup; doubled with each one in a row, up to the target's check interval.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// However long that interval is.
+const MAX_RETRY: Duration = Duration::from_secs(30);
+
+/// What is to be told of a name.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// It did not, and does again.
+    Resolves,
+    /// It does not, and did or was never asked before.
+    Fails(String),
+    /// Only a part of it does.
+    InPart(String),
+    /// It has no place any longer.
+    Withdrawn(String),
+}
+
+/// What an answer comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// The places of the target from now on; `None`: as they were.
+    pub(super) places: Option<Vec<Place>>,
+    pub(super) news: Option<News>,
+}
+
+/// One target that is a name.
+#[derive(Debug)]
+struct Name {
+    wanted: Wanted,
+    /// Between two probes of its endpoints: also between two lookups where answers have no TTL.
+    interval: Duration,
+    /// When it is looked up; `None` while it is.
+    due: Option<Instant>,
+    /// Lookups in a row that failed, wholly or in part.
+    failures: u32,
+    /// What its last good answer gave.
+    places: Vec<Place>,
+    /// Since when every answer says that there is nothing.
+    gone_since: Option<Instant>,
+    /// It was told that it does not resolve.
+    told: bool,
+    /// A lookup has ended.
+    answered: bool,
+}
+
+/// All targets that are names, by their position.
+#[derive(Debug)]
+pub(super) struct Names {
+    names: BTreeMap<usize, Name>,
+    due: BTreeSet<(Instant, usize)>,
+}
+
+impl Names {
+    /// Each of them is due at `now`.
+    pub(super) fn new<'a>(
+        wanted: impl Iterator<Item = (usize, &'a Wanted, Duration)>,
+        now: Instant,
+    ) -> Self {
+        let name = |(target, wanted, interval): (usize, &Wanted, Duration)| {
+            let wanted = wanted.clone();
+            let name = Name {
+                wanted,
+                interval,
+                due: Some(now),
+                failures: 0,
+                places: Vec::new(),
+                gone_since: None,
+                told: false,
+                answered: false,
+            };
+            (target, name)
+        };
+        let names: BTreeMap<usize, Name> = wanted.map(name).collect();
+        let due = names.keys().map(|&target| (now, target)).collect();
+        Names { names, due }
+    }
+
+    /// The earliest time at which one is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|&(due, _)| due)
+    }
+
+    /// Those that are due; their lookups begin.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<(usize, Wanted)> {
+        let mut taken = Vec::new();
+        while let Some(&(due, target)) = self.due.first().filter(|&&(due, _)| due <= now) {
+            self.due.remove(&(due, target));
+            if let Some(name) = self.names.get_mut(&target) {
+                name.due = None;
+                taken.push((target, name.wanted.clone()));
+            }
+        }
+        taken
+    }
+
+    /// Whether a first lookup of each has ended.
+    pub(super) fn all_answered(&self) -> bool {
+        self.names.values().all(|name| name.answered)
+    }
+
+    /// Lookups may have been lost: all are begun anew.
+    pub(super) fn restart(&mut self, now: Instant) {
+        let targets: Vec<usize> = self.names.keys().copied().collect();
+        for target in targets {
+            self.set_due(target, now);
+        }
+    }
+
+    /// Takes what a lookup found.
+    pub(super) fn take(&mut self, target: usize, finding: Finding, now: Instant) -> Outcome {
+        let Some(name) = self.names.get_mut(&target) else {
+            return Outcome { places: None, news: None };
+        };
+        name.answered = true;
+        let (outcome, wait) = match finding {
+            Finding::Places { places, ttl, missing: None } => name.resolve(places, ttl),
+            Finding::Places { places, ttl, missing: Some(why) } => {
+                name.resolve_in_part(places, ttl, why)
+            }
+            Finding::Nothing { why, ttl } => name.miss(why, ttl, now),
+            Finding::Unavailable { why, ttl } => (name.withdraw(why), bounded(ttl, MAX_TTL)),
+            Finding::Failed(why) => (name.tell(News::Fails(why)), name.retry()),
+        };
+        self.set_due(target, now + wait);
+        outcome
+    }
+
+    fn set_due(&mut self, target: usize, at: Instant) {
+        let Some(name) = self.names.get_mut(&target) else { return };
+        if let Some(before) = name.due.replace(at) {
+            self.due.remove(&(before, target));
+        }
+        self.due.insert((at, target));
+    }
+}
+
+impl Name {
+    fn resolve(&mut self, places: Vec<Place>, ttl: Option<Duration>) -> (Outcome, Duration) {
+        self.failures = 0;
+        self.gone_since = None;
+        self.places.clone_from(&places);
+        let news = std::mem::take(&mut self.told).then_some(News::Resolves);
+        let wait = ttl.map_or(self.interval, |ttl| bounded(ttl, MAX_TTL));
+        (Outcome { places: Some(places), news }, wait)
+    }
+
+    /// What the rest of the answer would have said is not known, so nothing goes.
+    fn resolve_in_part(
+        &mut self,
+        mut places: Vec<Place>,
+        ttl: Option<Duration>,
+        why: String,
+    ) -> (Outcome, Duration) {
+        self.gone_since = None;
+        let is_new = |old: &Place| places.iter().all(|new| new.address != old.address);
+        self.places.retain(is_new);
+        places.append(&mut self.places);
+        let places = one_for_each_address(places);
+        self.places.clone_from(&places);
+        let told = self.tell(News::InPart(why));
+        let retry = self.retry();
+        let wait = ttl.map_or(retry, |ttl| retry.min(bounded(ttl, MAX_TTL)));
+        (Outcome { places: Some(places), ..told }, wait)
+    }
+
+    fn miss(&mut self, why: String, ttl: Option<Duration>, now: Instant) -> (Outcome, Duration) {
+        let gone = now.saturating_duration_since(*self.gone_since.get_or_insert(now));
+        let wait = match ttl {
+            Some(ttl) => bounded(ttl, MAX_NEGATIVE_TTL),
+            None => self.retry(),
+        };
+        if self.places.is_empty() {
+            return (self.tell(News::Fails(why)), wait);
+        }
+        if gone >= HOLD {
+            return (self.withdraw(format!("{why}, for {} s now", gone.as_secs())), wait);
+        }
+        (self.tell(News::Fails(why)), wait.min(HOLD - gone))
+    }
+
+    fn withdraw(&mut self, why: String) -> Outcome {
+        self.failures = 0;
+        let had_some = !std::mem::take(&mut self.places).is_empty();
+        if had_some {
+            self.told = true;
+            return Outcome { places: Some(Vec::new()), news: Some(News::Withdrawn(why)) };
+        }
+        Outcome { places: Some(Vec::new()), ..self.tell(News::Fails(why)) }
+    }
+
+    /// The places stay; the news is told if it is the first of its kind.
+    fn tell(&mut self, news: News) -> Outcome {
+        let news = (!std::mem::replace(&mut self.told, true)).then_some(news);
+        Outcome { places: None, news }
+    }
+
+    /// How long to wait after one more failure.
+    fn retry(&mut self) -> Duration {
+        let factor = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
+        self.failures = self.failures.saturating_add(1);
+        RETRY.saturating_mul(factor).min(self.interval.max(RETRY)).min(MAX_RETRY)
+    }
+}
+
+fn bounded(ttl: Duration, longest: Duration) -> Duration {
+    ttl.clamp(MIN_TTL, longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::roster::MAX_ADDRESSES;
+    use super::*;
+    use std::net::SocketAddr;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const INTERVAL: Duration = Duration::from_secs(5);
+
+    fn place(last: u8) -> Place {
+        Place::plain(SocketAddr::from(([10, 0, 0, last], 80)).into())
+    }
+
+    fn places(lasts: &[u8]) -> Vec<Place> {
+        lasts.iter().map(|&last| place(last)).collect()
+    }
+
+    fn found(lasts: &[u8], ttl: Option<u64>) -> Finding {
+        let ttl = ttl.map(Duration::from_secs);
+        Finding::Places { places: places(lasts), ttl, missing: None }
+    }
+
+    fn in_part(lasts: &[u8]) -> Finding {
+        Finding::Places { places: places(lasts), ttl: Some(60 * SECOND), missing: Some("x".into()) }
+    }
+
+    fn nothing(ttl: Option<u64>) -> Finding {
+        Finding::Nothing { why: "gone".into(), ttl: ttl.map(Duration::from_secs) }
+    }
+
+    fn failed() -> Finding {
+        Finding::Failed("no answer".into())
+    }
+
+    /// One name, at position 7, whose first lookup is under way.
+    fn asked() -> (Names, Instant) {
+        let now = Instant::now();
+        let wanted = Wanted::Host { name: "a".into(), port: 80 };
+        let mut names = Names::new([(7, &wanted, INTERVAL)].into_iter(), now);
+        assert_eq!(names.take_due(now), [(7, wanted)]);
+        (names, now)
+    }
+
+    /// Gives it an answer; how long it then waits, and what the answer came to.
+    fn answer(names: &mut Names, finding: Finding, now: Instant) -> (Duration, Outcome) {
+        let outcome = names.take(7, finding, now);
+        let due = names.next_due().unwrap();
+        assert_eq!(names.take_due(due).len(), 1);
+        (due - now, outcome)
+    }
+
+    #[test]
+    fn a_name_is_due_at_once_and_then_not_while_its_lookup_runs() {
+        let (mut names, now) = asked();
+        assert_eq!(names.next_due(), None);
+        assert!(names.take_due(now + 3600 * SECOND).is_empty());
+        assert!(!names.all_answered());
+        names.take(7, failed(), now);
+        assert!(names.all_answered());
+    }
+
+    #[test]
+    fn the_next_lookup_comes_when_the_ttl_ends_within_bounds() {
+        let cases = [
+            (Some(0), SECOND),
+            (Some(1), SECOND),
+            (Some(42), 42 * SECOND),
+            (Some(u64::from(u32::MAX)), 3600 * SECOND),
+            (None, INTERVAL),
+        ];
+        for (ttl, wait) in cases {
+            let (mut names, now) = asked();
+            let outcome = Outcome { places: Some(places(&[1, 2])), news: None };
+            assert_eq!(answer(&mut names, found(&[1, 2], ttl), now), (wait, outcome));
+        }
+    }
+
+    #[test]
+    fn failures_are_retried_soon_then_later_and_at_the_latest_after_the_interval() {
+        let (mut names, now) = asked();
+        let waits: Vec<u128> =
+            (0..40).map(|_| answer(&mut names, failed(), now).0.as_millis()).collect();
+        assert_eq!(waits[..8], [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(waits[39], 5000);
+        answer(&mut names, found(&[1], Some(9)), now);
+        assert_eq!(answer(&mut names, failed(), now).0.as_millis(), 100, "a success begins anew");
+    }
+
+    #[test]
+    fn a_failure_takes_nothing_away_and_is_told_once_until_it_is_over() {
+        let (mut names, now) = asked();
+        answer(&mut names, found(&[1], Some(9)), now);
+        let fails = News::Fails("no answer".into());
+        let told = [(); 3].map(|()| answer(&mut names, failed(), now).1);
+        assert_eq!(told[0], Outcome { places: None, news: Some(fails) });
+        assert_eq!(told[1], Outcome { places: None, news: None });
+        assert_eq!(told[2], told[1]);
+        let (_, back) = answer(&mut names, found(&[1], Some(9)), now);
+        assert_eq!(back, Outcome { places: Some(places(&[1])), news: Some(News::Resolves) });
+        assert_eq!(answer(&mut names, found(&[1], Some(9)), now).1.news, None);
+    }
+
+    #[test]
+    fn an_answer_of_which_a_part_is_missing_adds_and_takes_nothing_away() {
+        let (mut names, now) = asked();
+        answer(&mut names, found(&[1, 3], Some(9)), now);
+        let (wait, outcome) = answer(&mut names, in_part(&[2, 3]), now);
+        assert_eq!(outcome.places, Some(places(&[1, 2, 3])));
+        assert_eq!(outcome.news, Some(News::InPart("x".into())));
+        assert_eq!(wait.as_millis(), 100, "the missing part is asked for again");
+        let (_, whole) = answer(&mut names, found(&[2], Some(9)), now);
+        assert_eq!(whole.places, Some(places(&[2])));
+    }
+
+    #[test]
+    fn a_part_that_gives_other_addresses_each_time_is_bounded() {
+        let (mut names, now) = asked();
+        for round in 0..20u16 {
+            let address = |at: u16| SocketAddr::from(([10, 0, 0, 1], round * 100 + at)).into();
+            let places = (0..100).map(|at| Place::plain(address(at))).collect();
+            let part = Finding::Places { places, ttl: None, missing: Some("x".into()) };
+            let (_, outcome) = answer(&mut names, part, now);
+            assert!(outcome.places.unwrap().len() <= MAX_ADDRESSES);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_gone_keeps_its_places_for_a_while_and_then_loses_them() {
+        let (mut names, start) = asked();
+        answer(&mut names, found(&[1], Some(9)), start);
+        let mut now = start;
+        let mut lost = None;
+        while lost.is_none() && now < start + 3600 * SECOND {
+            let (wait, outcome) = answer(&mut names, nothing(Some(20)), now);
+            lost = outcome.places.map(|places| (places, outcome.news, now - start));
+            now += wait;
+        }
+        let (places, news, after) = lost.unwrap();
+        assert_eq!((places, after), (Vec::new(), HOLD), "neither a TTL early nor late");
+        assert_eq!(news, Some(News::Withdrawn("gone, for 30 s now".into())));
+        assert_eq!(answer(&mut names, nothing(Some(20)), now).1.news, None);
+        assert_eq!(answer(&mut names, found(&[1], Some(9)), now).1.news, Some(News::Resolves));
+    }
+
+    #[test]
+    fn a_name_that_is_back_in_between_begins_its_hold_anew() {
+        let (mut names, start) = asked();
+        answer(&mut names, found(&[1], Some(9)), start);
+        answer(&mut names, nothing(Some(20)), start);
+        answer(&mut names, found(&[1], Some(9)), start + 20 * SECOND);
+        assert_eq!(answer(&mut names, nothing(Some(20)), start + HOLD).1.places, None);
+    }
+
+    #[test]
+    fn negative_ttls_are_honoured_within_bounds() {
+        for (ttl, wait) in [(0, 1), (7, 7), (86_400, 30)] {
+            let (mut names, now) = asked();
+            assert_eq!(answer(&mut names, nothing(Some(ttl)), now).0.as_secs(), wait);
+        }
+        let (mut names, now) = asked();
+        assert_eq!(answer(&mut names, nothing(None), now).0, RETRY, "no SOA, no TTL");
+    }
+
+    #[test]
+    fn a_service_that_says_it_is_not_available_loses_its_places_at_once() {
+        let (mut names, now) = asked();
+        answer(&mut names, found(&[1], Some(9)), now);
+        let finding = || Finding::Unavailable { why: "no".into(), ttl: 60 * SECOND };
+        let (wait, outcome) = answer(&mut names, finding(), now);
+        assert_eq!((wait, outcome.places), (60 * SECOND, Some(Vec::new())));
+        assert_eq!(outcome.news, Some(News::Withdrawn("no".into())));
+        assert_eq!(answer(&mut names, finding(), now).1.news, None);
+    }
+
+    #[test]
+    fn a_restart_asks_everything_once_more() {
+        let (mut names, now) = asked();
+        names.restart(now);
+        assert_eq!(names.take_due(now).len(), 1);
+        names.take(7, found(&[1], Some(60)), now);
+        names.restart(now + SECOND);
+        assert_eq!(names.take_due(now + SECOND).len(), 1);
+        assert_eq!(names.next_due(), None);
+    }
+}

@@ -1,0 +1,384 @@
+//! Names against a real name server: what is asked and when, which answers become endpoints, and what is kept when
+//! there is none. Requests through the program as it is built are in tests/e2e.
+
+#![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in what tests are made of
+
+mod nameserver;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, Once};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use evenly::balance::Shared;
+use evenly::base::address::Address;
+use evenly::health::Health;
+use evenly::settings::{Dns, Ejection, HealthCheck, Target, TargetAddress};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use nameserver::{Mode, NameServer};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `condition` holds.
+#[track_caller]
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited for: {what}");
+        thread::sleep(MS);
+    }
+}
+
+/// A loopback address that nobody else in this process has.
+fn own_ip() -> IpAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    Ipv4Addr::new(127, 50 + (std::process::id() % 150) as u8, 100 + high, low + 1).into()
+}
+
+/// Where the kernel takes connections, which is all a probe wants, on a port of so many addresses.
+fn listeners(count: usize) -> (Vec<TcpListener>, Vec<IpAddr>, u16) {
+    let first = TcpListener::bind((own_ip(), 0)).unwrap();
+    let port = first.local_addr().unwrap().port();
+    let mut all = vec![first];
+    all.extend((1..count).map(|_| TcpListener::bind((own_ip(), port)).unwrap()));
+    let mut ips: Vec<IpAddr> = all.iter().map(|one| one.local_addr().unwrap().ip()).collect();
+    ips.sort();
+    (all, ips, port)
+}
+
+fn check() -> HealthCheck {
+    HealthCheck { interval: 200 * MS, timeout: 5 * SECOND, ..HealthCheck::default() }
+}
+
+fn name(host: &str, port: u16) -> Target {
+    Target { address: TargetAddress::Name { host: host.into(), port }, health: check() }
+}
+
+fn service(name: &str) -> Target {
+    Target { address: TargetAddress::Service(name.into()), health: check() }
+}
+
+struct Watch {
+    _health: Health,
+    shared: Arc<Shared>,
+}
+
+impl Watch {
+    fn start(targets: Vec<Target>, server: &NameServer) -> Watch {
+        Watch::asking(targets, vec![server.address])
+    }
+
+    fn asking(targets: Vec<Target>, servers: Vec<SocketAddr>) -> Watch {
+        capture_log();
+        let shared = Arc::new(Shared::default());
+        let (dns, ejection) = (Dns { servers }, Ejection::default());
+        let health = Health::start(targets, ejection, dns, Arc::clone(&shared)).unwrap();
+        Watch { _health: health, shared }
+    }
+
+    fn healthy(&self) -> usize {
+        self.shared.snapshot.load().healthy_count()
+    }
+
+    fn places(&self) -> Vec<SocketAddr> {
+        let snapshot = self.shared.snapshot.load();
+        let place = |address: &Address| match address {
+            Address::Ip(address) => *address,
+            Address::Unix(path) => panic!("unix:{path} is none of them"),
+        };
+        snapshot.endpoints().iter().map(|endpoint| place(&endpoint.address)).collect()
+    }
+
+    #[track_caller]
+    fn until_at(&self, ips: &[IpAddr], port: u16) {
+        let expected: Vec<_> = ips.iter().map(|&ip| SocketAddr::new(ip, port)).collect();
+        until(&format!("{expected:?}"), || self.places() == expected);
+    }
+}
+
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Capture;
+
+impl log::Log for Capture {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LINES.lock().unwrap().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+fn capture_log() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&Capture).unwrap();
+        log::set_max_level(log::LevelFilter::Info);
+    });
+}
+
+fn lines_with(part: &str) -> usize {
+    LINES.lock().unwrap().iter().filter(|line| line.contains(part)).count()
+}
+
+#[track_caller]
+fn until_line(part: &str) {
+    until(part, || lines_with(part) > 0);
+}
+
+fn v6(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn every_address_of_both_families_is_an_endpoint() {
+    let (server, (_open, mut ips, port)) = (NameServer::start(), listeners(2));
+    ips.push(v6("2001:db8::1"));
+    server.addresses("both.test", 60, &ips);
+    let watch = Watch::start(vec![name("both.test", port)], &server);
+    watch.until_at(&ips, port);
+    until("two healthy", || watch.healthy() == 2);
+}
+
+#[test]
+fn a_name_is_asked_for_again_when_its_ttl_ends_and_not_before() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    server.addresses("ttl.test", 2, &ips);
+    let watch = Watch::start(vec![name("ttl.test", port)], &server);
+    until("three lookups", || server.asked("ttl.test", RecordType::A).len() >= 3);
+    assert!(
+        server.gaps("ttl.test").iter().all(|gap| *gap >= 2 * SECOND),
+        "{:?}",
+        server.gaps("ttl.test")
+    );
+    assert_eq!(watch.healthy(), 1);
+}
+
+#[test]
+fn a_ttl_of_zero_is_a_second() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    server.addresses("zero.test", 0, &ips);
+    let _watch = Watch::start(vec![name("zero.test", port)], &server);
+    until("two lookups", || server.asked("zero.test", RecordType::A).len() >= 2);
+    assert!(server.gaps("zero.test")[0] >= SECOND, "{:?}", server.gaps("zero.test"));
+}
+
+#[test]
+fn the_least_ttl_of_an_alias_and_its_addresses_counts() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    server.alias("alias.test", 1, "real.test");
+    server.addresses("real.test", 3600, &ips);
+    let watch = Watch::start(vec![name("alias.test", port)], &server);
+    watch.until_at(&ips, port);
+    until("it is asked again", || server.asked("alias.test", RecordType::A).len() >= 2);
+}
+
+#[test]
+fn addresses_come_and_go_with_the_name() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(3));
+    server.addresses("moves.test", 1, &ips[..1]);
+    let watch = Watch::start(vec![name("moves.test", port)], &server);
+    until("one", || watch.healthy() == 1);
+    server.addresses("moves.test", 1, &ips);
+    until("three", || watch.healthy() == 3);
+    server.addresses("moves.test", 1, &ips[1..2]);
+    watch.until_at(&ips[1..2], port);
+}
+
+#[test]
+fn the_last_good_addresses_stay_whatever_servers_answer_and_that_is_told_once() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(2));
+    server.addresses("kept.test", 1, &ips);
+    let watch = Watch::start(vec![name("kept.test", port)], &server);
+    until("both", || watch.healthy() == 2);
+    let modes = [Mode::Fail(ResponseCode::ServFail), Mode::Fail(ResponseCode::Refused)];
+    for mode in modes.into_iter().chain([Mode::Silent]) {
+        server.set_mode(mode);
+        let so_far = server.asked("kept.test", RecordType::A).len();
+        until("it is asked again", || server.asked("kept.test", RecordType::A).len() > so_far + 3);
+        watch.until_at(&ips, port);
+        assert_eq!(watch.healthy(), 2, "{mode:?}");
+    }
+    assert_eq!(lines_with("target kept.test:"), 3, "two are up, and one that it fails");
+    server.set_mode(Mode::Answer);
+    until_line(&format!("target kept.test:{port} resolves again; addresses: 2"));
+}
+
+#[test]
+fn a_name_that_is_gone_keeps_its_addresses_for_a_while() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    server.addresses("gone.test", 1, &ips);
+    let watch = Watch::start(vec![name("gone.test", port)], &server);
+    until("up", || watch.healthy() == 1);
+    server.remove("gone.test");
+    until_line(&format!(
+        "target gone.test:{port} does not resolve any longer: the name does not exist; addresses kept: 1"
+    ));
+    assert_eq!(watch.healthy(), 1);
+    server.addresses("gone.test", 1, &ips);
+    until_line(&format!("target gone.test:{port} resolves again"));
+}
+
+#[test]
+fn a_name_that_did_not_exist_is_found_when_its_negative_ttl_ends() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    server.set_negative_ttl(2);
+    let watch = Watch::start(vec![name("later.test", port)], &server);
+    until_line(&format!(
+        "target later.test:{port} is down: it does not resolve: the name does not exist"
+    ));
+    server.addresses("later.test", 60, &ips);
+    until("up", || watch.healthy() == 1);
+    assert!(server.gaps("later.test")[0] >= 2 * SECOND, "{:?}", server.gaps("later.test"));
+}
+
+#[test]
+fn a_family_that_nobody_knows_takes_nothing_away() {
+    let (server, (_open, mut ips, port)) = (NameServer::start(), listeners(2));
+    ips.push(v6("2001:db8::1"));
+    server.addresses("part.test", 1, &ips);
+    let watch = Watch::start(vec![name("part.test", port)], &server);
+    watch.until_at(&ips, port);
+    server.except("part.test", Some(RecordType::AAAA), Mode::Fail(ResponseCode::ServFail));
+    server.addresses("part.test", 1, &ips[1..2]);
+    until_line(&format!("target part.test:{port} resolves in part only: the name server answers"));
+    watch.until_at(&ips, port);
+    server.except("part.test", Some(RecordType::AAAA), Mode::Answer);
+    watch.until_at(&ips[1..2], port);
+}
+
+#[test]
+fn a_truncated_answer_is_asked_for_over_tcp() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(2));
+    server.set_mode(Mode::Truncate);
+    server.addresses("long.test", 1, &ips);
+    let watch = Watch::start(vec![name("long.test", port)], &server);
+    watch.until_at(&ips, port);
+    assert!(server.asked("long.test", RecordType::A).iter().any(|asked| asked.tcp));
+}
+
+#[test]
+fn another_server_answers_for_a_dead_and_for_a_silent_one() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    let (dead, silent) = (NameServer::start().address, NameServer::start());
+    silent.set_mode(Mode::Silent);
+    server.addresses("one-of-three.test", 1, &ips);
+    let servers = vec![dead, silent.address, server.address];
+    let watch = Watch::asking(vec![name("one-of-three.test", port)], servers);
+    until("up", || watch.healthy() == 1);
+}
+
+#[test]
+fn names_that_nobody_answers_delay_no_other() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    let mut targets = Vec::new();
+    for number in 0..40 {
+        let silent = format!("silent-{number}.test");
+        server.except(&silent, None, Mode::Silent);
+        targets.push(name(&silent, port));
+    }
+    server.addresses("quick.test", 1, &ips);
+    targets.push(name("quick.test", port));
+    let watch = Watch::start(targets, &server);
+    let begun = Instant::now();
+    until("up", || watch.healthy() == 1);
+    until("looked up again", || server.asked("quick.test", RecordType::A).len() >= 3);
+    // Behind one another, the silent ones would take four seconds each.
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn each_srv_record_is_an_endpoint_with_its_port() {
+    for generous in [false, true] {
+        let (server, (_open, ips, one)) = (NameServer::start(), listeners(1));
+        let second = TcpListener::bind((ips[0], 0)).unwrap();
+        let other = second.local_addr().unwrap().port();
+        if generous {
+            server.set_generous();
+        }
+        server.services(
+            "_http._tcp.srv.test",
+            60,
+            &[(1, 1, one, "h.test"), (1, 3, other, "h.test")],
+        );
+        server.addresses("h.test", 60, &ips);
+        let watch = Watch::start(vec![service("_http._tcp.srv.test")], &server);
+        until("both", || watch.healthy() == 2);
+        let ports: Vec<u16> = watch.places().iter().map(SocketAddr::port).collect();
+        assert_eq!(ports, [one.min(other), one.max(other)]);
+        let of_host = server.asked("h.test", RecordType::A).len();
+        assert_eq!(of_host, usize::from(!generous), "what was brought along is not asked for");
+    }
+}
+
+#[test]
+fn the_least_ttl_of_srv_records_and_their_hosts_counts() {
+    for (of_service, of_host) in [(1, 3600), (3600, 1)] {
+        let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+        server.services("_http._tcp.t.test", of_service, &[(0, 0, port, "h.test")]);
+        server.addresses("h.test", of_host, &ips);
+        let watch = Watch::start(vec![service("_http._tcp.t.test")], &server);
+        watch.until_at(&ips, port);
+        until("asked again", || server.asked("_http._tcp.t.test", RecordType::SRV).len() >= 2);
+    }
+}
+
+#[test]
+fn a_host_of_an_srv_record_that_nobody_knows_takes_nothing_away() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(2));
+    server.services("_http._tcp.p.test", 1, &[(0, 1, port, "a.test"), (0, 1, port, "b.test")]);
+    server.addresses("a.test", 1, &ips[..1]);
+    server.addresses("b.test", 1, &ips[1..]);
+    let watch = Watch::start(vec![service("_http._tcp.p.test")], &server);
+    watch.until_at(&ips, port);
+    server.except("b.test", None, Mode::Fail(ResponseCode::ServFail));
+    until_line("target _http._tcp.p.test resolves in part only: b.test. the name server answers");
+    watch.until_at(&ips, port);
+    server.services("_http._tcp.p.test", 1, &[(0, 1, port, "a.test")]);
+    watch.until_at(&ips[..1], port);
+}
+
+#[test]
+fn a_service_that_is_not_available_has_no_endpoint() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    server.services("_http._tcp.off.test", 1, &[(0, 1, port, "h.test")]);
+    server.addresses("h.test", 1, &ips);
+    let watch = Watch::start(vec![service("_http._tcp.off.test")], &server);
+    until("up", || watch.healthy() == 1);
+    server.services("_http._tcp.off.test", 1, &[(0, 0, 0, ".")]);
+    until("withdrawn", || watch.places().is_empty());
+    until_line(
+        "target _http._tcp.off.test is withdrawn: its SRV record says that there is no such service",
+    );
+    server.services("_http._tcp.off.test", 1, &[(0, 1, port, "h.test")]);
+    until("back", || watch.healthy() == 1);
+}
+
+#[test]
+fn records_that_lead_nowhere_are_left_out() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    let records =
+        [(0, 1, 0, "h.test"), (0, 1, port, "."), (0, 1, port, "none.test"), (0, 1, port, "h.test")];
+    server.services("_http._tcp.odd.test", 60, &records);
+    let nowhere = [v6("::"), IpAddr::from([0, 0, 0, 0]), IpAddr::from([224, 0, 0, 1])];
+    server.addresses("h.test", 60, &[&ips[..], &nowhere].concat());
+    let watch = Watch::start(vec![service("_http._tcp.odd.test")], &server);
+    watch.until_at(&ips, port);
+    until("up", || watch.healthy() == 1);
+}
+
+#[test]
+fn the_system_knows_localhost() {
+    let open = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = open.local_addr().unwrap().port();
+    let watch = Watch::asking(vec![name("localhost", port)], Vec::new());
+    until("up", || watch.healthy() == 1);
+}
