@@ -157,8 +157,9 @@ async fn ask(server: SocketAddr, query: &LowerQuery) -> Result<DnsResponse, NetE
     if !response.metadata.truncation {
         return Ok(response);
     }
+    // The provider owns the task that reads the connection, and ends it when it goes.
     let provider = TokioRuntimeProvider::new();
-    let tcp = TcpClientStream::exchange(server, None, UPSTREAM, None, provider).await?;
+    let tcp = TcpClientStream::exchange(server, None, UPSTREAM, None, provider.clone()).await?;
     tcp.send(request()).first_answer().await
 }
 
