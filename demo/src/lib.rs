@@ -27,4 +27,4 @@ pub mod dns;
 pub mod ingress;
 pub mod process;
 pub mod spells;
-//pub mod stage;
+pub mod stage;
