@@ -116,7 +116,7 @@ impl FromStr for Url {
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         Ok(Url {
             host: host.to_owned(),
-            port: port_of(authority.as_str(), authority.port_u16()).map_err(|why| wrong(why))?,
+            port: port_of(authority.as_str(), authority.port_u16()).map_err(wrong)?,
             authority: HeaderValue::from_str(authority.as_str())
                 .map_err(|_| wrong("its host is not ASCII"))?,
             target: target.parse().map_err(|_| wrong("its path cannot be sent"))?,
@@ -191,7 +191,7 @@ impl Ask {
         let include = self.include;
         let mut response = send(stream, self.request()?).await?;
         if include {
-            print_head(&response, out).map_err(not_taken)?;
+            print_head(&response, out).map_err(|error| not_taken(&error))?;
         }
         print_body(&mut response, out).await?;
         let status = response.status();
@@ -302,7 +302,7 @@ fn broken(error: &hyper::Error) -> Failure {
     }
 }
 
-fn not_taken(error: io::Error) -> Failure {
+fn not_taken(error: &io::Error) -> Failure {
     Failure::Write(format!("cannot write the response: {error}"))
 }
 
@@ -325,15 +325,15 @@ async fn print_body(
         let frame =
             frame.map_err(|error| Failure::Receive(format!("the response broke off: {error}")))?;
         if let Some(data) = frame.data_ref() {
-            out.write_all(data).map_err(not_taken)?;
+            out.write_all(data).map_err(|error| not_taken(&error))?;
             last = data.last().copied().or(last);
         }
     }
     // A prompt should not stand behind the last line.
     if last.is_some_and(|byte| byte != b'\n') {
-        writeln!(out).map_err(not_taken)?;
+        writeln!(out).map_err(|error| not_taken(&error))?;
     }
-    out.flush().map_err(not_taken)
+    out.flush().map_err(|error| not_taken(&error))
 }
 
 #[cfg(test)]

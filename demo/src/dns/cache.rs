@@ -25,13 +25,26 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// What a server has answered. The SOA's TTL becomes that of the negative answer, as its server should have made it
+    /// (RFC 2308 section 3): so it is what is left, whenever it is looked at.
     pub(super) fn of(message: Message) -> Answer {
+        let mut authorities = message.authorities;
+        for record in &mut authorities {
+            if let RData::SOA(soa) = &record.data {
+                record.ttl = record.ttl.min(soa.minimum);
+            }
+        }
         Answer {
             code: message.metadata.response_code,
             answers: message.answers,
-            authorities: message.authorities,
+            authorities,
             additionals: message.additionals,
         }
+    }
+
+    /// An answer that is only a code.
+    pub(super) fn empty(code: ResponseCode) -> Answer {
+        Answer { code, answers: Vec::new(), authorities: Vec::new(), additionals: Vec::new() }
     }
 
     /// How long this may be used, in seconds; none if it may not be used again.
@@ -53,11 +66,8 @@ impl Answer {
 
     /// RFC 2308 section 5: without an SOA a negative answer is not kept. The aliases before it must live as well.
     fn negative_ttl(&self) -> Option<u32> {
-        let soa = self.authorities.iter().find_map(|record| match &record.data {
-            RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
-            _ => None,
-        })?;
-        self.answers.iter().map(|record| record.ttl).chain([soa]).min()
+        let soa = self.authorities.iter().find(|record| record.record_type() == RecordType::SOA)?;
+        self.answers.iter().chain([soa]).map(|record| record.ttl).min()
     }
 
     fn records(&self) -> impl Iterator<Item = &Record> {
@@ -140,6 +150,7 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use hickory_proto::op::OpCode;
     use hickory_proto::rr::Name;
     use hickory_proto::rr::rdata::{A, CNAME, SOA};
 
@@ -157,12 +168,10 @@ mod tests {
     }
 
     fn answer(code: ResponseCode, answers: &[Record], authorities: &[Record]) -> Answer {
-        Answer {
-            code,
-            answers: answers.to_vec(),
-            authorities: authorities.to_vec(),
-            additionals: Vec::new(),
-        }
+        let mut message = Message::error_msg(1, OpCode::Query, code);
+        message.answers = answers.to_vec();
+        message.authorities = authorities.to_vec();
+        Answer::of(message)
     }
 
     fn seconds(count: f64) -> Duration {
@@ -191,7 +200,7 @@ mod tests {
         cache.keep(name.clone(), RecordType::A, &no_name, now);
         for kind in [RecordType::A, RecordType::AAAA, RecordType::SRV] {
             let found = cache.find(&name, kind, now + seconds(3.0)).unwrap();
-            assert_eq!((found.code, found.authorities[0].ttl), (ResponseCode::NXDomain, 6));
+            assert_eq!((found.code, found.life()), (ResponseCode::NXDomain, Some(1)));
             assert_eq!(cache.find(&name, kind, now + seconds(4.0)), None);
         }
     }

@@ -79,12 +79,6 @@ impl Outcome {
     }
 }
 
-impl Answer {
-    fn empty(code: ResponseCode) -> Answer {
-        Answer { code, answers: Vec::new(), authorities: Vec::new(), additionals: Vec::new() }
-    }
-}
-
 /// `hit spells.test. A: No Error, ttl 2`, with what is left of the TTL; `ttl -` is an answer that is not kept.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -69,7 +69,7 @@ fn router(name: HeaderValue, store: Store) -> Router {
 type Spells = State<Arc<Store>>;
 
 async fn list(State(store): Spells) -> Result<Json<Vec<Spell>>, Refusal> {
-    Ok(Json(ask(store, |store| store.list()).await?))
+    Ok(Json(ask(store, Store::list).await?))
 }
 
 async fn one(

@@ -7,7 +7,7 @@ mod api;
 mod store;
 
 pub use api::{MAX_BODY, serve};
-pub use store::{Database, MAX_SPELLS, Store, StoreError};
+pub use store::{Added, Database, MAX_SPELLS, Store, StoreError};
 
 use serde::{Deserialize, Serialize};
 

@@ -31,7 +31,9 @@ impl Pair {
         let file = folder.path().join("test.zone");
         fs::write(&file, format!("{SOA}{records}")).unwrap();
         let zone = format!("test={}", file.display());
-        let authority = Program::start(AUTHORITY, &["--zone", &zone]);
+        // Not at 127.0.0.1, where connections of other tests could take its port while it is away.
+        let authority =
+            Program::start_at(AUTHORITY, "127.0.0.2:0".parse().unwrap(), &["--zone", &zone]);
         let forward = format!("test={}", authority.address);
         let resolver = Program::start(RESOLVER, &["--forward", &forward]);
         Pair { authority, resolver, zone, file, _folder: folder }
