@@ -90,33 +90,40 @@ impl ZoneFiles {
         Ok(())
     }
 
+    /// What is said to be served is served by then: whoever follows the log may rely on it.
     fn look(&mut self) {
-        let mut changed = false;
-        for zone in &mut self.zones {
-            changed |= zone.look();
-        }
-        if changed {
+        let judged: Vec<Judged> = self.zones.iter_mut().filter_map(Followed::look).collect();
+        if judged.iter().any(|judged| judged.good) {
             self.publish.send_replace(Arc::new(catalog(&self.zones)));
+        }
+        for Judged { line, .. } in judged {
+            say(line);
         }
     }
 }
 
+/// What a file that has changed was found to be.
+struct Judged {
+    good: bool,
+    line: String,
+}
+
 impl Followed {
-    /// True if there is a new zone to serve.
-    fn look(&mut self) -> bool {
+    /// Looks at the file; says something only when it has changed, and settled.
+    fn look(&mut self) -> Option<Judged> {
         let now = read(&self.file.path);
         if now != self.seen {
             self.seen = now;
-            return false;
+            return None;
         }
         if self.seen == self.judged {
-            return false;
+            return None;
         }
         self.judged.clone_from(&self.seen);
-        self.judge()
+        Some(self.judge())
     }
 
-    fn judge(&mut self) -> bool {
+    fn judge(&mut self) -> Judged {
         let ZoneFile { origin, path } = &self.file;
         let path = path.display();
         let loaded = match &self.judged {
@@ -125,13 +132,13 @@ impl Followed {
         };
         match loaded {
             Ok(zone) => {
-                say(format_args!("zone {origin} from {path}: changed, serving it"));
                 self.good = Arc::new(zone);
-                true
+                let line = format!("zone {origin} from {path}: changed, serving it");
+                Judged { good: true, line }
             }
             Err(why) => {
-                say(format_args!("zone {origin} from {path}: {why}; the last good one stays"));
-                false
+                let line = format!("zone {origin} from {path}: {why}; the last good one stays");
+                Judged { good: false, line }
             }
         }
     }
