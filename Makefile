@@ -25,6 +25,19 @@ run: cargo ## The demo: evenly before two origins of its own, on loopback (LISTE
 	@echo "Ask twice: blue and green answer in turn. Ctrl-C ends it."
 	@$(CARGO) run --release -- demo --listen $(LISTEN)
 
+# Where the spells of `make demo` are: memory (each API has its own) or sqlite (both share a file).
+DATABASE ?= memory
+
+# A debug build: it is there after `make test`, and without one it takes a minute or two on two cores; a release takes five.
+.PHONY: demo
+demo: cargo ## The whole story on loopback: DNS, two spells APIs, evenly and a client; DATABASE=sqlite shares the spells
+	@command -v cc >/dev/null || { \
+	    echo "a C compiler is missing: SQLite is built with it (Debian: apt-get install gcc libc6-dev)" >&2; \
+	    exit 1; \
+	}
+	@$(CARGO) build -p evenly -p evenly-demo --bins
+	@exec "$${CARGO_TARGET_DIR:-target}/debug/demo" --database $(DATABASE)
+
 .PHONY: test
 test: cargo test-tools ## Every test, the examples in the documentation included
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
