@@ -28,7 +28,7 @@ run: cargo ## The demo: evenly before two origins of its own, on loopback (LISTE
 # Where the spells of `make demo` are: memory (each API has its own) or sqlite (both share a file).
 DATABASE ?= memory
 
-# A debug build: it is there after `make test`, and without one it takes a minute or two on two cores; a release takes five.
+# A debug build: a release is linked as one piece (fat LTO), which a demo need not wait for.
 .PHONY: demo
 demo: cargo ## The whole story on loopback: DNS, two spells APIs, evenly and a client; DATABASE=sqlite shares the spells
 	@command -v cc >/dev/null || { \
