@@ -1,5 +1,5 @@
-//! Whether all files of the containers' set fit one another: the Compose file, the Dockerfile, what Docker is sent, the zone and the
-//! configuration of `evenly`. Owns the rules; each gives sentences about what is wrong. Starts nothing.
+//! Whether all files of the containers' set fit one another: the Compose file, the Dockerfile, what Docker is sent, the zone
+//! and the configuration of `evenly`. Owns the rules; each gives sentences about what is wrong. Starts nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,5 +1,5 @@
-//! The set of containers, checked without Docker: what its files say (`check`), that the check finds what is wrong (`broken`), and that
-//! the programs take the arguments that they are given there (`run`). No image is built.
+//! The set of containers, checked without Docker: what its files say (`check`), that the check finds what is wrong
+//! (`broken`), and that the programs take the arguments that they are given there (`run`). No image is built.
 //!
 //! | module | what |
 //! | --- | --- |
