@@ -40,6 +40,8 @@ const ENDING: Duration = Duration::from_secs(5);
 const TRIES: u32 = 10;
 /// The domain that the story's client asks for.
 pub const DOMAIN: &str = "spells.test";
+/// The SRV name of the APIs.
+pub const SERVICE: &str = "_http._tcp.spells.test";
 
 /// What went wrong, for people.
 #[derive(Debug)]
@@ -153,6 +155,15 @@ pub enum Storage {
     Shared,
 }
 
+/// What `evenly` is told of the APIs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Targets {
+    /// A target each, by the names `http-api-1` and `http-api-2`.
+    Hosts,
+    /// One target, the SRV name [`SERVICE`].
+    Service,
+}
+
 /// What is done with each line that a piece prints.
 pub type Log = Arc<dyn Fn(Piece, &str) + Send + Sync>;
 
@@ -164,7 +175,9 @@ pub struct Plan {
     pub ports: Ports,
     /// Where the APIs keep their spells.
     pub storage: Storage,
-    /// Between two health checks of one target.
+    /// What `evenly` is told of them.
+    pub targets: Targets,
+    /// Between two health checks of one target, and the most that one may take.
     pub check_interval: Duration,
     /// Told each line as it comes.
     pub log: Log,
@@ -179,6 +192,7 @@ impl Plan {
             programs,
             ports: Ports::Free,
             storage: Storage::Memory,
+            targets: Targets::Hosts,
             check_interval: Duration::from_secs(1),
             log: Arc::new(|_, _| {}),
             cancelled: Arc::default(),
@@ -255,10 +269,7 @@ impl Stage {
         for number in [1, 2] {
             let host = Piece::Api(number).to_string();
             self.zone.set(&host, &[api_at(number, 0).ip()]);
-            self.zone.add_service(
-                &format!("_http._tcp.{DOMAIN}"),
-                Service { priority: 0, weight: 1, port, host },
-            );
+            self.zone.add_service(SERVICE, Service { priority: 0, weight: 1, port, host });
         }
         self.write_zone()
     }
@@ -330,8 +341,16 @@ impl Stage {
     /// # Errors
     /// When it does not start, or its number is not from 1 to 99 or taken.
     pub fn add_api(&mut self, number: u8) -> Result<SocketAddr, Problem> {
-        let piece = Piece::Api(number);
         let port = self.address(Piece::Api(1)).map_or(0, |first| first.port());
+        self.add_api_at(number, port)
+    }
+
+    /// As [`Stage::add_api`], on a port of its own, which only SRV records tell; 0 takes a free one.
+    ///
+    /// # Errors
+    /// When it does not start, or its number is not from 1 to 99 or taken.
+    pub fn add_api_at(&mut self, number: u8, port: u16) -> Result<SocketAddr, Problem> {
+        let piece = Piece::Api(number);
         if !(1..=99).contains(&number) || self.pieces.contains_key(&piece) {
             return Err(Problem(format!("{piece} is not a new number from 1 to 99")));
         }
@@ -493,23 +512,28 @@ impl Stage {
     /// The configuration of `evenly`: its targets are names, which it asks the demo's resolver for.
     fn configuration(&self, listen: SocketAddr) -> Result<String, Problem> {
         let resolver = self.needed(Piece::Resolver)?;
-        let port = self.needed(Piece::Api(1))?.port();
         let interval = self.plan.check_interval.as_millis();
         let mut text = format!(
             "# Written by the demo.\n\
              listen = \"{listen}\"\n\n\
              [dns]\nservers = [\"{resolver}\"]\n\n\
-             [health]\ninterval = \"{interval}ms\"\ntimeout = \"{}ms\"\n\n\
-             [timeouts]\ndrain = \"1s\"\n",
-            (interval / 2).max(1)
+             [health]\ninterval = \"{interval}ms\"\ntimeout = \"{interval}ms\"\n\n\
+             [timeouts]\ndrain = \"1s\"\n"
         );
-        for number in [1, 2] {
-            let name = Piece::Api(number);
+        for address in self.target_addresses()? {
             text += &format!(
-                "\n[[targets]]\naddress = \"{name}:{port}\"\nhealth_check_endpoint = \"/healthz\"\n"
+                "\n[[targets]]\naddress = \"{address}\"\nhealth_check_endpoint = \"/healthz\"\n"
             );
         }
         Ok(text)
+    }
+
+    fn target_addresses(&self) -> Result<Vec<String>, Problem> {
+        let port = self.needed(Piece::Api(1))?.port();
+        Ok(match self.plan.targets {
+            Targets::Hosts => [1, 2].map(|number| format!("{}:{port}", Piece::Api(number))).into(),
+            Targets::Service => vec![SERVICE.to_owned()],
+        })
     }
 }
 

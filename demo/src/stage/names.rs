@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-/// TTL of everything in the zone, and of what is not in it, in seconds: short, so that changes show.
+/// TTL of a new zone, in seconds: short, so that changes show.
 const TTL: u32 = 2;
 
 /// One SRV record (RFC 2782).
@@ -24,16 +24,22 @@ pub struct Service {
 }
 
 /// Names and what they lead to. Names are absolute, written without the last dot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Zone {
     serial: u32,
+    ttl: u32,
     addresses: BTreeMap<String, Vec<IpAddr>>,
     services: BTreeMap<String, Vec<Service>>,
 }
 
 impl Zone {
     pub(super) fn new() -> Zone {
-        Zone::default()
+        Zone { serial: 0, ttl: TTL, addresses: BTreeMap::new(), services: BTreeMap::new() }
+    }
+
+    /// Sets the TTL of everything in the zone, and of what is not in it, in seconds; 2 before.
+    pub fn set_ttl(&mut self, seconds: u32) {
+        self.ttl = seconds;
     }
 
     /// Gives `name` these addresses and no others; none takes the name away.
@@ -59,10 +65,11 @@ impl Zone {
     /// The zone file of the next version.
     pub(super) fn next_text(&mut self) -> String {
         self.serial += 1;
+        let ttl = self.ttl;
         let mut text = format!(
             "; All names of the demo. Edit this file: the authority serves what it says at once.\n\
-             $TTL {TTL}\n\
-             . SOA ns.test. hostmaster.test. {} 3600 600 86400 {TTL}\n",
+             $TTL {ttl}\n\
+             . SOA ns.test. hostmaster.test. {} 3600 600 86400 {ttl}\n",
             self.serial
         );
         for (name, addresses) in &self.addresses {
@@ -100,6 +107,9 @@ mod tests {
             text.ends_with("a. A 127.0.0.1\na. AAAA ::1\n_http._tcp.a. SRV 1 2 3 a.\n"),
             "{text}"
         );
-        assert!(zone.next_text().contains("test. 2 3600"));
+        zone.set_ttl(7);
+        let text = zone.next_text();
+        assert!(text.contains("$TTL 7\n"), "{text}");
+        assert!(text.contains("test. 2 3600 600 86400 7\n"), "{text}");
     }
 }
