@@ -182,18 +182,10 @@ pub fn pick<'s>(snapshot: &'s Snapshot, cursor: &Cursor) -> Option<(usize, &'s E
     snapshot.healthy_at(ticket).map(|endpoint| (ticket, endpoint))
 }
 
-/// The endpoint of the rotation that follows `ticket`'s own turn and is not in `tried`, or `None` when all were tried.
+/// The endpoint of the rotation that follows `ticket`'s own turn and is not in `tried`; when the whole rotation was
+/// tried, one that stands by, since the lowest priority "it can reach" is what RFC 2782 asks of a client. `None` when all
+/// were tried.
 pub fn pick_other<'s>(
-    snapshot: &'s Snapshot,
-    ticket: usize,
-    tried: &[EndpointId],
-) -> Option<&'s Endpoint> {
-    untried(snapshot, &snapshot.order.rotation, ticket, tried)
-}
-
-/// As [`pick_other`], but when the whole rotation was tried, an endpoint that stands by: for a request whose connects
-/// failed. The lowest priority "it can reach" is what RFC 2782 asks of a client.
-pub fn pick_reachable<'s>(
     snapshot: &'s Snapshot,
     ticket: usize,
     tried: &[EndpointId],
@@ -202,7 +194,7 @@ pub fn pick_reachable<'s>(
         let mut ranks = snapshot.order.standbys.iter();
         ranks.find_map(|rank| untried(snapshot, rank, ticket, tried))
     };
-    pick_other(snapshot, ticket, tried).or_else(standby)
+    untried(snapshot, &snapshot.order.rotation, ticket, tried).or_else(standby)
 }
 
 /// The first endpoint of one round of `turns` from that of `ticket` on that is not in `tried`.

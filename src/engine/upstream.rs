@@ -169,7 +169,7 @@ impl<N: Net> Engine<N> {
         if tried.len() >= self.connect_attempts {
             return None;
         }
-        balance::pick_reachable(&self.snapshot, client.ticket, tried).map(|endpoint| endpoint.id)
+        balance::pick_other(&self.snapshot, client.ticket, tried).map(|endpoint| endpoint.id)
     }
 
     /// Tells the health thread if the endpoint has failed as often in a row as it may.
@@ -541,9 +541,8 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    /// Where a request that broke at `failed` is sent once more: to another endpoint if there is one, since what
-    /// broke it is likely to be there still. Not to one that stands by: a pooled connection that ends is no failure of
-    /// the first choice, which takes the next one.
+    /// Where a request that broke at `failed` is sent once more: to another endpoint if there is one, if need be one that
+    /// stands by, since what broke it is likely to be there still.
     fn elsewhere(&self, key: Key, failed: EndpointId) -> EndpointId {
         let Some(client) = self.clients.get(key) else { return failed };
         let refused = client.tried.iter().flat_map(|tried| &tried.endpoints);

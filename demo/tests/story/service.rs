@@ -64,9 +64,12 @@ fn ports_weights_and_a_standby_are_as_the_zone_says() {
         assert_eq!(shares(&story.turns(20)), [0, 0, 20]);
     });
 
-    // The first request after the death of both is the standby's: a connect that is refused moves on to it.
-    story.kill(Piece::Api(3));
-    assert_eq!(shares(&story.turns(20)), [0, 20, 0]);
+    // When both are dead the standby does, what the second one had in hand included.
+    story.under_load(|story, load| {
+        load.goes_on(20);
+        story.kill(Piece::Api(3));
+        assert_eq!(shares(&story.turns(20)), [0, 20, 0]);
+    });
 }
 
 #[test]
