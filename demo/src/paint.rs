@@ -23,9 +23,9 @@ impl Paint {
         Paint { coloured: wanted && io::stdout().is_terminal() }
     }
 
-    /// A line of a piece's log, behind its name in a colour of its own.
-    pub fn log(self, piece: Piece, line: &str) -> String {
-        format!("{} | {line}", self.with(colour(piece), format_args!("{piece:>13}")))
+    /// A line of a piece's log, behind its name in a colour of its own, which takes up at least `width` columns.
+    pub fn log(self, piece: Piece, width: usize, line: &str) -> String {
+        format!("{} | {line}", self.with(colour(piece), format_args!("{piece:>width$}")))
     }
 
     /// A title.
@@ -61,8 +61,8 @@ mod tests {
     #[test]
     fn colours_are_only_where_they_are_wanted() {
         let plain = Paint::none();
-        assert_eq!(plain.log(Piece::Evenly, "stopped"), "       evenly | stopped");
+        assert_eq!(plain.log(Piece::Evenly, 8, "stopped"), "  evenly | stopped");
         let coloured = Paint { coloured: true };
-        assert_eq!(coloured.log(Piece::Evenly, "x"), "\x1b[36m       evenly\x1b[0m | x");
+        assert_eq!(coloured.log(Piece::Evenly, 0, "x"), "\x1b[36mevenly\x1b[0m | x");
     }
 }

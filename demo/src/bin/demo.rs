@@ -19,6 +19,9 @@ use signal_hook::flag;
 /// How often the children are looked at, and the signals.
 const GLANCE: Duration = Duration::from_millis(50);
 
+/// Columns of the longest name of a piece.
+const LONGEST_NAME: usize = 13;
+
 /// Starts two spells APIs, a DNS authority and a resolver, and evenly before the APIs, all on loopback; shows what they
 /// say, and says what to type. Ctrl-C ends all of it.
 #[derive(Parser)]
@@ -142,7 +145,7 @@ fn plan(place: &Place, asked_to_end: &Arc<AtomicBool>) -> Result<Plan, Problem> 
 /// Each line behind the name of who says it.
 fn log() -> Log {
     let paint = Paint::of_stdout();
-    Arc::new(move |piece, line| say(paint.log(piece, line)))
+    Arc::new(move |piece, line| say(paint.log(piece, LONGEST_NAME, line)))
 }
 
 /// Returns when a signal asks for the end, or with an error when a child has died.

@@ -65,8 +65,6 @@ struct Tour {
     client: String,
     /// Of all spells.
     url: String,
-    /// When the current step began.
-    began: Moment,
 }
 
 impl Tour {
@@ -80,18 +78,13 @@ impl Tour {
         };
         let folder = Path::new(stage.client().get_program()).parent().map(Path::to_owned);
         let shell = Shell::new(&folder.unwrap_or_default());
-        let began = stage.journal().start();
-        Ok(Tour { stage, teller, cancelled, shell, client, url, began })
+        Ok(Tour { stage, teller, cancelled, shell, client, url })
     }
 
-    fn step(&mut self, title: &str) {
-        self.began = self.stage.journal().now();
-        self.teller.step(title);
-    }
-
-    /// An error with the step in which it came up and what evenly said in it.
+    /// An error with the step in which it came up and what evenly said last.
     fn failed(&self, Problem(why): &Problem) -> Problem {
-        let said = self.stage.journal().since(Piece::Evenly, self.began);
+        let journal = self.stage.journal();
+        let said = journal.since(Piece::Evenly, journal.start());
         let last = said.iter().skip(said.len().saturating_sub(LAST_WORDS));
         let last: String = last.map(|line| format!("\n  evenly | {line}")).collect();
         Problem(format!("the tour ends in step {}: {why}{last}", self.teller.steps()))

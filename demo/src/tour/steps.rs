@@ -33,7 +33,7 @@ impl Tour {
     }
 
     fn the_client_asks_for_an_address(&mut self) -> Result<(), Problem> {
-        self.step("The client asks for an address");
+        self.teller.step("The client asks for an address");
         self.teller.words(
             "The client asks the resolver for `spells.test`. The resolver does not know it yet (a miss), asks the authority, \
              and keeps the answer for its TTL of 2 seconds. The request goes to the address, where evenly listens. (For \
@@ -88,7 +88,7 @@ impl Tour {
     }
 
     fn requests_alternate(&mut self) -> Result<(), Problem> {
-        self.step("Requests alternate");
+        self.teller.step("Requests alternate");
         self.teller.words(
             "Each request goes to the next healthy API, whoever sends it and over whichever connection: here each comes \
              over one of its own.",
@@ -97,7 +97,7 @@ impl Tour {
     }
 
     fn an_api_is_killed(&mut self) -> Result<(), Problem> {
-        self.step("One API is killed, and nobody notices");
+        self.teller.step("One API is killed, and nobody notices");
         self.teller.words(&format!(
             "{KILLED_AMONG} requests are sent, four at a time, and http-api-1 is killed among them, with no time to say \
              goodbye. What it had in hand goes to http-api-2 (a GET may be sent twice), and so does what it does not take \
@@ -127,7 +127,7 @@ impl Tour {
     }
 
     fn it_is_back(&mut self) -> Result<(), Problem> {
-        self.step("It comes back");
+        self.teller.step("It comes back");
         self.teller.words(&format!(
             "Started again, http-api-1 has its turns from the next check on, which is at most {} seconds away.",
             CHECK_INTERVAL.as_secs()
@@ -139,7 +139,7 @@ impl Tour {
     }
 
     fn nobody_is_left(&mut self) -> Result<(), Problem> {
-        self.step("Both are stopped");
+        self.teller.step("Both are stopped");
         self.teller.words(
             "With nobody left to ask, evenly answers by itself, at once: 503. The client ends with 22, as curl does with -f.",
         );
@@ -155,7 +155,7 @@ impl Tour {
     }
 
     fn each_has_its_own_spells(&mut self) -> Result<(), Problem> {
-        self.step("Each API has its own spells");
+        self.teller.step("Each API has its own spells");
         self.teller.words(
             "Both run again, with their spells in memory. A new spell is given to one of them, as it is its turn, and the \
              other has never heard of it: of two who ask, one is told 404.",
@@ -170,7 +170,7 @@ impl Tour {
     }
 
     fn spells_are_shared(&mut self) -> Result<(), Problem> {
-        self.step("A database for both");
+        self.teller.step("A database for both");
         self.teller.words(
             "Both are started once more, on one SQLite file. Whoever is given a spell, both have it: now it does not matter who \
              answers.",
@@ -189,7 +189,7 @@ impl Tour {
     }
 
     fn an_address_comes_and_goes(&mut self) -> Result<(), Problem> {
-        self.step("A third API, by the zone alone");
+        self.teller.step("A third API, by the zone alone");
         self.teller.words(
             "A third API is started, and its address is added to the name http-api-2 in the zone file. evenly asks for its \
              targets' names whenever a TTL is over, so it finds the new address within 2 seconds, checks it, and gives it its \

@@ -62,7 +62,7 @@ impl Teller {
 
     /// A line of a piece's log.
     pub(super) fn log(&mut self, piece: Piece, line: &str) {
-        self.line(&self.paint.log(piece, line), &Paint::none().log(piece, line));
+        self.line(&self.paint.log(piece, 0, line), &Paint::none().log(piece, 0, line));
     }
 
     fn line(&mut self, painted: &str, plain: &str) {
