@@ -5,21 +5,25 @@
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in what tests are made of
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use evenly_demo::tour::Page;
+use rustix::process::{Pid, Signal, kill_process};
 
 const DEMO: &str = env!("CARGO_BIN_EXE_demo");
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
+fn command() -> Command {
+    let mut command = Command::new(DEMO);
+    command.args(["tour", "--free-ports"]).stdin(Stdio::null());
+    command
+}
+
 fn tour(arguments: &[&str]) -> Output {
-    Command::new(DEMO)
-        .args(["tour", "--free-ports"])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+    command().args(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -75,6 +79,25 @@ fn a_tour_that_does_not_come_out_as_told_says_where_and_ends_with_1() {
     );
     assert!(why.contains("could not connect to spells.test: 127.0.0.1:9"), "{why}");
     assert!(why.contains("evenly | listening on http://127.0.0.1:9"), "{why}");
+}
+
+#[test]
+fn an_interrupted_tour_ends_at_once_with_all_that_it_has_started() {
+    let mut tour = command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tour.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let url = lines.find_map(|line| {
+        let (_, address) = line.split_once("http://spells.test:")?;
+        Some(format!("127.0.0.1:{}", address.split_once('/')?.0))
+    });
+    let evenly: SocketAddr = url.unwrap().parse().unwrap();
+    assert!(TcpStream::connect(evenly).is_ok());
+    kill_process(Pid::from_child(&tour), Signal::INT).unwrap();
+    // Its output ends with the last of its children.
+    assert!(lines.all(|line| !line.starts_with("8. ")));
+    let ended = tour.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert_eq!(text(&ended.stderr), "demo: the tour was interrupted\n");
+    assert!(TcpStream::connect(evenly).is_err());
 }
 
 #[test]

@@ -86,7 +86,14 @@ fn main() -> ExitCode {
         }
         None => run(&arguments),
     };
-    exit_code("demo", ended)
+    exit_code("demo", ended.map_err(with_remedy))
+}
+
+/// The pieces' own flags, which their errors name, are not the runner's.
+fn with_remedy(Problem(why): Problem) -> Problem {
+    let taken = why.contains("cannot listen on");
+    let remedy = "\nIs another demo running? --free-ports takes ports that are free.";
+    Problem(why + if taken { remedy } else { "" })
 }
 
 fn run(arguments: &Arguments) -> Result<(), Problem> {

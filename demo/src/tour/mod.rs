@@ -83,11 +83,18 @@ impl Tour {
 
     /// An error with the step in which it came up and what evenly said last.
     fn failed(&self, Problem(why): &Problem) -> Problem {
+        if self.is_cancelled() {
+            return Problem("the tour was interrupted".to_owned());
+        }
         let journal = self.stage.journal();
         let said = journal.since(Piece::Evenly, journal.start());
         let last = said.iter().skip(said.len().saturating_sub(LAST_WORDS));
         let last: String = last.map(|line| format!("\n  evenly | {line}")).collect();
         Problem(format!("the tour ends in step {}: {why}{last}", self.teller.steps()))
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
     }
 
     /// Waits until `look` finds something.
@@ -101,7 +108,7 @@ impl Tour {
             if let Some(found) = look(&mut self.stage)? {
                 return Ok(found);
             }
-            if self.cancelled.load(Ordering::Relaxed) {
+            if self.is_cancelled() {
                 return Err(Problem("interrupted".to_owned()));
             }
             if Instant::now() >= deadline {
