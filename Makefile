@@ -38,7 +38,7 @@ demo-tour: demo-programs ## The story told in a quarter of a minute, each step s
 demo-tour-record: demo-programs ## The same, and writes what it shows into demo/README.md
 	@exec "$(DEMO)" tour --write demo/README.md $(ARGS)
 
-# A debug build: it is there after `make test`, and without one it takes a minute or two on two cores; a release takes five.
+# A debug build: a release is linked as one piece (fat LTO), which a demo need not wait for.
 DEMO = $${CARGO_TARGET_DIR:-target}/debug/demo
 
 .PHONY: demo-programs

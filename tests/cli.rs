@@ -47,6 +47,7 @@ fn check_says_that_a_file_is_valid() {
     for (name, said) in [
         ("config/minimal.toml", "config/minimal.toml: valid, 2 targets\n"),
         ("config/reference.toml", "config/reference.toml: valid, 1 target\n"),
+        ("demo/docker/evenly.toml", "demo/docker/evenly.toml: valid, 2 targets\n"),
     ] {
         let output = evenly(&["check", "--config", name]);
         assert_eq!((output.status.code(), stdout(&output), stderr(&output)), (Some(0), said, ""));

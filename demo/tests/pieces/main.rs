@@ -7,12 +7,14 @@
 //! | `authority` | zone files served, and followed |
 //! | `resolver` | hits and misses, TTLs, truncation, a server that is gone |
 //! | `client` | exit codes, fields, bodies, lookup |
+//! | `docker` | the files of the containers' set, without Docker |
 //! | `stage` | all of them together, and the runner |
 
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in what tests are made of
 
 mod authority;
 mod client;
+mod docker;
 mod harness;
 mod resolver;
 mod spells;
