@@ -8,7 +8,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 CARGO ?= cargo
 # Where the demo listens: loopback only, as its origins do.
 LISTEN ?= 127.0.0.1:8080
-# More arguments for the loadtest program, such as ARGS="--seconds 30 --json out.json".
+# More arguments for the loadtest program, such as ARGS="--seconds 30 --json out.json", and for the tour (ARGS=--free-ports).
 ARGS ?=
 
 .PHONY: help
@@ -28,15 +28,26 @@ run: cargo ## The demo: evenly before two origins of its own, on loopback (LISTE
 # Where the spells of `make demo` are: memory (each API has its own) or sqlite (both share a file).
 DATABASE ?= memory
 
+.PHONY: demo demo-tour demo-tour-record
+demo: demo-programs ## The whole story on loopback: DNS, two spells APIs, evenly and a client; DATABASE=sqlite shares the spells
+	@exec "$(DEMO)" --database $(DATABASE)
+
+demo-tour: demo-programs ## The story told in a quarter of a minute, each step shown and checked; ends by itself
+	@exec "$(DEMO)" tour $(ARGS)
+
+demo-tour-record: demo-programs ## The same, and writes what it shows into demo/README.md
+	@exec "$(DEMO)" tour --write demo/README.md $(ARGS)
+
 # A debug build: a release is linked as one piece (fat LTO), which a demo need not wait for.
-.PHONY: demo
-demo: cargo ## The whole story on loopback: DNS, two spells APIs, evenly and a client; DATABASE=sqlite shares the spells
+DEMO = $${CARGO_TARGET_DIR:-target}/debug/demo
+
+.PHONY: demo-programs
+demo-programs: cargo
 	@command -v cc >/dev/null || { \
 	    echo "a C compiler is missing: SQLite is built with it (Debian: apt-get install gcc libc6-dev)" >&2; \
 	    exit 1; \
 	}
 	@$(CARGO) build -p evenly -p evenly-demo --bins
-	@exec "$${CARGO_TARGET_DIR:-target}/debug/demo" --database $(DATABASE)
 
 .PHONY: test
 test: cargo test-tools ## Every test, the examples in the documentation included

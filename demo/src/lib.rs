@@ -18,6 +18,8 @@
 //! | [`dns`] | zone files served; answers cached and forwarded | `dns-authority`, `dns-resolver` |
 //! | [`ingress`] | one HTTP request, like curl | `ingress-client` |
 //! | [`stage`] | all programs as children: start, stop, edit the zone | `demo` |
+//! | [`tour`] | the story told and checked on a stage, and its record | `demo tour` |
+//! | [`paint`] | colours, where there is a terminal | `demo` |
 //! | [`process`] | what every program here needs: lines, signals, exit codes | all |
 //!
 //! The programs know one another only by what crosses the network; `stage` alone knows them all, by path and by the line
@@ -25,6 +27,8 @@
 
 pub mod dns;
 pub mod ingress;
+pub mod paint;
 pub mod process;
 pub mod spells;
 pub mod stage;
+pub mod tour;

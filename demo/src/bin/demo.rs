@@ -1,6 +1,6 @@
 //! `demo`: starts the whole story, shows what its programs say, tells what to type, and ends it.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,14 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use evenly_demo::paint::Paint;
 use evenly_demo::process::{exit_code, say};
 use evenly_demo::stage::{DOMAIN, Log, Piece, Plan, Ports, Problem, Programs, Stage, Storage};
+use evenly_demo::tour::{self, Page};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// How often the children are looked at, and the signals.
 const GLANCE: Duration = Duration::from_millis(50);
+
+/// Columns of the longest name of a piece.
+const LONGEST_NAME: usize = 13;
 
 /// Starts two spells APIs, a DNS authority and a resolver, and evenly before the APIs, all on loopback; shows what they
 /// say, and says what to type. Ctrl-C ends all of it.
@@ -23,10 +28,17 @@ const GLANCE: Duration = Duration::from_millis(50);
 #[command(name = "demo", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
-    hidden: Option<Hidden>,
+    command: Option<Command>,
     /// Where the APIs keep their spells.
     #[arg(long, value_enum, default_value_t = Database::Memory)]
     database: Database,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What a stage is made of.
+#[derive(Args)]
+struct Place {
     /// The balancer's program; by default the one beside this one.
     #[arg(long, value_name = "FILE")]
     evenly: Option<PathBuf>,
@@ -44,7 +56,16 @@ enum Database {
 }
 
 #[derive(Subcommand)]
-enum Hidden {
+enum Command {
+    /// Tells the story step by step, with what is typed and what comes of it, and ends by itself: with 1 when a step does not
+    /// come out as it is told.
+    Tour {
+        /// Write the tour into this file, in the place of the one before: between two lines that mark it.
+        #[arg(long, value_name = "FILE")]
+        write: Option<PathBuf>,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Becomes PROGRAM, which ends when the process PARENT does.
     #[command(hide = true)]
     Leash {
@@ -57,19 +78,32 @@ enum Hidden {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ended = match &arguments.hidden {
-        Some(Hidden::Leash { parent, program, arguments }) => {
+    let ended = match &arguments.command {
+        Some(Command::Tour { write, place }) => play(write.as_deref(), place),
+        Some(Command::Leash { parent, program, arguments }) => {
             let why = evenly_demo::stage::exec_leashed(*parent, program, arguments);
             Err(Problem(format!("cannot start {}: {why}", program.display())))
         }
         None => run(&arguments),
     };
-    exit_code("demo", ended)
+    exit_code("demo", ended.map_err(with_remedy))
+}
+
+/// The pieces' own flags, which their errors name, are not the runner's.
+fn with_remedy(Problem(why): Problem) -> Problem {
+    let taken = why.contains("cannot listen on");
+    let remedy = "\nIs another demo running? --free-ports takes ports that are free.";
+    Problem(why + if taken { remedy } else { "" })
 }
 
 fn run(arguments: &Arguments) -> Result<(), Problem> {
-    let asked_to_end = end_flag().map_err(|error| Problem(format!("no signals: {error}")))?;
-    let stage = Stage::start(plan(arguments, &asked_to_end)?);
+    let asked_to_end = end_flag()?;
+    let storage = match arguments.database {
+        Database::Memory => Storage::Memory,
+        Database::Sqlite => Storage::Shared,
+    };
+    let plan = plan(&arguments.place, &asked_to_end)?;
+    let stage = Stage::start(Plan { storage, log: log(), ..plan });
     if asked_to_end.load(Ordering::Relaxed) {
         return Ok(());
     }
@@ -81,55 +115,44 @@ fn run(arguments: &Arguments) -> Result<(), Problem> {
     ended
 }
 
+/// The tour; the file is looked at first, so that nobody waits for a record that has no place.
+fn play(write: Option<&Path>, place: &Place) -> Result<(), Problem> {
+    let asked_to_end = end_flag()?;
+    let page = write.map(Page::open).transpose()?;
+    let record = tour::play(plan(place, &asked_to_end)?, Paint::of_stdout())?;
+    page.map_or(Ok(()), |page| page.write(&record))
+}
+
 /// Set by the first SIGINT or SIGTERM; the second ends this program at once, and the kernel ends its children.
-fn end_flag() -> io::Result<Arc<AtomicBool>> {
+fn end_flag() -> Result<Arc<AtomicBool>, Problem> {
     let asked = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    let registered = [SIGINT, SIGTERM].into_iter().try_for_each(|signal| {
         flag::register_conditional_shutdown(signal, 130, Arc::clone(&asked))?;
-        flag::register(signal, Arc::clone(&asked))?;
-    }
+        flag::register(signal, Arc::clone(&asked)).map(|_| ())
+    });
+    registered.map_err(|error: io::Error| Problem(format!("no signals: {error}")))?;
     Ok(asked)
 }
 
-fn plan(arguments: &Arguments, asked_to_end: &Arc<AtomicBool>) -> Result<Plan, Problem> {
+/// A stage that says nothing, with spells in memory.
+fn plan(place: &Place, asked_to_end: &Arc<AtomicBool>) -> Result<Plan, Problem> {
     let this = std::env::current_exe()
         .map_err(|error| Problem(format!("cannot find my own program: {error}")))?;
     let mut programs = Programs::beside(this.parent().unwrap_or(Path::new(".")));
-    if let Some(evenly) = &arguments.evenly {
+    if let Some(evenly) = &place.evenly {
         programs.evenly = Some(evenly.clone());
     }
     Ok(Plan {
-        ports: if arguments.free_ports { Ports::Free } else { Ports::Story },
-        storage: match arguments.database {
-            Database::Memory => Storage::Memory,
-            Database::Sqlite => Storage::Shared,
-        },
-        log: log(),
+        ports: if place.free_ports { Ports::Free } else { Ports::Story },
         cancelled: Arc::clone(asked_to_end),
         ..Plan::quiet(programs)
     })
 }
 
-/// Each line behind the name of who says it, in a colour of its own on a terminal.
+/// Each line behind the name of who says it.
 fn log() -> Log {
-    let coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    Arc::new(move |piece, line| {
-        if coloured {
-            say(format_args!("\x1b[{}m{piece:>13}\x1b[0m | {line}", colour(piece)));
-        } else {
-            say(format_args!("{piece:>13} | {line}"));
-        }
-    })
-}
-
-fn colour(piece: Piece) -> u8 {
-    match piece {
-        Piece::Api(number) if number % 2 == 1 => 34,
-        Piece::Api(_) => 32,
-        Piece::Authority => 33,
-        Piece::Resolver => 35,
-        Piece::Evenly => 36,
-    }
+    let paint = Paint::of_stdout();
+    Arc::new(move |piece, line| say(paint.log(piece, LONGEST_NAME, line)))
 }
 
 /// Returns when a signal asks for the end, or with an error when a child has died.

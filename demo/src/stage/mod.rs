@@ -299,6 +299,22 @@ impl Stage {
         client
     }
 
+    /// Where the APIs that are started from now on keep their spells.
+    pub fn set_storage(&mut self, storage: Storage) {
+        self.plan.storage = storage;
+    }
+
+    /// The program and the arguments that a piece which has an address is started with, as they are typed.
+    ///
+    /// # Errors
+    /// When it has none, or what its arguments name cannot be written.
+    pub fn command_line(&self, piece: Piece) -> Result<String, Problem> {
+        let program = self.plan.programs.of(piece);
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let arguments = self.arguments(piece, self.needed(piece)?)?;
+        Ok([vec![name], arguments].concat().join(" "))
+    }
+
     /// What the pieces have printed.
     pub fn journal(&self) -> &Journal {
         &self.journal
