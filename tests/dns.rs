@@ -256,6 +256,22 @@ fn a_family_that_nobody_knows_takes_nothing_away() {
 }
 
 #[test]
+fn a_family_that_is_silent_until_the_time_is_over_takes_the_other_one_not_along() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    server.addresses("a.test", 60, &ips);
+    server.except("a.test", Some(RecordType::AAAA), Mode::Silent);
+    server.services("_http._tcp.slow.test", 60, &[(0, 1, port, "a.test")]);
+    server.except("_http._tcp.slow.test", None, Mode::Silent);
+    let watch = Watch::start(vec![service("_http._tcp.slow.test")], &server);
+    // Answered late, it leaves less time than what is asked next would take to be given up.
+    let asked = || server.asked("_http._tcp.slow.test", RecordType::SRV).len();
+    until("asked again", || asked() >= 2);
+    server.except("_http._tcp.slow.test", None, Mode::Answer);
+    watch.until_at(&ips, port);
+    assert_eq!(lines_with("_http._tcp.slow.test is down"), 0);
+}
+
+#[test]
 fn a_truncated_answer_is_asked_for_over_tcp() {
     let (server, (_open, ips, port)) = (NameServer::start(), listeners(2));
     server.set_mode(Mode::Truncate);
