@@ -241,7 +241,7 @@ fn a_name_that_did_not_exist_is_found_when_its_negative_ttl_ends() {
 }
 
 #[test]
-fn a_family_that_nobody_knows_takes_nothing_away() {
+fn a_family_that_nobody_knows_keeps_its_addresses_and_the_other_one_is_followed() {
     let (server, (_open, mut ips, port)) = (NameServer::start(), listeners(2));
     ips.push(v6("2001:db8::1"));
     server.addresses("part.test", 1, &ips);
@@ -250,7 +250,7 @@ fn a_family_that_nobody_knows_takes_nothing_away() {
     server.except("part.test", Some(RecordType::AAAA), Mode::Fail(ResponseCode::ServFail));
     server.addresses("part.test", 1, &ips[1..2]);
     until_line(&format!("target part.test:{port} resolves in part only: the name server answers"));
-    watch.until_at(&ips, port);
+    watch.until_at(&ips[1..], port);
     server.except("part.test", Some(RecordType::AAAA), Mode::Answer);
     watch.until_at(&ips[1..2], port);
 }

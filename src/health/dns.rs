@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::resolve::{Finding, Wanted};
+use super::resolve::{Family, Finding, Missing, Wanted};
 use super::roster::{MAX_ADDRESSES, Place};
 
 /// What a lookup gets, all its questions included: less than a start waits for names.
@@ -59,7 +59,7 @@ struct Addresses {
     /// The least TTL, in seconds; `None` where there is none, as in the hosts file.
     ttl: Option<u32>,
     /// Why there may be more.
-    missing: Option<String>,
+    missing: Option<Missing>,
 }
 
 /// Why there are no addresses, or no records.
@@ -199,7 +199,8 @@ impl NameServers {
             v6.and_then(|found| Addresses::of(&found)),
         ) {
             (Ok(v4), Ok(v6)) => Ok(v4.and(v6)),
-            (Ok(found), Err(trouble)) | (Err(trouble), Ok(found)) => Ok(found.without(trouble)),
+            (Ok(found), Err(trouble)) => Ok(found.without(Family::V6, trouble)),
+            (Err(trouble), Ok(found)) => Ok(found.without(Family::V4, trouble)),
             (Err(v4), Err(v6)) => Err(weightier(Some(v4), v6)),
         }
     }
@@ -292,10 +293,10 @@ impl Addresses {
         self
     }
 
-    /// Without those of the other family. That there are none is an answer, that nobody knows is not.
-    fn without(mut self, other: Trouble) -> Self {
+    /// Without those of this family. That there are none is an answer, that nobody knows is not.
+    fn without(mut self, family: Family, other: Trouble) -> Self {
         if let Trouble::Failed(why) = other {
-            self.missing = Some(why);
+            self.missing = Some(Missing { why, family: Some(family) });
         }
         self
     }
@@ -309,13 +310,13 @@ impl Addresses {
 
 /// What the SRV records and the addresses of their hosts come to.
 fn gather(records: &[&SRV], hosts: &Hosted, mut ttl: Option<u32>) -> Result<Finding, Trouble> {
-    let (mut places, mut missing) = (Vec::new(), None);
+    let (mut places, mut missing) = (Vec::new(), None::<Missing>);
     for srv in records {
         let SRV { priority, weight, port, ref target, .. } = **srv;
         match hosts.get(target) {
             Some(Ok(found)) => {
                 ttl = least(ttl, found.ttl);
-                missing = missing.or_else(|| found.missing.clone());
+                missing = Missing::both(missing, found.missing.clone());
                 places.extend(found.ips.iter().map(|&ip| Place {
                     address: SocketAddr::new(ip, port).into(),
                     weight,
@@ -323,13 +324,16 @@ fn gather(records: &[&SRV], hosts: &Hosted, mut ttl: Option<u32>) -> Result<Find
                 }));
             }
             Some(Err(Trouble::Nothing(_, negative))) => ttl = least(ttl, *negative),
-            Some(Err(Trouble::Failed(why))) => missing = Some(format!("{target} {why}")),
+            Some(Err(Trouble::Failed(why))) => {
+                let host = Missing { why: format!("{target} {why}"), family: None };
+                missing = Missing::both(Some(host), missing);
+            }
             None => {}
         }
     }
     match missing {
         missing if !places.is_empty() => Ok(Finding::of(places, ttl.map(seconds), missing)),
-        Some(why) => Err(Trouble::Failed(why)),
+        Some(Missing { why, .. }) => Err(Trouble::Failed(why)),
         None => Err(Trouble::Nothing("its SRV records lead to no address".into(), ttl)),
     }
 }
