@@ -43,6 +43,13 @@ pub(super) enum News {
     Withdrawn(String),
 }
 
+/// How much of a name was told to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Part,
+    All,
+}
+
 /// What an answer comes to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
@@ -65,8 +72,8 @@ struct Name {
     places: Vec<Place>,
     /// Since when every answer says that there is nothing.
     gone_since: Option<Instant>,
-    /// It was told that it does not resolve.
-    told: bool,
+    /// What was told of it since it last resolved.
+    told: Option<Told>,
     /// A lookup has ended.
     answered: bool,
 }
@@ -93,7 +100,7 @@ impl Names {
                 failures: 0,
                 places: Vec::new(),
                 gone_since: None,
-                told: false,
+                told: None,
                 answered: false,
             };
             (target, name)
@@ -167,7 +174,7 @@ impl Name {
         self.failures = 0;
         self.gone_since = None;
         self.places.clone_from(&places);
-        let news = std::mem::take(&mut self.told).then_some(News::Resolves);
+        let news = self.told.take().map(|_| News::Resolves);
         let wait = ttl.map_or(self.interval, |ttl| bounded(ttl, MAX_TTL));
         (Outcome { places: Some(places), news }, wait)
     }
@@ -212,15 +219,16 @@ impl Name {
         self.failures = 0;
         let had_some = !std::mem::take(&mut self.places).is_empty();
         if had_some {
-            self.told = true;
+            self.told = Some(Told::All);
             return Outcome { places: Some(Vec::new()), news: Some(News::Withdrawn(why)) };
         }
         Outcome { places: Some(Vec::new()), ..self.tell(News::Fails(why)) }
     }
 
-    /// The places stay; the news is told if it is the first of its kind.
+    /// The places stay; the news is told if it is another than before.
     fn tell(&mut self, news: News) -> Outcome {
-        let news = (!std::mem::replace(&mut self.told, true)).then_some(news);
+        let kind = if matches!(news, News::InPart(_)) { Told::Part } else { Told::All };
+        let news = (self.told.replace(kind) != Some(kind)).then_some(news);
         Outcome { places: None, news }
     }
 
@@ -352,6 +360,18 @@ mod tests {
         assert_eq!(wait.as_millis(), 100, "the missing part is asked for again");
         let (_, whole) = answer(&mut names, found(&[2], Some(9)), now);
         assert_eq!(whole.places, Some(places(&[2])));
+    }
+
+    #[test]
+    fn that_all_of_a_name_fails_is_told_after_a_part_of_it_was() {
+        let (mut names, now) = asked();
+        let fails = || Some(News::Fails("no answer".into()));
+        let in_part = || (in_part(&[1]), Some(News::InPart("x".into())));
+        let rounds =
+            [in_part(), (failed(), fails()), (failed(), None), in_part(), (failed(), fails())];
+        for (finding, news) in rounds {
+            assert_eq!(answer(&mut names, finding, now).1.news, news);
+        }
     }
 
     #[test]
