@@ -23,9 +23,9 @@ use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{Hosts, TokioResolver};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use super::resolve::{Finding, Wanted};
+use super::resolve::{Family, Finding, Missing, Wanted};
 use super::roster::{MAX_ADDRESSES, Place};
 
 /// What a lookup gets, all its questions included: less than a start waits for names.
@@ -59,7 +59,7 @@ struct Addresses {
     /// The least TTL, in seconds; `None` where there is none, as in the hosts file.
     ttl: Option<u32>,
     /// Why there may be more.
-    missing: Option<String>,
+    missing: Option<Missing>,
 }
 
 /// Why there are no addresses, or no records.
@@ -128,25 +128,21 @@ impl NameServers {
     /// Looks this up.
     pub(super) async fn look_up(self: Arc<Self>, wanted: &Wanted) -> Finding {
         let _let_in = self.lookups.acquire().await;
-        let lookup = async {
-            match wanted {
-                Wanted::Host { name, port } => self.host(name, *port).await,
-                Wanted::Service(name) => self.service(name).await,
-            }
+        let until = Instant::now() + DEADLINE;
+        let finding = match wanted {
+            Wanted::Host { name, port } => self.host(name, *port, until).await,
+            Wanted::Service(name) => self.service(name, until).await,
         };
-        match timeout(DEADLINE, lookup).await {
-            Ok(finding) => finding.unwrap_or_else(Finding::from),
-            Err(_) => Finding::Failed(silence()),
-        }
+        finding.unwrap_or_else(Finding::from)
     }
 
-    async fn host(&self, name: &str, port: u16) -> Result<Finding, Trouble> {
+    async fn host(&self, name: &str, port: u16, until: Instant) -> Result<Finding, Trouble> {
         if let Some(found) = absolute(name).ok().and_then(|name| self.in_hosts(&name)) {
             return Ok(found.with_port(port));
         }
         let mut first = None;
         for name in self.candidates(name)? {
-            match self.addresses(&name).await {
+            match self.addresses(&name, until).await {
                 Ok(found) => return Ok(found.with_port(port)),
                 Err(trouble) => first = Some(weightier(first, trouble)),
             }
@@ -154,11 +150,11 @@ impl NameServers {
         Err(first.unwrap_or_else(|| Trouble::Failed("it is no name".into())))
     }
 
-    async fn service(self: &Arc<Self>, name: &str) -> Result<Finding, Trouble> {
+    async fn service(self: &Arc<Self>, name: &str, until: Instant) -> Result<Finding, Trouble> {
         let mut first = None;
         for name in self.candidates(name)? {
-            match self.records(&name, RecordType::SRV).await {
-                Ok(answer) => return self.follow(&answer).await,
+            match self.records(&name, RecordType::SRV, until).await {
+                Ok(answer) => return self.follow(&answer, until).await,
                 Err(trouble) => first = Some(weightier(first, trouble)),
             }
         }
@@ -193,26 +189,38 @@ impl NameServers {
     }
 
     /// Both families of an absolute name.
-    async fn addresses(&self, name: &Name) -> Result<Addresses, Trouble> {
-        let (v4, v6) =
-            tokio::join!(self.records(name, RecordType::A), self.records(name, RecordType::AAAA));
+    async fn addresses(&self, name: &Name, until: Instant) -> Result<Addresses, Trouble> {
+        let (v4, v6) = tokio::join!(
+            self.records(name, RecordType::A, until),
+            self.records(name, RecordType::AAAA, until)
+        );
         match (
             v4.and_then(|found| Addresses::of(&found)),
             v6.and_then(|found| Addresses::of(&found)),
         ) {
             (Ok(v4), Ok(v6)) => Ok(v4.and(v6)),
-            (Ok(found), Err(trouble)) | (Err(trouble), Ok(found)) => Ok(found.without(trouble)),
+            (Ok(found), Err(trouble)) => Ok(found.without(Family::V6, trouble)),
+            (Err(trouble), Ok(found)) => Ok(found.without(Family::V4, trouble)),
             (Err(v4), Err(v6)) => Err(weightier(Some(v4), v6)),
         }
     }
 
-    async fn records(&self, name: &Name, kind: RecordType) -> Result<Lookup, Trouble> {
-        let _one = self.questions.acquire().await;
-        self.resolver.lookup(name.clone(), kind).await.map_err(|error| trouble(&error))
+    /// One question. It alone ends when the lookup's time does: what others found by then counts.
+    async fn records(
+        &self,
+        name: &Name,
+        kind: RecordType,
+        until: Instant,
+    ) -> Result<Lookup, Trouble> {
+        let question = async {
+            let _one = self.questions.acquire().await;
+            self.resolver.lookup(name.clone(), kind).await.map_err(|error| trouble(&error))
+        };
+        timeout_at(until, question).await.unwrap_or_else(|_| Err(Trouble::Failed(silence())))
     }
 
     /// The places that SRV records lead to.
-    async fn follow(self: &Arc<Self>, answer: &Lookup) -> Result<Finding, Trouble> {
+    async fn follow(self: &Arc<Self>, answer: &Lookup, until: Instant) -> Result<Finding, Trouble> {
         let mut records: Vec<&SRV> = answer.answers().iter().filter_map(srv).collect();
         let ttl = least_ttl(answer.answers());
         if let [only] = records[..]
@@ -225,12 +233,17 @@ impl NameServers {
         // Should there be too many, the ones of the first choice stay.
         records.sort_by_key(|srv| (srv.priority, std::cmp::Reverse(srv.weight)));
         records.truncate(MAX_ADDRESSES);
-        let hosts = self.hosts_of(&records, answer).await;
+        let hosts = self.hosts_of(&records, answer, until).await;
         gather(&records, &hosts, ttl)
     }
 
     /// The addresses of the hosts in these records: the answer may have brought them along, or they are asked for.
-    async fn hosts_of(self: &Arc<Self>, records: &[&SRV], answer: &Lookup) -> Hosted {
+    async fn hosts_of(
+        self: &Arc<Self>,
+        records: &[&SRV],
+        answer: &Lookup,
+        until: Instant,
+    ) -> Hosted {
         let mut hosts = Hosted::new();
         let mut asked = JoinSet::new();
         for SRV { target, .. } in records {
@@ -240,7 +253,7 @@ impl NameServers {
             let found = self.in_hosts(target).or_else(|| brought_along(target, answer));
             if found.is_none() {
                 let (servers, host) = (Arc::clone(self), target.clone());
-                asked.spawn(async move { (servers.addresses(&host).await, host) });
+                asked.spawn(async move { (servers.addresses(&host, until).await, host) });
             }
             // Of one that is asked for nothing is known until its answer is there.
             let unknown = || Err(Trouble::Failed("could not be looked up".into()));
@@ -280,10 +293,10 @@ impl Addresses {
         self
     }
 
-    /// Without those of the other family. That there are none is an answer, that nobody knows is not.
-    fn without(mut self, other: Trouble) -> Self {
+    /// Without those of this family. That there are none is an answer, that nobody knows is not.
+    fn without(mut self, family: Family, other: Trouble) -> Self {
         if let Trouble::Failed(why) = other {
-            self.missing = Some(why);
+            self.missing = Some(Missing { why, family: Some(family) });
         }
         self
     }
@@ -297,13 +310,13 @@ impl Addresses {
 
 /// What the SRV records and the addresses of their hosts come to.
 fn gather(records: &[&SRV], hosts: &Hosted, mut ttl: Option<u32>) -> Result<Finding, Trouble> {
-    let (mut places, mut missing) = (Vec::new(), None);
+    let (mut places, mut missing) = (Vec::new(), None::<Missing>);
     for srv in records {
         let SRV { priority, weight, port, ref target, .. } = **srv;
         match hosts.get(target) {
             Some(Ok(found)) => {
                 ttl = least(ttl, found.ttl);
-                missing = missing.or_else(|| found.missing.clone());
+                missing = Missing::both(missing, found.missing.clone());
                 places.extend(found.ips.iter().map(|&ip| Place {
                     address: SocketAddr::new(ip, port).into(),
                     weight,
@@ -311,13 +324,16 @@ fn gather(records: &[&SRV], hosts: &Hosted, mut ttl: Option<u32>) -> Result<Find
                 }));
             }
             Some(Err(Trouble::Nothing(_, negative))) => ttl = least(ttl, *negative),
-            Some(Err(Trouble::Failed(why))) => missing = Some(format!("{target} {why}")),
+            Some(Err(Trouble::Failed(why))) => {
+                let host = Missing { why: format!("{target} {why}"), family: None };
+                missing = Missing::both(Some(host), missing);
+            }
             None => {}
         }
     }
     match missing {
         missing if !places.is_empty() => Ok(Finding::of(places, ttl.map(seconds), missing)),
-        Some(why) => Err(Trouble::Failed(why)),
+        Some(Missing { why, .. }) => Err(Trouble::Failed(why)),
         None => Err(Trouble::Nothing("its SRV records lead to no address".into(), ttl)),
     }
 }

@@ -3,13 +3,13 @@
 //! Owns for each target that is a name its next lookup, its back-off, and the places of its last good answer. Reads no
 //! clock (`now` is an argument), asks nobody, and makes no endpoint. Invariants: a name has at most one lookup
 //! under way; the next one comes no sooner than [`MIN_TTL`] after an answer and no later than [`MAX_TTL`];
-//! nothing is taken away by a lookup that failed, or of which a part failed.
+//! nothing is taken away by a lookup that failed, nor what may be in the part of it that failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::resolve::{Finding, Wanted};
-use super::roster::{Place, one_for_each_address};
+use super::resolve::{Finding, Missing, Wanted};
+use super::roster::{MAX_ADDRESSES, Place, one_for_each_address};
 
 /// Shorter TTLs, zero among them, are raised to this: it bounds what one name costs its servers.
 const MIN_TTL: Duration = Duration::from_secs(1);
@@ -43,6 +43,13 @@ pub(super) enum News {
     Withdrawn(String),
 }
 
+/// How much of a name was told to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Part,
+    All,
+}
+
 /// What an answer comes to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
@@ -65,8 +72,8 @@ struct Name {
     places: Vec<Place>,
     /// Since when every answer says that there is nothing.
     gone_since: Option<Instant>,
-    /// It was told that it does not resolve.
-    told: bool,
+    /// What was told of it since it last resolved.
+    told: Option<Told>,
     /// A lookup has ended.
     answered: bool,
 }
@@ -93,7 +100,7 @@ impl Names {
                 failures: 0,
                 places: Vec::new(),
                 gone_since: None,
-                told: false,
+                told: None,
                 answered: false,
             };
             (target, name)
@@ -142,8 +149,8 @@ impl Names {
         name.answered = true;
         let (outcome, wait) = match finding {
             Finding::Places { places, ttl, missing: None } => name.resolve(places, ttl),
-            Finding::Places { places, ttl, missing: Some(why) } => {
-                name.resolve_in_part(places, ttl, why)
+            Finding::Places { places, ttl, missing: Some(missing) } => {
+                name.resolve_in_part(places, ttl, missing)
             }
             Finding::Nothing { why, ttl } => name.miss(why, ttl, now),
             Finding::Unavailable { why, ttl } => (name.withdraw(why), bounded(ttl, MAX_TTL)),
@@ -167,25 +174,27 @@ impl Name {
         self.failures = 0;
         self.gone_since = None;
         self.places.clone_from(&places);
-        let news = std::mem::take(&mut self.told).then_some(News::Resolves);
+        let news = self.told.take().map(|_| News::Resolves);
         let wait = ttl.map_or(self.interval, |ttl| bounded(ttl, MAX_TTL));
         (Outcome { places: Some(places), news }, wait)
     }
 
-    /// What the rest of the answer would have said is not known, so nothing goes.
+    /// What the rest of the answer would have said is not known, so what it may have had stays. Should that be too
+    /// many, what was found comes first: those that stay may be long gone.
     fn resolve_in_part(
         &mut self,
         mut places: Vec<Place>,
         ttl: Option<Duration>,
-        why: String,
+        missing: Missing,
     ) -> (Outcome, Duration) {
         self.gone_since = None;
         let is_new = |old: &Place| places.iter().all(|new| new.address != old.address);
-        self.places.retain(is_new);
+        self.places.retain(|old| is_new(old) && missing.may_have(&old.address));
+        self.places.truncate(MAX_ADDRESSES.saturating_sub(places.len()));
         places.append(&mut self.places);
         let places = one_for_each_address(places);
         self.places.clone_from(&places);
-        let told = self.tell(News::InPart(why));
+        let told = self.tell(News::InPart(missing.why));
         let retry = self.retry();
         let wait = ttl.map_or(retry, |ttl| retry.min(bounded(ttl, MAX_TTL)));
         (Outcome { places: Some(places), ..told }, wait)
@@ -210,15 +219,16 @@ impl Name {
         self.failures = 0;
         let had_some = !std::mem::take(&mut self.places).is_empty();
         if had_some {
-            self.told = true;
+            self.told = Some(Told::All);
             return Outcome { places: Some(Vec::new()), news: Some(News::Withdrawn(why)) };
         }
         Outcome { places: Some(Vec::new()), ..self.tell(News::Fails(why)) }
     }
 
-    /// The places stay; the news is told if it is the first of its kind.
+    /// The places stay; the news is told if it is another than before.
     fn tell(&mut self, news: News) -> Outcome {
-        let news = (!std::mem::replace(&mut self.told, true)).then_some(news);
+        let kind = if matches!(news, News::InPart(_)) { Told::Part } else { Told::All };
+        let news = (self.told.replace(kind) != Some(kind)).then_some(news);
         Outcome { places: None, news }
     }
 
@@ -236,7 +246,7 @@ fn bounded(ttl: Duration, longest: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::roster::MAX_ADDRESSES;
+    use super::super::resolve::Family;
     use super::*;
     use std::net::SocketAddr;
 
@@ -256,8 +266,12 @@ mod tests {
         Finding::Places { places: places(lasts), ttl, missing: None }
     }
 
+    fn part(family: Option<Family>) -> Option<Missing> {
+        Some(Missing { why: "x".into(), family })
+    }
+
     fn in_part(lasts: &[u8]) -> Finding {
-        Finding::Places { places: places(lasts), ttl: Some(60 * SECOND), missing: Some("x".into()) }
+        Finding::Places { places: places(lasts), ttl: Some(60 * SECOND), missing: part(None) }
     }
 
     fn nothing(ttl: Option<u64>) -> Finding {
@@ -349,14 +363,47 @@ mod tests {
     }
 
     #[test]
+    fn that_all_of_a_name_fails_is_told_after_a_part_of_it_was() {
+        let (mut names, now) = asked();
+        let fails = || Some(News::Fails("no answer".into()));
+        let in_part = || (in_part(&[1]), Some(News::InPart("x".into())));
+        let rounds =
+            [in_part(), (failed(), fails()), (failed(), None), in_part(), (failed(), fails())];
+        for (finding, news) in rounds {
+            assert_eq!(answer(&mut names, finding, now).1.news, news);
+        }
+    }
+
+    #[test]
+    fn a_family_that_fails_keeps_its_own_addresses_and_no_others() {
+        let six = Place::plain(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)).into());
+        let cases =
+            [(Family::V6, vec![place(2), six.clone()]), (Family::V4, vec![place(1), place(2)])];
+        for (family, left) in cases {
+            let (mut names, now) = asked();
+            let both = vec![place(1), six.clone()];
+            answer(&mut names, Finding::of(both, None, None), now);
+            let found = Finding::of(places(&[2]), None, part(Some(family)));
+            assert_eq!(answer(&mut names, found, now).1.places, Some(left), "{family:?}");
+        }
+    }
+
+    #[test]
     fn a_part_that_gives_other_addresses_each_time_is_bounded() {
         let (mut names, now) = asked();
         for round in 0..20u16 {
             let address = |at: u16| SocketAddr::from(([10, 0, 0, 1], round * 100 + at)).into();
             let places = (0..100).map(|at| Place::plain(address(at))).collect();
-            let part = Finding::Places { places, ttl: None, missing: Some("x".into()) };
-            let (_, outcome) = answer(&mut names, part, now);
-            assert!(outcome.places.unwrap().len() <= MAX_ADDRESSES);
+            let found = Finding::of(places, None, part(None));
+            let Finding::Places { places: new, .. } = &found else { unreachable!() };
+            let new = new.clone();
+            let (_, outcome) = answer(&mut names, found, now);
+            let all = outcome.places.unwrap();
+            assert!(all.len() <= MAX_ADDRESSES);
+            assert!(
+                new.iter().all(|place| all.contains(place)),
+                "round {round}: none found is lost"
+            );
         }
     }
 

@@ -64,8 +64,8 @@ pub(super) enum Finding {
         places: Vec<Place>,
         /// For how long that holds, where it is known.
         ttl: Option<Duration>,
-        /// Why there may be more than these: a part of the lookup failed.
-        missing: Option<String>,
+        /// What there may be beside these: a part of the lookup failed.
+        missing: Option<Missing>,
     },
     /// The name has no place, says who must know. The TTL is that of RFC 2308 section 5, where there is one.
     Nothing { why: String, ttl: Option<Duration> },
@@ -77,8 +77,44 @@ pub(super) enum Finding {
 
 impl Finding {
     /// Those of these places that count. There must be one at least.
-    pub(super) fn of(places: Vec<Place>, ttl: Option<Duration>, missing: Option<String>) -> Self {
+    pub(super) fn of(places: Vec<Place>, ttl: Option<Duration>, missing: Option<Missing>) -> Self {
         Finding::Places { places: one_for_each_address(places), ttl, missing }
+    }
+}
+
+/// The part of a lookup that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub(super) why: String,
+    /// Addresses of this family alone are not known; `None`: there may be any.
+    pub(super) family: Option<Family>,
+}
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Missing {
+    /// Whether this address may be in the part that is missing.
+    pub(super) fn may_have(&self, address: &Address) -> bool {
+        match (self.family, address) {
+            (Some(Family::V4), Address::Ip(ip)) => ip.is_ipv4(),
+            (Some(Family::V6), Address::Ip(ip)) => ip.is_ipv6(),
+            (None, _) | (_, Address::Unix(_)) => true,
+        }
+    }
+
+    /// Both parts, for the reason of the first.
+    pub(super) fn both(first: Option<Self>, second: Option<Self>) -> Option<Self> {
+        match (first, second) {
+            (Some(Missing { why, family }), Some(other)) => {
+                Some(Missing { why, family: family.filter(|_| family == other.family) })
+            }
+            (first, second) => first.or(second),
+        }
     }
 }
 
