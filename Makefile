@@ -43,10 +43,6 @@ DEMO = $${CARGO_TARGET_DIR:-target}/debug/demo
 
 .PHONY: demo-programs
 demo-programs: cargo
-	@command -v cc >/dev/null || { \
-	    echo "a C compiler is missing: SQLite is built with it (Debian: apt-get install gcc libc6-dev)" >&2; \
-	    exit 1; \
-	}
 	@$(CARGO) build -p evenly -p evenly-demo --bins
 
 .PHONY: test
@@ -153,6 +149,10 @@ cargo:
 	    echo; \
 	    echo "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"; \
 	    echo; \
-	    echo "and a C linker (Debian: apt-get install gcc libc6-dev). Then run make again."; \
+	    echo "and a C compiler (Debian: apt-get install gcc libc6-dev). Then run make again."; \
+	    exit 1; \
+	} >&2
+	@command -v cc >/dev/null || { \
+	    echo "a C compiler is missing: it links, and builds SQLite for the demo (Debian: apt-get install gcc libc6-dev)"; \
 	    exit 1; \
 	} >&2
