@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in what tests are made of
 
 mod nameserver;
+mod watched;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, Once};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use evenly::balance::Shared;
@@ -18,20 +18,11 @@ use evenly::settings::{Dns, Ejection, HealthCheck, Target, TargetAddress};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use nameserver::{Mode, NameServer};
+use watched::{capture_log, lines_with, until, until_line};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Waits until `condition` holds.
-#[track_caller]
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited for: {what}");
-        thread::sleep(MS);
-    }
-}
 
 /// A loopback address that nobody else in this process has.
 fn own_ip() -> IpAddr {
@@ -99,39 +90,6 @@ impl Watch {
         let expected: Vec<_> = ips.iter().map(|&ip| SocketAddr::new(ip, port)).collect();
         until(&format!("{expected:?}"), || self.places() == expected);
     }
-}
-
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-struct Capture;
-
-impl log::Log for Capture {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        LINES.lock().unwrap().push(record.args().to_string());
-    }
-
-    fn flush(&self) {}
-}
-
-fn capture_log() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        log::set_logger(&Capture).unwrap();
-        log::set_max_level(log::LevelFilter::Info);
-    });
-}
-
-fn lines_with(part: &str) -> usize {
-    LINES.lock().unwrap().iter().filter(|line| line.contains(part)).count()
-}
-
-#[track_caller]
-fn until_line(part: &str) {
-    until(part, || lines_with(part) > 0);
 }
 
 fn v6(text: &str) -> IpAddr {
@@ -207,7 +165,7 @@ fn the_last_good_addresses_stay_whatever_servers_answer_and_that_is_told_once() 
         watch.until_at(&ips, port);
         assert_eq!(watch.healthy(), 2, "{mode:?}");
     }
-    assert_eq!(lines_with("target kept.test:"), 3, "two are up, and one that it fails");
+    assert_eq!(lines_with("target kept.test:").len(), 3, "two are up, and one that it fails");
     server.set_mode(Mode::Answer);
     until_line(&format!("target kept.test:{port} resolves again; addresses: 2"));
 }
@@ -268,7 +226,7 @@ fn a_family_that_is_silent_until_the_time_is_over_takes_the_other_one_not_along(
     until("asked again", || asked() >= 2);
     server.except("_http._tcp.slow.test", None, Mode::Answer);
     watch.until_at(&ips, port);
-    assert_eq!(lines_with("_http._tcp.slow.test is down"), 0);
+    assert_eq!(lines_with("_http._tcp.slow.test is down").len(), 0);
 }
 
 #[test]

@@ -6,12 +6,14 @@
 
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in what tests are made of
 
+mod watched;
+
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,20 +23,11 @@ use evenly::health::{Failure, Health};
 use evenly::settings::{Ejection, HealthCheck, StatusRanges, Target, TargetAddress};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
+use watched::{capture_log, lines_with, until, until_line};
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-
-/// Waits until `condition` holds; fails the test after ten seconds.
-#[track_caller]
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited for: {what}");
-        thread::sleep(MS);
-    }
-}
 
 /// A loopback address no other origin of this process has.
 fn own_ip() -> Ipv4Addr {
@@ -242,6 +235,7 @@ impl Watch {
         resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Watch {
         capture_log();
+        raise_descriptor_limit();
         let shared = Arc::new(Shared::default());
         let health = Health::start_with(targets, ejection, Arc::clone(&shared), resolve).unwrap();
         Watch { health, shared }
@@ -279,46 +273,10 @@ impl Watch {
     }
 }
 
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-struct Capture;
-
-impl log::Log for Capture {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        LINES.lock().unwrap().push(record.args().to_string());
-    }
-
-    fn flush(&self) {}
-}
-
-fn capture_log() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        log::set_logger(&Capture).unwrap();
-        log::set_max_level(log::LevelFilter::Info);
-        raise_descriptor_limit();
-    });
-}
-
 /// Tests that run together in this process hold more than the usual 1,024 descriptors.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
-}
-
-/// The lines so far that hold `part`.
-fn lines_with(part: &str) -> Vec<String> {
-    LINES.lock().unwrap().iter().filter(|line| line.contains(part)).cloned().collect()
-}
-
-#[track_caller]
-fn until_line(part: &str) -> String {
-    until(part, || !lines_with(part).is_empty());
-    lines_with(part).remove(0)
 }
 
 #[test]

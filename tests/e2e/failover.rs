@@ -1,8 +1,7 @@
 //! Targets that refuse, die in use, and come back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Client, Evenly, Gate, Origin, Start, Then, answer, body_of, until};
@@ -172,20 +171,7 @@ fn replay_can_be_turned_off() {
 fn clients_do_not_notice_that_a_target_dies_and_comes_back() {
     let (a, mut b) = (Origin::named("a"), Origin::named("b"));
     let evenly = Start::before(&[&a, &b]).watching(&b).start();
-    let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let mut client = evenly.client();
-                while !over.load(Ordering::SeqCst) {
-                    let response = client.get("/");
-                    assert_eq!(response.status, 200, "{}", response.text());
-                    served.fetch_add(1, Ordering::SeqCst);
-                }
-            });
-        }
-        // Ends the clients even if an assertion here fails, so that the scope ends.
-        let _end = SetOnDrop(&over);
+    let served = evenly.under_load(|| {
         until("both serve", || a.requests() > 20 && b.requests() > 20);
         let before = evenly.logged("healthy targets: 1");
         b.stop();
@@ -199,15 +185,7 @@ fn clients_do_not_notice_that_a_target_dies_and_comes_back() {
         until("it serves again", || b.requests() > so_far);
         assert!(returned.elapsed() < Duration::from_secs(5), "back after {:?}", returned.elapsed());
     });
-    assert!(served.into_inner() >= 60);
-}
-
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
+    assert!(served >= 60, "{served}");
 }
 
 #[test]

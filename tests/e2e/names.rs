@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,41 +33,12 @@ fn before(name: &str, server: &NameServer) -> Evenly {
     Start::before(&[]).name(name, server).start()
 }
 
-/// Does `work` while clients ask without pause; none of their requests may fail. How many there were.
-fn while_clients_ask(evenly: &Evenly, work: impl FnOnce()) -> usize {
-    let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let mut client = evenly.client();
-                while !over.load(Ordering::SeqCst) {
-                    let response = client.get("/");
-                    assert_eq!(response.status, 200, "{}", response.text());
-                    served.fetch_add(1, Ordering::SeqCst);
-                }
-            });
-        }
-        let _end = SetOnDrop(&over);
-        work();
-    });
-    served.into_inner()
-}
-
-/// Ends the clients even if an assertion fails, so that their scope ends.
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 #[test]
 fn an_address_that_comes_gets_requests_and_one_that_goes_gets_none_without_a_failed_one() {
     let (server, (a, b)) = (NameServer::start(), two());
     server.addresses("api.test", 1, &ips([&a]));
     let evenly = before(&at("api.test", &a), &server);
-    let served = while_clients_ask(&evenly, || {
+    let served = evenly.under_load(|| {
         until("a serves", || a.requests() > 20);
         assert_eq!(b.requests(), 0);
         server.addresses("api.test", 1, &ips([&a, &b]));
@@ -140,7 +110,7 @@ fn the_last_good_addresses_serve_on_when_dns_is_dead() {
     let (server, (a, b)) = (NameServer::start(), two());
     server.addresses("api.test", 1, &ips([&a, &b]));
     let evenly = before(&at("api.test", &a), &server);
-    while_clients_ask(&evenly, || {
+    evenly.under_load(|| {
         server.set_mode(Mode::Fail(ResponseCode::ServFail));
         until("it fails", || evenly.logged("does not resolve any longer") == 1);
         drop(server);

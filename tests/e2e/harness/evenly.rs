@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -197,6 +198,26 @@ impl Evenly {
         self.addresses[0]
     }
 
+    /// Does `work` while clients ask without pause; none of their requests may fail. How many there were.
+    pub(crate) fn under_load(&self, work: impl FnOnce()) -> usize {
+        let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut client = self.client();
+                    while !over.load(Ordering::SeqCst) {
+                        let response = client.get("/");
+                        assert_eq!(response.status, 200, "{}", response.text());
+                        served.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            let _end = SetOnDrop(&over);
+            work();
+        });
+        served.into_inner()
+    }
+
     /// A fresh connection to it.
     #[track_caller]
     pub(crate) fn client(&self) -> Client {
@@ -284,5 +305,14 @@ impl Drop for Evenly {
         } else {
             assert_eq!(self.logged("panic"), 0, "{:#?}", self.log());
         }
+    }
+}
+
+/// Ends the clients even if an assertion fails, so that their scope ends.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
