@@ -3,6 +3,7 @@
 pub mod address;
 pub mod buffer;
 pub mod log;
+pub mod shortage;
 pub mod slab;
 pub mod sync;
 pub mod tick;
