@@ -191,15 +191,18 @@ impl Network {
 pub struct Timeouts {
     /// First byte of a request head to its last: 408. Default 10 s.
     pub client_header: Duration,
-    /// A keep-alive client connection without a request: closed. Default 60 s.
+    /// A keep-alive client connection without a request: closed. Default 75 s, above the 60 s for which cloud load
+    /// balancers keep theirs, so that it is never ours that closes under a request of theirs.
     pub client_idle: Duration,
     /// Between two reads of a request body: 408. Also between two writes that a client takes. Default 30 s.
     pub client_body: Duration,
-    /// A TCP connect to an endpoint; the request then moves on. Default 1 s.
+    /// A TCP connect to an endpoint; the request then moves on. Default 4 s: the kernel repeats a lost SYN after 1 s
+    /// and again after 3 s.
     pub connect: Duration,
-    /// The request sent to the response head: 504. Default 30 s.
+    /// The request sent to the response head: 504. Default 60 s: long polls wait for 30 to 50 s.
     pub response_header: Duration,
-    /// Between two reads of a response body: the client's connection is cut. Default 30 s.
+    /// Between two reads of a response body: the client's connection is cut. Default 60 s: event streams send a
+    /// heartbeat every 15 to 50 s.
     pub response_body: Duration,
     /// A tunnel with no byte either way: closed. Default 1 h.
     pub tunnel_idle: Duration,
@@ -213,11 +216,11 @@ impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
             client_header: Duration::from_secs(10),
-            client_idle: Duration::from_secs(60),
+            client_idle: Duration::from_secs(75),
             client_body: Duration::from_secs(30),
-            connect: Duration::from_secs(1),
-            response_header: Duration::from_secs(30),
-            response_body: Duration::from_secs(30),
+            connect: Duration::from_secs(4),
+            response_header: Duration::from_secs(60),
+            response_body: Duration::from_secs(60),
             tunnel_idle: Duration::from_secs(3600),
             upstream_idle: Duration::from_secs(60),
             drain: Duration::from_secs(30),

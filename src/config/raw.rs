@@ -298,6 +298,35 @@ mod tests {
     }
 
     #[test]
+    fn the_comment_above_each_key_of_the_reference_file_states_its_default() {
+        let (mut stated, mut seen) = (None, 0);
+        for line in REFERENCE.lines() {
+            let comment = line.strip_prefix("# ");
+            if let Some((_, after)) = comment.and_then(|text| text.split_once("Default: ")) {
+                stated = Some(after);
+            }
+            if let Some((key, value)) = line.split_once(" = ")
+                && comment.is_none()
+                && !["targets", "address"].contains(&key)
+            {
+                let value = if value == "[]" { "none" } else { value };
+                // A comma or a full stop follows: there is a reason, or nothing more.
+                let rest = stated.and_then(|stated| stated.strip_prefix(value));
+                assert!(rest.is_some_and(|rest| rest.starts_with([',', '.'])), "{key}: {stated:?}");
+                seen += 1;
+            } else if comment.is_some_and(|text| text.contains(" = ")) {
+                let absent = |it: &str| it.starts_with("absent") || it.starts_with("as in");
+                assert!(stated.is_some_and(absent), "{line}");
+                seen += 1;
+            }
+            if line.is_empty() {
+                stated = None;
+            }
+        }
+        assert!(seen > 40, "{seen}");
+    }
+
+    #[test]
     fn the_document_gives_every_key_with_the_value_of_the_reference_file() {
         let reference = reference();
         for path in paths() {
