@@ -506,17 +506,21 @@ impl<N: Net> Engine<N> {
 
     /// The exchange of `owner` with its target broke.
     fn upstream_failed(&mut self, owner: Key, failure: Failure, out: &mut Output) {
-        let Some(client) = self.clients.get_mut(owner) else { return };
+        let Some(client) = self.clients.get(owner) else { return };
         let Some(key) = client.upstream else { return };
         let Some(upstream) = self.upstreams.get(key) else { return };
         let endpoint = upstream.endpoint;
         let blameless = ends_as_it_may(&client.session, failure);
         let elapsed = self.now.since(Tick::default());
+        let elsewhere = self.elsewhere(owner, endpoint) != endpoint;
+        let Some(client) = self.clients.get_mut(owner) else { return };
+        let Some(upstream) = self.upstreams.get(key) else { return };
         let broken = Break {
             failure,
             sent: upstream.sent,
             held: client.hold.is_some(),
             affordable: self.shared.budget.allows(elapsed),
+            elsewhere,
         };
         let remedy = client.session.upstream_failed(&self.cx, broken, out);
         if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {

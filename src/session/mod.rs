@@ -148,6 +148,8 @@ pub struct Break {
     pub held: bool,
     /// The retry budget allows one more.
     pub affordable: bool,
+    /// There is another endpoint that the request was not sent to yet.
+    pub elsewhere: bool,
 }
 
 #[derive(Debug)]

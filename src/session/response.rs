@@ -235,10 +235,10 @@ impl Session {
         let situation = retry::Situation {
             failure: broken.failure,
             sent: broken.sent,
-            fresh: !self.exchange.reused,
             idempotent: self.is_idempotent(),
             at_hand: broken.held && !self.exchange.replayed && self.exchange.interim == 0,
             affordable: broken.affordable,
+            elsewhere: broken.elsewhere,
             awaited: self.awaits_response(),
         };
         let remedy = retry::remedy(&situation);

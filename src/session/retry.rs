@@ -1,8 +1,10 @@
 //! What is done when an exchange with a target breaks: one table, as data.
 //!
 //! A connect that failed is not in it: nothing was sent, so the request simply moves on to another endpoint,
-//! whatever its method, and that is for the engine to do. Nothing that may have been processed is sent
-//! twice unless its method says that is harmless (RFC 9110 section 9.2.2).
+//! whatever its method, and that is for the engine to do. What may have been processed is sent twice only if its
+//! method says that this does no harm (RFC 9110 section 9.2.2), and only once, and within the retry budget.
+//!
+//! `docs/design.md` has the same table; a test reads it and compares.
 
 /// How a target, or our side of it, broke an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub enum Failure {
     HeadTimeout,
     /// It let `timeouts.response_body` pass within a body.
     BodyTimeout,
+    /// It went down while the request waited for its response.
+    Down,
     /// It sent what is not a response, or one that could be read two ways.
     BadResponse,
     /// The client broke its own request after the response had begun.
@@ -27,6 +31,7 @@ impl Failure {
         match self {
             Failure::Closed | Failure::Reset => "the target closed the connection",
             Failure::HeadTimeout | Failure::BodyTimeout => "the target did not answer in time",
+            Failure::Down => "the target went down",
             Failure::BadResponse => "the target sent an invalid response",
             Failure::ClientBroke => "the request is invalid",
         }
@@ -36,7 +41,8 @@ impl Failure {
 /// What to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// Send the request once more on a fresh connection.
+    /// Send the request a second time on a fresh connection: after [`Failure::HeadTimeout`] and [`Failure::Down`] to
+    /// another endpoint, else to another one if there is one.
     Replay,
     /// Answer with this status.
     Answer(u16),
@@ -53,109 +59,150 @@ pub(super) struct Situation {
     pub(super) failure: Failure,
     /// Some byte of the request may have reached the target.
     pub(super) sent: bool,
-    /// The connection had carried no exchange before.
-    pub(super) fresh: bool,
     pub(super) idempotent: bool,
     /// The whole of the request's bytes so far is still held, and was not sent twice already.
     pub(super) at_hand: bool,
     /// The retry budget allows one more.
     pub(super) affordable: bool,
+    /// There is another endpoint that it was not sent to yet.
+    pub(super) elsewhere: bool,
     /// No byte of a response was passed on.
     pub(super) awaited: bool,
 }
 
-/// One row: `None` matches anything. The first row that matches decides.
-struct Row {
-    failure: &'static [Failure],
-    awaited: Option<bool>,
-    sent: Option<bool>,
-    fresh: Option<bool>,
-    idempotent: Option<bool>,
-    at_hand: Option<bool>,
-    affordable: Option<bool>,
-    remedy: Remedy,
-}
-
-const LOST: &[Failure] = &[Failure::Closed, Failure::Reset];
-const TIMEOUT: &[Failure] = &[Failure::HeadTimeout, Failure::BodyTimeout];
-const WRONG: &[Failure] = &[Failure::Closed, Failure::Reset, Failure::BadResponse];
-const ANY: &[Failure] = &[
-    Failure::Closed,
-    Failure::Reset,
-    Failure::HeadTimeout,
-    Failure::BodyTimeout,
-    Failure::BadResponse,
-    Failure::ClientBroke,
-];
-
-const YES: Option<bool> = Some(true);
-const NO: Option<bool> = Some(false);
-
-#[rustfmt::skip]
-const TABLE: &[Row] = &[
-    // What has begun cannot be taken back.
-    Row { failure: ANY, awaited: NO, sent: None, fresh: None, idempotent: None, at_hand: None, affordable: None, remedy: Remedy::Cut { reset: false } },
-    // Not a byte was taken: harmless whatever the method, and no more work for the targets than the request itself.
-    Row { failure: LOST, awaited: YES, sent: NO, fresh: None, idempotent: None, at_hand: YES, affordable: None, remedy: Remedy::Replay },
-    // A pooled connection that ended while the request was on its way to it: nearly always nobody has seen it.
-    Row { failure: LOST, awaited: YES, sent: YES, fresh: NO, idempotent: YES, at_hand: YES, affordable: YES, remedy: Remedy::Replay },
-    // A target that died with the request in its hands: harmless to repeat.
-    Row { failure: LOST, awaited: YES, sent: YES, fresh: YES, idempotent: YES, at_hand: YES, affordable: YES, remedy: Remedy::Replay },
-    // It may have been processed, its bytes are gone, it was sent twice already, or too many were.
-    Row { failure: WRONG, awaited: YES, sent: None, fresh: None, idempotent: None, at_hand: None, affordable: None, remedy: Remedy::Answer(502) },
-    // A target that is slow is not helped by the same work twice.
-    Row { failure: TIMEOUT, awaited: YES, sent: None, fresh: None, idempotent: None, at_hand: None, affordable: None, remedy: Remedy::Answer(504) },
-    // The client broke its own request.
-    Row { failure: ANY, awaited: YES, sent: None, fresh: None, idempotent: None, at_hand: None, affordable: None, remedy: Remedy::Answer(400) },
-];
-
-/// The table's word on `situation`.
+/// The first row that fits decides.
 pub(super) fn remedy(situation: &Situation) -> Remedy {
-    let fits = |wanted: Option<bool>, is: bool| wanted.is_none_or(|wanted| wanted == is);
-    TABLE
-        .iter()
-        .find(|row| {
-            row.failure.contains(&situation.failure)
-                && fits(row.sent, situation.sent)
-                && fits(row.fresh, situation.fresh)
-                && fits(row.idempotent, situation.idempotent)
-                && fits(row.at_hand, situation.at_hand)
-                && fits(row.affordable, situation.affordable)
-                && fits(row.awaited, situation.awaited)
-        })
-        .map_or(Remedy::Cut { reset: true }, |row| row.remedy)
+    use Failure::{BadResponse, BodyTimeout, ClientBroke, Closed, Down, HeadTimeout, Reset};
+    let &Situation { failure, awaited, sent, idempotent, at_hand, affordable, elsewhere } =
+        situation;
+    match (failure, awaited, sent, idempotent, at_hand, affordable, elsewhere) {
+        // What has begun cannot be taken back.
+        (_, false, _, _, _, _, _) => Remedy::Cut { reset: false },
+        // Not a byte was taken: harmless whatever the method, and no more work for the targets than the request itself.
+        (Closed | Reset, true, false, _, true, _, _) => Remedy::Replay,
+        (HeadTimeout | BodyTimeout | Down, true, false, _, true, _, true) => Remedy::Replay,
+        // A kept connection that ended while the request was on its way, or a target that died with it in hand.
+        (Closed | Reset, true, true, true, true, true, _) => Remedy::Replay,
+        // A target that hangs: it does not help to ask the same one again.
+        (HeadTimeout | BodyTimeout | Down, true, true, true, true, true, true) => Remedy::Replay,
+        // It may have been processed, its bytes are gone, it was sent twice already, or too many were.
+        (Closed | Reset | Down | BadResponse, true, _, _, _, _, _) => Remedy::Answer(502),
+        (HeadTimeout | BodyTimeout, true, _, _, _, _, _) => Remedy::Answer(504),
+        (ClientBroke, true, _, _, _, _, _) => Remedy::Answer(400),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ALL: [Failure; 7] = [
+        Failure::Closed,
+        Failure::Reset,
+        Failure::HeadTimeout,
+        Failure::BodyTimeout,
+        Failure::Down,
+        Failure::BadResponse,
+        Failure::ClientBroke,
+    ];
+
     const GET_LOST: Situation = Situation {
         failure: Failure::Reset,
         sent: true,
-        fresh: false,
         idempotent: true,
         at_hand: true,
         affordable: true,
+        elsewhere: true,
         awaited: true,
     };
 
-    #[test]
-    fn every_situation_has_a_row() {
-        for &failure in ANY {
-            for bits in 0..64u8 {
+    fn situations() -> impl Iterator<Item = Situation> {
+        ALL.into_iter().flat_map(|failure| {
+            (0..64u8).map(move |bits| {
                 let bit = |n: u8| bits & (1 << n) != 0;
-                let situation = Situation {
+                Situation {
                     failure,
                     sent: bit(0),
-                    fresh: bit(1),
-                    idempotent: bit(2),
-                    at_hand: bit(3),
-                    affordable: bit(4),
+                    idempotent: bit(1),
+                    at_hand: bit(2),
+                    affordable: bit(3),
+                    elsewhere: bit(4),
                     awaited: bit(5),
-                };
-                assert_ne!(remedy(&situation), Remedy::Cut { reset: true }, "{situation:?}");
+                }
+            })
+        })
+    }
+
+    /// A row of the table in the documentation: what it asks of a situation, and what it says then.
+    struct Row<'t> {
+        broke: Vec<&'t str>,
+        asks: Vec<(&'t str, bool)>,
+        then: &'t str,
+    }
+
+    impl Row<'_> {
+        fn fits(&self, situation: &Situation) -> bool {
+            let name = match situation.failure {
+                Failure::Closed => "closed",
+                Failure::Reset => "reset",
+                Failure::HeadTimeout | Failure::BodyTimeout => "timeout",
+                Failure::Down => "down",
+                Failure::BadResponse => "not a response",
+                Failure::ClientBroke => "the client broke its request",
+            };
+            let is = |column: &str| match column {
+                "begun" => !situation.awaited,
+                "sent" => situation.sent,
+                "idempotent" => situation.idempotent,
+                "held" => situation.at_hand,
+                "budget" => situation.affordable,
+                "elsewhere" => situation.elsewhere,
+                other => panic!("no column of ours: {other}"),
+            };
+            (self.broke == ["anything"] || self.broke.contains(&name))
+                && self.asks.iter().all(|&(column, wanted)| is(column) == wanted)
+        }
+
+        fn remedy(&self) -> Remedy {
+            match self.then.split([',', ';']).next() {
+                Some("sent again") => Remedy::Replay,
+                Some("the client's connection is cut") => Remedy::Cut { reset: false },
+                Some(status) => Remedy::Answer(status.parse().expect("a status")),
+                None => panic!("an empty cell"),
             }
+        }
+    }
+
+    fn documented() -> Vec<Row<'static>> {
+        const PAGE: &str = include_str!("../../docs/design.md");
+        let cells = |line: &'static str| -> Vec<&'static str> {
+            line.trim_matches('|').split('|').map(str::trim).collect()
+        };
+        let mut lines = PAGE.lines().skip_while(|line| !line.starts_with("| broke |"));
+        let columns = cells(lines.next().expect("the table of what breaks"));
+        let rows = lines.skip(1).take_while(|line| line.starts_with('|')).map(cells);
+        rows.map(|row| {
+            let (broke, then) = (row[0].split(", ").collect(), row[columns.len() - 1]);
+            let asks = columns.iter().zip(&row).skip(1).take(columns.len() - 2);
+            let asks = asks.filter(|(_, cell)| !cell.is_empty());
+            let asks = asks.map(|(&column, &cell)| match cell {
+                "yes" => (column, true),
+                "no" => (column, false),
+                other => panic!("neither yes nor no: {other}"),
+            });
+            Row { broke, asks: asks.collect(), then }
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_documentation_says_what_is_done() {
+        let rows = documented();
+        assert!(rows.len() >= 7, "{} rows", rows.len());
+        for situation in situations() {
+            let row = rows.iter().find(|row| row.fits(&situation));
+            let row = row.unwrap_or_else(|| panic!("no row for {situation:?}"));
+            assert_eq!(row.remedy(), remedy(&situation), "{situation:?}");
         }
     }
 
@@ -163,41 +210,63 @@ mod tests {
     fn an_idempotent_request_at_hand_is_replayed() {
         assert_eq!(remedy(&GET_LOST), Remedy::Replay);
         assert_eq!(remedy(&Situation { failure: Failure::Closed, ..GET_LOST }), Remedy::Replay);
+        let alone = Situation { elsewhere: false, ..GET_LOST };
+        assert_eq!(remedy(&alone), Remedy::Replay, "to the same endpoint: a kept connection ended");
     }
 
     #[test]
-    fn what_may_have_been_processed_is_not_sent_twice() {
-        let post = Situation { idempotent: false, ..GET_LOST };
-        assert_eq!(remedy(&post), Remedy::Answer(502));
-        assert_eq!(remedy(&Situation { at_hand: false, ..GET_LOST }), Remedy::Answer(502));
+    fn what_is_not_idempotent_and_may_have_been_processed_is_never_sent_twice() {
+        let risky = |s: &Situation| s.sent && !s.idempotent;
+        for situation in situations().filter(risky) {
+            assert_ne!(remedy(&situation), Remedy::Replay, "{situation:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_held_is_never_sent_twice() {
+        for situation in situations().filter(|s| !s.at_hand) {
+            assert_ne!(remedy(&situation), Remedy::Replay, "{situation:?}");
+        }
     }
 
     #[test]
     fn what_was_not_sent_may_be_sent_whatever_its_method() {
         let post = Situation { idempotent: false, sent: false, ..GET_LOST };
         assert_eq!(remedy(&post), Remedy::Replay);
+        assert_eq!(remedy(&Situation { failure: Failure::HeadTimeout, ..post }), Remedy::Replay);
     }
 
     #[test]
     fn the_budget_bounds_what_is_sent_twice_but_not_what_was_never_sent() {
         let poor = Situation { affordable: false, ..GET_LOST };
         assert_eq!(remedy(&poor), Remedy::Answer(502));
-        assert_eq!(remedy(&Situation { fresh: true, ..poor }), Remedy::Answer(502));
+        assert_eq!(
+            remedy(&Situation { failure: Failure::HeadTimeout, ..poor }),
+            Remedy::Answer(504)
+        );
         assert_eq!(remedy(&Situation { sent: false, ..poor }), Remedy::Replay);
     }
 
     #[test]
     fn a_response_that_has_begun_is_cut() {
-        for &failure in ANY {
-            let begun = Situation { failure, awaited: false, ..GET_LOST };
-            assert_eq!(remedy(&begun), Remedy::Cut { reset: false });
+        for situation in situations().filter(|s| !s.awaited) {
+            assert_eq!(remedy(&situation), Remedy::Cut { reset: false });
         }
     }
 
     #[test]
-    fn a_slow_target_is_a_504_and_a_wrong_one_a_502() {
-        let slow = Situation { failure: Failure::HeadTimeout, ..GET_LOST };
-        assert_eq!(remedy(&slow), Remedy::Answer(504));
+    fn a_target_that_hangs_is_not_asked_again_but_another_one_is() {
+        for (failure, status) in [(Failure::HeadTimeout, 504), (Failure::Down, 502)] {
+            let slow = Situation { failure, ..GET_LOST };
+            assert_eq!(remedy(&slow), Remedy::Replay);
+            let alone = Situation { elsewhere: false, ..slow };
+            assert_eq!(remedy(&alone), Remedy::Answer(status));
+            assert_eq!(remedy(&Situation { idempotent: false, ..slow }), Remedy::Answer(status));
+        }
+    }
+
+    #[test]
+    fn what_is_no_response_is_a_502() {
         let wrong = Situation { failure: Failure::BadResponse, ..GET_LOST };
         assert_eq!(remedy(&wrong), Remedy::Answer(502));
     }

@@ -19,6 +19,8 @@ struct Talk {
     /// Bytes that were passed on.
     to_client: Vec<u8>,
     to_target: Vec<u8>,
+    /// There is another endpoint.
+    elsewhere: bool,
     /// What the last step asked for.
     next: Next,
     /// How the last exchange ended.
@@ -43,6 +45,7 @@ impl Talk {
             target: Vec::new(),
             to_client: Vec::new(),
             to_target: Vec::new(),
+            elsewhere: false,
             next: Next::NeedMore,
             ending: None,
             reuse: None,
@@ -85,7 +88,7 @@ impl Talk {
 
     /// The target breaks the exchange; whatever answer that gives goes to the client.
     fn target_fails(&mut self, failure: Failure, sent: bool, held: bool) -> Remedy {
-        let broken = Break { failure, sent, held, affordable: true };
+        let broken = Break { failure, sent, held, affordable: true, elsewhere: self.elsewhere };
         let remedy = self.session.upstream_failed(&self.cx, broken, &mut self.out);
         if let Remedy::Answer(_) = remedy {
             self.carry(&Step { consumed: 0, body: 0..0, next: Next::Answered }, &[]);
@@ -674,6 +677,17 @@ fn a_slow_target_is_a_504() {
     let mut talk = Talk::of(GET);
     assert_eq!(talk.target_fails(Failure::HeadTimeout, true, true), Remedy::Answer(504));
     assert_eq!((talk.answer().0, talk.ending), (504, Some(Ending::KeepAlive)));
+}
+
+#[test]
+fn a_target_that_hangs_has_its_idempotent_request_sent_to_another_one_once() {
+    let mut talk = Talk::of(GET);
+    talk.elsewhere = true;
+    assert_eq!(talk.target_fails(Failure::HeadTimeout, true, true), Remedy::Replay);
+    assert_eq!(talk.target_fails(Failure::HeadTimeout, true, true), Remedy::Answer(504));
+    let mut post = Talk::of(&format!("{POST}body"));
+    post.elsewhere = true;
+    assert_eq!(post.target_fails(Failure::HeadTimeout, true, true), Remedy::Answer(504));
 }
 
 #[test]
