@@ -19,8 +19,10 @@ pub(crate) enum Kind {
     /// Nothing special: end-to-end.
     Plain,
     Connection,
-    /// `Keep-Alive`, `Proxy-Connection`, `TE`, `HTTP2-Settings`: about one hop, never passed on.
+    /// `Proxy-Connection`, `TE`, `HTTP2-Settings`: about one hop, never passed on.
     Hop,
+    /// `Keep-Alive`: about one hop too, and a target's says how long it keeps an idle connection.
+    KeepAlive,
     Trailer,
     TransferEncoding,
     Upgrade,
@@ -50,7 +52,7 @@ impl Kind {
             7 if is(name, b"trailer") => Self::Trailer,
             9 if is(name, b"forwarded") => Self::Forwarded,
             10 if is(name, b"connection") => Self::Connection,
-            10 if is(name, b"keep-alive") => Self::Hop,
+            10 if is(name, b"keep-alive") => Self::KeepAlive,
             12 if is(name, b"max-forwards") => Self::MaxForwards,
             14 if is(name, b"content-length") => Self::ContentLength,
             14 if is(name, b"http2-settings") => Self::Hop,
@@ -165,6 +167,8 @@ pub(crate) struct Survey<'b> {
     pub(crate) host: Values<'b>,
     pub(crate) expect: Expect,
     pub(crate) max_forwards: Values<'b>,
+    /// The last field's `timeout`, in seconds.
+    pub(crate) idle_seconds: Option<u16>,
 }
 
 /// What the Expect fields say together (RFC 9110 section 10.1.1).
@@ -183,6 +187,19 @@ impl Expect {
     }
 }
 
+/// `timeout=5, max=100`: the whole seconds of the first `timeout`, which has no standard (RFC 2068 section 19.7.1.1 names
+/// the field, and servers write this). A number that is none says nothing, one beyond `u16` is `u16::MAX`.
+fn idle_seconds(value: &[u8]) -> Option<u16> {
+    syntax::list(value).find_map(|parameter| {
+        let (name, seconds) = parameter.split_at(memchr::memchr(b'=', parameter)?);
+        let seconds = seconds
+            .get(1..)
+            .map(syntax::trim)
+            .filter(|_| syntax::trim(name).eq_ignore_ascii_case(b"timeout"))?;
+        syntax::number(seconds).map(|seconds| u16::try_from(seconds).unwrap_or(u16::MAX))
+    })
+}
+
 impl<'b> Survey<'b> {
     #[inline]
     fn add(&mut self, index: usize, field: &Header<'b>) {
@@ -199,6 +216,7 @@ impl<'b> Survey<'b> {
             Kind::Host => self.host.add(field.value),
             Kind::Expect => self.expect.add(field.value),
             Kind::MaxForwards => self.max_forwards.add(field.value),
+            Kind::KeepAlive => self.idle_seconds = idle_seconds(field.value),
             _ => {}
         }
     }

@@ -104,6 +104,8 @@ pub struct ResponseHead<'h, 'b> {
     pub keep_alive: bool,
     /// The protocol switched to: a valid Upgrade value that Connection nominates, in HTTP/1.1, and without `h2c`.
     pub upgrade: Option<&'b [u8]>,
+    /// How many whole seconds the target keeps an idle connection, as its `Keep-Alive: timeout` says.
+    pub idle_seconds: Option<u16>,
     /// Bytes of input the head took.
     pub len: usize,
     declared: Declared,
@@ -329,6 +331,7 @@ fn judge_response<'h, 'b>(
         keep_alive: keep_alive(version, survey.options)
             && !announces_a_forbidden_body(status, declared),
         upgrade: upgrade(version, &survey),
+        idle_seconds: survey.idle_seconds,
         len: head.len(),
         declared,
         fields,

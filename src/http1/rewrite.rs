@@ -148,7 +148,11 @@ fn request_fate<'b>(
 ) -> Fate<'b> {
     let stay_if = |stays| if stays { Fate::Stay } else { Fate::Go };
     match field.kind {
-        Kind::Connection | Kind::Hop | Kind::TransferEncoding | Kind::Imitation => Fate::Go,
+        Kind::Connection
+        | Kind::Hop
+        | Kind::KeepAlive
+        | Kind::TransferEncoding
+        | Kind::Imitation => Fate::Go,
         Kind::ContentLength => stay_if(!again),
         Kind::Host => authority(head).map_or(Fate::Stay, Fate::Value),
         Kind::XForwardedFor => Fate::Go,
@@ -228,7 +232,7 @@ fn response_fate<'b>(
 ) -> Fate<'b> {
     let stay_if = |stays| if stays { Fate::Stay } else { Fate::Go };
     match field.kind {
-        Kind::Connection | Kind::Hop | Kind::TransferEncoding => Fate::Go,
+        Kind::Connection | Kind::Hop | Kind::KeepAlive | Kind::TransferEncoding => Fate::Go,
         Kind::ContentLength => {
             stay_if(by.framing == ClientFraming::AsIs && !again && !head.forbids_content_length())
         }

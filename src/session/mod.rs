@@ -28,6 +28,7 @@ mod tests;
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use memchr::memchr;
 
@@ -199,6 +200,8 @@ struct Exchange {
     at_hand: bool,
     /// An interim response ruled out that the upstream connection carries another request.
     spoiled: bool,
+    /// How many seconds the target keeps an idle connection, as it says.
+    idle_seconds: Option<u16>,
     /// The protocol the client asked to upgrade to.
     upgrade: Option<Box<Asked>>,
 }
@@ -223,6 +226,7 @@ impl Exchange {
         replayed: false,
         at_hand: false,
         spoiled: false,
+        idle_seconds: None,
         upgrade: None,
     };
 
@@ -318,6 +322,13 @@ impl Session {
     /// The status the client was sent in this exchange; 0 before that.
     pub fn status(&self) -> u16 {
         self.exchange.status
+    }
+
+    /// How long the target keeps the upstream connection of this exchange when it idles, in whole seconds, as the
+    /// `Keep-Alive: timeout=5` of its response says; known from the final head until the next request. Counts from when
+    /// the target wrote its response.
+    pub fn idle_hint(&self) -> Option<Duration> {
+        self.exchange.idle_seconds.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
     /// Whether the upstream connection of the exchange had carried another before.

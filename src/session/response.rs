@@ -204,6 +204,7 @@ impl Session {
         let by = ResponseRewrite { framing, connection, via: cx.via };
         rewrite::response(head, input, &by, &mut out.head);
         self.exchange.status = head.status;
+        self.exchange.idle_seconds = head.idle_seconds;
         let reusable =
             head.keep_alive && !self.exchange.spoiled && !matches!(length, BodyLength::UntilClose);
         self.answering = Answering::Body {

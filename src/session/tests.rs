@@ -530,6 +530,30 @@ fn a_target_that_wants_the_end_gets_it_and_the_client_is_kept() {
 }
 
 #[test]
+fn how_long_a_target_keeps_an_idle_connection_is_known_from_its_response() {
+    for (field, seconds) in [
+        ("", None),
+        ("Keep-Alive: timeout=5\r\n", Some(5)),
+        ("keep-alive: max=100, Timeout = 65\r\n", Some(65)),
+        ("Keep-Alive: timeout=0\r\n", Some(0)),
+        ("Keep-Alive: timeout=5, timeout=7\r\n", Some(5)),
+        ("Keep-Alive: timeout=99999\r\n", Some(65535)),
+        ("Keep-Alive: timeout=-1\r\n", None),
+        ("Keep-Alive: timeout\r\n", None),
+        ("Keep-Alive: idletimeout=5\r\n", None),
+        ("Keep-Alive: 300\r\n", None),
+    ] {
+        let mut talk = Talk::of(GET);
+        assert_eq!(talk.session.idle_hint(), None);
+        talk.target_says(&OK.replace("\r\n\r\n", &format!("\r\n{field}\r\n")));
+        assert_eq!(talk.session.idle_hint(), seconds.map(Duration::from_secs), "{field:?}");
+        assert_eq!(talk.heard_by_client(), OK, "it is about the target's connection alone");
+        talk.goes_on();
+        assert_eq!(talk.session.idle_hint(), None);
+    }
+}
+
+#[test]
 fn bytes_behind_a_response_discard_the_upstream_and_reach_nobody() {
     for response in
         [OK, "HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]
