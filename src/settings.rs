@@ -274,8 +274,10 @@ impl Default for Retry {
 pub struct Ejection {
     /// Connects in a row that were refused or timed out. Default 5; 0 to 1,000.
     pub connect_failures: u32,
-    /// Exchanges in a row that the endpoint reset, closed or let time out. Default 5; 0 to 1,000.
+    /// Exchanges in a row that the endpoint reset or closed. Default 5; 0 to 1,000.
     pub resets: u32,
+    /// Exchanges in a row whose response did not begin in time. Default 5; 0 to 1,000.
+    pub timeouts: u32,
     /// Responses in a row with a status of 500 to 599. Default 0; 0 to 1,000.
     pub errors: u32,
     /// How long the first ejection lasts; each further one in a row lasts twice as long as the one before.
@@ -293,6 +295,7 @@ impl Default for Ejection {
         Ejection {
             connect_failures: 5,
             resets: 5,
+            timeouts: 5,
             errors: 0,
             time: Duration::from_secs(5),
             max_time: Duration::from_secs(300),

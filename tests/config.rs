@@ -128,6 +128,7 @@ fn every_key_reaches_its_setting() {
         [ejection]
         connect_failures = 6
         resets = 7
+        timeouts = 12
         errors = 8
         time = "9s"
         max_time = "10s"
@@ -186,6 +187,7 @@ fn every_key_reaches_its_setting() {
         ejection: Ejection {
             connect_failures: 6,
             resets: 7,
+            timeouts: 12,
             errors: 8,
             time: second(9),
             max_time: second(10),

@@ -94,8 +94,10 @@ impl fmt::Display for EndpointState {
 pub enum Streak {
     /// It refused connects, or did not take them in time.
     ConnectFailures,
-    /// It reset, closed or did not answer exchanges.
+    /// It reset or closed exchanges.
     Resets,
+    /// It did not begin a response in time: it hangs, or requests take that long.
+    Timeouts,
     /// It answered with a status of 500 to 599.
     Errors,
 }
@@ -105,6 +107,7 @@ impl fmt::Display for Streak {
         f.write_str(match self {
             Streak::ConnectFailures => "connect failures",
             Streak::Resets => "resets",
+            Streak::Timeouts => "responses that did not begin",
             Streak::Errors => "server errors",
         })
     }

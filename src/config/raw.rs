@@ -98,7 +98,7 @@ mirror! {
 }
 mirror! {
     /// `[ejection]`.
-    Ejection = "[ejection]" { connect_failures, resets, errors, time, max_time, share }
+    Ejection = "[ejection]" { connect_failures, resets, timeouts, errors, time, max_time, share }
 }
 mirror! {
     /// `[tcp]`.

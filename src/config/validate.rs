@@ -427,6 +427,7 @@ fn ejection(raw: &raw::Ejection<'_>) -> Result<Ejection, Fault> {
     let counts = [
         (&mut ejection.connect_failures, &raw.connect_failures),
         (&mut ejection.resets, &raw.resets),
+        (&mut ejection.timeouts, &raw.timeouts),
         (&mut ejection.errors, &raw.errors),
     ];
     for (slot, item) in counts {

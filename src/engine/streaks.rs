@@ -1,6 +1,6 @@
 //! How often in a row an endpoint failed, as far as this worker saw. Pure.
 //!
-//! Owns the three counts of one endpoint; does not know what becomes of an endpoint whose count is full.
+//! Owns the counts of one endpoint; does not know what becomes of an endpoint whose count is full.
 //! Invariant: a count is below its threshold, since a full one begins again.
 
 use crate::balance::Streak;
@@ -11,6 +11,7 @@ use crate::settings::Ejection;
 pub(super) struct Streaks {
     connect_failures: u32,
     resets: u32,
+    timeouts: u32,
     errors: u32,
 }
 
@@ -20,6 +21,7 @@ impl Streaks {
         let (count, limit) = match kind {
             Streak::ConnectFailures => (&mut self.connect_failures, limits.connect_failures),
             Streak::Resets => (&mut self.resets, limits.resets),
+            Streak::Timeouts => (&mut self.timeouts, limits.timeouts),
             Streak::Errors => (&mut self.errors, limits.errors),
         };
         if limit == 0 {
@@ -38,6 +40,7 @@ impl Streaks {
     pub(super) fn answered(&mut self, status: u16, limits: &Ejection) -> Option<u32> {
         self.connect_failures = 0;
         self.resets = 0;
+        self.timeouts = 0;
         if status < 500 {
             self.errors = 0;
             return None;
@@ -50,16 +53,22 @@ impl Streaks {
 mod tests {
     use super::*;
 
-    const LIMITS: fn(u32) -> Ejection =
-        |errors| Ejection { connect_failures: 3, resets: 2, errors, ..Ejection::default() };
+    const LIMITS: fn(u32) -> Ejection = |errors| Ejection {
+        connect_failures: 3,
+        resets: 2,
+        timeouts: 2,
+        errors,
+        ..Ejection::default()
+    };
 
     /// Plays events and writes after each the streak that is full: `c`onnect failed, `C`onnected, `r`eset,
-    /// `2` and `5`, the answers with a status of 200 and 500.
+    /// `t`imed out, `2` and `5`, the answers with a status of 200 and 500.
     fn play(limits: &Ejection, events: &str) -> String {
         let mut streaks = Streaks::default();
         let full = |event| match event {
             'c' => streaks.failed(Streak::ConnectFailures, limits),
             'r' => streaks.failed(Streak::Resets, limits),
+            't' => streaks.failed(Streak::Timeouts, limits),
             'C' => {
                 streaks.connected();
                 None
@@ -83,6 +92,8 @@ mod tests {
             ("crcrc", "---23"),
             ("r5r5r", "-----"),
             ("55555", "-----"),
+            ("trtr", "--22"),
+            ("t2tt", "---2"),
         ];
         for (events, full) in table {
             assert_eq!(play(&LIMITS(0), events), full, "{events}");
@@ -100,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_threshold_of_zero_is_never_reached() {
-        let off = Ejection { connect_failures: 0, resets: 0, ..LIMITS(0) };
-        assert_eq!(play(&off, "rrrcccc555"), "----------");
+        let off = Ejection { connect_failures: 0, resets: 0, timeouts: 0, ..LIMITS(0) };
+        assert_eq!(play(&off, "rrrttcccc555"), "------------");
     }
 }

@@ -526,7 +526,7 @@ impl<N: Net> Engine<N> {
         if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {
             self.suspicions.push((endpoint, Suspicion::Reset));
             if !blameless {
-                self.count_failure(endpoint, Streak::Resets);
+                self.count_failure(endpoint, streak_of(failure));
             }
         }
         match remedy {
@@ -601,6 +601,14 @@ impl<S> Upstream<S> {
         self.deaf = true;
         self.conn.readable = true;
         self.conn.outbox.take().into_iter().for_each(|chunk| buffers.take_back(chunk));
+    }
+}
+
+/// What a failure of an exchange counts as. A request may take long without any fault of its target.
+fn streak_of(failure: Failure) -> Streak {
+    match failure {
+        Failure::HeadTimeout => Streak::Timeouts,
+        _ => Streak::Resets,
     }
 }
 

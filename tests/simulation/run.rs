@@ -258,11 +258,14 @@ impl World {
                     continue;
                 }
                 Suspicion::Streak(Streak::ConnectFailures, length) => (connects, length, CONNECTS),
-                Suspicion::Streak(Streak::Resets, length) => (resets, length, RESETS),
+                Suspicion::Streak(Streak::Resets | Streak::Timeouts, length) => {
+                    (resets, length, RESETS)
+                }
                 Suspicion::Streak(Streak::Errors, _) => panic!("errors are not to be counted"),
             };
             assert_eq!(length, limit, "{why:?}");
-            assert!(std::mem::take(blows) >= length, "{why:?} was not told part by part");
+            let left = blows.checked_sub(length);
+            *blows = left.unwrap_or_else(|| panic!("{why:?} was not told part by part"));
         }
         count
     }
@@ -504,7 +507,12 @@ pub(crate) fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
 }
 
 fn settings(rng: &mut Rng) -> Settings {
-    let ejection = Ejection { connect_failures: CONNECTS, resets: RESETS, ..Ejection::default() };
+    let ejection = Ejection {
+        connect_failures: CONNECTS,
+        resets: RESETS,
+        timeouts: RESETS,
+        ..Ejection::default()
+    };
     let mut settings = Settings { ejection, ..Settings::default() };
     settings.limits.idle_per_target = rng.one_of(&[256, 256, 1, 0]);
     settings.timeouts.tunnel_idle = Duration::from_secs(100);
