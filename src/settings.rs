@@ -186,7 +186,7 @@ impl Network {
     }
 }
 
-/// How long each phase may take. Every one is at least 1 ms.
+/// How long each phase may take. Every one is at least 1 ms, but `client_gone` may be zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// First byte of a request head to its last: 408. Default 10 s.
@@ -196,6 +196,9 @@ pub struct Timeouts {
     pub client_idle: Duration,
     /// Between two reads of a request body: 408. Also between two writes that a client takes. Default 30 s.
     pub client_body: Duration,
+    /// From the end of a client's side of its connection until its exchange is given up, while its response is awaited or
+    /// does not flow. Zero: at once. `None`: never, as for clients that half-close. Default 1 s.
+    pub client_gone: Option<Duration>,
     /// A TCP connect to an endpoint; the request then moves on. Default 4 s: the kernel repeats a lost SYN after 1 s
     /// and again after 3 s.
     pub connect: Duration,
@@ -218,6 +221,7 @@ impl Default for Timeouts {
             client_header: Duration::from_secs(10),
             client_idle: Duration::from_secs(75),
             client_body: Duration::from_secs(30),
+            client_gone: Some(Duration::from_secs(1)),
             connect: Duration::from_secs(4),
             response_header: Duration::from_secs(60),
             response_body: Duration::from_secs(60),

@@ -106,6 +106,7 @@ fn every_key_reaches_its_setting() {
         client_header = "1s"
         client_idle = "2s"
         client_body = "3s"
+        client_gone = "10s"
         connect = "4s"
         response_header = "5s"
         response_body = "6s"
@@ -175,6 +176,7 @@ fn every_key_reaches_its_setting() {
             client_header: second(1),
             client_idle: second(2),
             client_body: second(3),
+            client_gone: Some(second(10)),
             connect: second(4),
             response_header: second(5),
             response_body: second(6),

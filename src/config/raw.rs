@@ -84,7 +84,7 @@ mirror! {
 mirror! {
     /// `[timeouts]`.
     Timeouts = "[timeouts]" {
-        client_header, client_idle, client_body, connect, response_header, response_body,
+        client_header, client_idle, client_body, client_gone, connect, response_header, response_body,
         tunnel_idle, upstream_idle, drain,
     }
 }

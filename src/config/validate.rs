@@ -21,6 +21,7 @@ use crate::settings::{
 };
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
+const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24);
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(24);
 const IN_A_ROW: RangeInclusive<u32> = 1..=1_000;
 const WORKERS: RangeInclusive<u32> = 1..=1_024;
@@ -391,6 +392,9 @@ fn timeouts(raw: &raw::Timeouts<'_>) -> Result<Timeouts, Fault> {
     for (slot, item) in slots {
         overlay(slot, item.as_ref(), |item| item.duration(&TIMEOUT))?;
     }
+    overlay(&mut timeouts.client_gone, raw.client_gone.as_ref(), |item| {
+        item.duration_or_off(&GRACE)
+    })?;
     Ok(timeouts)
 }
 

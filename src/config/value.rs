@@ -80,6 +80,17 @@ impl<'a> Item<'a> {
         self.within(range, value, units::show_duration)
     }
 
+    /// A duration within `range`, or `None` for `"off"`.
+    pub(super) fn duration_or_off(
+        &self,
+        range: &RangeInclusive<Duration>,
+    ) -> Result<Option<Duration>, Fault> {
+        match self.value {
+            DeValue::String(text) if text == "off" => Ok(None),
+            _ => self.duration(range).map(Some),
+        }
+    }
+
     /// A number of bytes within `range`.
     pub(super) fn size(&self, range: &RangeInclusive<usize>) -> Result<usize, Fault> {
         if let DeValue::Integer(number) = self.value {

@@ -1,6 +1,7 @@
 //! The client side of the pump: requests in, answers of our own out, and how a client connection ends.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::conn::{Conn, Filled};
 use super::{EVICTION_GRACE, Engine, LINGER, Net, STEPS_A_TURN, Scratch, Token};
@@ -74,6 +75,16 @@ impl<S> Client<S> {
         }
     }
 
+    /// Its side of the connection has ended and all that was to be said to it is: it waits for a response, or has gone.
+    fn may_have_gone(&self) -> bool {
+        self.conn.read_closed
+            && self.closing == Closing::No
+            && self.upstream.is_some()
+            && self.conn.outbox.is_none()
+            && !self.session.wants_client_bytes()
+            && !self.session.is_tunnel()
+    }
+
     /// Nothing is under way and nothing waits.
     pub(super) fn is_idle(&self) -> bool {
         self.session.is_idle()
@@ -98,12 +109,31 @@ impl<N: Net> Engine<N> {
             // It left: its target is free at once.
             return self.drop_client(key);
         }
+        let ended = client.conn.read_closed;
         for _ in 0..STEPS_A_TURN {
             if self.client_step(key) == Flow::Wait {
+                if ended {
+                    self.begin_grace(key);
+                }
                 return;
             }
         }
         self.queue_client(key);
+    }
+
+    /// Gives a client whose side has ended, if it waits for its target, some time from now on: it may have half-closed.
+    pub(super) fn begin_grace(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key).filter(|client| client.may_have_gone()) else {
+            return;
+        };
+        match self.timeouts.client_gone {
+            None => {}
+            Some(Duration::ZERO) => self.give_up(key),
+            Some(grace) => {
+                let until = self.now.after(grace);
+                client.conn.set_deadline(&mut self.wheel, Token::Client(key), until);
+            }
+        }
     }
 
     fn client_step(&mut self, key: Key) -> Flow {
@@ -256,6 +286,7 @@ impl<N: Net> Engine<N> {
             // Their own limits run on.
         } else {
             client.conn.clear_deadline();
+            self.begin_grace(key);
         }
         if let Some(upstream) = upstream {
             self.queue_upstream(upstream);
@@ -337,6 +368,9 @@ impl<N: Net> Engine<N> {
     pub(super) fn client_timed_out(&mut self, key: Key) {
         let Engine { clients, wheel, timeouts, now, upstreams, .. } = self;
         let Some(client) = clients.get_mut(key) else { return };
+        if client.may_have_gone() {
+            return self.give_up(key);
+        }
         let silent = client.conn.outbox.is_none() && client.closing == Closing::No;
         if silent && client.session.is_idle() && client.conn.inbox.is_none() {
             return self.idle_timed_out(key);
@@ -468,6 +502,20 @@ impl<N: Net> Engine<N> {
         self.end_entry(key, End::Abandoned);
         self.part(key);
         drop(self.forget_client(key));
+    }
+
+    /// Gives up the exchange of a client that has gone. Should it still be there, it must not take what it got of a response
+    /// for all of it.
+    fn give_up(&mut self, key: Key) {
+        let begun = self.clients.get(key).is_some_and(|client| !client.session.awaits_response());
+        self.counters.abandoned.bump();
+        self.end_entry(key, End::Abandoned);
+        self.part(key);
+        if let Some(client) = self.forget_client(key)
+            && begun
+        {
+            self.net.reset(client.conn.socket);
+        }
     }
 
     fn forget_client(&mut self, key: Key) -> Option<Client<N::Conn>> {

@@ -438,7 +438,11 @@ impl<N: Net> Engine<N> {
             // The 101: how a tunnel ends says nothing of its target.
             self.pools.give_back(upstream.endpoint, None, client.session.status());
         }
+        let ended = client.conn.read_closed;
         self.send_client(owner, pieces);
+        if ended {
+            self.begin_grace(owner);
+        }
         if tunnel {
             // What the client sent behind its request may flow now.
             self.queue_client(owner);

@@ -360,10 +360,13 @@ impl Client {
             self.take_end(&[], model);
         } else if let Some(reading) = self.reading.take() {
             self.awaited.pop_front();
-            model.settle(reading.id, Fate::Cut);
+            let fate = if self.shut { model.given_up(Fate::Cut) } else { Fate::Cut };
+            model.settle(reading.id, fate);
         }
         for id in self.awaited.drain(..) {
-            model.settle(id, Fate::Unanswered);
+            let unanswered = Fate::Unanswered;
+            let fate = if self.shut { model.given_up(unanswered) } else { unanswered };
+            model.settle(id, fate);
         }
         for id in self.todo.drain(..) {
             model.settle(id, Fate::Left);

@@ -98,6 +98,8 @@ pub(crate) struct Model {
     pub(crate) requests: Vec<Request>,
     /// The drain has begun.
     pub(crate) draining: bool,
+    /// Clients that end their side are given up when their response does not flow.
+    pub(crate) gives_up: bool,
     /// Bodies are not larger than this.
     pub(crate) largest: u64,
     /// Whether every endpoint was healthy and open all the time, and no client left.
@@ -122,6 +124,7 @@ impl Model {
             profile,
             requests: Vec::new(),
             draining: false,
+            gives_up: false,
             largest,
             undisturbed: true,
             shares: vec![0; hosts],
@@ -201,6 +204,16 @@ impl Model {
         if request.fate == Fate::Open {
             request.fate = fate;
         }
+    }
+
+    /// What becomes of the requests of a client that had ended its side: `fate`, unless it counts as one that left.
+    pub(crate) fn given_up(&mut self, fate: Fate) -> Fate {
+        if !self.gives_up {
+            return fate;
+        }
+        // Its request may have been given a turn that no target saw.
+        self.undisturbed = false;
+        Fate::Left
     }
 
     /// Whether the client's connection may end before the answer to `id` begins, after it was kept so far.

@@ -127,18 +127,20 @@ impl World {
         let snapshot = snapshot(1, &healthy);
         let shared = Arc::new(Shared::default());
         shared.snapshot.store(Arc::clone(&snapshot));
+        let settings = settings(&mut rng);
+        let mut model = Model::new(profile, hosts, weather.capacity as u64 * 60);
+        model.gives_up = settings.timeouts.client_gone.is_some();
         let engine = Engine::new(
             SimNet(Rc::clone(&network)),
-            &settings(&mut rng),
+            &settings,
             "sim".to_owned(),
             shared,
             WorkerCounters::default(),
         );
-        let largest = weather.capacity as u64 * 60;
         World {
             engine,
             network,
-            model: Model::new(profile, hosts, largest),
+            model,
             clients: BTreeMap::new(),
             targets: BTreeMap::new(),
             due: BinaryHeap::new(),
@@ -516,6 +518,8 @@ fn settings(rng: &mut Rng) -> Settings {
     let mut settings = Settings { ejection, ..Settings::default() };
     settings.limits.idle_per_target = rng.one_of(&[256, 256, 1, 0]);
     settings.timeouts.tunnel_idle = Duration::from_secs(100);
+    settings.timeouts.client_gone =
+        rng.one_of(&[None, Some(Duration::ZERO), Some(Duration::from_secs(1))]);
     settings
 }
 
