@@ -155,6 +155,10 @@ struct Fake(Rc<RefCell<World>>);
 impl Net for Fake {
     type Conn = Conn;
 
+    fn now(&mut self) -> Tick {
+        Tick::default()
+    }
+
     fn connect(&mut self, _: &Address, token: Token) -> io::Result<Conn> {
         let mut world = self.0.borrow_mut();
         match world.door {
@@ -183,6 +187,8 @@ impl Net for Fake {
         let wire = &world.wires[conn.at];
         if wire.refused || wire.reset {
             Err(io::ErrorKind::ConnectionRefused.into())
+        } else if wire.connecting {
+            Err(io::ErrorKind::NotConnected.into())
         } else {
             Ok(())
         }

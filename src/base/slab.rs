@@ -107,6 +107,11 @@ impl<T> Slab<T> {
         slot.value.as_ref().map(|_| Key { index, generation: slot.generation })
     }
 
+    /// All values, to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> + '_ {
+        self.slots.iter_mut().filter_map(|slot| slot.value.as_mut())
+    }
+
     /// The keys of all values.
     pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
         (0..self.slots.len()).filter_map(|at| self.key_at(at))

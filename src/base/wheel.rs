@@ -5,6 +5,8 @@
 //! Invariants: every entry is in exactly one slot's list; entries fire at or after the slot they were put in, never
 //! before; a wheel of stable size allocates nothing.
 
+use std::time::Duration;
+
 use super::tick::Tick;
 
 /// Microseconds a slot spans: 2^15, about 33 ms. No timer is more exact than this.
@@ -22,6 +24,17 @@ impl Due {
     /// The first slot that begins at or after `at`: no timer fires early.
     pub fn at(at: Tick) -> Due {
         Due(u32::try_from(at.0.div_ceil(1 << SLOT_SHIFT)).unwrap_or(u32::MAX))
+    }
+
+    /// So much later, at least; [`Due::NEVER`] stays as it is.
+    #[must_use]
+    pub fn later(self, by: Duration) -> Due {
+        if self == Due::NEVER {
+            return self;
+        }
+        let slots = u64::try_from(by.as_micros()).unwrap_or(u64::MAX).div_ceil(1 << SLOT_SHIFT);
+        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+        Due(self.0.saturating_add(slots).min(Due::NEVER.0 - 1))
     }
 
     /// Whether it has come at `now`.

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::conn::{Conn, Filled};
-use super::{EVICTION_GRACE, Engine, LINGER, Net, STEPS_A_TURN, Scratch, Token};
+use super::turn::Flow;
+use super::{EVICTION_GRACE, Engine, LINGER, Net, Scratch, Token};
 use crate::access::{End, Pending};
 use crate::balance::EndpointId;
 use crate::base::buffer::Chunk;
@@ -94,31 +95,17 @@ impl<S> Client<S> {
     }
 }
 
-/// Whether a connection has more to do in this turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flow {
-    Again,
-    Wait,
-}
-
 impl<N: Net> Engine<N> {
-    pub(super) fn run_client(&mut self, key: Key) {
-        let Some(client) = self.clients.get_mut(key) else { return };
+    /// A client's connection begins to run.
+    pub(super) fn begin_client(&mut self, key: Key) -> Flow {
+        let Some(client) = self.clients.get_mut(key) else { return Flow::Wait };
         client.conn.queued = false;
         if client.conn.broken {
             // It left: its target is free at once.
-            return self.drop_client(key);
+            self.drop_client(key);
+            return Flow::Wait;
         }
-        let ended = client.conn.read_closed;
-        for _ in 0..STEPS_A_TURN {
-            if self.client_step(key) == Flow::Wait {
-                if ended {
-                    self.begin_grace(key);
-                }
-                return;
-            }
-        }
-        self.queue_client(key);
+        Flow::Again
     }
 
     /// Gives a client whose side has ended, if it waits for its target, some time from now on: it may have half-closed.
@@ -136,7 +123,7 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    fn client_step(&mut self, key: Key) -> Flow {
+    pub(super) fn client_step(&mut self, key: Key) -> Flow {
         if !self.flush_client(key) {
             return Flow::Wait;
         }
@@ -179,6 +166,7 @@ impl<N: Net> Engine<N> {
             }
         };
         let input = source.bytes(read);
+        self.moved += input.len();
         out.clear();
         let step = client.session.client_bytes(cx, input, out);
         let starved = match step.next {
@@ -263,12 +251,16 @@ impl<N: Net> Engine<N> {
                     return false;
                 }
                 Ok(0) => return false,
-                Ok(_) if client.conn.outbox.is_some() => {
+                Ok(count) if client.conn.outbox.is_some() => {
+                    self.moved += count;
                     let until = now.after(timeouts.client_body);
                     client.conn.set_deadline(wheel, Token::Client(key), until);
                     return false;
                 }
-                Ok(_) => self.client_caught_up(key),
+                Ok(count) => {
+                    self.moved += count;
+                    self.client_caught_up(key);
+                }
             }
         }
         self.end_client_writes(key)
@@ -327,7 +319,8 @@ impl<N: Net> Engine<N> {
             buffers.take_back(inbox);
         }
         match client.conn.fill(net, &mut scratch.read, usize::MAX) {
-            Filled::Bytes(source) => {
+            Filled::Bytes(mut source) => {
+                self.moved += source.bytes(&mut scratch.read).len();
                 source.give_back(buffers);
                 Flow::Again
             }
@@ -373,7 +366,7 @@ impl<N: Net> Engine<N> {
         }
         let silent = client.conn.outbox.is_none() && client.closing == Closing::No;
         if silent && client.session.is_idle() && client.conn.inbox.is_none() {
-            return self.idle_timed_out(key);
+            return self.drop_client(key);
         }
         if silent && client.session.is_tunnel() {
             return self.drop_client(key);
@@ -400,17 +393,6 @@ impl<N: Net> Engine<N> {
         // response that ends with the connection must not look like its end.
         let incomplete = client.conn.outbox.is_some() || client.closing == Closing::No;
         self.cut_client(key, incomplete);
-    }
-
-    /// A last look before an idle connection is closed: a request may have come just now.
-    fn idle_timed_out(&mut self, key: Key) {
-        if let Some(client) = self.clients.get_mut(key) {
-            client.conn.readable = true;
-        }
-        self.run_client(key);
-        if self.clients.get(key).is_some_and(Client::is_idle) {
-            self.drop_client(key);
-        }
     }
 
     fn answer_timeout(&mut self, key: Key) {
@@ -461,6 +443,7 @@ impl<N: Net> Engine<N> {
         match client.session.ending() {
             Ending::KeepAlive => {
                 client.session.next_request();
+                client.conn.bulk = false;
                 client.tried = None;
                 if client.conn.outbox.is_none() {
                     client.evictable = Due::at(self.now.after(EVICTION_GRACE));

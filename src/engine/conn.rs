@@ -5,6 +5,7 @@
 //! socket; an idle connection holds no chunk; a connection has at most one live entry in the timer wheel.
 
 use std::io::{self, IoSlice};
+use std::time::Duration;
 
 use super::net::{Net, Readiness, Token};
 use crate::base::buffer::{Chunk, Pool};
@@ -22,8 +23,10 @@ pub(super) struct Conn<S> {
     pub(super) writable: bool,
     pub(super) read_closed: bool,
     pub(super) broken: bool,
-    /// In the engine's ready list.
+    /// In one of the engine's ready lists.
     pub(super) queued: bool,
+    /// It moved much when it last ran: it takes its turn with the others that do, behind those that do not.
+    pub(super) bulk: bool,
     /// What `inbox` holds is not enough for the next step.
     pub(super) starved: bool,
     /// How much may be read for this connection to take: what it has shown to take at once.
@@ -83,6 +86,7 @@ impl<S> Conn<S> {
             read_closed: false,
             broken: false,
             queued: false,
+            bulk: false,
             starved: false,
             window: WINDOW,
             inbox: None,
@@ -241,6 +245,12 @@ impl<S> Conn<S> {
         Ok(written)
     }
 
+    /// What was moved last took too long for one step: the next ones are smaller.
+    pub(super) fn shrink_window(&mut self) {
+        // A step doubles it, so that a quarter is half of what it was.
+        self.window = clamp_window(self.window() / 4);
+    }
+
     /// Gives every chunk back.
     pub(super) fn release(&mut self, buffers: &mut Pool) {
         for chunk in [self.inbox.take(), self.outbox.take()].into_iter().flatten() {
@@ -256,12 +266,28 @@ impl<S> Conn<S> {
         }
     }
 
+    /// When it has waited too long.
+    pub(super) fn deadline(&self) -> Due {
+        self.deadline
+    }
+
+    /// The time of a pause of ours does not count: the deadline is so much later.
+    pub(super) fn forgive(&mut self, pause: Duration) {
+        self.deadline = self.deadline.later(pause);
+    }
+
+    /// The wheel looks at it again in the next slot: it has work of its own that waits for us.
+    pub(super) fn look_again(&mut self, wheel: &mut Wheel<Token>, token: Token, now: Tick) {
+        self.set_deadline(wheel, token, now.after(Duration::from_micros(1)));
+    }
+
     /// It may wait as long as it likes.
     pub(super) fn clear_deadline(&mut self) {
         self.deadline = Due::NEVER;
     }
 
-    /// The wheel looks at this connection: whether it has waited too long. Sets the timer again if not.
+    /// The wheel looks at this connection: whether it has waited too long. Sets the timer again if not. A deadline
+    /// that has come stays as it is, so that whoever does something about it can see whether it was moved meanwhile.
     pub(super) fn is_due(
         &mut self,
         wheel: &mut Wheel<Token>,
@@ -273,7 +299,6 @@ impl<S> Conn<S> {
         }
         self.look_at = Due::NEVER;
         if self.deadline.has_come(now) {
-            self.deadline = Due::NEVER;
             return true;
         }
         if self.deadline < Due::NEVER {

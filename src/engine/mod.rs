@@ -14,6 +14,7 @@ mod entries;
 mod net;
 mod pools;
 mod streaks;
+mod turn;
 mod upstream;
 
 use std::net::{IpAddr, SocketAddr};
@@ -35,6 +36,7 @@ use conn::WINDOW;
 use entries::Entries;
 pub use net::{Net, Readiness, Token};
 use pools::Pools;
+use turn::Ready;
 use upstream::Upstream;
 
 /// How long an idle client connection lives on after the drain has begun: long enough for a request that
@@ -49,11 +51,8 @@ pub const EVICTION_GRACE: Duration = Duration::from_millis(50);
 const ROOM: usize = 16 * 1024;
 /// Buffers that nobody needed for so long are freed.
 const TRIM_TIME: Duration = Duration::from_secs(1);
-/// Steps one connection may take in a turn before the others get theirs.
-const STEPS_A_TURN: usize = 16;
-
-/// Connections that may be ready at once before their list grows.
-const READY: usize = 512;
+/// Timers that may fire at once before their list grows.
+const FIRED: usize = 512;
 
 /// Why an endpoint is suspected; told to the health thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,10 +83,9 @@ pub struct Engine<N: Net> {
     buffers: Pool,
     /// Taken out for the length of one step.
     scratch: Option<Box<Scratch>>,
-    ready_clients: Vec<Key>,
-    ready_upstreams: Vec<Key>,
-    /// Spare memory for the list that is being worked through.
-    spare: Vec<Key>,
+    ready: Ready,
+    /// Bytes that the connection that runs has moved in this run.
+    moved: usize,
     fired: Vec<Fired<Token>>,
     shared: Arc<Shared>,
     snapshot: Arc<Snapshot>,
@@ -110,6 +108,8 @@ pub struct Engine<N: Net> {
     /// Where the search for an idle client to evict goes on.
     hand: usize,
     now: Tick,
+    /// When we are to look at the time again at the latest: now while there is work, else when a timer is due.
+    wake_by: Tick,
 }
 
 impl<N: Net> Engine<N> {
@@ -144,10 +144,9 @@ impl<N: Net> Engine<N> {
                 read: vec![0; WINDOW as usize],
                 out: Output::default(),
             })),
-            ready_clients: Vec::with_capacity(READY),
-            ready_upstreams: Vec::with_capacity(READY),
-            spare: Vec::with_capacity(READY),
-            fired: Vec::with_capacity(READY),
+            ready: Ready::new(),
+            moved: 0,
+            fired: Vec::with_capacity(FIRED),
             shared,
             snapshot,
             cx,
@@ -163,12 +162,13 @@ impl<N: Net> Engine<N> {
             trim_at: Tick::default(),
             hand: 0,
             now: Tick::default(),
+            wake_by: Tick::NEVER,
         }
     }
 
     /// Takes a fresh client connection on.
     pub fn accept(&mut self, socket: N::Conn, peer: SocketAddr, now: Tick) {
-        self.now = self.now.max(now);
+        self.observe(now);
         let ip = peer.ip().to_canonical();
         let token = Token::Client(self.clients.next_key());
         let mut client = Client::new(socket, ip, self.is_trusted(ip));
@@ -211,51 +211,11 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    /// Does all that can be done now: fires timers, then works through the upstream connections that are
-    /// ready, so that what they free can be used again at once, then through the clients.
-    pub fn turn(&mut self, now: Tick, snapshot: &Arc<Snapshot>) {
-        self.now = self.now.max(now);
-        if snapshot.generation != self.snapshot.generation {
-            self.follow(Arc::clone(snapshot));
-        }
-        self.fire_timers();
-        self.note_requests();
-        self.trim_buffers();
-        let mut batch =
-            std::mem::replace(&mut self.ready_upstreams, std::mem::take(&mut self.spare));
-        batch.drain(..).for_each(|key| self.run_upstream(key));
-        self.spare = batch;
-        let mut batch = std::mem::replace(&mut self.ready_clients, std::mem::take(&mut self.spare));
-        batch.drain(..).for_each(|key| self.run_client(key));
-        self.spare = batch;
-    }
-
     fn follow(&mut self, snapshot: Arc<Snapshot>) {
         let mut out = Vec::new();
         self.pools.follow(&snapshot, &mut out);
         out.into_iter().for_each(|key| self.close_upstream(key));
         self.snapshot = snapshot;
-    }
-
-    fn fire_timers(&mut self) {
-        let mut fired = std::mem::take(&mut self.fired);
-        self.wheel.advance(self.now, &mut fired);
-        for entry in fired.drain(..) {
-            let Engine { clients, upstreams, wheel, now, .. } = self;
-            match entry.key {
-                Token::Client(key) => {
-                    if clients.get_mut(key).is_some_and(|c| c.conn.is_due(wheel, entry, *now)) {
-                        self.client_timed_out(key);
-                    }
-                }
-                Token::Upstream(key) => {
-                    if upstreams.get_mut(key).is_some_and(|u| u.conn.is_due(wheel, entry, *now)) {
-                        self.upstream_timed_out(key);
-                    }
-                }
-            }
-        }
-        self.fired = fired;
     }
 
     /// Tells the retry budget, a few times a second, how many requests there were.
@@ -279,27 +239,6 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    fn queue_client(&mut self, key: Key) {
-        if let Some(client) = self.clients.get_mut(key)
-            && !std::mem::replace(&mut client.conn.queued, true)
-        {
-            self.ready_clients.push(key);
-        }
-    }
-
-    fn queue_upstream(&mut self, key: Key) {
-        if let Some(upstream) = self.upstreams.get_mut(key)
-            && !std::mem::replace(&mut upstream.conn.queued, true)
-        {
-            self.ready_upstreams.push(key);
-        }
-    }
-
-    /// Whether the next turn has work even without events.
-    pub fn has_work(&self) -> bool {
-        !self.ready_clients.is_empty() || !self.ready_upstreams.is_empty()
-    }
-
     /// When the next turn is due even without events.
     pub fn next_deadline(&self) -> Option<Tick> {
         let trim = self.buffers.has_free().then_some(self.trim_at);
@@ -308,7 +247,7 @@ impl<N: Net> Engine<N> {
 
     /// Begins to stop: responses end their connections, idle connections live on for [`DRAIN_GRACE`].
     pub fn drain(&mut self, now: Tick) {
-        self.now = self.now.max(now);
+        self.observe(now);
         self.cx.draining = true;
         let until = self.now.after(DRAIN_GRACE);
         let keys: Vec<Key> = self.clients.keys().collect();

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 
 use crate::base::address::Address;
 use crate::base::slab::Key;
+use crate::base::tick::Tick;
 
 /// Names one connection of a worker in both directions: what the engine registers is what an event says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,6 +53,10 @@ pub trait Net {
     /// One connection.
     type Conn;
 
+    /// What the clock says now, on the scale of the ticks that [`Engine::turn`](super::Engine::turn) is given. A
+    /// network without a clock of its own says tick 0: time then stands still during a turn.
+    fn now(&mut self) -> Tick;
+
     /// Opens a connection to `address` and registers it as `token` for both directions. The connect
     /// is under way when this returns.
     ///
@@ -68,7 +73,7 @@ pub trait Net {
     /// How a connect ended, once the connection has shown any readiness.
     ///
     /// # Errors
-    /// Why it failed.
+    /// Why it failed; `NotConnected` while it is still under way.
     fn connected(&mut self, conn: &mut Self::Conn) -> io::Result<()>;
 
     /// Reads what is there. 0 is the end.

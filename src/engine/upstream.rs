@@ -3,9 +3,10 @@
 
 use std::io;
 
-use super::client::{Client, Closing, Flow, join_small};
+use super::client::{Client, Closing, join_small};
 use super::conn::{Conn, Filled};
-use super::{Engine, Net, STEPS_A_TURN, Scratch, Suspicion, Token};
+use super::turn::Flow;
+use super::{Engine, Net, Scratch, Suspicion, Token};
 use crate::access::End;
 use crate::balance::{self, EndpointId, Streak};
 use crate::base::slab::Key;
@@ -202,18 +203,11 @@ impl<N: Net> Engine<N> {
         self.send_answer(key, out);
     }
 
-    pub(super) fn run_upstream(&mut self, key: Key) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+    /// An upstream connection begins to run.
+    pub(super) fn begin_upstream(&mut self, key: Key) -> Flow {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return Flow::Wait };
         upstream.conn.queued = false;
-        if upstream.connecting && !self.end_connect(key) {
-            return;
-        }
-        for _ in 0..STEPS_A_TURN {
-            if self.upstream_step(key) == Flow::Wait {
-                return;
-            }
-        }
-        self.queue_upstream(key);
+        if upstream.connecting && !self.end_connect(key) { Flow::Wait } else { Flow::Again }
     }
 
     /// A connect has ended. `false` if it failed or goes on.
@@ -223,9 +217,16 @@ impl<N: Net> Engine<N> {
         if !upstream.conn.writable && !upstream.conn.broken {
             return false;
         }
-        if net.connected(&mut upstream.conn.socket).is_err() {
-            self.connect_failed(key, Suspicion::ConnectRefused);
-            return false;
+        match net.connected(&mut upstream.conn.socket) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                upstream.conn.writable = false;
+                return false;
+            }
+            Err(_) => {
+                self.connect_failed(key, Suspicion::ConnectRefused);
+                return false;
+            }
         }
         upstream.connecting = false;
         let endpoint = upstream.endpoint;
@@ -289,7 +290,7 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    fn upstream_step(&mut self, key: Key) -> Flow {
+    pub(super) fn upstream_step(&mut self, key: Key) -> Flow {
         self.flush_upstream(key);
         let Some(upstream) = self.upstreams.get(key) else { return Flow::Wait };
         let Some(owner) = upstream.client else {
@@ -312,7 +313,10 @@ impl<N: Net> Engine<N> {
         if upstream.conn.outbox.is_some() {
             match upstream.conn.flush(net, buffers) {
                 Ok(0) => return,
-                Ok(_) => upstream.sent = true,
+                Ok(count) => {
+                    self.moved += count;
+                    upstream.sent = true;
+                }
                 Err(_) => upstream.turn_deaf(buffers),
             }
             self.upstream_made_progress(key);
@@ -385,6 +389,7 @@ impl<N: Net> Engine<N> {
             }
         };
         let input = source.bytes(read);
+        self.moved += input.len();
         out.clear();
         let step = client.session.upstream_bytes(cx, input, out);
         self.upstream_act(key, owner, &step, input, out);
@@ -478,6 +483,7 @@ impl<N: Net> Engine<N> {
             return self.close_upstream(key);
         }
         upstream.client = None;
+        upstream.conn.bulk = false;
         upstream.conn.set_deadline(&mut self.wheel, Token::Upstream(key), idle_until);
         if upstream.conn.readable {
             // The last read may have left something: that would end this connection.

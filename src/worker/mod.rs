@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::cache::Cache;
 use crossbeam::queue::ArrayQueue;
@@ -25,7 +25,7 @@ use crate::access::writer::Outlet;
 use crate::access::{BATCH_ENTRIES, BATCH_TIME};
 use crate::balance::{EndpointId, Shared};
 use crate::base::tick::Tick;
-use crate::engine::{Engine, Suspicion, Token};
+use crate::engine::{Engine, Net, Suspicion, Token};
 use crate::metrics::WorkerCounters;
 use crate::settings::Settings;
 
@@ -184,7 +184,6 @@ fn supervise(me: usize, panics: &AtomicU64, mut turns: impl FnMut()) {
 struct Worker<'a> {
     job: &'a Job,
     engine: Engine<Sockets>,
-    started: Instant,
     stage: Stage,
     /// Accepted beyond the cap: it waits for room, and nothing is accepted meanwhile.
     parked: Option<(Socket, SocketAddr)>,
@@ -215,7 +214,6 @@ fn work(seat: &mut Seat, job: &Job) {
     let mut worker = Worker {
         job,
         engine,
-        started: Instant::now(),
         stage: Stage::Running,
         parked: None,
         asked: job.me,
@@ -270,8 +268,8 @@ fn wait(
 }
 
 impl Worker<'_> {
-    fn now(&self) -> Tick {
-        Tick(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    fn now(&mut self) -> Tick {
+        self.engine.net_mut().now()
     }
 
     fn peer(&self) -> &Peer {
@@ -509,7 +507,7 @@ mod tests {
             let mut poll = Poll::new().unwrap();
             let mut events = Events::with_capacity(8);
             let nap = Duration::from_millis(20);
-            let started = Instant::now();
+            let started = std::time::Instant::now();
             wait(&mut poll, &mut events, spin, Some(nap)).unwrap();
             assert!(events.is_empty() && started.elapsed() >= nap);
             let waker = Waker::new(poll.registry(), WAKER).unwrap();

@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::unix::SourceFd;
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::base::address::Address;
+use crate::base::tick::Tick;
 use crate::engine::{Net, Readiness, Token};
 
 /// The sockets of one worker.
@@ -22,12 +23,14 @@ use crate::engine::{Net, Readiness, Token};
 pub struct Sockets {
     registry: Registry,
     congestion: Option<String>,
+    started: Instant,
 }
 
 impl Sockets {
-    /// Sockets whose events go to the poll of `registry`. Those it opens get this congestion control, if any.
+    /// Sockets whose events go to the poll of `registry`. Those it opens get this congestion control, if any. Tick 0
+    /// of their clock is now.
     pub fn new(registry: Registry, congestion: Option<String>) -> Self {
-        Sockets { registry, congestion }
+        Sockets { registry, congestion, started: Instant::now() }
     }
 
     /// A socket that may be connected to `address`.
@@ -73,6 +76,10 @@ pub fn readiness(event: &Event) -> Readiness {
 
 impl Net for Sockets {
     type Conn = Socket;
+
+    fn now(&mut self) -> Tick {
+        Tick(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
 
     fn connect(&mut self, address: &Address, token: Token) -> io::Result<Socket> {
         let (mut socket, address) = match address {

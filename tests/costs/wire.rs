@@ -78,6 +78,10 @@ impl Wire {
 impl Net for Wire {
     type Conn = usize;
 
+    fn now(&mut self) -> Tick {
+        Tick::default()
+    }
+
     fn connect(&mut self, _: &Address, token: Token) -> io::Result<usize> {
         self.pipes.push(Pipe { end: End::Target, token: Some(token), unread: 0 });
         self.events.push((token, Readiness { writable: true, ..Readiness::default() }));

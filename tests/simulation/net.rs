@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use evenly::base::address::Address;
+use evenly::base::tick::Tick;
 use evenly::engine::{Net, Readiness, Token};
 
 use crate::message::{Event, Framing, Queue, Reader};
@@ -618,6 +619,10 @@ impl Net for SimNet {
         network.wires[conn.wire].token = Some(token);
         network.stir(conn.wire, Side::Near);
         Ok(())
+    }
+
+    fn now(&mut self) -> Tick {
+        Tick(self.0.borrow().now)
     }
 
     fn connected(&mut self, conn: &mut SimConn) -> io::Result<()> {

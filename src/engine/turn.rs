@@ -1,0 +1,308 @@
+//! One turn of the engine: who runs, for how long, and when time limits are looked at.
+//!
+//! It owns the ready lists and the engine's notion of time; what a connection does when it runs is in `client` and
+//! `upstream`. Invariants: a turn is short whoever is in it: each connection runs once, those that move much take turns
+//! within [`BULK_TIME`], and what is left over waits for the next turn, behind the events that come meanwhile. Whatever
+//! is ready runs before a time limit ends, and a limit that has ended has a last look at its socket. Time during which we
+//! stood still counts against nobody.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Engine, Net, Token};
+use crate::balance::Snapshot;
+use crate::base::slab::Key;
+use crate::base::tick::Tick;
+
+/// A connection that moves so many bytes at once is bulk: it runs behind those that do not.
+const BULK: usize = 16 * 1024;
+/// What a bulk connection may move before the next one runs.
+const SLICE: usize = 64 * 1024;
+/// How long the bulk connections may run in one turn: so long does a small request wait for them, a few times. Looking at
+/// the poll in between costs half a percent of that.
+const BULK_TIME: Duration = Duration::from_micros(300);
+/// Steps of a bulk connection that take longer are made smaller: one read of tiny chunks can cost as much as ten of others.
+const SLICE_TIME: Duration = Duration::from_micros(200);
+/// Steps that a connection may take before the others get theirs, however little they move.
+const STEPS: usize = 16;
+/// Connections that run before the clock is read again. It is read about every quarter of a millisecond then.
+const RUNS: usize = 16;
+/// Waking up so much later than asked for, or a step that takes so long, is a pause of ours: SIGSTOP, a suspended machine,
+/// a busy host. Less than that is below what the time limits promise.
+const STALL: Duration = Duration::from_millis(50);
+/// Connections that may be ready at once before their list grows.
+const READY: usize = 512;
+
+/// Which connections have something to do, each at most once.
+pub(super) struct Ready {
+    clients: Vec<Key>,
+    upstreams: Vec<Key>,
+    /// Those that moved much when they last ran.
+    bulk: VecDeque<Token>,
+    /// Spare memory for the list that is being worked through.
+    spare: Vec<Key>,
+}
+
+impl Ready {
+    pub(super) fn new() -> Self {
+        Ready {
+            clients: Vec::with_capacity(READY),
+            upstreams: Vec::with_capacity(READY),
+            bulk: VecDeque::new(),
+            spare: Vec::with_capacity(READY),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.clients.is_empty() && self.upstreams.is_empty() && self.bulk.is_empty()
+    }
+}
+
+/// Whether a connection has more to do in this turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Again,
+    Wait,
+}
+
+impl<N: Net> Engine<N> {
+    /// Does what can be done now, for about as long as a small request may wait: works through the upstream connections
+    /// that are ready, so that what they free can be used again at once, then through the clients, then, for a while,
+    /// through the connections that move much, and fires timers last.
+    pub fn turn(&mut self, now: Tick, snapshot: &Arc<Snapshot>) {
+        self.observe(now);
+        if snapshot.generation != self.snapshot.generation {
+            self.follow(Arc::clone(snapshot));
+        }
+        self.note_requests();
+        self.trim_buffers();
+        let mut batch =
+            std::mem::replace(&mut self.ready.upstreams, std::mem::take(&mut self.ready.spare));
+        for (at, key) in batch.drain(..).enumerate() {
+            self.run_ready(Token::Upstream(key));
+            self.watch_clock(at);
+        }
+        self.ready.spare = batch;
+        let mut batch =
+            std::mem::replace(&mut self.ready.clients, std::mem::take(&mut self.ready.spare));
+        for (at, key) in batch.drain(..).enumerate() {
+            self.run_ready(Token::Client(key));
+            self.watch_clock(at);
+        }
+        self.ready.spare = batch;
+        self.run_bulk();
+        self.fire_timers();
+        // Until then it is right to do nothing; what is later than that is a pause.
+        self.wake_by = match self.has_work() {
+            true => self.now,
+            false => self.next_deadline().unwrap_or(Tick::NEVER),
+        };
+    }
+
+    /// Takes note of the time. If we stood still since it was last looked at, all time limits are so much later: what
+    /// others did meanwhile has not been looked at yet, and what they did not do may have waited for us.
+    pub(super) fn observe(&mut self, now: Tick) {
+        if now > self.wake_by.after(STALL) {
+            self.forgive(now.since(self.now));
+        }
+        self.now = self.now.max(now);
+        self.wake_by = self.now;
+    }
+
+    fn forgive(&mut self, pause: Duration) {
+        log::debug!("a worker stood still for {pause:?}: its time limits are as much later");
+        let Engine { clients, upstreams, .. } = self;
+        clients.values_mut().for_each(|client| client.conn.forgive(pause));
+        upstreams.values_mut().for_each(|upstream| upstream.conn.forgive(pause));
+    }
+
+    /// Reads the clock again in a long turn, so that limits count from when they begin.
+    fn watch_clock(&mut self, runs: usize) {
+        if runs % RUNS == RUNS - 1 {
+            self.read_clock();
+        }
+    }
+
+    fn read_clock(&mut self) {
+        let now = self.net.now();
+        self.observe(now);
+    }
+
+    /// Lets a connection run because it is ready.
+    fn run_ready(&mut self, token: Token) {
+        if self.run(token) == Flow::Wait
+            && let Token::Client(key) = token
+            && self.clients.get(key).is_some_and(|client| client.conn.read_closed)
+        {
+            self.begin_grace(key);
+        }
+    }
+
+    /// Lets a connection run: until it has nothing more to do, or has done as much as it may at a time.
+    fn run(&mut self, token: Token) -> Flow {
+        self.moved = 0;
+        let go_on = match token {
+            Token::Client(key) => self.begin_client(key),
+            Token::Upstream(key) => self.begin_upstream(key),
+        };
+        if go_on == Flow::Wait {
+            return Flow::Wait;
+        }
+        for _ in 0..STEPS {
+            let flow = match token {
+                Token::Client(key) => self.client_step(key),
+                Token::Upstream(key) => self.upstream_step(key),
+            };
+            if flow == Flow::Wait {
+                self.mark_bulk(token);
+                return Flow::Wait;
+            }
+            if self.moved >= SLICE {
+                break;
+            }
+        }
+        self.mark_bulk(token);
+        match token {
+            Token::Client(key) => self.queue_client(key),
+            Token::Upstream(key) => self.queue_upstream(key),
+        }
+        Flow::Again
+    }
+
+    /// Remembers whether the connection, and the one it moved bytes to, moved much.
+    fn mark_bulk(&mut self, token: Token) {
+        let bulk = self.moved >= BULK;
+        let Engine { clients, upstreams, .. } = self;
+        match token {
+            Token::Client(key) => {
+                let Some(client) = clients.get_mut(key) else { return };
+                client.conn.bulk = bulk;
+                if bulk && let Some(upstream) = client.upstream.and_then(|at| upstreams.get_mut(at))
+                {
+                    upstream.conn.bulk = true;
+                }
+            }
+            Token::Upstream(key) => {
+                let Some(upstream) = upstreams.get_mut(key) else { return };
+                upstream.conn.bulk = bulk && upstream.client.is_some();
+                if bulk && let Some(client) = upstream.client.and_then(|at| clients.get_mut(at)) {
+                    client.conn.bulk = true;
+                }
+            }
+        }
+    }
+
+    /// Runs those that move much, one slice each, until the time for them is over; the others are first next time.
+    fn run_bulk(&mut self) {
+        if self.ready.bulk.is_empty() {
+            return;
+        }
+        self.read_clock();
+        let until = self.now.after(BULK_TIME);
+        for _ in 0..self.ready.bulk.len() {
+            let Some(token) = self.ready.bulk.pop_front() else { return };
+            let before = self.now;
+            self.run_ready(token);
+            self.read_clock();
+            if self.now.since(before) > SLICE_TIME {
+                self.shrink_steps(token);
+            }
+            if self.now >= until {
+                return;
+            }
+        }
+    }
+
+    /// What a connection reads at once is what the other side takes at once.
+    fn shrink_steps(&mut self, token: Token) {
+        let Engine { clients, upstreams, .. } = self;
+        let reader = match token {
+            Token::Client(key) => {
+                let upstream = clients.get(key).and_then(|client| client.upstream);
+                upstream.and_then(|at| upstreams.get_mut(at)).map(|upstream| &mut upstream.conn)
+            }
+            Token::Upstream(key) => {
+                let client = upstreams.get(key).and_then(|upstream| upstream.client);
+                client.and_then(|at| clients.get_mut(at)).map(|client| &mut client.conn)
+            }
+        };
+        reader.into_iter().for_each(super::conn::Conn::shrink_window);
+    }
+
+    fn fire_timers(&mut self) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.advance(self.now, &mut fired);
+        for entry in fired.drain(..) {
+            let Engine { clients, upstreams, wheel, now, .. } = self;
+            let conn = match entry.key {
+                Token::Client(key) => clients.get_mut(key).map(|client| &mut client.conn),
+                Token::Upstream(key) => upstreams.get_mut(key).map(|upstream| &mut upstream.conn),
+            };
+            let Some(conn) = conn else { continue };
+            if !conn.is_due(wheel, entry, *now) {
+                continue;
+            }
+            if conn.queued {
+                // It is not the peer that is late.
+                conn.look_again(wheel, entry.key, *now);
+                continue;
+            }
+            let deadline = conn.deadline();
+            self.look_once_more(entry.key);
+            match entry.key {
+                Token::Client(key) => {
+                    if self.clients.get(key).is_some_and(|c| c.conn.deadline() == deadline) {
+                        self.client_timed_out(key);
+                    }
+                }
+                Token::Upstream(key) => {
+                    if self.upstreams.get(key).is_some_and(|u| u.conn.deadline() == deadline) {
+                        self.upstream_timed_out(key);
+                    }
+                }
+            }
+        }
+        self.fired = fired;
+    }
+
+    /// A last look at the socket of a connection whose time is over: what was waited for may be there although no event
+    /// has said so, because events are many, or because a slow reader has taken less than the kernel has an event for.
+    fn look_once_more(&mut self, token: Token) {
+        let conn = match token {
+            Token::Client(key) => self.clients.get_mut(key).map(|client| &mut client.conn),
+            Token::Upstream(key) => self.upstreams.get_mut(key).map(|upstream| &mut upstream.conn),
+        };
+        let Some(conn) = conn else { return };
+        conn.readable = true;
+        conn.writable = true;
+        self.run(token);
+    }
+
+    pub(super) fn queue_client(&mut self, key: Key) {
+        if let Some(client) = self.clients.get_mut(key)
+            && !std::mem::replace(&mut client.conn.queued, true)
+        {
+            match client.conn.bulk {
+                true => self.ready.bulk.push_back(Token::Client(key)),
+                false => self.ready.clients.push(key),
+            }
+        }
+    }
+
+    pub(super) fn queue_upstream(&mut self, key: Key) {
+        if let Some(upstream) = self.upstreams.get_mut(key)
+            && !std::mem::replace(&mut upstream.conn.queued, true)
+        {
+            match upstream.conn.bulk {
+                true => self.ready.bulk.push_back(Token::Upstream(key)),
+                false => self.ready.upstreams.push(key),
+            }
+        }
+    }
+
+    /// Whether the next turn has work even without events.
+    pub fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+    }
+}
