@@ -197,7 +197,10 @@ impl<N: Net> Engine<N> {
             }
             Next::ToUpstream => self.send_upstream(key, [&out.head, body, &out.tail]),
             Next::Answered => {
-                self.counters.requests.bump();
+                // One whose body turns out to be broken was counted with its head.
+                if self.clients.get(key).is_some_and(|client| client.upstream.is_none()) {
+                    self.counters.requests.bump();
+                }
                 self.begin_entry(key, &out.line);
                 self.send_answer(key, out);
             }
