@@ -128,6 +128,7 @@ impl<S> Conn<S> {
         let count = match net.read(&mut self.socket, into) {
             Ok(0) => {
                 self.readable = false;
+                self.read_closed = true;
                 return Filled::End;
             }
             Ok(count) => count,

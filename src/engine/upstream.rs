@@ -598,9 +598,13 @@ impl<N: Net> Engine<N> {
         }
     }
 
+    /// Ends an upstream connection. One that its target has not ended is reset: whoever ends first in order keeps the
+    /// port in TIME_WAIT for a minute, and clients that ask and leave could so take every port towards a target.
     pub(super) fn close_upstream(&mut self, key: Key) {
-        if let Some(mut upstream) = self.upstreams.remove(key) {
-            upstream.conn.release(&mut self.buffers);
+        let Some(mut upstream) = self.upstreams.remove(key) else { return };
+        upstream.conn.release(&mut self.buffers);
+        if !upstream.conn.read_closed {
+            self.net.reset(upstream.conn.socket);
         }
     }
 }
