@@ -1,14 +1,16 @@
 //! The whole engine on a fake network, against a shadow model: many small worlds, each from a seed.
 //!
 //! `SEED=7` runs that seed alone (with `TRACE=1` it tells what happens), `SEEDS=10000` runs so many
-//! (from `SEED` on, if both are given), `STEPS=200` lets more happen in each. What is simulated is the production engine: see `simulation/run.rs`
-//! for how it is driven, `simulation/net.rs` for what the network promises, `simulation/model.rs` for what
-//! must hold.
+//! (from `SEED` on, if both are given), `STEPS=200` lets more happen in each, and `WORLD=pauses` makes each of that kind
+//! (`simulation/hardship.rs` names them). `KEEP_GOING=1` does not stop at the first seed that fails. What is simulated is the production engine: see `simulation/run.rs` for how it is
+//! driven, `simulation/net.rs` for what the network promises, `simulation/model.rs` for what must hold.
 
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in what tests are made of
 
 #[path = "simulation/client.rs"]
 mod client;
+#[path = "simulation/hardship.rs"]
+mod hardship;
 #[path = "simulation/message.rs"]
 mod message;
 #[path = "simulation/model.rs"]
@@ -68,7 +70,12 @@ fn every_seed_keeps_the_promises() {
     let (seed, seeds) = (knob("SEED"), knob("SEEDS"));
     let count = seeds.unwrap_or(if seed.is_some() { 1 } else { SEEDS });
     let first = seed.unwrap_or(0);
-    (first..first + count).for_each(|seed| _ = run(seed));
+    if knob("KEEP_GOING").is_none() {
+        return (first..first + count).for_each(|seed| _ = run(seed));
+    }
+    let fails = |seed: &u64| std::panic::catch_unwind(|| run(*seed)).is_err();
+    let failed: Vec<u64> = (first..first + count).filter(fails).collect();
+    assert!(failed.is_empty(), "{} of {count} seeds failed: {failed:?}", failed.len());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use crate::hardship::Hardship;
 use crate::message::{Event, Framing, Head, Queue, Reader};
 use crate::model::{Body, Fate, Kind, Model, Profile, Request};
 use crate::net::{Far, Got};
@@ -35,6 +36,10 @@ struct Manner {
     think: u64,
     /// The most that is read at once, and the longest rest behind it.
     appetite: (usize, u64),
+    /// So many reads are small ones, with seconds between them.
+    sips: u32,
+    /// So often it rests for nearly as long as a body may.
+    naps: u32,
     /// Percent of writes after which it rests.
     hesitates: u64,
     /// It ends its side behind its last request.
@@ -110,8 +115,9 @@ impl Client {
     pub(crate) fn new(mut rng: Rng, model: &mut Model, now: u64) -> Client {
         let modern = rng.chance(85);
         let count = rng.weighted(&[(40, 1), (40, 4), (20, 9)]);
-        let count = rng.within(1..=count);
-        let manner = Manner::new(&mut rng, model.profile, modern);
+        let manner = Manner::new(&mut rng, model, modern);
+        // Whoever reads as slowly as this may find that its connection was idle for too long to us.
+        let count = if manner.sips > 0 { 1 } else { rng.within(1..=count) };
         let mut todo = VecDeque::new();
         for at in 1..=count {
             let request = invent(&mut rng, model, modern, at == count, &manner);
@@ -170,6 +176,11 @@ impl Client {
     /// Whether it has stopped doing anything for a while.
     pub(crate) fn is_frozen(&self, now: u64) -> bool {
         self.read_again > now + 3_000_000
+    }
+
+    /// Its connection was closed at once, for want of something.
+    pub(crate) fn turned_away(&mut self, model: &mut Model) {
+        self.leave(model);
     }
 
     /// Its connection breaks down on the way.
@@ -237,12 +248,17 @@ impl Client {
 
     fn read(&mut self, far: &mut Far<'_>, model: &mut Model) {
         while !self.server_ended && self.read_again <= far.now() {
-            match far.read(self.manner.appetite.0) {
+            let sips = self.manner.sips > 0;
+            let most = if sips { far.sip() } else { self.manner.appetite.0 };
+            match far.read(most) {
                 Got::Bytes(bytes) => {
                     self.reader.push(&bytes);
                     self.take_events(model, far.wire);
                     self.moved(bytes.len(), far, model);
-                    if self.manner.appetite.1 > 0 && !self.over {
+                    if sips && self.reading.is_some() && !self.over {
+                        self.manner.sips -= 1;
+                        self.read_again = far.now() + self.rng.within(3_000_000..=5_000_000);
+                    } else if self.manner.appetite.1 > 0 && !self.over {
                         let rest = self.rng.within(1..=self.manner.appetite.1);
                         self.read_again = self.read_again.max(far.now() + rest);
                     }
@@ -402,7 +418,13 @@ impl Client {
                 Some(count) => {
                     self.out.consume(count);
                     self.moved(count, far, model);
-                    if self.rng.chance(self.manner.hesitates) && !self.over {
+                    if matches!(self.stage, Stage::Body(_))
+                        && self.manner.naps > 0
+                        && self.rng.chance(30)
+                    {
+                        self.manner.naps -= 1;
+                        self.send_again = far.now() + self.rng.within(20_000_000..=29_500_000);
+                    } else if self.rng.chance(self.manner.hesitates) && !self.over {
                         self.send_again =
                             self.send_again.max(far.now() + self.rng.within(1..=4_000));
                     }
@@ -456,6 +478,7 @@ impl Client {
         self.awaited.push_back(id);
         self.queued = id;
         self.continued = false;
+        model.get(id).begun = far.now();
         let request = model.get(id).clone();
         self.out.push(&head(id, &request));
         self.sending = Some(id);
@@ -563,14 +586,17 @@ impl Manner {
         depth: 1,
         think: 0,
         appetite: (1 << 16, 0),
+        sips: 0,
+        naps: 0,
         hesitates: 0,
         half_close: false,
         stays: false,
         quits: None,
     };
 
-    fn new(rng: &mut Rng, profile: Profile, modern: bool) -> Manner {
-        let stormy = profile == Profile::Stormy;
+    fn new(rng: &mut Rng, model: &Model, modern: bool) -> Manner {
+        let stormy = model.profile == Profile::Stormy;
+        let slow = model.hardships.has(Hardship::SlowPeers);
         let rude = stormy || rng.chance(10);
         let quit = |rng: &mut Rng| {
             let after = rng.weighted(&[(50, 300), (50, 100_000)]);
@@ -589,6 +615,8 @@ impl Manner {
                 (20, (8_192, 3_000)),
                 (10, (2_000, 60_000)),
             ]),
+            sips: if slow && rng.chance(30) { 100 } else { 0 },
+            naps: if slow && rng.chance(30) { 2 } else { 0 },
             hesitates: rng.weighted(&[(60, 0), (40, 20)]),
             half_close: rng.chance(15),
             stays: rng.chance(15),
@@ -610,6 +638,7 @@ impl Request {
             expect: false,
             closes: false,
             keep_alive: false,
+            begun: 0,
             taken: Vec::new(),
             answers: Vec::new(),
             fate: Fate::Open,

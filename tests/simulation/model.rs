@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use crate::hardship::Hardships;
 use crate::message::Framing;
 use crate::net::Taken;
 use crate::random::{Rng, mix};
@@ -77,6 +78,8 @@ pub(crate) struct Request {
     /// It asks for the connection to end.
     pub(crate) closes: bool,
     pub(crate) keep_alive: bool,
+    /// When its client began to send it.
+    pub(crate) begun: u64,
     /// The connections that took bytes of it.
     pub(crate) taken: Vec<usize>,
     pub(crate) answers: Vec<Answer>,
@@ -95,6 +98,7 @@ impl Request {
 
 pub(crate) struct Model {
     pub(crate) profile: Profile,
+    pub(crate) hardships: Hardships,
     pub(crate) requests: Vec<Request>,
     /// The drain has begun.
     pub(crate) draining: bool,
@@ -116,12 +120,17 @@ pub(crate) struct Model {
     pub(crate) faulty: Vec<usize>,
     /// Connections on which a target sent a response nobody asked for.
     pub(crate) poisoned: Vec<usize>,
+    /// Connections on which a target has answered a request and not read its body, which it takes for the next one.
+    pub(crate) careless: Vec<usize>,
+    /// Until when something was short here that every connect needs.
+    pub(crate) short_until: u64,
 }
 
 impl Model {
-    pub(crate) fn new(profile: Profile, hosts: usize, largest: u64) -> Model {
+    pub(crate) fn new(profile: Profile, hosts: usize, largest: u64, hardships: Hardships) -> Model {
         Model {
             profile,
+            hardships,
             requests: Vec::new(),
             draining: false,
             gives_up: false,
@@ -133,6 +142,8 @@ impl Model {
             spoilt: BTreeMap::new(),
             faulty: Vec::new(),
             poisoned: Vec::new(),
+            careless: Vec::new(),
+            short_until: 0,
         }
     }
 
@@ -161,6 +172,10 @@ impl Model {
         assert!(
             !spoilt,
             "request {id} was sent on wire {wire} after more than an answer was read there"
+        );
+        assert!(
+            !self.careless.contains(&wire),
+            "request {id} was sent on wire {wire}, whose target left the last request's body unread"
         );
         *carried += 1;
         self.shares[host] += 1;
@@ -239,6 +254,8 @@ impl Model {
             Fate::Refused(_) if matches!(request.kind, Kind::Garbage(_) | Kind::BrokenBody) => {}
             Fate::Cut if request.kind == Kind::BrokenBody => {}
             Fate::Refused(502..=504) | Fate::Cut if self.may_fail(request) => {}
+            // There was nothing to connect with.
+            Fate::Refused(503) if request.begun <= self.short_until => {}
             // An answer to nobody that came when somebody waited for one.
             Fate::Refused(_) if request.taken.iter().any(|wire| self.poisoned.contains(wire)) => {}
             Fate::Refused(408) if self.profile == Profile::Stormy => {}

@@ -21,9 +21,15 @@ use evenly::engine::{Net, Readiness, Token};
 use crate::message::{Event, Framing, Queue, Reader};
 use crate::random::{Rng, Trace};
 
+const EPERM: i32 = 1;
+const EINTR: i32 = 4;
+const ENOMEM: i32 = 12;
 const EMFILE: i32 = 24;
+const ENOSPC: i32 = 28;
 const EPIPE: i32 = 32;
+const EADDRNOTAVAIL: i32 = 99;
 const ECONNRESET: i32 = 104;
+const ENOBUFS: i32 = 105;
 const ECONNREFUSED: i32 = 111;
 
 /// The two ends of a connection: the engine's, and the script's.
@@ -59,7 +65,30 @@ pub(crate) struct Weather {
     pub(crate) meanwhile: u64,
     /// Percent of resets that destroy what a script has not read.
     pub(crate) lossy_resets: u64,
+    /// Percent of the engine's calls that fail for a reason of its own host, or are interrupted.
+    pub(crate) local_errors: u64,
+    /// Percent of the engine's reads and writes that take time.
+    pub(crate) slow_calls: u64,
+    /// Percent of edges that are told very late.
+    pub(crate) late_wake_ups: u64,
 }
+
+/// What is short on the engine's host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Short {
+    /// No more connections than so many.
+    Descriptors(usize),
+    Memory,
+    /// The poll takes no more connections.
+    Watches,
+    /// Local ports towards one host.
+    Ports(usize),
+    /// A local rule lets nothing out to one host.
+    Barred(usize),
+}
+
+/// Calls that take seconds, in one world.
+const STALLS: u32 = 4;
 
 /// What a connect to a host comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,14 +157,27 @@ pub(crate) struct Wire {
     pub(crate) host: Option<usize>,
     /// Follows the requests that are written to a target.
     tap: Option<Reader>,
+    /// A request was begun whose answer the target has not written to its end.
+    under_way: bool,
 }
 
 pub(crate) struct Network {
     pub(crate) now: u64,
     pub(crate) trace: Trace,
     pub(crate) hosts: Vec<(SocketAddr, Door)>,
-    /// Connects that fail for want of a descriptor until this time.
-    pub(crate) out_of_descriptors_until: u64,
+    /// What is short, and until when.
+    pub(crate) shortages: Vec<(u64, Short)>,
+    /// Calls that failed for want of something here since that was last looked at.
+    pub(crate) failed_calls: u32,
+    /// Client connections that the poll did not take.
+    pub(crate) turned_away: Vec<usize>,
+    /// Upstream connections that the engine closed by an end in the middle of an exchange: their ports are in TIME_WAIT.
+    pub(crate) parked: Vec<usize>,
+    /// The longest time that passed in one call since that was last looked at.
+    pub(crate) stalled: u64,
+    stalls: u32,
+    /// Edges that are told late, and when.
+    late: BinaryHeap<Reverse<(u64, usize)>>,
     /// Connections that came to a host.
     pub(crate) arrivals: Vec<(usize, usize)>,
     /// Connections whose far side has something to look at.
@@ -157,7 +199,13 @@ impl Network {
             now: 0,
             trace: Trace::new(),
             hosts: hosts.into_iter().map(|address| (address, Door::Open)).collect(),
-            out_of_descriptors_until: 0,
+            shortages: Vec::new(),
+            failed_calls: 0,
+            turned_away: Vec::new(),
+            parked: Vec::new(),
+            stalled: 0,
+            stalls: STALLS,
+            late: BinaryHeap::new(),
             arrivals: Vec::new(),
             stirred: Vec::new(),
             taken: Vec::new(),
@@ -182,6 +230,7 @@ impl Network {
             capacity: self.weather.capacity,
             host,
             tap: host.map(|_| Reader::new()),
+            under_way: false,
         });
         self.wires.len() - 1
     }
@@ -211,9 +260,11 @@ impl Network {
         self.wires.iter().filter(|wire| wire.ends[0].open).count()
     }
 
-    /// When the next thing arrives.
+    /// When the next thing arrives, or a late edge is told.
     pub(crate) fn next_arrival(&self) -> Option<u64> {
-        self.flights.peek().map(|Reverse((at, _, _))| *at)
+        let flight = self.flights.peek().map(|Reverse((at, _, _))| *at);
+        let late = self.late.peek().map(|Reverse((at, _))| *at);
+        flight.into_iter().chain(late).min()
     }
 
     pub(crate) fn has_edges(&self) -> bool {
@@ -228,6 +279,12 @@ impl Network {
         {
             self.flights.pop();
             self.arrive(wire, now);
+        }
+        while let Some(&Reverse((at, wire))) = self.late.peek()
+            && at <= now
+        {
+            self.late.pop();
+            self.edges.push(wire);
         }
     }
 
@@ -294,7 +351,12 @@ impl Network {
             Side::Near => {
                 let end = &mut self.wires[wire].ends[0];
                 if end.open && !std::mem::replace(&mut end.edge, true) {
-                    self.edges.push(wire);
+                    if self.rng.chance(self.weather.late_wake_ups) {
+                        let at = self.now + self.rng.within(1_000_000..=50_000_000);
+                        self.late.push(Reverse((at, wire)));
+                    } else {
+                        self.edges.push(wire);
+                    }
                 }
             }
         }
@@ -352,8 +414,51 @@ impl Network {
         }
     }
 
+    /// What befalls a call of the engine itself: it takes time, or fails for a reason of its own host.
+    fn befall(&mut self) -> io::Result<()> {
+        if self.rng.chance(self.weather.slow_calls) {
+            let most = match self.stalls {
+                0 => 2_000,
+                _ => self.rng.weighted(&[(80, 2_000), (10, 4_000_000), (10, 100_000_000)]),
+            };
+            self.stalls -= u32::from(most > 2_000);
+            let time = self.rng.within(1..=most);
+            self.trace.tell(self.now, || format!("a call takes {time} microseconds"));
+            self.stalled = self.stalled.max(time);
+            self.advance(self.now + time);
+        }
+        if self.rng.chance(self.weather.local_errors) {
+            let error = self.rng.one_of(&[EINTR, ENOBUFS, ENOMEM]);
+            self.trace.tell(self.now, || format!("a call fails with {error}"));
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        Ok(())
+    }
+
+    /// The error of a connect to `host` or, without one, of a registration, if something is short.
+    fn short_of(&mut self, host: Option<usize>) -> io::Result<()> {
+        let (now, open) = (self.now, self.near_open());
+        let error = |short| match short {
+            Short::Descriptors(most) if host.is_some() && open >= most => Some(EMFILE),
+            Short::Memory if host.is_some() => Some(ENOBUFS),
+            Short::Watches => Some(ENOSPC),
+            Short::Ports(at) if host == Some(at) => Some(EADDRNOTAVAIL),
+            Short::Barred(at) if host == Some(at) => Some(EPERM),
+            _ => None,
+        };
+        self.shortages.retain(|(until, _)| *until > now);
+        match self.shortages.iter().find_map(|&(_, short)| error(short)) {
+            Some(error) => {
+                self.failed_calls += 1;
+                Err(io::Error::from_raw_os_error(error))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn read(&mut self, at: usize, side: Side, into: &mut [u8]) -> io::Result<usize> {
         if side == Side::Near {
+            self.befall()?;
             self.meanwhile(at);
         }
         let wire = &mut self.wires[at];
@@ -396,6 +501,7 @@ impl Network {
     fn write(&mut self, at: usize, side: Side, bytes: &[u8]) -> io::Result<usize> {
         let stale = self.wires[at].is_stale();
         if side == Side::Near {
+            self.befall()?;
             self.meanwhile(at);
         }
         let wire = &mut self.wires[at];
@@ -453,6 +559,7 @@ impl Network {
         let told = wire.ends[0].told;
         let Some(tap) = &mut wire.tap else { return };
         if tap.at_boundary() {
+            wire.under_way = true;
             let id = request_id(offered);
             let quiet = wire.pipes[0].arrived.is_empty() && wire.pipes[0].flying_bytes == 0;
             self.taken.push(Taken { wire: at, id, told, stale, quiet });
@@ -483,6 +590,11 @@ impl Network {
         let end = &mut wire.ends[side as usize];
         if !std::mem::replace(&mut end.open, false) {
             return;
+        }
+        let in_order = wire.pipes[side as usize].arrived.is_empty();
+        let waits = side == Side::Near && in_order && !end.ended && !end.reset;
+        if waits && wire.under_way && wire.tap.is_some() {
+            self.parked.push(at);
         }
         let (unread, shut, dead) =
             (!wire.pipes[side as usize].arrived.is_empty(), end.shut, end.reset);
@@ -517,11 +629,9 @@ impl Network {
     }
 
     fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<usize> {
-        if self.now < self.out_of_descriptors_until {
-            return Err(io::Error::from_raw_os_error(EMFILE));
-        }
         let host =
             self.hosts.iter().position(|(known, _)| *known == address).expect("a known host");
+        self.short_of(Some(host))?;
         let door = self.hosts[host].1;
         if door == Door::Shut && self.rng.chance(50) {
             return Err(io::Error::from_raw_os_error(ECONNREFUSED));
@@ -616,6 +726,10 @@ impl Net for SimNet {
 
     fn register(&mut self, conn: &mut SimConn, token: Token) -> io::Result<()> {
         let mut network = self.0.borrow_mut();
+        if let Err(error) = network.short_of(None) {
+            network.turned_away.push(conn.wire);
+            return Err(error);
+        }
         network.wires[conn.wire].token = Some(token);
         network.stir(conn.wire, Side::Near);
         Ok(())
@@ -676,6 +790,11 @@ impl Far<'_> {
         self.network.now
     }
 
+    /// As little of what the pipe holds as a slow peer takes at once.
+    pub(crate) fn sip(&self) -> usize {
+        self.network.weather.capacity / 40
+    }
+
     pub(crate) fn read(&mut self, most: usize) -> Got {
         let mut bytes = vec![0; most.clamp(1, 64 * 1024)];
         match self.network.read(self.wire, Side::Far, &mut bytes) {
@@ -718,5 +837,10 @@ impl Far<'_> {
 
     pub(crate) fn stop_tap(&mut self) {
         self.network.stop_tap(self.wire);
+    }
+
+    /// The answer to the last request was written to its end.
+    pub(crate) fn answered(&mut self) {
+        self.network.wires[self.wire].under_way = false;
     }
 }

@@ -15,11 +15,12 @@ use evenly::balance::{Endpoint, EndpointId, EndpointState, Preference, Shared, S
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Suspicion};
 use evenly::metrics::WorkerCounters;
-use evenly::settings::{Ejection, Settings};
+use evenly::settings::{AccessSink, Ejection, Settings, Timeouts};
 
 use crate::client::Client;
+use crate::hardship::{Hardship, Hardships};
 use crate::model::{Model, Profile};
-use crate::net::{Door, Far, Network, Side, SimNet, Weather};
+use crate::net::{Door, Far, Network, Short, Side, SimNet, Weather};
 use crate::random::Rng;
 use crate::target::Target;
 
@@ -32,6 +33,10 @@ const CONNECTS: u32 = 3;
 const RESETS: u32 = 2;
 /// Turns the engine may take one after another in which nothing moves.
 const IDLE_TURNS: u32 = 64;
+/// Calls that may fail in one turn for want of something here: more are a spin.
+const FAILED_CALLS: u32 = 200;
+/// How often the worker stands still in a world of pauses.
+const PAUSES: u32 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
@@ -54,7 +59,8 @@ enum Operation {
     Die,
     /// A host hangs or goes on.
     Hang,
-    OutOfDescriptors,
+    /// Something is short on the engine's host.
+    Shortage,
     /// A client's connection breaks down.
     BreakDown,
     Evict,
@@ -74,7 +80,7 @@ const STORMY: &[(u64, Operation)] = &[
     (8, Operation::Disturb),
     (3, Operation::Die),
     (5, Operation::Hang),
-    (2, Operation::OutOfDescriptors),
+    (2, Operation::Shortage),
     (5, Operation::BreakDown),
     (1, Operation::Evict),
 ];
@@ -83,6 +89,13 @@ pub(crate) struct World {
     engine: Engine<SimNet>,
     network: Rc<RefCell<Network>>,
     pub(crate) model: Model,
+    hardships: Hardships,
+    counters: WorkerCounters,
+    /// Entries of the access log that were taken.
+    entries: u64,
+    pauses: u32,
+    /// Until when the worker stands still.
+    still_until: u64,
     clients: BTreeMap<usize, Client>,
     targets: BTreeMap<usize, Target>,
     due: BinaryHeap<Reverse<(u64, Due)>>,
@@ -110,8 +123,9 @@ impl World {
         let profile =
             rng.weighted(&[(40, Profile::Fair), (25, Profile::Flaky), (35, Profile::Stormy)]);
         let hosts = usize::try_from(rng.within(1..=5)).unwrap();
-        let weather = weather(&mut rng);
-        let mut world = World::with(rng, profile, hosts, weather);
+        let hardships = Hardships::invent(&mut rng.fork());
+        let weather = weather(&mut rng, &hardships);
+        let mut world = World::with(rng, profile, hosts, weather, hardships);
         world.static_snapshot = profile == Profile::Fair && world.rng.chance(50);
         world.drains = world.rng.chance(40);
         world.operations = steps;
@@ -119,7 +133,13 @@ impl World {
         world
     }
 
-    fn with(mut rng: Rng, profile: Profile, hosts: usize, weather: Weather) -> World {
+    fn with(
+        mut rng: Rng,
+        profile: Profile,
+        hosts: usize,
+        weather: Weather,
+        hardships: Hardships,
+    ) -> World {
         let addresses: Vec<SocketAddr> =
             (0..hosts).map(|at| ([10, 0, 0, u8::try_from(at).unwrap() + 1], 80).into()).collect();
         let network = Rc::new(RefCell::new(Network::new(rng.fork(), weather, addresses)));
@@ -127,20 +147,27 @@ impl World {
         let snapshot = snapshot(1, &healthy);
         let shared = Arc::new(Shared::default());
         shared.snapshot.store(Arc::clone(&snapshot));
-        let settings = settings(&mut rng);
-        let mut model = Model::new(profile, hosts, weather.capacity as u64 * 60);
+        let counters = WorkerCounters::default();
+        let settings = settings(&mut rng, &hardships);
+        let largest = weather.capacity as u64 * 60;
+        let mut model = Model::new(profile, hosts, largest, hardships.clone());
         model.gives_up = settings.timeouts.client_gone.is_some();
         let engine = Engine::new(
             SimNet(Rc::clone(&network)),
             &settings,
             "sim".to_owned(),
             shared,
-            WorkerCounters::default(),
+            WorkerCounters::clone(&counters),
         );
         World {
             engine,
             network,
             model,
+            hardships,
+            counters,
+            entries: 0,
+            pauses: PAUSES,
+            still_until: 0,
             clients: BTreeMap::new(),
             targets: BTreeMap::new(),
             due: BinaryHeap::new(),
@@ -164,8 +191,8 @@ impl World {
     /// A world with nothing but clients that send one GET after another, and hosts that answer.
     pub(crate) fn sequential(seed: u64, hosts: usize, clients: usize, requests: usize) -> World {
         let mut rng = Rng::new(seed);
-        let weather = weather(&mut rng);
-        let mut world = World::with(rng, Profile::Fair, hosts, weather);
+        let weather = weather(&mut rng, &Hardships::default());
+        let mut world = World::with(rng, Profile::Fair, hosts, weather, Hardships::default());
         for _ in 0..clients {
             let client = Client::sequential(world.rng.fork(), &mut world.model, requests);
             world.connect(client);
@@ -195,7 +222,20 @@ impl World {
         assert_eq!(self.network.borrow().near_open(), 0, "connections that nobody holds");
         assert_eq!(self.accepted, self.ended, "each client connection is counted in and out");
         self.model.judge_all();
+        self.judge_counts();
         self.network.borrow().trace.hash()
+    }
+
+    fn judge_counts(&mut self) {
+        let left = self.engine.access_batch().map(|batch| batch.len() as u64);
+        if let Some(left) = left {
+            let entries = self.entries + left + self.counters.entries_lost.get();
+            assert_eq!(entries, self.counters.requests.get(), "each request has an entry");
+        }
+        if self.model.profile == Profile::Fair {
+            let failed = self.counters.connect_failed.get();
+            assert_eq!(failed, 0, "connects failed although every target was there");
+        }
     }
 
     fn until(&mut self, what: &str, limit: u64, done: impl Fn(&World) -> bool) {
@@ -212,7 +252,9 @@ impl World {
         self.network.borrow_mut().advance(self.now);
         self.run_what_is_due();
         self.run_what_stirred();
+        self.stand_still();
         let told = self.network.borrow_mut().poll();
+        self.stand_still();
         let due = self.engine.next_deadline().is_some_and(|at| at.0 <= self.now);
         if told.is_empty() && !due && !self.engine.has_work() && self.fresh.is_empty() {
             return;
@@ -223,8 +265,42 @@ impl World {
         self.turn(!told.is_empty() || due);
     }
 
+    /// The worker may stand still for a while, whatever the world does meanwhile.
+    fn stand_still(&mut self) {
+        if self.pauses == 0 || !self.hardships.has(Hardship::Pauses) || !self.rng.chance(4) {
+            return;
+        }
+        self.pauses -= 1;
+        let most = self.rng.weighted(&[(40, SECOND), (30, 40 * SECOND), (30, 100 * SECOND)]);
+        self.still_until = self.now + self.rng.within(1..=most);
+        self.network
+            .borrow()
+            .trace
+            .tell(self.now, || format!("the worker stands still until {}", self.still_until));
+        loop {
+            let due = self.due.peek().map(|Reverse((at, _))| *at);
+            let arrival = self.network.borrow().next_arrival();
+            let next = due.into_iter().chain(arrival).min();
+            let Some(next) = next.filter(|&at| at <= self.still_until) else { break };
+            self.now = next.max(self.now);
+            self.network.borrow_mut().advance(self.now);
+            self.run_what_is_due();
+            self.run_what_stirred();
+        }
+        self.now = self.still_until;
+        self.network.borrow_mut().advance(self.now);
+        self.forgive();
+    }
+
+    /// Whoever waited for an engine that stood still begins to wait anew.
+    fn forgive(&mut self) {
+        self.clients.values_mut().for_each(|client| client.progress = self.now);
+    }
+
     fn turn(&mut self, provoked: bool) {
-        let now = Tick(self.now);
+        let back = self.hardships.has(Hardship::ClockSteps) && self.rng.chance(10);
+        let back = if back { self.rng.within(0..=SECOND) } else { 0 };
+        let now = Tick(self.now.saturating_sub(back));
         for wire in std::mem::take(&mut self.fresh) {
             let near = SimNet(Rc::clone(&self.network)).near(wire);
             self.engine.accept(near, ([10, 1, 2, 3], 40_000).into(), now);
@@ -239,9 +315,40 @@ impl World {
         self.idle_turns = if moved { 0 } else { self.idle_turns + 1 };
         assert!(self.idle_turns < IDLE_TURNS, "the engine spins");
         self.ended += self.engine.take_closed();
+        self.look_at_calls();
+        self.take_entries();
         let suspicions = self.follow_suspicions();
         self.network.borrow_mut().trace.note(self.now, "turn", 0, suspicions);
         self.follow_requests();
+    }
+
+    /// What befell the calls of this turn.
+    fn look_at_calls(&mut self) {
+        let mut network = self.network.borrow_mut();
+        let failed = std::mem::take(&mut network.failed_calls);
+        assert!(failed <= FAILED_CALLS, "the engine spins: {failed} calls of one turn failed");
+        let parked = &network.parked;
+        assert!(parked.is_empty(), "exchanges were left by an end, not a reset: wires {parked:?}");
+        self.now = self.now.max(network.now);
+        for wire in std::mem::take(&mut network.turned_away) {
+            if let Some(client) = self.clients.get_mut(&wire) {
+                client.turned_away(&mut self.model);
+            }
+        }
+        let stalled = std::mem::take(&mut network.stalled);
+        drop(network);
+        if stalled > 0 {
+            self.forgive();
+        }
+    }
+
+    fn take_entries(&mut self) {
+        if !self.hardships.has(Hardship::UntakenLog)
+            && let Some(batch) = self.engine.access_batch()
+        {
+            self.entries += batch.len() as u64;
+            batch.clear();
+        }
     }
 
     /// A streak is as long as it is to be, and every part of it was told before.
@@ -249,6 +356,8 @@ impl World {
         let mut count = 0;
         for (endpoint, why) in self.engine.take_suspicions() {
             count += 1;
+            let fair = self.model.profile == Profile::Fair;
+            assert!(!fair, "{endpoint:?} is suspected without any fault of its own: {why:?}");
             let [connects, resets] = self.blows.entry(endpoint).or_default();
             let (blows, length, limit) = match why {
                 Suspicion::ConnectRefused | Suspicion::ConnectTimeout => {
@@ -299,16 +408,21 @@ impl World {
             match due {
                 Due::Client(wire) => self.wake_client(wire),
                 Due::Target(wire) => self.wake_target(wire),
+                // What is done to the engine waits until it goes on.
+                Due::Operation if at <= self.still_until => {
+                    self.due.push(Reverse((self.still_until + 1, Due::Operation)));
+                }
                 Due::Operation => self.operate(),
             }
         }
     }
 
     fn run_what_stirred(&mut self) {
+        let slow = self.hardships.has(Hardship::SlowPeers);
         loop {
             let arrivals = std::mem::take(&mut self.network.borrow_mut().arrivals);
             for (_, wire) in arrivals {
-                let target = Target::new(self.rng.fork());
+                let target = Target::new(self.rng.fork(), slow);
                 self.targets.insert(wire, target);
             }
             let stirred = std::mem::take(&mut self.network.borrow_mut().stirred);
@@ -367,6 +481,9 @@ impl World {
         let operation = self.rng.weighted(choices);
         self.network.borrow().trace.tell(self.now, || format!("{operation:?}"));
         self.apply(operation);
+        if self.hardships.has(Hardship::LocalErrors) && self.rng.chance(25) {
+            self.apply(Operation::Shortage);
+        }
         if self.drains && self.operations < 2 && !self.draining {
             self.draining = true;
             self.model.draining = true;
@@ -401,10 +518,7 @@ impl World {
                     self.hang(host);
                 }
             }
-            Operation::OutOfDescriptors => {
-                let until = self.now + self.rng.within(0..=SECOND);
-                self.network.borrow_mut().out_of_descriptors_until = until;
-            }
+            Operation::Shortage => self.shortage(),
             Operation::BreakDown => self.break_down(),
             Operation::Evict => {
                 self.engine.evict_idle();
@@ -417,6 +531,23 @@ impl World {
         let spared = usize::from(self.model.profile != Profile::Stormy);
         let count = self.hung.len() - spared;
         (count > 0).then(|| self.rng.below(count) + spared)
+    }
+
+    /// Something is short for a while: everywhere, or towards one host that may fail.
+    fn shortage(&mut self) {
+        let mut network = self.network.borrow_mut();
+        let open = network.near_open();
+        let mut short = self.rng.one_of(&[Short::Descriptors(open), Short::Memory, Short::Watches]);
+        let until = self.now + self.rng.within(0..=SECOND);
+        let host = self.rng.below(self.hung.len());
+        if self.rng.chance(50) && host > 0 {
+            short = self.rng.one_of(&[Short::Ports(host), Short::Barred(host)]);
+        } else {
+            self.model.short_until = self.model.short_until.max(until);
+        }
+        self.model.undisturbed = false;
+        network.trace.tell(self.now, || format!("{short:?} until {until}"));
+        network.shortages.push((until, short));
     }
 
     fn publish(&mut self) {
@@ -489,6 +620,10 @@ impl World {
             Profile::Flaky => 20 * SECOND,
             Profile::Stormy => 200 * SECOND,
         };
+        // A nap, the longest wait for an edge, and both on each side.
+        let slow = self.hardships.has(Hardship::SlowPeers) as u64
+            + self.hardships.has(Hardship::LateWakeUps) as u64;
+        let patience = patience + slow * 130 * SECOND;
         for (wire, client) in &self.clients {
             let waited = self.now.saturating_sub(client.progress);
             let stalled = client.is_owed() && !client.is_frozen(self.now) && waited > patience;
@@ -508,7 +643,7 @@ pub(crate) fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
     Arc::new(Snapshot::new(generation, endpoints.collect()))
 }
 
-fn settings(rng: &mut Rng) -> Settings {
+fn settings(rng: &mut Rng, hardships: &Hardships) -> Settings {
     let ejection = Ejection {
         connect_failures: CONNECTS,
         resets: RESETS,
@@ -517,13 +652,27 @@ fn settings(rng: &mut Rng) -> Settings {
     };
     let mut settings = Settings { ejection, ..Settings::default() };
     settings.limits.idle_per_target = rng.one_of(&[256, 256, 1, 0]);
-    settings.timeouts.tunnel_idle = Duration::from_secs(100);
-    settings.timeouts.client_gone =
-        rng.one_of(&[None, Some(Duration::ZERO), Some(Duration::from_secs(1))]);
+    // Scripts go to the brink of these.
+    settings.timeouts = Timeouts {
+        client_header: Duration::from_secs(10),
+        client_idle: Duration::from_secs(60),
+        client_body: Duration::from_secs(30),
+        client_gone: rng.one_of(&[None, Some(Duration::ZERO), Some(Duration::from_secs(1))]),
+        connect: Duration::from_secs(1),
+        response_header: Duration::from_secs(30),
+        response_body: Duration::from_secs(30),
+        tunnel_idle: Duration::from_secs(100),
+        upstream_idle: Duration::from_secs(60),
+        ..Timeouts::default()
+    };
+    if hardships.has(Hardship::UntakenLog) || rng.chance(20) {
+        settings.log.access = AccessSink::Stdout;
+    }
     settings
 }
 
-fn weather(rng: &mut Rng) -> Weather {
+fn weather(rng: &mut Rng, hardships: &Hardships) -> Weather {
+    let percent = |hardship, percent| if hardships.has(hardship) { percent } else { 0 };
     Weather {
         latency: rng.one_of(&[0, 50, 500, 3_000]),
         capacity: rng.one_of(&[700, 4_096, 20_000, 65_536, 300_000, 600_000]),
@@ -532,5 +681,8 @@ fn weather(rng: &mut Rng) -> Weather {
         late_events: rng.one_of(&[0, 10, 50]),
         meanwhile: rng.one_of(&[0, 5, 40]),
         lossy_resets: rng.one_of(&[0, 50]),
+        local_errors: percent(Hardship::LocalErrors, 4),
+        slow_calls: percent(Hardship::LongTurns, 10),
+        late_wake_ups: percent(Hardship::LateWakeUps, 3),
     }
 }

@@ -25,6 +25,9 @@ const CALM: Weather = Weather {
     late_events: 0,
     meanwhile: 0,
     lossy_resets: 100,
+    local_errors: 0,
+    slow_calls: 0,
+    late_wake_ups: 0,
 };
 
 const GET: &[u8] = b"GET /r/1 HTTP/1.1\r\nHost: sim\r\n\r\n";
@@ -34,6 +37,7 @@ const SWITCH: &[u8] = b"HTTP/1.1 101 Yes\r\nConnection: upgrade\r\nUpgrade: sim\
 
 struct Scene {
     engine: Engine<SimNet>,
+    counters: WorkerCounters,
     network: Rc<RefCell<Network>>,
     snapshot: Arc<Snapshot>,
     now: u64,
@@ -56,8 +60,10 @@ impl Scene {
         shared.snapshot.store(Arc::clone(&snapshot));
         let net = SimNet(Rc::clone(&network));
         let counters = WorkerCounters::default();
-        let engine = Engine::new(net, &Settings::default(), "sim".to_owned(), shared, counters);
-        Scene { engine, network, snapshot, now: 0 }
+        let settings = Settings::default();
+        let engine =
+            Engine::new(net, &settings, "sim".to_owned(), shared, WorkerCounters::clone(&counters));
+        Scene { engine, counters, network, snapshot, now: 0 }
     }
 
     fn client(&mut self) -> usize {
@@ -242,6 +248,33 @@ fn a_pipelined_request_behind_the_last_answer_does_not_reset_it_away() {
     let (heard, end) = scene.hears(client);
     assert!(heard.ends_with("Connection: close\r\n\r\nok"), "{heard:?}");
     assert_eq!(end, "end");
+}
+
+#[test]
+fn an_exchange_that_its_client_left_is_reset_at_its_target() {
+    let (mut scene, client, target) = Scene::exchange(CALM, GET);
+    scene.resets(client);
+    scene.settle();
+    assert_eq!(scene.hears(target).1, "reset", "an end would keep the port in TIME_WAIT");
+}
+
+#[test]
+fn a_connection_that_its_target_ended_is_not_reset() {
+    let (mut scene, _client, target) = Scene::exchange(CALM, GET);
+    scene.says(target, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    scene.ends(target);
+    scene.settle();
+    assert_eq!(scene.hears(target).1, "end");
+}
+
+#[test]
+fn a_request_whose_body_breaks_is_counted_once() {
+    let post = b"POST /r/1 HTTP/1.1\r\nHost: sim\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (mut scene, client, _) = Scene::exchange(CALM, post);
+    scene.says(client, b"no size\r\n");
+    scene.settle();
+    assert!(scene.hears(client).0.starts_with("HTTP/1.1 400 "));
+    assert_eq!(scene.counters.requests.get(), 1);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Scripted targets: one connection at a time, in all the ways in which a target may answer, or not.
 
+use crate::hardship::Hardship;
 use crate::message::{Event, Framing, Queue, Reader};
 use crate::model::{Answer, Body, Fate, Kind, Model, Profile, Request};
 use crate::net::{Far, Got};
@@ -60,13 +61,18 @@ struct Plan {
     say_close: bool,
     death: Option<(u64, Death)>,
     malice: Option<Malice>,
+    /// It does not look for a body, and takes what comes behind the head for the next request.
+    careless: bool,
 }
 
 impl Plan {
-    fn invent(rng: &mut Rng, request: &Request, stormy: bool, len: u64) -> Plan {
+    fn invent(rng: &mut Rng, request: &Request, model: (bool, bool), len: u64) -> Plan {
+        let (stormy, careless) = model;
+        let bodies = matches!(request.method, "POST" | "PUT" | "PATCH");
+        let careless = careless && !bodies && request.len > 0 && request.kind == Kind::Plain;
         let tunnel = request.kind == Kind::Upgrade { agreed: true };
         let malice = (stormy && !tunnel && rng.chance(15)).then(|| Malice::invent(rng));
-        let early = request.has_body() && rng.chance(12);
+        let early = careless || request.has_body() && rng.chance(12);
         let how = if rng.chance(50) { Death::End } else { Death::Reset };
         let death = (stormy && rng.chance(15)).then(|| (rng.within(0..=len), how));
         let status =
@@ -95,6 +101,7 @@ impl Plan {
             say_close: !tunnel && (unframed || rng.chance(12)),
             death,
             malice,
+            careless,
         }
     }
 
@@ -144,6 +151,8 @@ pub(crate) struct Target {
     rng: Rng,
     /// The most that is read at once, and how long it then rests.
     appetite: (usize, u64),
+    /// So many reads of a body are small ones, with seconds between them.
+    sips: u32,
     read_again: u64,
     write_again: u64,
     /// The far end was closed by the engine.
@@ -151,7 +160,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn new(mut rng: Rng) -> Target {
+    pub(crate) fn new(mut rng: Rng, slow: bool) -> Target {
         let appetite = rng.weighted(&[(70, (1 << 16, 0)), (20, (4096, 300)), (10, (700, 2_000))]);
         Target {
             reader: Reader::new(),
@@ -159,8 +168,9 @@ impl Target {
             out: Queue::default(),
             served: 0,
             over: false,
-            rng,
             appetite,
+            sips: if slow && rng.chance(20) { 60 } else { 0 },
+            rng,
             read_again: 0,
             write_again: 0,
             ended: false,
@@ -231,7 +241,8 @@ impl Target {
             return;
         }
         loop {
-            match far.read(self.appetite.0) {
+            let sips = self.sips > 0 && self.current.as_ref().is_some_and(|it| !it.request_done);
+            match far.read(if sips { far.sip() } else { self.appetite.0 }) {
                 Got::Bytes(bytes) => {
                     self.reader.push(&bytes);
                     self.take_events(far, model);
@@ -245,6 +256,11 @@ impl Target {
                     self.over = true;
                     return far.close();
                 }
+            }
+            if sips {
+                self.sips -= 1;
+                self.read_again = far.now() + self.rng.within(3_000_000..=5_000_000);
+                return;
             }
             if self.appetite.1 > 0 {
                 self.read_again = far.now() + self.rng.within(1..=self.appetite.1);
@@ -319,9 +335,11 @@ impl Target {
     /// Chooses how to answer.
     fn decide(&mut self, id: u64, far: &mut Far<'_>, model: &mut Model) -> Current {
         let stormy = model.profile == Profile::Stormy;
+        let careless = model.hardships.has(Hardship::UnreadBytes);
+        let slow = model.hardships.has(Hardship::SlowPeers);
         let len = model.size(&mut self.rng);
         let request = model.get(id);
-        let plan = Plan::invent(&mut self.rng, request, stormy, len);
+        let plan = Plan::invent(&mut self.rng, request, (stormy, careless), len);
         let attempt = request.answers.len();
         request.answers.push(plan.answer(far.wire));
         self.give_interims(&plan, request.expect);
@@ -333,7 +351,11 @@ impl Target {
             .trace
             .tell(far.network.now, || format!("wire {} answers {id} by {plan:?}", far.wire));
         let delay = self.rng.weighted(&[(60, 0), (30, 2_000), (10, 700_000)]);
-        let until = far.now() + self.rng.within(0..=delay);
+        let mut until = far.now() + self.rng.within(0..=delay);
+        if slow && self.rng.chance(15) {
+            // Just before the limit.
+            until = far.now() + self.rng.within(29_000_000..=29_900_000);
+        }
         let lies = !matches!(plan.malice, None | Some(Malice::BadChunk | Malice::TwoAnswers));
         Current { id, attempt, stage: Stage::Waiting(until), got: 0, request_done, plan, lies }
     }
@@ -399,6 +421,10 @@ impl Target {
             model.spoil(far.wire);
         }
         self.served += 1;
+        far.answered();
+        if current.plan.careless {
+            model.careless.push(far.wire);
+        }
         self.finish_if_answered(far, model);
     }
 
