@@ -14,6 +14,7 @@ mod failover;
 mod floor;
 mod generator;
 mod load;
+mod mixed;
 mod peers;
 mod proc;
 mod process;
@@ -123,6 +124,8 @@ enum Run {
     Origin(chaos::origin::Script),
     /// Everything that was promised, beside the floor and every peer that is here, and the document of it
     Benchmarks(benchmarks::Benchmarks),
+    /// Small requests beside downloads, uploads, new connections: how long they wait, and how fast the others are
+    Mixed(benchmarks::mixed::Mixed),
     /// The load generator by itself: closed loop or a fixed rate, every answer checked
     Drive(generator::drive::Drive),
     /// A byte shuttle that parses nothing: the least a proxy on this machine can cost
@@ -213,6 +216,10 @@ fn main() -> ExitCode {
         let (evenly, json) = (arguments.evenly.as_ref(), arguments.json.as_deref());
         return ended(benchmarks::benchmarks(options, evenly, json));
     }
+    if let Run::Mixed(options) = &arguments.run {
+        let times = [Duration::from_secs(arguments.seconds), limit(&arguments)];
+        return ended(benchmarks::mixed::alone(options, arguments.evenly.as_ref(), times));
+    }
     give_up_after(limit(&arguments));
     if let Run::Drive(drive) = &arguments.run {
         return ended(drive_alone(drive, &arguments));
@@ -278,9 +285,12 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
     let shape = Shape { connections, duration: Duration::from_secs(arguments.seconds) };
     let kind = arguments.subject;
     match &arguments.run {
-        Run::Chaos { .. } | Run::Origin(_) | Run::Benchmarks(_) | Run::Drive(_) | Run::Floor(_) => {
-            Ok(())
-        }
+        Run::Chaos { .. }
+        | Run::Origin(_)
+        | Run::Benchmarks(_)
+        | Run::Drive(_)
+        | Run::Floor(_)
+        | Run::Mixed(_) => Ok(()),
         Run::Peers => peers::peers(&bench, report),
         Run::Load => load::load(&bench, kind, shape, report),
         Run::Compare { peers, rounds, slice } => {

@@ -92,6 +92,14 @@ pub(crate) fn own_thread() -> Result<Cpu, Failure> {
     schedstat(&text).ok_or_else(|| Failure::new("unreadable schedstat"))
 }
 
+/// What the host has taken from this machine's CPUs since it began, in seconds (`steal` in `/proc/stat`). It is
+/// counted in hundredths.
+pub(crate) fn stolen() -> Result<f64, Failure> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let steal = text.lines().next().and_then(|all| all.split_whitespace().nth(8)?.parse().ok());
+    steal.map(|ticks: f64| ticks / 100.0).ok_or_else(|| Failure::new("unreadable /proc/stat"))
+}
+
 /// Sums the processes of `pids`, which costs less than to look for them.
 pub(crate) fn cpu_of_all(pids: &[u32]) -> Result<Cpu, Failure> {
     pids.iter().try_fold(Cpu::default(), |sum, pid| Ok(sum + cpu_of(*pid, |_| true)?))

@@ -9,6 +9,7 @@ mod contest;
 mod document;
 mod extras;
 mod machine;
+pub(crate) mod mixed;
 mod results;
 mod statistics;
 mod works;

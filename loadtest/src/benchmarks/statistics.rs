@@ -47,20 +47,30 @@ impl fmt::Display for Ratio {
     }
 }
 
-pub(super) type Field = fn(&Round) -> f64;
+/// What is measured in a round.
+pub(super) trait Measured {
+    /// How much it was disturbed; more than 1 is too much.
+    fn disturbance(&self) -> f64;
+}
+
+impl Measured for Round {
+    fn disturbance(&self) -> f64 {
+        self.disturbance
+    }
+}
 
 /// The median of one figure over the rounds that count; 0 of none.
-pub(super) fn middle(rounds: &[Round], field: Field) -> f64 {
-    let kept = kept(rounds.iter().map(|round| (round.disturbance, field(round))).collect());
+pub(super) fn middle<T: Measured>(rounds: &[T], field: fn(&T) -> f64) -> f64 {
+    let kept = kept(rounds.iter().map(|round| (round.disturbance(), field(round))).collect());
     median(&kept).unwrap_or(0.0)
 }
 
 /// Ours over theirs, round by round.
-pub(super) fn ratio(ours: &[Round], theirs: &[Round], field: Field) -> Option<Ratio> {
+pub(super) fn ratio<T: Measured>(ours: &[T], theirs: &[T], field: fn(&T) -> f64) -> Option<Ratio> {
     let pairs = ours
         .iter()
         .zip(theirs)
-        .map(|(our, their)| (our.disturbance.max(their.disturbance), field(our) / field(their)))
+        .map(|(our, their)| (our.disturbance().max(their.disturbance()), field(our) / field(their)))
         .filter(|(_, ratio)| ratio.is_finite())
         .collect();
     let kept = kept(pairs);
@@ -74,8 +84,8 @@ pub(super) fn ratio(ours: &[Round], theirs: &[Round], field: Field) -> Option<Ra
 
 /// The places of the rounds whose requests can be thrown together: undisturbed ones, and only where there are
 /// none those that count for medians. A single stall would be the slowest hundredth of them all.
-pub(super) fn together(rounds: &[Round]) -> Vec<usize> {
-    let places = || rounds.iter().enumerate().map(|(at, round)| (round.disturbance, at));
+pub(super) fn together<T: Measured>(rounds: &[T]) -> Vec<usize> {
+    let places = || rounds.iter().enumerate().map(|(at, round)| (round.disturbance(), at));
     let calm: Vec<usize> =
         places().filter(|(disturbance, _)| *disturbance <= 1.0).map(|(_, at)| at).collect();
     if calm.is_empty() { kept(places().collect()) } else { calm }
@@ -121,7 +131,7 @@ mod tests {
 
     #[test]
     fn nothing_has_no_ratio() {
-        assert_eq!(ratio(&[], &[], |round| round.p99), None);
+        assert_eq!(ratio::<Round>(&[], &[], |round| round.p99), None);
         assert_eq!(ratio(&[round(1.0, 0.0)], &[round(0.0, 0.0)], |round| round.cpu_micros), None);
     }
 }

@@ -66,7 +66,6 @@ impl Histogram {
     }
 
     /// How many were counted.
-    #[cfg(test)]
     pub(crate) fn seen(&self) -> u64 {
         self.seen
     }

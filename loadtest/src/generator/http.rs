@@ -23,6 +23,23 @@ fn pattern(length: usize) -> Vec<u8> {
     (b'a'..).take(PERIOD).cycle().take(length).collect()
 }
 
+/// The pattern for whoever sends it in pieces.
+pub(crate) struct Pattern(Vec<u8>);
+
+impl Pattern {
+    /// For pieces of at most `piece` bytes.
+    pub(crate) fn new(piece: usize) -> Pattern {
+        Pattern(pattern(piece + PERIOD))
+    }
+
+    /// The bytes from `offset` on, `left` at most.
+    pub(crate) fn at(&self, offset: u64, left: u64) -> &[u8] {
+        let start = usize::try_from(offset % PERIOD as u64).unwrap_or(0);
+        let rest = &self.0[start..];
+        &rest[..bounded(left, rest.len())]
+    }
+}
+
 /// What can be wrong with an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -74,6 +91,12 @@ impl Faults {
 
     pub(crate) fn total(&self) -> u64 {
         self.0.iter().sum()
+    }
+
+    /// How often this one was met.
+    #[cfg(test)]
+    pub(crate) fn of(&self, fault: Fault) -> u64 {
+        self.0[fault as usize]
     }
 
     /// Those that were met, in words.
