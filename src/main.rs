@@ -20,16 +20,18 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    match dispatch(&Cli::parse().command) {
+    let code = match dispatch(&Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(error)) => fail(2, &error.to_string()),
         Err(Failure::Server(error)) => fail(1, &error.to_string()),
         Err(Failure::Output(error)) => fail(1, &format!("standard output: {error}")),
-    }
+    };
+    log::finish();
+    code
 }
 
 fn fail(code: u8, reason: &str) -> ExitCode {
-    log::error_line(reason);
+    log::fatal(reason);
     ExitCode::from(code)
 }
 
@@ -44,8 +46,8 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
 }
 
 fn run(args: &RunArgs) -> Result<(), Failure> {
-    let settings = cli::settings(args).map_err(Failure::Configuration)?;
     log::init(args.log_format, args.log_level.as_deref());
+    let settings = cli::settings(args).map_err(Failure::Configuration)?;
     server::run(settings).map_err(Failure::Server)
 }
 

@@ -357,21 +357,23 @@ fn wait(drain: Duration, workers: &Workers, inbox: &Receiver<Event>) -> Result<(
                 );
             }
             Ok(Event::Signal(_)) if until.is_none() => {
-                log::info!(
-                    "draining {} connections for up to {drain:?}; a second signal stops at once",
-                    workers.connections()
-                );
+                let connections = workers.connections();
                 until = Some(Instant::now() + drain);
                 workers.set_stage(Stage::Draining);
+                log::info!(
+                    "draining {connections} connections for up to {drain:?}; a second signal stops at once"
+                );
             }
             Ok(Event::Signal(_)) => {
-                log::warn!("stopping at once; connections cut: {}", workers.connections());
+                let connections = workers.connections();
                 workers.set_stage(Stage::Stopping);
+                log::warn!("stopping at once; connections cut: {connections}");
             }
             Err(RecvTimeoutError::Timeout) => {
-                log::warn!("the drain's time is over; connections cut: {}", workers.connections());
+                let connections = workers.connections();
                 workers.set_stage(Stage::Stopping);
                 until = Some(Instant::now() + drain);
+                log::warn!("the drain's time is over; connections cut: {connections}");
             }
             Err(RecvTimeoutError::Disconnected) => return Err(ServerError::Workers),
         }

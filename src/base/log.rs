@@ -1,13 +1,20 @@
 //! The program's own log: how a line looks, which lines are written, and where to (standard error).
 //!
-//! One record is one line whatever its message holds. A closed or full standard error loses lines; it
-//! never panics and never ends the process. The access log is not here.
+//! One record is one line whatever its message holds, and at most [`WHOLE`] bytes long. Nobody who logs waits for
+//! whoever reads standard error: lines go to a thread that writes them ([`stderr`](super::stderr)), and where that finds
+//! no room they are lost and counted. The access log is not here.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Record};
+
+use super::lines::WHOLE;
+use super::stderr::{Inlet, Queue};
+use super::text;
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,15 +29,29 @@ pub enum LogFormat {
 /// The variables that hold a filter when the command line has none. The first that is set and not empty counts.
 const VARIABLES: [&str; 2] = ["EVENLY_LOG", "RUST_LOG"];
 
-/// Starts logging to standard error. `level` is a filter as [`parse_filter`] reads it; without one
+/// What the end of the process waits for at most, so that its last lines are read.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Lines on their way to standard error.
+static LINES: Queue = Queue::new();
+/// How lines look, once that is known.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+/// Whether there is a thread that writes.
+static WRITER: OnceLock<bool> = OnceLock::new();
+
+/// Starts logging to standard error, panics included. `level` is a filter as [`parse_filter`] reads it; without one
 /// `EVENLY_LOG` counts, then `RUST_LOG`, then `info`. A filter that cannot be read gives `info` and a
 /// warning. A second call changes nothing.
 pub fn init(format: LogFormat, level: Option<&str>) {
     let spec =
         level.map(str::to_owned).or_else(|| VARIABLES.iter().find_map(|name| variable(name)));
     let filter = spec.as_deref().map_or(Ok(Vec::new()), parse_filter);
+    let _ = FORMAT.set(format);
+    start_writer();
+    std::panic::set_hook(Box::new(log_panic));
     let mut builder = env_logger::Builder::new();
     builder.filter_level(LevelFilter::Info);
+    builder.target(env_logger::Target::Pipe(Box::new(Inlet(&LINES))));
     for (module, level) in filter.as_deref().unwrap_or_default() {
         builder.filter(module.as_deref(), *level);
     }
@@ -41,6 +62,52 @@ pub fn init(format: LogFormat, level: Option<&str>) {
         .try_init();
     if let (Ok(()), Err(problem)) = (started, filter) {
         log::warn!("log level: {problem}; using info");
+    }
+}
+
+/// Starts the thread that writes, unless it is there. Whether it is.
+fn start_writer() -> bool {
+    let spawn = || {
+        let thread = std::thread::Builder::new().name("log".into());
+        thread.spawn(|| LINES.write_all(io::stderr(), notice)).is_ok()
+    };
+    *WRITER.get_or_init(spawn)
+}
+
+/// Waits, a second at most, until what was logged is written: for the end of the process.
+pub fn finish() {
+    if start_writer() {
+        LINES.finish(LAST_LINES);
+    } else {
+        LINES.write_once(io::stderr(), notice, LAST_LINES);
+    }
+}
+
+/// The line that stands where lines are missing.
+fn notice(lost: u64) -> String {
+    let noun = if lost == 1 { "line is" } else { "lines are" };
+    let format = FORMAT.get().copied().unwrap_or_default();
+    own_line(
+        format,
+        Level::Warn,
+        &format!("{lost} {noun} missing here: standard error took no more"),
+    )
+}
+
+/// The standard library would write to standard error itself, and the panicking thread would wait for its reader.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("without a name");
+    let place = panic.location().map_or(String::new(), |place| format!(" at {place}"));
+    let what = panic.payload_as_str().unwrap_or("a value that is no text");
+    log::error!("thread {name:?} panicked{place}: {what}");
+    // Only if RUST_BACKTRACE asks for it.
+    let trace = std::backtrace::Backtrace::capture();
+    if trace.status() == std::backtrace::BacktraceStatus::Captured {
+        trace.to_string().lines().for_each(|line| log::error!("{line}"));
+    }
+    if thread.name() == Some("main") {
+        finish();
     }
 }
 
@@ -72,24 +139,50 @@ fn directive(part: &str) -> Result<(Option<String>, LevelFilter), String> {
 
 /// One line for `record`, its line end included.
 fn line(format: LogFormat, now: SystemTime, record: &Record<'_>) -> String {
-    let time = timestamp(now);
+    let (level, message) = (record.level(), record.args().to_string());
     match format {
-        LogFormat::Human => human_line(&time, record.level(), &record.args().to_string()),
-        LogFormat::Json => json_line(&time, record),
+        LogFormat::Human => human_line(&timestamp(now), level, &message),
+        LogFormat::Json => json_line(&timestamp(now), level, record.target(), &message, WHOLE),
     }
 }
 
-/// Control characters are escaped, so that a message cannot forge a line or drive a terminal.
+/// A line that no record is made of.
+fn own_line(format: LogFormat, level: Level, message: &str) -> String {
+    let time = timestamp(SystemTime::now());
+    match format {
+        LogFormat::Human => human_line(&time, level, message),
+        LogFormat::Json => json_line(&time, level, "evenly", message, WHOLE),
+    }
+}
+
+/// What could forge a line or drive a terminal is escaped.
 fn human_line(time: &str, level: Level, message: &str) -> String {
     let mut line = format!("{time} {level:<5} ");
-    for c in message.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
+    push_escaped(&mut line, message);
     line.push('\n');
     line
 }
 
-fn json_line(time: &str, record: &Record<'_>) -> String {
+/// Appends `message` without its active characters, cut where the line would be longer than [`WHOLE`].
+fn push_escaped(line: &mut String, message: &str) {
+    for c in message.chars() {
+        if line.len() > WHOLE - CUT.len() - LONGEST_ESCAPE - 1 {
+            line.push_str(CUT);
+            return;
+        }
+        if text::is_active(c) { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+}
+
+/// The longest line that says why the program ends, in bytes: a file may have many faults.
+const LONGEST_END: usize = 64 * 1024;
+/// Stands for what did not fit on a line.
+const CUT: &str = " ...";
+/// Bytes that a character can take: `\u{2028}`.
+const LONGEST_ESCAPE: usize = 8;
+
+/// A line of at most `most` bytes.
+fn json_line(time: &str, level: Level, target: &str, message: &str, most: usize) -> String {
     #[derive(serde::Serialize)]
     struct Object<'a> {
         time: &'a str,
@@ -97,16 +190,24 @@ fn json_line(time: &str, record: &Record<'_>) -> String {
         target: &'a str,
         message: &'a str,
     }
-    let object = Object {
-        time,
-        level: &record.level().as_str().to_ascii_lowercase(),
-        target: record.target(),
-        message: &record.args().to_string(),
+    let level = level.as_str().to_ascii_lowercase();
+    let object = |message| {
+        // Strings under fixed keys always serialize; an empty line would be the visible sign that they did not.
+        let object = Object { time, level: &level, target, message };
+        let mut line = text::quiet_json(serde_json::to_string(&object).unwrap_or_default());
+        line.push('\n');
+        line
     };
-    // Strings under fixed keys always serialize; an empty line would be the visible sign that they did not.
-    let mut line = serde_json::to_string(&object).unwrap_or_default();
-    line.push('\n');
-    line
+    let mut room = most - object("").len() - CUT.len();
+    for (at, c) in message.char_indices() {
+        let taken = if text::is_active(c) { 6 } else { c.len_utf8() };
+        let taken = taken + usize::from(c == '"' || c == '\\');
+        if taken > room {
+            return object(&[&message[..at], CUT].concat());
+        }
+        room -= taken;
+    }
+    object(message)
 }
 
 /// `time` as RFC 3339 in UTC with milliseconds: `2026-11-22T13:04:05.123Z`. What lies before 1970 shows as 1970.
@@ -152,9 +253,22 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-/// Writes `text` and a line end to standard error. A closed standard error is no reason to fail.
-pub fn error_line(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+/// Writes why the program ends to standard error: as it is, of several lines perhaps, or as one object if lines
+/// are to be JSON. [`finish`] must follow.
+pub fn fatal(text: &str) {
+    if FORMAT.get() == Some(&LogFormat::Json) {
+        let time = timestamp(SystemTime::now());
+        LINES.push(
+            json_line(&time, Level::Error, "evenly", text.trim_end(), LONGEST_END).as_bytes(),
+        );
+        return;
+    }
+    for part in text.lines() {
+        let mut line = String::new();
+        push_escaped(&mut line, part);
+        line.push('\n');
+        LINES.push(line.as_bytes());
+    }
 }
 
 #[cfg(test)]
@@ -221,6 +335,35 @@ mod tests {
             text,
             "1970-01-01T00:00:00.005Z INFO  a \"b\"\\n2026 ERROR forged \\u{1b}[31m ü\n"
         );
+    }
+
+    #[test]
+    fn a_line_is_never_longer_than_a_pipe_takes_whole() {
+        for part in ["x", "\u{e4}", "\u{1b}", "\u{2028}", "\"", "\u{1f600}"] {
+            for count in [10, 1_000, 3_900, 3_970, 4_100, 50_000] {
+                let message = part.repeat(count);
+                for format in [LogFormat::Human, LogFormat::Json] {
+                    let text = record(&message, |record| line(format, at(0, 5), record));
+                    assert!(text.len() <= WHOLE && text.ends_with('\n'), "{}", text.len());
+                    assert_eq!(text.matches('\n').count(), 1);
+                    let cut = text.trim_end().trim_end_matches("\"}").ends_with(CUT);
+                    assert!(cut == (count > 10) || !cut && text.len() > count, "{count}");
+                    assert!(!cut || text.len() > WHOLE - 2 * LONGEST_ESCAPE, "{}", text.len());
+                    if format == LogFormat::Json {
+                        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_in_a_message_drives_a_terminal() {
+        let message = "\u{9b}31m \u{7f} \u{202e}gnp.exe\u{2066} \u{2028} \u{1b}]0;title\u{7}";
+        for format in [LogFormat::Human, LogFormat::Json] {
+            let text = record(message, |record| line(format, at(0, 5), record));
+            assert!(!text.trim_end().contains(text::is_active), "{text}");
+        }
     }
 
     #[test]

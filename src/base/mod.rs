@@ -2,9 +2,12 @@
 
 pub mod address;
 pub mod buffer;
+pub mod lines;
 pub mod log;
 pub mod shortage;
 pub mod slab;
+pub mod stderr;
 pub mod sync;
+pub mod text;
 pub mod tick;
 pub mod wheel;

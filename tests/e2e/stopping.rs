@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{End, Evenly, Meeting, Origin, Then, answer, pattern, until};
+use crate::harness::{End, Evenly, Meeting, Origin, Start, Then, answer, pattern, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 
@@ -166,4 +166,37 @@ fn a_hangup_changes_nothing() {
     evenly.signal(Signal::HUP);
     until("it says so", || evenly.logged("SIGHUP") > 0);
     assert_eq!(client.get("/").status, 200);
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_neither_checks_nor_requests_nor_the_end() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let start = Start::before(&[&a, &b]).watching(&a).watching(&b);
+    let mut evenly = start.start();
+    evenly.stop_reading();
+    let served = |evenly: &Evenly| evenly.client().get("/").text().to_owned();
+    for (sick, other) in [(&a, "b"), (&b, "a"), (&a, "b")] {
+        // Each change is a line of the log, or more than one.
+        sick.set_healthy(false);
+        until("only the other one serves", || (0..4).all(|_| served(&evenly) == other));
+        sick.set_healthy(true);
+        until("both serve", || served(&evenly) != served(&evenly));
+    }
+    let started = Instant::now();
+    evenly.signal(Signal::TERM);
+    assert_eq!(evenly.exit_code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_log_that_is_read_again_has_what_waited() {
+    let origin = Origin::named("a");
+    let mut evenly = Evenly::before(&[&origin]);
+    evenly.stop_reading();
+    evenly.signal(Signal::HUP);
+    evenly.read_on();
+    until("what waited is written", || evenly.logged("SIGHUP") == 1);
+    evenly.signal(Signal::TERM);
+    assert_eq!(evenly.exit_code(), Some(0));
+    assert_eq!((evenly.logged("missing"), evenly.logged("stopped")), (0, 1));
 }

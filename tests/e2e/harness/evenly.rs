@@ -1,8 +1,10 @@
 //! The program under test: started with what a test wants of it, killed by its own id at the end.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +14,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
 
-use super::{Client, Origin, until};
+use super::{Client, Origin, until, until_still};
 use crate::nameserver::NameServer;
 
 /// How the program is to be started.
@@ -147,11 +149,18 @@ impl Start {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let lines = Arc::clone(&log);
+        let unread = Arc::new(AtomicBool::new(false));
+        let waits = Arc::clone(&unread);
         let reader = thread::spawn(move || {
-            stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
+            for line in stderr.lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+                while waits.load(Ordering::SeqCst) {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
         });
-        let mut evenly =
-            Evenly { child, addresses: Vec::new(), log, reader: Some(reader), _file: file };
+        let reader = Some(reader);
+        let mut evenly = Evenly { child, addresses: Vec::new(), log, reader, unread, _file: file };
         until("the addresses it listens on", || {
             let ended = evenly.child.try_wait().unwrap().is_some();
             assert!(!ended, "it ended: {:#?}", evenly.log());
@@ -178,6 +187,8 @@ pub(crate) struct Evenly {
     pub(crate) addresses: Vec<SocketAddr>,
     log: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
+    /// Nobody reads its standard error.
+    unread: Arc<AtomicBool>,
     _file: NamedTempFile,
 }
 
@@ -224,6 +235,27 @@ impl Evenly {
         Client::to(self.address())
     }
 
+    /// Nobody reads its standard error any more, and the pipe is full.
+    pub(crate) fn stop_reading(&self) {
+        self.unread.store(true, Ordering::SeqCst);
+        let path = format!("/proc/{}/fd/2", self.child.id());
+        // Opened anew, so that this side alone does not block.
+        let flags = nix::libc::O_NONBLOCK;
+        let mut pipe = File::options().write(true).custom_flags(flags).open(path).unwrap();
+        until_still("its standard error is full", Duration::from_millis(50), || {
+            let mut taken = 0;
+            while let Ok(count) = pipe.write(&[b'\n'; 4096]) {
+                taken += count;
+            }
+            taken > 0
+        });
+    }
+
+    /// Its standard error is read again.
+    pub(crate) fn read_on(&self) {
+        self.unread.store(false, Ordering::SeqCst);
+    }
+
     /// What it has logged so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
@@ -246,6 +278,7 @@ impl Evenly {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
+        self.read_on();
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }
@@ -294,6 +327,7 @@ impl Evenly {
 
 impl Drop for Evenly {
     fn drop(&mut self) {
+        self.read_on();
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
