@@ -9,7 +9,7 @@ use evenly::http1::{
     BodyDecoder, BodyLength, FieldSpace, HeadLimits, Method, Progress, parse_request,
     parse_response,
 };
-use evenly::session::{Break, ClientEnd, Context, Ending, Failure, Next, Output, Remedy, Session};
+use evenly::session::{Break, ClientEnd, Context, Ending, Failure, Next, Output, Remedy, Reuse, Session};
 
 use crate::LIMITS;
 use crate::pieces::{Answered, Said};
@@ -155,8 +155,9 @@ impl Hop {
             Next::ToClient => self.to_client.extend(message),
             Next::Finished { reuse } => {
                 self.to_client.extend(message);
-                assert!(!reuse || self.from_upstream.is_empty(), "something follows");
-                self.finish(reuse);
+                let reuses = matches!(reuse, Reuse::Pool | Reuse::Private);
+                assert!(!reuses || self.from_upstream.is_empty(), "something follows");
+                self.finish(reuses);
             }
             Next::Failed(failure) => {
                 assert!(!trusted, "what one of us answers, the other finds wrong: {failure:?}");
@@ -179,7 +180,7 @@ impl Hop {
         let mut out = Output::default();
         match self.session.upstream_closed(&mut out) {
             Next::Finished { reuse } => {
-                assert!(!reuse);
+                assert_eq!(reuse, Reuse::No);
                 self.to_client.extend([out.head, out.tail].concat());
                 self.finish(false);
             }

@@ -41,6 +41,7 @@ pub(super) struct Tried {
 pub(super) struct Client<S> {
     pub(super) conn: Conn<S>,
     pub(super) session: Session,
+    /// The connection to its target while a request is under way, and between requests if it is this client's own.
     pub(super) upstream: Option<Key>,
     /// What was sent of a request, while it may have to be sent again or for the first time.
     pub(super) hold: Option<Chunk>,
@@ -482,7 +483,9 @@ impl<N: Net> Engine<N> {
 
     /// Closes the client's connection, and its upstream's with it.
     pub(super) fn drop_client(&mut self, key: Key) {
-        if self.clients.get(key).is_some_and(|client| client.upstream.is_some()) {
+        let is_under_way =
+            |client: &Client<_>| client.upstream.is_some() && !client.session.is_idle();
+        if self.clients.get(key).is_some_and(is_under_way) {
             self.counters.abandoned.bump();
         }
         self.end_entry(key, End::Abandoned);

@@ -11,7 +11,7 @@ use crate::access::End;
 use crate::balance::{self, EndpointId, Streak};
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
-use crate::session::{Break, Failure, Next, Output, Remedy, Session, Step};
+use crate::session::{Break, Ending, Failure, Next, Output, Remedy, Reuse, Session, Step};
 
 pub(super) struct Upstream<S> {
     pub(super) conn: Conn<S>,
@@ -53,6 +53,9 @@ enum Found {
 impl<N: Net> Engine<N> {
     /// Finds an upstream connection for the first bytes of a request and sends them.
     pub(super) fn find_upstream(&mut self, key: Key, pieces: [&[u8]; 3]) -> bool {
+        if self.send_on_its_own(key, pieces) {
+            return true;
+        }
         let Some((ticket, endpoint)) = balance::pick(&self.snapshot, &self.shared.cursor) else {
             return false;
         };
@@ -68,48 +71,66 @@ impl<N: Net> Engine<N> {
         self.dial(key, endpoint) == Found::Yes
     }
 
+    /// Sends a request's first bytes on the connection that is the client's own since it was authenticated, if that is there
+    /// still and its endpoint healthy.
+    fn send_on_its_own(&mut self, key: Key, pieces: [&[u8]; 3]) -> bool {
+        let Some(own) = self.clients.get_mut(key).and_then(|client| client.upstream.take()) else {
+            return false;
+        };
+        let endpoint = self.upstreams.get(own).map(|upstream| upstream.endpoint);
+        if endpoint.is_none_or(|endpoint| self.pools.address(endpoint).is_none()) {
+            self.close_upstream(own);
+            return false;
+        }
+        self.send_on(key, own, pieces)
+    }
+
     /// Sends a request's first bytes on the idle connection to `endpoint` that was used last. `false` if there is none.
     fn send_on_idle(&mut self, key: Key, endpoint: EndpointId, pieces: [&[u8]; 3]) -> bool {
         while let Some(idle) = self.pools.pop(endpoint) {
-            let Engine {
-                clients, upstreams, pools, net, buffers, wheel, timeouts, now, cx, ..
-            } = self;
-            let (Some(client), Some(upstream)) = (clients.get_mut(key), upstreams.get_mut(idle))
-            else {
-                return false;
-            };
-            // What may not be repeated is not sent on a connection whose end is already here, and nothing
-            // on one that may hold more than the last response: that would be taken for the next.
-            let doubtful = upstream.conn.readable || !client.session.is_idempotent();
-            let stale = upstream.conn.read_closed || doubtful && is_stale(net, &mut upstream.conn);
-            let sent = if stale {
-                Err(io::ErrorKind::ConnectionReset.into())
-            } else {
-                upstream.conn.send(net, buffers, pieces)
-            };
-            let Ok(sent) = sent else {
-                // Not a byte was taken: the next connection may have them.
-                self.close_upstream(idle);
-                continue;
-            };
-            upstream.client = Some(key);
-            upstream.sent = sent > 0;
-            upstream.conn.set_deadline(
-                wheel,
-                Token::Upstream(idle),
-                now.after(timeouts.response_header),
-            );
-            client.upstream = Some(idle);
-            client.session.attached(true);
-            if let Some(entry) = &mut client.entry {
-                entry.upstream = pools.address(endpoint).cloned();
+            if self.send_on(key, idle, pieces) {
+                return true;
             }
-            if client.session.may_replay(cx) {
-                client.hold = Some(buffers.lend(&pieces));
-            }
-            return true;
         }
         false
+    }
+
+    /// Sends a request's first bytes on a connection that has carried others. `false` if it cannot: it is closed then, and not a
+    /// byte was taken.
+    fn send_on(&mut self, key: Key, idle: Key, pieces: [&[u8]; 3]) -> bool {
+        let Engine { clients, upstreams, pools, net, buffers, wheel, timeouts, now, cx, .. } = self;
+        let (Some(client), Some(upstream)) = (clients.get_mut(key), upstreams.get_mut(idle)) else {
+            return false;
+        };
+        // What may not be repeated is not sent on a connection whose end is already here, and nothing
+        // on one that may hold more than the last response: that would be taken for the next.
+        let doubtful = upstream.conn.readable || !client.session.is_idempotent();
+        let stale = upstream.conn.read_closed || doubtful && is_stale(net, &mut upstream.conn);
+        let sent = if stale {
+            Err(io::ErrorKind::ConnectionReset.into())
+        } else {
+            upstream.conn.send(net, buffers, pieces)
+        };
+        let Ok(sent) = sent else {
+            self.close_upstream(idle);
+            return false;
+        };
+        upstream.client = Some(key);
+        upstream.sent = sent > 0;
+        upstream.conn.set_deadline(
+            wheel,
+            Token::Upstream(idle),
+            now.after(timeouts.response_header),
+        );
+        client.upstream = Some(idle);
+        client.session.attached(true);
+        if let Some(entry) = &mut client.entry {
+            entry.upstream = pools.address(upstream.endpoint).cloned();
+        }
+        if client.session.may_replay(cx) {
+            client.hold = Some(buffers.lend(&pieces));
+        }
+        true
     }
 
     /// Opens a connection to `endpoint` for the request that is held, or to another one if that fails at once.
@@ -301,6 +322,10 @@ impl<N: Net> Engine<N> {
         if client.conn.outbox.is_some() || upstream.ended {
             return Flow::Wait;
         }
+        if client.session.is_idle() {
+            self.look_at_private(key, owner);
+            return Flow::Wait;
+        }
         let mut scratch = self.scratch.take().expect("one step at a time");
         let flow = self.upstream_read(key, owner, &mut scratch);
         self.scratch = Some(scratch);
@@ -369,6 +394,15 @@ impl<N: Net> Engine<N> {
         self.close_upstream(key);
     }
 
+    /// Likewise one that is its client's own.
+    fn look_at_private(&mut self, key: Key, owner: Key) {
+        let Engine { upstreams, net, scratch, .. } = self;
+        let (Some(upstream), Some(scratch)) = (upstreams.get_mut(key), scratch) else { return };
+        if !matches!(upstream.conn.fill(net, &mut scratch.read, 1), Filled::Nothing) {
+            self.part(owner);
+        }
+    }
+
     fn upstream_read(&mut self, key: Key, owner: Key, scratch: &mut Scratch) -> Flow {
         let Engine { clients, upstreams, net, cx, .. } = self;
         let Scratch { read, out } = scratch;
@@ -391,6 +425,9 @@ impl<N: Net> Engine<N> {
         let input = source.bytes(read);
         self.moved += input.len();
         out.clear();
+        if upstream.conn.outbox.is_some() {
+            client.session.answered_early();
+        }
         let step = client.session.upstream_bytes(cx, input, out);
         self.upstream_act(key, owner, &step, input, out);
         let Some(upstream) = self.upstreams.get_mut(key).filter(|u| u.client == Some(owner)) else {
@@ -455,34 +492,39 @@ impl<N: Net> Engine<N> {
     }
 
     /// The end of a response goes to the client, and both connections are free for what comes next.
-    fn finish(&mut self, key: Key, owner: Key, reuse: bool, pieces: [&[u8]; 3]) {
+    fn finish(&mut self, key: Key, owner: Key, reuse: Reuse, pieces: [&[u8]; 3]) {
         self.send_client(owner, pieces);
         let Some(client) = self.clients.get_mut(owner) else { return };
         client.upstream = None;
         self.counters.finished.bump();
         let status = client.session.status();
-        self.free_upstream(key, reuse, status);
+        let stays = reuse == Reuse::Private && client.session.ending() == Ending::KeepAlive;
+        self.free_upstream(key, reuse, stays.then_some(owner), status);
         self.exchange_over(owner, End::Finished);
     }
 
-    /// Puts an upstream connection into its pool after an answer with `status`, or closes it.
-    fn free_upstream(&mut self, key: Key, reuse: bool, status: u16) {
+    /// Puts an upstream connection into its pool after an answer with `status`, leaves it to its `owner`, or closes it.
+    fn free_upstream(&mut self, key: Key, reuse: Reuse, owner: Option<Key>, status: u16) {
         let idle_until = self.now.after(self.timeouts.upstream_idle);
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
-        let sound = reuse
-            && !upstream.deaf
+        let sound = !upstream.deaf
             && !upstream.conn.read_closed
             && upstream.conn.outbox.is_none()
             && upstream.conn.inbox.is_none();
         let endpoint = upstream.endpoint;
-        let back = self.pools.give_back(endpoint, sound.then_some(key), status);
+        let pooled = (sound && reuse == Reuse::Pool).then_some(key);
+        let back = self.pools.give_back(endpoint, pooled, status);
         if let Some(count) = back.errors {
             self.suspicions.push((endpoint, Suspicion::Streak(Streak::Errors, count)));
         }
-        if !back.kept {
+        let owner = owner.filter(|_| sound);
+        if !back.kept && owner.is_none() {
             return self.close_upstream(key);
         }
-        upstream.client = None;
+        if let Some(client) = owner.and_then(|owner| self.clients.get_mut(owner)) {
+            client.upstream = Some(key);
+        }
+        upstream.client = owner;
         upstream.conn.bulk = false;
         upstream.conn.set_deadline(&mut self.wheel, Token::Upstream(key), idle_until);
         if upstream.conn.readable {
@@ -510,7 +552,7 @@ impl<N: Net> Engine<N> {
         out.clear();
         match client.session.upstream_closed(out) {
             Next::Failed(failure) => self.upstream_failed(owner, failure, out),
-            _ => self.finish(key, owner, false, [&out.head, &[], &out.tail]),
+            _ => self.finish(key, owner, Reuse::No, [&out.head, &[], &out.tail]),
         }
     }
 
@@ -575,6 +617,9 @@ impl<N: Net> Engine<N> {
             return self.connect_failed(key, Suspicion::ConnectTimeout);
         }
         let Some(client) = self.clients.get(owner) else { return };
+        if client.session.is_idle() {
+            return self.part(owner);
+        }
         if client.session.is_tunnel() {
             return self.drop_client(owner);
         }

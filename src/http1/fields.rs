@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     XForwardedFor,
     XForwardedProto,
     XForwardedHost,
+    /// `Authorization` and `Proxy-Authorization`.
+    Credentials,
     /// `Forwarded`, `X-Real-IP` and every other `X-Forwarded-*`.
     Forwarded,
     /// One of the forwarded fields with underscores for dashes, which some servers read as the same name.
@@ -54,10 +56,12 @@ impl Kind {
             10 if is(name, b"connection") => Self::Connection,
             10 if is(name, b"keep-alive") => Self::KeepAlive,
             12 if is(name, b"max-forwards") => Self::MaxForwards,
+            13 if is(name, b"authorization") => Self::Credentials,
             14 if is(name, b"content-length") => Self::ContentLength,
             14 if is(name, b"http2-settings") => Self::Hop,
             16 if is(name, b"proxy-connection") => Self::Hop,
             17 if is(name, b"transfer-encoding") => Self::TransferEncoding,
+            19 if is(name, b"proxy-authorization") => Self::Credentials,
             _ => Self::Plain,
         }
     }
@@ -167,6 +171,8 @@ pub(crate) struct Survey<'b> {
     pub(crate) host: Values<'b>,
     pub(crate) expect: Expect,
     pub(crate) max_forwards: Values<'b>,
+    /// Credentials are of a scheme that authenticates the connection.
+    pub(crate) binds_connection: bool,
     /// The last field's `timeout`, in seconds.
     pub(crate) idle_seconds: Option<u16>,
 }
@@ -188,7 +194,7 @@ impl Expect {
 }
 
 /// `timeout=5, max=100`: the whole seconds of the first `timeout`, which has no standard (RFC 2068 section 19.7.1.1 names
-/// the field, and servers write this). A number that is none says nothing, one beyond `u16` is `u16::MAX`.
+/// the field, and servers write this). A number that is none says nothing, one beyond 65,534 is 65,534.
 fn idle_seconds(value: &[u8]) -> Option<u16> {
     syntax::list(value).find_map(|parameter| {
         let (name, seconds) = parameter.split_at(memchr::memchr(b'=', parameter)?);
@@ -196,7 +202,19 @@ fn idle_seconds(value: &[u8]) -> Option<u16> {
             .get(1..)
             .map(syntax::trim)
             .filter(|_| syntax::trim(name).eq_ignore_ascii_case(b"timeout"))?;
-        syntax::number(seconds).map(|seconds| u16::try_from(seconds).unwrap_or(u16::MAX))
+        syntax::number(seconds)
+            .map(|seconds| u16::try_from(seconds.min(65_534)).unwrap_or_default())
+    })
+}
+
+/// Does a challenge, or do credentials, name a scheme that authenticates the connection and not the request (RFC 4559
+/// section 6; RFC 9110 section 11.1)? A quoted string may look like one, which does no harm.
+pub(crate) fn names_bound_scheme(value: &[u8]) -> bool {
+    const BOUND: [&[u8]; 4] = [b"ntlm", b"negotiate", b"nego2", b"kerberos"];
+    syntax::list(value).any(|element| {
+        let scheme =
+            element.split(|&byte| byte == b' ' || byte == b'\t').next().unwrap_or_default();
+        BOUND.iter().any(|bound| scheme.eq_ignore_ascii_case(bound))
     })
 }
 
@@ -216,6 +234,7 @@ impl<'b> Survey<'b> {
             Kind::Host => self.host.add(field.value),
             Kind::Expect => self.expect.add(field.value),
             Kind::MaxForwards => self.max_forwards.add(field.value),
+            Kind::Credentials => self.binds_connection |= names_bound_scheme(field.value),
             Kind::KeepAlive => self.idle_seconds = idle_seconds(field.value),
             _ => {}
         }
@@ -259,10 +278,13 @@ impl<'h, 'b> Fields<'h, 'b> {
 
     /// The value of the first field called `name`, in any casing.
     pub(crate) fn named(&self, name: &str) -> Option<&'b [u8]> {
-        self.list
-            .iter()
-            .find(|field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| field.value)
+        self.all_named(name).next()
+    }
+
+    /// The values of all fields called `name`, in any casing.
+    pub(crate) fn all_named(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+        let fields = self.list.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        fields.map(|field| field.value)
     }
 
     /// The special fields, in order.

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use httparse::{Header, Status};
 
 use super::diagnose::{self, MAX_METHOD};
-use super::fields::{Expect, Fields, Kind, Options, Survey};
+use super::fields::{Expect, Fields, Kind, Options, Survey, names_bound_scheme};
 use super::framing::{self, BodyLength, Declared, Values};
 use super::syntax;
 use super::target::Target;
@@ -68,6 +68,8 @@ pub struct RequestHead<'h, 'b> {
     pub expect_continue: bool,
     /// The protocols asked for: a valid Upgrade value that Connection nominates, in HTTP/1.1, and without `h2c`.
     pub upgrade: Option<&'b [u8]>,
+    /// Its credentials authenticate the connection that they are sent on, as NTLM's do.
+    pub binds_connection: bool,
     /// OPTIONS with `Max-Forwards: 0`: to be answered here (RFC 9110 section 7.6.2).
     pub max_forwards_zero: bool,
     /// Bytes of input the head took, an empty line before it included.
@@ -212,6 +214,7 @@ impl<'h, 'b> RawRequest<'h, 'b> {
             keep_alive: keep_alive(self.version, self.survey.options),
             expect_continue,
             upgrade: upgrade(self.version, &self.survey),
+            binds_connection: self.survey.binds_connection,
             max_forwards_zero: max_forwards == Some(0),
             len: self.len,
             form,
@@ -358,6 +361,18 @@ impl ResponseHead<'_, '_> {
     /// A tunnel that nobody asked for: 2xx to CONNECT. Conflicting framing has been refused with the head.
     pub fn body(&self, request: Method) -> Result<BodyLength, BadMessage> {
         framing::response_body(self.declared, request, self.status)
+    }
+
+    /// Does it ask for credentials that authenticate the connection which they are sent on (a 401 or 407 with NTLM, Negotiate,
+    /// ..)? What is asked and answered on the connection then is one client's.
+    #[must_use]
+    pub fn binds_connection(&self) -> bool {
+        let field = match self.status {
+            401 => "www-authenticate",
+            407 => "proxy-authenticate",
+            _ => return false,
+        };
+        self.fields.all_named(field).any(names_bound_scheme)
     }
 
     /// Does the status rule out Content-Length (RFC 9110 section 8.6)?

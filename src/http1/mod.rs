@@ -83,6 +83,13 @@ impl Method {
         matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
     }
 
+    /// Has content no defined meaning in a request with this method (RFC 9110 sections 9.3.1 to 9.3.8)? Many targets do not
+    /// look for it then, and take it for the next request if it is there.
+    #[must_use]
+    pub fn ignores_content(self) -> bool {
+        self.is_safe() || matches!(self, Self::Delete | Self::Connect)
+    }
+
     fn of(text: &str) -> Self {
         match text {
             "GET" => Self::Get,

@@ -165,7 +165,7 @@ fn request_fate<'b>(
         Kind::Trailer => stay_if(head.body == BodyLength::Chunked),
         Kind::Expect => stay_if(head.version == Version::Http11),
         Kind::MaxForwards => head.max_forwards.map_or(Fate::Stay, Fate::Number),
-        Kind::Plain => Fate::Stay,
+        Kind::Plain | Kind::Credentials => Fate::Stay,
     }
 }
 

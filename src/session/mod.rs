@@ -36,12 +36,15 @@ use crate::http1::answer::answer;
 use crate::http1::body::{self, BodyDecoder, Decoded};
 use crate::http1::head::{HeadLimits, RequestHead};
 use crate::http1::rewrite::ClientFraming;
-use crate::http1::{Method, Version};
+use crate::http1::{BodyLength, Method, Version};
 
 pub use retry::{Failure, Remedy};
 
 /// Interim responses (1xx) that one response may have; a target that sends more is broken.
 pub const MAX_INTERIM: u8 = 16;
+
+/// No number of seconds. Not an `Option`, which would make each connection larger.
+const NO_HINT: u16 = u16::MAX;
 
 /// What every session of a worker goes by.
 #[derive(Debug, Clone)]
@@ -107,13 +110,25 @@ pub enum Next {
     ToClient,
     /// The end of the response, for the client.
     Finished {
-        /// Whether the upstream connection can carry another request.
-        reuse: bool,
+        /// What the upstream connection may carry from now on.
+        reuse: Reuse,
     },
     /// An answer of our own, for the client; no upstream is needed any more.
     Answered,
     /// The target broke the exchange: call [`Session::upstream_failed`].
     Failed(Failure),
+}
+
+/// What an upstream connection may carry after an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// Any client's next request.
+    Pool,
+    /// Only further requests of the same client connection, and none when that ends: the target knows the connection by
+    /// the credentials of its client.
+    Private,
+    /// Nothing more.
+    No,
 }
 
 /// What becomes of the client connection after an exchange.
@@ -198,10 +213,13 @@ struct Exchange {
     replayed: bool,
     /// All that was sent of the request is still held by the caller.
     at_hand: bool,
-    /// An interim response ruled out that the upstream connection carries another request.
+    /// The request has content.
+    has_content: bool,
+    /// The upstream connection can carry no other request: bytes of this one may be left on it unread, or an interim
+    /// response ruled it out.
     spoiled: bool,
-    /// How many seconds the target keeps an idle connection, as it says.
-    idle_seconds: Option<u16>,
+    /// How many seconds the target keeps an idle connection, as it says; [`NO_HINT`] if it does not.
+    idle_seconds: u16,
     /// The protocol the client asked to upgrade to.
     upgrade: Option<Box<Asked>>,
 }
@@ -225,12 +243,14 @@ impl Exchange {
         reused: false,
         replayed: false,
         at_hand: false,
+        has_content: false,
         spoiled: false,
-        idle_seconds: None,
+        idle_seconds: NO_HINT,
         upgrade: None,
     };
 
     fn of(head: &RequestHead<'_, '_>) -> Exchange {
+        let has_content = !matches!(head.body, BodyLength::None | BodyLength::Length(0));
         Exchange {
             method: head.method,
             version: head.version,
@@ -238,6 +258,8 @@ impl Exchange {
             persistent: head.keep_alive,
             expect_continue: head.expect_continue,
             at_hand: true,
+            has_content,
+            spoiled: has_content && head.method.ignores_content(),
             upgrade: head.upgrade.map(|asked| Box::new(Asked { protocols: asked.to_vec() })),
             ..Exchange::NONE
         }
@@ -249,6 +271,8 @@ impl Exchange {
 pub struct Session {
     client: IpAddr,
     trusted: bool,
+    /// Its upstream connection was, or is to be, authenticated as a whole.
+    private: bool,
     reading: Reading,
     answering: Answering,
     exchange: Exchange,
@@ -262,6 +286,7 @@ impl Session {
         Session {
             client,
             trusted,
+            private: false,
             reading: Reading::Head,
             answering: Answering::Nothing,
             exchange: Exchange::NONE,
@@ -328,7 +353,8 @@ impl Session {
     /// `Keep-Alive: timeout=5` of its response says; known from the final head until the next request. Counts from when
     /// the target wrote its response.
     pub fn idle_hint(&self) -> Option<Duration> {
-        self.exchange.idle_seconds.map(|seconds| Duration::from_secs(seconds.into()))
+        let seconds = self.exchange.idle_seconds;
+        (seconds != NO_HINT).then(|| Duration::from_secs(seconds.into()))
     }
 
     /// Whether the upstream connection of the exchange had carried another before.
@@ -364,6 +390,11 @@ impl Session {
     pub fn attached(&mut self, reused: bool) {
         self.exchange.reused = reused;
         self.scanned = 0;
+    }
+
+    /// The target answers although some of the request still waits to be sent: it may never read that.
+    pub fn answered_early(&mut self) {
+        self.exchange.spoiled = true;
     }
 
     /// No endpoint takes the request: 503, on a connection that stays usable.

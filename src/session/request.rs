@@ -42,6 +42,7 @@ impl Session {
             }
             Ok(Progress::Complete(head)) => {
                 self.exchange = Exchange::of(&head);
+                self.private |= head.binds_connection;
                 if cx.describe {
                     describe(&head, &mut out.line);
                 }

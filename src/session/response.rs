@@ -2,8 +2,8 @@
 //! target breaks the exchange.
 
 use super::{
-    Answering, Break, Chunks, Context, Failure, MAX_INTERIM, Next, Output, Reading, Remedy,
-    Session, Step, Steps, frame, pass_all, retry,
+    Answering, Break, Chunks, Context, Failure, MAX_INTERIM, NO_HINT, Next, Output, Reading,
+    Remedy, Reuse, Session, Step, Steps, frame, pass_all, retry,
 };
 use crate::http1::body::{BodyDecoder, Decoded};
 use crate::http1::head::{self, FieldSpace, ResponseHead};
@@ -30,8 +30,8 @@ impl Session {
                 if !decoded.done {
                     return decoded.step(Next::ToClient);
                 }
-                let reuse = *reusable && decoded.consumed == input.len();
-                self.finished(decoded, reuse)
+                let sound = *reusable && decoded.consumed == input.len();
+                self.finished(decoded, sound)
             }
             Answering::Tunnel => pass_all(input, Next::ToClient),
             Answering::Nothing | Answering::Complete => {
@@ -41,9 +41,14 @@ impl Session {
         }
     }
 
-    fn finished(&mut self, decoded: Decoded, reuse: bool) -> Step {
+    /// `sound`: nothing that the target sent rules out another exchange on its connection.
+    fn finished(&mut self, decoded: Decoded, sound: bool) -> Step {
         self.answering = Answering::Complete;
-        let reuse = reuse && self.request_complete();
+        let reuse = match (sound && !self.exchange.spoiled, self.private) {
+            (false, _) => Reuse::No,
+            (true, true) => Reuse::Private,
+            (true, false) => Reuse::Pool,
+        };
         decoded.step(Next::Finished { reuse })
     }
 
@@ -112,16 +117,16 @@ impl Session {
             return Ok(pass_all(rest, Next::ToClient));
         };
         if matches!(length, BodyLength::None) {
-            let reuse = *reusable && rest.is_empty();
-            return Ok(self.finished(Decoded { consumed: 0, data: 0..0, done: true }, reuse));
+            let sound = *reusable && rest.is_empty();
+            return Ok(self.finished(Decoded { consumed: 0, data: 0..0, done: true }, sound));
         }
         let decoded = decoder.decode(rest, cx.limits, &mut out.trailers)?;
         frame(&decoded, chunks, out);
         if !decoded.done {
             return Ok(decoded.step(Next::ToClient));
         }
-        let reuse = *reusable && decoded.consumed == rest.len();
-        Ok(self.finished(decoded, reuse))
+        let sound = *reusable && decoded.consumed == rest.len();
+        Ok(self.finished(decoded, sound))
     }
 
     /// Passes a 1xx on (RFC 9110 section 15.2), but not to a 1.0 client, and not a 100 nobody asked for.
@@ -204,9 +209,11 @@ impl Session {
         let by = ResponseRewrite { framing, connection, via: cx.via };
         rewrite::response(head, input, &by, &mut out.head);
         self.exchange.status = head.status;
-        self.exchange.idle_seconds = head.idle_seconds;
-        let reusable =
-            head.keep_alive && !self.exchange.spoiled && !matches!(length, BodyLength::UntilClose);
+        self.exchange.idle_seconds = head.idle_seconds.unwrap_or(NO_HINT);
+        self.exchange.spoiled |= !self.request_complete()
+            || may_have_stopped_reading(head.status, self.exchange.has_content);
+        self.private |= head.binds_connection();
+        let reusable = head.keep_alive && !matches!(length, BodyLength::UntilClose);
         self.answering = Answering::Body {
             decoder: BodyDecoder::new(length),
             framing,
@@ -226,7 +233,7 @@ impl Session {
         }
         frame(&Decoded { consumed: 0, data: 0..0, done: true }, chunks, out);
         self.answering = Answering::Complete;
-        Next::Finished { reuse: false }
+        Next::Finished { reuse: Reuse::No }
     }
 
     /// The exchange with the target broke. Says what is to be done, by the table in `retry`; an answer
@@ -260,6 +267,18 @@ impl Session {
             }
         }
         remedy
+    }
+}
+
+/// Whether a target that answers with `status` may not have read its request to the end, although it keeps its connection. What
+/// it left would be its next request, with bytes that the client chose.
+fn may_have_stopped_reading(status: u16, has_content: bool) -> bool {
+    match status {
+        // It says that it could not read the request, or would not: also the fields may have been too much.
+        400 | 408 | 413 | 414 | 417 | 431 | 505 => true,
+        // It says where else to send the content, or that it has no use for it.
+        301 | 307 | 308 | 400.. => has_content,
+        _ => false,
     }
 }
 

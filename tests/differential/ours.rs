@@ -227,7 +227,7 @@ fn answered(cx: &Context, session: &mut Session, out: &mut Output) -> bool {
     out.clear();
     let mut answer = *b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     let step = session.upstream_bytes(cx, &mut answer, out);
-    assert_eq!(step.next, Next::Finished { reuse: true });
+    assert!(matches!(step.next, Next::Finished { .. }), "{:?}", step.next);
     let goes_on = session.ending() == Ending::KeepAlive;
     if goes_on {
         session.next_request();

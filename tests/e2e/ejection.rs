@@ -132,7 +132,7 @@ fn a_target_that_refuses_connects_is_ejected_before_its_probes_have_taken_it_out
 }
 
 #[test]
-fn a_hung_target_is_a_504_until_its_probe_has_taken_it_out() {
+fn a_hung_target_costs_what_may_be_repeated_nothing_but_time_until_its_probe_has_taken_it_out() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let evenly = Evenly::with(
         &[&a, &b],
@@ -140,9 +140,13 @@ fn a_hung_target_is_a_504_until_its_probe_has_taken_it_out() {
     );
     a.hang();
     let mut client = evenly.client();
-    let mut statuses = [client.get("/").status, client.get("/").status];
+    let mut statuses = [client.post("/", "").status, client.post("/", "").status];
     statuses.sort_unstable();
-    assert_eq!(statuses, [200, 504]);
+    assert_eq!(statuses, [200, 504], "a POST is not repeated");
+    let mut client = evenly.client();
+    for _ in 0..2 {
+        assert_eq!(client.get("/").text(), "b");
+    }
     until("its probe has timed out", || {
         evenly.logged("is down: no answer within 1s; healthy targets: 1") == 1
     });

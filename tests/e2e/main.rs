@@ -13,6 +13,7 @@
 //! | `upgrade` | tunnels |
 //! | `fields` | what is added to a head and taken from it |
 //! | `resources` | connections, descriptors, memory |
+//! | `sharing` | connections to targets that clients share, or must not |
 //! | `stopping` | signals and the drain |
 //! | `unix` | targets that are Unix sockets |
 //! | `names` | targets that are names, before a name server of the tests' own |
@@ -32,6 +33,7 @@ mod names;
 #[path = "../nameserver/mod.rs"]
 mod nameserver;
 mod resources;
+mod sharing;
 mod stopping;
 mod surface;
 mod unix;

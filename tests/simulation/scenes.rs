@@ -320,3 +320,93 @@ fn one_that_stands_by_gets_what_broke_when_nobody_else_is_left() {
     scene.settle();
     assert_eq!(scene.network.borrow_mut().arrivals.pop().map(|(host, _)| host), Some(1));
 }
+
+const DENIED: &[u8] = b"HTTP/1.1 401 No\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n";
+const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+#[test]
+fn a_connection_with_credentials_on_it_is_its_clients_own_and_ends_with_it() {
+    let mut scene = Scene::new(CALM);
+    let client = scene.client();
+    scene.says(client, GET);
+    scene.settle();
+    let own = scene.arrival();
+    scene.says(own, DENIED);
+    scene.settle();
+    assert!(scene.hears(client).0.starts_with("HTTP/1.1 401 "));
+    assert_eq!((scene.engine.upstream_count(), scene.engine.idle_upstream_count()), (1, 0));
+    // Another client gets a connection of its own, which anybody may have then.
+    let other = scene.client();
+    scene.says(other, GET);
+    scene.settle();
+    let shared = scene.arrival();
+    scene.says(shared, EMPTY);
+    scene.settle();
+    scene.hears(own);
+    scene.says(client, GET);
+    scene.settle();
+    assert!(scene.hears(own).0.starts_with("GET "), "its next request goes on its own");
+    scene.says(own, EMPTY);
+    scene.settle();
+    assert_eq!((scene.engine.upstream_count(), scene.engine.idle_upstream_count()), (2, 1));
+    scene.ends(client);
+    scene.settle();
+    assert_eq!((scene.engine.upstream_count(), scene.engine.idle_upstream_count()), (1, 1));
+    assert_ne!(scene.hears(own).1, "open");
+}
+
+#[test]
+fn what_comes_unasked_on_a_clients_own_connection_ends_that_and_not_the_client() {
+    for unasked in [Some(EMPTY), None] {
+        let mut scene = Scene::new(CALM);
+        let client = scene.client();
+        scene.says(client, GET);
+        scene.settle();
+        let own = scene.arrival();
+        scene.says(own, DENIED);
+        scene.settle();
+        scene.hears(client);
+        match unasked {
+            Some(bytes) => scene.says(own, bytes),
+            None => scene.ends(own),
+        }
+        scene.settle();
+        assert_eq!(scene.engine.upstream_count(), 0);
+        scene.says(client, GET);
+        scene.settle();
+        let next = scene.arrival();
+        scene.says(next, EMPTY);
+        scene.settle();
+        assert!(scene.hears(client).0.starts_with("HTTP/1.1 200 "));
+    }
+}
+
+#[test]
+fn a_clients_own_connection_that_idles_for_too_long_is_closed() {
+    let mut scene = Scene::new(CALM);
+    let client = scene.client();
+    scene.says(client, GET);
+    scene.settle();
+    let own = scene.arrival();
+    scene.says(own, DENIED);
+    scene.settle();
+    scene.hears(client);
+    scene.wait(Settings::default().timeouts.upstream_idle + Duration::from_secs(1));
+    scene.settle();
+    assert_eq!(scene.engine.upstream_count(), 0);
+    assert_eq!(scene.hears(client).1, "open");
+}
+
+#[test]
+fn content_that_may_lie_unread_goes_with_a_reset() {
+    let mut scene = Scene::new(CALM);
+    let client = scene.client();
+    scene.says(client, b"GET /r/1 HTTP/1.1\r\nHost: sim\r\nContent-Length: 3\r\n\r\nabc");
+    scene.settle();
+    let target = scene.arrival();
+    scene.says(target, EMPTY);
+    scene.settle();
+    assert!(scene.hears(client).0.starts_with("HTTP/1.1 200 "));
+    assert_eq!(scene.engine.upstream_count(), 0);
+    assert_eq!(scene.hears(target).1, "reset");
+}
