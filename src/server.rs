@@ -129,7 +129,7 @@ pub fn demo(mut settings: Settings) -> Result<(), ServerError> {
 }
 
 fn serve(
-    settings: Settings,
+    mut settings: Settings,
     events: &Sender<Event>,
     inbox: &Receiver<Event>,
 ) -> Result<(), ServerError> {
@@ -159,6 +159,9 @@ fn serve(
     let (writer, outlet) = Writer::start(&settings.log)
         .map_err(|error| ServerError::Start("the access log", error))?
         .unzip();
+    // What workers go by is what came of them.
+    settings.workers = Count::Count(count);
+    settings.limits.connections = Some(cap);
     let parts = Parts {
         workers: Arc::clone(&workers),
         settings: Arc::new(settings),

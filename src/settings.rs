@@ -242,13 +242,22 @@ pub struct Limits {
     pub headers: usize,
     /// Client connections at once over all workers; `None` (the default) derives it from the descriptor limit.
     pub connections: Option<usize>,
+    /// Requests with one endpoint at once over all workers. `None` (the default): a share of `connections`, half as much again
+    /// as its part of the turns, so that an endpoint that hangs leaves room for the others; more only when they have none.
+    pub requests_per_target: Option<usize>,
     /// Idle upstream connections a worker keeps for each endpoint. Default 1,024; 0 turns pooling off.
     pub idle_per_target: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { head: 16 * 1024, headers: 100, connections: None, idle_per_target: 1024 }
+        Limits {
+            head: 16 * 1024,
+            headers: 100,
+            connections: None,
+            requests_per_target: None,
+            idle_per_target: 1024,
+        }
     }
 }
 

@@ -118,6 +118,7 @@ fn every_key_reaches_its_setting() {
         head = "8KiB"
         headers = 50
         connections = 1000
+        requests_per_target = 77
         idle_per_target = 0
 
         [retry]
@@ -184,7 +185,13 @@ fn every_key_reaches_its_setting() {
             upstream_idle: second(8),
             drain: second(9),
         },
-        limits: Limits { head: 8192, headers: 50, connections: Some(1000), idle_per_target: 0 },
+        limits: Limits {
+            head: 8192,
+            headers: 50,
+            connections: Some(1000),
+            requests_per_target: Some(77),
+            idle_per_target: 0,
+        },
         retry: Retry { connect_attempts: 2, replay: false, budget: 5, budget_floor: 0 },
         ejection: Ejection {
             connect_failures: 6,

@@ -134,6 +134,7 @@ evenly_requests_total 2
 evenly_exchanges_finished_total 0
 evenly_own_answers_total 0
 evenly_unavailable_answers_total 0
+evenly_saturated_answers_total 0
 evenly_exchanges_cut_total 0
 evenly_exchanges_abandoned_total 0
 evenly_upstream_connects_total 0

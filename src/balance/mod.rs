@@ -5,6 +5,7 @@
 //! it was published; only the health thread publishes; the rotation is empty only when no endpoint is healthy.
 
 pub mod budget;
+pub mod links;
 #[cfg(all(test, loom))]
 mod models;
 mod rotation;
@@ -18,6 +19,7 @@ use crossbeam::utils::CachePadded;
 use crate::base::address::Address;
 use crate::base::sync::atomic::{AtomicUsize, Ordering};
 use budget::Budget;
+use links::Links;
 use rotation::Order;
 
 /// Names one endpoint for the life of the process. Never reused, so that a pooled connection can
@@ -157,6 +159,14 @@ impl Snapshot {
         Some(&self.endpoints[rotation[at] as usize])
     }
 
+    /// How many turns of a round each endpoint has, in the order of [`Snapshot::endpoints`], and how many a round has.
+    pub fn turns(&self) -> (Vec<u32>, u32) {
+        let mut turns = vec![0; self.endpoints.len()];
+        self.order.rotation.iter().for_each(|&at| turns[at as usize] += 1);
+        let round = turns.iter().sum();
+        (turns, round)
+    }
+
     /// The endpoint with this id, if the snapshot has it.
     pub fn endpoint(&self, id: EndpointId) -> Option<&Endpoint> {
         self.endpoints.iter().find(|e| e.id == id)
@@ -193,23 +203,32 @@ pub fn pick_other<'s>(
     ticket: usize,
     tried: &[EndpointId],
 ) -> Option<&'s Endpoint> {
-    let standby = || {
-        let mut ranks = snapshot.order.standbys.iter();
-        ranks.find_map(|rank| untried(snapshot, rank, ticket, tried))
-    };
-    untried(snapshot, &snapshot.order.rotation, ticket, tried).or_else(standby)
+    pick_such(snapshot, ticket, |endpoint| !tried.contains(&endpoint))
 }
 
-/// The first endpoint of one round of `turns` from that of `ticket` on that is not in `tried`.
-fn untried<'s>(
+/// In the same order, the first endpoint that fits.
+pub fn pick_such(
+    snapshot: &Snapshot,
+    ticket: usize,
+    fits: impl Fn(EndpointId) -> bool,
+) -> Option<&Endpoint> {
+    let standby = || {
+        let mut ranks = snapshot.order.standbys.iter();
+        ranks.find_map(|rank| first_such(snapshot, rank, ticket, &fits))
+    };
+    first_such(snapshot, &snapshot.order.rotation, ticket, &fits).or_else(standby)
+}
+
+/// The first endpoint of one round of `turns` from that of `ticket` on that fits.
+fn first_such<'s>(
     snapshot: &'s Snapshot,
     turns: &[u32],
     ticket: usize,
-    tried: &[EndpointId],
+    fits: &impl Fn(EndpointId) -> bool,
 ) -> Option<&'s Endpoint> {
     let (earlier, later) = turns.split_at(ticket.checked_rem(turns.len())?);
     let round = later.iter().chain(earlier);
-    round.map(|&at| &snapshot.endpoints[at as usize]).find(|it| !tried.contains(&it.id))
+    round.map(|&at| &snapshot.endpoints[at as usize]).find(|it| fits(it.id))
 }
 
 /// What the health thread publishes and the workers read.
@@ -221,6 +240,8 @@ pub struct Shared {
     pub cursor: Cursor,
     /// How many requests may be sent once more.
     pub budget: Budget,
+    /// What workers know together of their connections to each endpoint.
+    pub links: Links,
 }
 
 impl Shared {
@@ -307,6 +328,15 @@ mod tests {
             tried.push(next.id);
         }
         assert_eq!(tried, [EndpointId(1), EndpointId(3), EndpointId(0)]);
+    }
+
+    #[test]
+    fn every_turn_of_a_round_is_counted_for_its_endpoint() {
+        assert_eq!(snapshot(&[true, false, true]).turns(), (vec![1, 0, 1], 2));
+        let mut endpoints = snapshot(&[true; 2]).endpoints().to_vec();
+        endpoints[0].preference.weight = 3;
+        assert_eq!(Snapshot::new(1, endpoints).turns(), (vec![3, 1], 4));
+        assert_eq!(snapshot(&[false]).turns(), (vec![0], 0));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use loom::thread;
 
 use super::Cursor;
 use super::budget::{Budget, WINDOW};
+use super::links::Link;
 
 /// What two threads return that run this at once, and a third that waits for both.
 fn together<S, T>(shared: S, run: fn(&S) -> T) -> (Arc<S>, [T; 2])
@@ -64,5 +65,27 @@ fn the_same_holds_while_a_window_begins() {
         let (_, granted) = together(budget, |budget| grants(budget, WINDOW * 2));
         let sum: u64 = granted.iter().sum();
         assert!((1..=2).contains(&sum), "{granted:?}");
+    });
+}
+
+#[test]
+fn no_thread_takes_a_place_beyond_the_limit_and_none_is_lost() {
+    loom::model(|| {
+        let link = Arc::new(Link::default());
+        let threads = [(); 2].map(|()| {
+            let link = Arc::clone(&link);
+            thread::spawn(move || {
+                let entered = link.enter(1);
+                if entered {
+                    assert!(link.in_flight() >= 1);
+                    link.leave(1);
+                }
+            })
+        });
+        let mine = link.enter(1);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        link.leave(usize::from(mine));
+        assert_eq!(link.in_flight(), 0);
+        assert!(link.enter(1) && !link.enter(1));
     });
 }

@@ -90,7 +90,7 @@ mirror! {
 }
 mirror! {
     /// `[limits]`.
-    Limits = "[limits]" { head, headers, connections, idle_per_target }
+    Limits = "[limits]" { head, headers, connections, requests_per_target, idle_per_target }
 }
 mirror! {
     /// `[retry]`.

@@ -29,6 +29,7 @@ const SPIN: RangeInclusive<u32> = 0..=1_000;
 const HEAD: RangeInclusive<usize> = 1_024..=65_536;
 const HEADERS: RangeInclusive<u32> = 1..=256;
 const CONNECTIONS: RangeInclusive<u32> = 1..=10_000_000;
+const REQUESTS_PER_TARGET: RangeInclusive<u32> = 1..=10_000_000;
 const IDLE_PER_TARGET: RangeInclusive<u32> = 0..=65_536;
 const BUDGET: RangeInclusive<u32> = 0..=100;
 const BUDGET_FLOOR: RangeInclusive<u32> = 0..=1_000_000;
@@ -404,6 +405,9 @@ fn limits(raw: &raw::Limits<'_>) -> Result<Limits, Fault> {
     overlay(&mut limits.headers, raw.headers.as_ref(), |item| count(item, HEADERS))?;
     overlay(&mut limits.connections, raw.connections.as_ref(), |item| {
         Ok(item.number_or_auto(CONNECTIONS)?.map(|number| number as usize))
+    })?;
+    overlay(&mut limits.requests_per_target, raw.requests_per_target.as_ref(), |item| {
+        Ok(item.number_or_auto(REQUESTS_PER_TARGET)?.map(|number| number as usize))
     })?;
     overlay(&mut limits.idle_per_target, raw.idle_per_target.as_ref(), |item| {
         count(item, IDLE_PER_TARGET)

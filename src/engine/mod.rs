@@ -131,8 +131,8 @@ impl<N: Net> Engine<N> {
             draining: false,
         };
         let snapshot = shared.snapshot.load_full();
-        let mut pools = Pools::new(settings.limits.idle_per_target, settings.ejection);
-        pools.follow(&snapshot, &mut Vec::new());
+        let mut pools = Pools::new(settings);
+        pools.follow(&snapshot, &shared.links, &mut Vec::new());
         Engine {
             net,
             clients: Slab::with_room(ROOM),
@@ -213,7 +213,7 @@ impl<N: Net> Engine<N> {
 
     fn follow(&mut self, snapshot: Arc<Snapshot>) {
         let mut out = Vec::new();
-        self.pools.follow(&snapshot, &mut out);
+        self.pools.follow(&snapshot, &self.shared.links, &mut out);
         out.into_iter().for_each(|key| self.close_upstream(key));
         self.snapshot = snapshot;
     }
@@ -357,6 +357,13 @@ impl<N: Net> Engine<N> {
             .keys()
             .filter(|&key| self.upstreams.get(key).is_some_and(|u| u.client.is_some()))
             .count();
+        for endpoint in self.snapshot.endpoints() {
+            let of_it =
+                self.upstreams.keys().filter_map(|key| self.upstreams.get(key)).filter(
+                    |upstream| upstream.client.is_some() && upstream.endpoint == endpoint.id,
+                );
+            assert_eq!(of_it.count(), self.pools.busy(endpoint.id), "every request has its place");
+        }
         assert_eq!(attached, owned, "every owned upstream has its owner");
         assert_eq!(self.upstreams.len() - owned, self.pools.len(), "the others are idle in a pool");
     }

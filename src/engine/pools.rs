@@ -1,17 +1,21 @@
-//! What one worker keeps for each endpoint: its idle upstream connections, newest first, and how often in a row
-//! it failed. Both share one table, so that an exchange that ends well costs one lookup.
+//! What one worker keeps for each endpoint: its idle upstream connections, newest first, how many requests are with it, and how
+//! often in a row it failed. All share one table.
 //!
 //! Invariants: only connections to endpoints that are healthy in the current snapshot are kept; each
-//! endpoint's stack holds at most the configured number; a connection in a stack belongs to no client.
+//! endpoint's stack holds at most the configured number; a connection in a stack belongs to no client; one that
+//! belongs to a client has a place, until it leaves.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use std::sync::Arc;
+
 use super::streaks::Streaks;
+use crate::balance::links::{Link, Links};
 use crate::balance::{Endpoint, EndpointId, Snapshot, Streak};
 use crate::base::address::Address;
 use crate::base::slab::Key;
-use crate::settings::Ejection;
+use crate::settings::{Ejection, Settings, Workers};
 
 /// Endpoint ids are dense and ours: mixing their bits would only cost time.
 #[derive(Default)]
@@ -37,8 +41,50 @@ impl Hasher for IdHasher {
 /// What a worker keeps for one endpoint.
 struct Pool {
     address: Address,
+    /// Of one that is not, only the requests are known that are still with it.
+    healthy: bool,
     idle: Vec<Key>,
     streaks: Streaks,
+    /// Requests of this worker that are with it.
+    busy: u32,
+    /// How many there should be at most while others have room.
+    share: u32,
+    /// What all workers know, where there is a limit for all of them.
+    link: Option<Arc<Link>>,
+}
+
+/// How many requests may be with one endpoint.
+#[derive(Debug, Clone, Copy)]
+enum Most {
+    /// So many of this worker's, divided by shares, so that one endpoint that hangs does not take all. More go there when
+    /// nobody else has room.
+    Shares(u32),
+    /// So many of all workers.
+    Count(usize),
+}
+
+impl Most {
+    fn of(settings: &Settings) -> Most {
+        let workers = match settings.workers {
+            Workers::Count(count) => count.max(1),
+            Workers::Auto => 1,
+        };
+        let own = settings.limits.connections.map(|all| all.div_ceil(workers));
+        let shares = Most::Shares(own.and_then(|own| own.try_into().ok()).unwrap_or(u32::MAX));
+        settings.limits.requests_per_target.map_or(shares, Most::Count)
+    }
+}
+
+/// What one endpoint may have of `all` requests if `turns` of a `round` are its own: half as much again, but leave half of what
+/// the others have. One of two gets three quarters, and the only one everything.
+fn share(all: u32, turns: u32, round: u32) -> u32 {
+    let (all, turns, round) = (u64::from(all), u64::from(turns), u64::from(round));
+    if turns == 0 {
+        // It stands by: whatever it gets, others cannot take.
+        return u32::try_from(all).unwrap_or(u32::MAX);
+    }
+    let most = (3 * turns).min(round + turns);
+    u32::try_from((all * most).div_ceil(2 * round)).unwrap_or(u32::MAX)
 }
 
 /// What became of an endpoint's connection after a whole answer.
@@ -54,13 +100,81 @@ pub(super) struct Pools {
     pools: HashMap<EndpointId, Pool, BuildHasherDefault<IdHasher>>,
     cap: usize,
     ejection: Ejection,
+    most: Most,
     /// Connections in all stacks.
     len: usize,
 }
 
+impl Drop for Pools {
+    /// A worker that panics loses its connections, and its places.
+    fn drop(&mut self) {
+        for pool in self.pools.values() {
+            pool.link.iter().for_each(|link| link.leave(pool.busy as usize));
+        }
+    }
+}
+
 impl Pools {
-    pub(super) fn new(cap: usize, ejection: Ejection) -> Self {
-        Pools { pools: HashMap::default(), cap, ejection, len: 0 }
+    pub(super) fn new(settings: &Settings) -> Self {
+        let (cap, ejection) = (settings.limits.idle_per_target, settings.ejection);
+        Pools { pools: HashMap::default(), cap, ejection, most: Most::of(settings), len: 0 }
+    }
+
+    fn healthy(&self, endpoint: EndpointId) -> Option<&Pool> {
+        self.pools.get(&endpoint).filter(|pool| pool.healthy)
+    }
+
+    fn healthy_mut(&mut self, endpoint: EndpointId) -> Option<&mut Pool> {
+        self.pools.get_mut(&endpoint).filter(|pool| pool.healthy)
+    }
+
+    /// Whether the endpoint is healthy and has room for one more request.
+    pub(super) fn has_room(&self, endpoint: EndpointId) -> bool {
+        self.healthy(endpoint).is_some_and(|pool| match (self.most, &pool.link) {
+            (Most::Count(most), Some(link)) => link.in_flight() < most,
+            _ => pool.busy < pool.share,
+        })
+    }
+
+    /// Takes a place for a request, if the endpoint is healthy and has room.
+    pub(super) fn enter(&mut self, endpoint: EndpointId) -> bool {
+        let most = self.most;
+        let Some(pool) = self.healthy_mut(endpoint) else { return false };
+        let entered = match (most, &pool.link) {
+            (Most::Count(most), Some(link)) => link.enter(most),
+            _ => pool.busy < pool.share,
+        };
+        pool.busy += u32::from(entered);
+        entered
+    }
+
+    /// Takes a place for a request that nobody has room for, or that was with this endpoint before. `false` if that is not
+    /// healthy any more.
+    pub(super) fn squeeze_in(&mut self, endpoint: EndpointId) -> bool {
+        let Some(pool) = self.healthy_mut(endpoint) else { return false };
+        pool.busy += 1;
+        pool.link.iter().for_each(|link| link.squeeze_in());
+        true
+    }
+
+    /// Whether requests may be squeezed in when nobody has room.
+    pub(super) fn is_elastic(&self) -> bool {
+        matches!(self.most, Most::Shares(_))
+    }
+
+    /// A request is not with its endpoint any more.
+    pub(super) fn leave(&mut self, endpoint: EndpointId) {
+        let Some(pool) = self.pools.get_mut(&endpoint) else { return };
+        pool.busy -= 1;
+        pool.link.iter().for_each(|link| link.leave(1));
+        if pool.busy == 0 && !pool.healthy {
+            self.pools.remove(&endpoint);
+        }
+    }
+
+    /// Requests that are with an endpoint.
+    pub(super) fn busy(&self, endpoint: EndpointId) -> usize {
+        self.pools.get(&endpoint).map_or(0, |pool| pool.busy as usize)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -69,7 +183,7 @@ impl Pools {
 
     /// Where a healthy endpoint is.
     pub(super) fn address(&self, endpoint: EndpointId) -> Option<&Address> {
-        self.pools.get(&endpoint).map(|pool| &pool.address)
+        self.healthy(endpoint).map(|pool| &pool.address)
     }
 
     /// Takes the connection to `endpoint` that was used last.
@@ -87,7 +201,7 @@ impl Pools {
         key: Option<Key>,
         status: u16,
     ) -> GivenBack {
-        let Some(pool) = self.pools.get_mut(&endpoint) else {
+        let Some(pool) = self.pools.get_mut(&endpoint).filter(|pool| pool.healthy) else {
             return GivenBack { kept: false, errors: None };
         };
         let errors = pool.streaks.answered(status, &self.ejection);
@@ -99,7 +213,7 @@ impl Pools {
 
     /// A connect to the endpoint came about.
     pub(super) fn connected(&mut self, endpoint: EndpointId) {
-        if let Some(pool) = self.pools.get_mut(&endpoint) {
+        if let Some(pool) = self.healthy_mut(endpoint) {
             pool.streaks.connected();
         }
     }
@@ -107,7 +221,8 @@ impl Pools {
     /// The endpoint failed. How often it did so in a row, if that is as often as it may. One that is out already
     /// cannot fail.
     pub(super) fn failed(&mut self, endpoint: EndpointId, kind: Streak) -> Option<u32> {
-        self.pools.get_mut(&endpoint)?.streaks.failed(kind, &self.ejection)
+        let pool = self.pools.get_mut(&endpoint).filter(|pool| pool.healthy)?;
+        pool.streaks.failed(kind, &self.ejection)
     }
 
     /// Forgets a connection that ended while it was idle.
@@ -132,18 +247,41 @@ impl Pools {
 
     /// Follows a new snapshot: the connections to endpoints that are not healthy in it come out, to be
     /// closed, and what those endpoints did in a row is forgotten.
-    pub(super) fn follow(&mut self, snapshot: &Snapshot, out: &mut Vec<Key>) {
+    pub(super) fn follow(&mut self, snapshot: &Snapshot, links: &Links, out: &mut Vec<Key>) {
         let mut left = std::mem::take(&mut self.pools);
-        for Endpoint { id, address, .. } in snapshot.endpoints().iter().filter(|e| e.healthy()) {
-            let pool = left.remove(id).unwrap_or_else(|| Pool {
-                address: address.clone(),
-                idle: Vec::new(),
-                streaks: Streaks::default(),
-            });
-            self.pools.insert(*id, pool);
+        let (turns, round) = snapshot.turns();
+        for (endpoint, &turns) in snapshot.endpoints().iter().zip(&turns) {
+            if !endpoint.healthy() {
+                continue;
+            }
+            let mut pool = left.remove(&endpoint.id).unwrap_or_else(|| self.fresh(endpoint, links));
+            pool.healthy = true;
+            if let Most::Shares(all) = self.most {
+                pool.share = share(all, turns, round);
+            }
+            self.pools.insert(endpoint.id, pool);
         }
-        left.into_values().for_each(|mut pool| out.append(&mut pool.idle));
+        for (id, mut pool) in left {
+            out.append(&mut pool.idle);
+            pool.healthy = false;
+            pool.streaks = Streaks::default();
+            if pool.busy > 0 {
+                self.pools.insert(id, pool);
+            }
+        }
         self.len -= out.len();
+    }
+
+    fn fresh(&self, endpoint: &Endpoint, links: &Links) -> Pool {
+        Pool {
+            address: endpoint.address.clone(),
+            healthy: true,
+            idle: Vec::new(),
+            streaks: Streaks::default(),
+            busy: 0,
+            share: u32::MAX,
+            link: matches!(self.most, Most::Count(_)).then(|| links.of(endpoint.id)),
+        }
     }
 }
 
@@ -151,6 +289,7 @@ impl Pools {
 mod tests {
     use super::*;
     use crate::balance::{EndpointState, Preference};
+    use crate::settings::Limits;
 
     fn snapshot(ids: &[(u32, bool)]) -> Snapshot {
         let endpoint = |&(id, healthy): &(u32, bool)| Endpoint {
@@ -163,6 +302,15 @@ mod tests {
         Snapshot::new(1, ids.iter().map(endpoint).collect())
     }
 
+    fn pools(idle_per_target: usize, ejection: Ejection) -> Pools {
+        let limits = Limits { idle_per_target, ..Limits::default() };
+        Pools::new(&Settings { limits, ejection, ..Settings::default() })
+    }
+
+    fn follow(pools: &mut Pools, snapshot: &Snapshot, out: &mut Vec<Key>) {
+        pools.follow(snapshot, &Links::default(), out);
+    }
+
     fn key(index: u32) -> Key {
         Key { index, generation: 0 }
     }
@@ -173,8 +321,8 @@ mod tests {
 
     #[test]
     fn the_newest_connection_comes_first_and_the_cap_holds() {
-        let mut pools = Pools::new(2, Ejection::default());
-        pools.follow(&snapshot(&[(1, true)]), &mut Vec::new());
+        let mut pools = pools(2, Ejection::default());
+        follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
         assert!(keeps(&mut pools, 1, 1) && keeps(&mut pools, 1, 2));
         assert!(!keeps(&mut pools, 1, 3), "the stack is full");
         assert!(!keeps(&mut pools, 2, 3), "the endpoint is not known");
@@ -185,11 +333,11 @@ mod tests {
 
     #[test]
     fn connections_to_an_endpoint_that_went_down_come_out() {
-        let mut pools = Pools::new(8, Ejection::default());
-        pools.follow(&snapshot(&[(1, true), (2, true)]), &mut Vec::new());
+        let mut pools = pools(8, Ejection::default());
+        follow(&mut pools, &snapshot(&[(1, true), (2, true)]), &mut Vec::new());
         assert!(keeps(&mut pools, 1, 1) && keeps(&mut pools, 2, 2));
         let mut out = Vec::new();
-        pools.follow(&snapshot(&[(1, false), (2, true)]), &mut out);
+        follow(&mut pools, &snapshot(&[(1, false), (2, true)]), &mut out);
         assert_eq!((out, pools.len()), (vec![key(1)], 1));
         assert_eq!(pools.pop_any(), Some(key(2)));
         assert_eq!(pools.pop_any(), None);
@@ -198,8 +346,8 @@ mod tests {
     #[test]
     fn an_answer_ends_a_streak_whether_or_not_its_connection_is_kept() {
         for key in [None, Some(key(1))] {
-            let mut pools = Pools::new(0, Ejection { resets: 2, ..Ejection::default() });
-            pools.follow(&snapshot(&[(1, true)]), &mut Vec::new());
+            let mut pools = pools(0, Ejection { resets: 2, ..Ejection::default() });
+            follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
             let failed = |pools: &mut Pools| pools.failed(EndpointId(1), Streak::Resets);
             assert_eq!(failed(&mut pools), None);
             assert!(!pools.give_back(EndpointId(1), key, 200).kept);
@@ -209,14 +357,80 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_is_out_has_no_streaks_and_begins_anew_when_it_is_back() {
-        let mut pools = Pools::new(8, Ejection { connect_failures: 2, ..Ejection::default() });
+        let mut pools = pools(8, Ejection { connect_failures: 2, ..Ejection::default() });
         let mut failed = |health: bool| {
-            pools.follow(&snapshot(&[(1, health)]), &mut Vec::new());
+            follow(&mut pools, &snapshot(&[(1, health)]), &mut Vec::new());
             pools.failed(EndpointId(1), Streak::ConnectFailures)
         };
         assert_eq!(
             [true, false, false, true, true].map(&mut failed),
             [None, None, None, None, Some(2)]
         );
+    }
+
+    #[test]
+    fn one_endpoint_has_half_as_much_again_as_its_share_and_leaves_half_of_the_others() {
+        let table = [
+            // all, turns, round, most
+            (100, 1, 1, 100),
+            (100, 1, 2, 75),
+            (100, 1, 3, 50),
+            (100, 1, 10, 15),
+            (100, 9, 10, 95),
+            (1, 1, 100, 1),
+            (100, 0, 3, 100), // it stands by
+            (u32::MAX, 1, 2, u32::MAX / 4 * 3 + 3),
+        ];
+        for (all, turns, round, most) in table {
+            assert_eq!(share(all, turns, round), most, "{all} {turns} of {round}");
+        }
+    }
+
+    fn bounded(connections: Option<usize>, requests_per_target: Option<usize>) -> Pools {
+        let limits = Limits { connections, requests_per_target, ..Limits::default() };
+        let workers = Workers::Count(2);
+        Pools::new(&Settings { limits, workers, ..Settings::default() })
+    }
+
+    #[test]
+    fn an_endpoint_that_has_its_share_has_no_room_but_may_be_squeezed_into() {
+        let mut pools = bounded(Some(16), None);
+        follow(&mut pools, &snapshot(&[(1, true), (2, true)]), &mut Vec::new());
+        let entered = (0..10).filter(|_| pools.enter(EndpointId(1))).count();
+        assert_eq!((entered, pools.busy(EndpointId(1))), (6, 6), "three quarters of 8");
+        assert!(!pools.has_room(EndpointId(1)) && pools.has_room(EndpointId(2)));
+        assert!(pools.is_elastic() && pools.squeeze_in(EndpointId(1)));
+        follow(&mut pools, &snapshot(&[(1, true), (2, false)]), &mut Vec::new());
+        assert!(pools.has_room(EndpointId(1)), "it is alone now");
+        assert!(!pools.enter(EndpointId(2)) && !pools.squeeze_in(EndpointId(2)), "it is out");
+    }
+
+    #[test]
+    fn requests_with_an_endpoint_that_went_out_and_came_back_are_still_counted() {
+        let mut pools = bounded(Some(16), None);
+        let both = snapshot(&[(1, true), (2, true)]);
+        follow(&mut pools, &both, &mut Vec::new());
+        assert!((0..6).all(|_| pools.enter(EndpointId(1))));
+        follow(&mut pools, &snapshot(&[(1, false), (2, true)]), &mut Vec::new());
+        pools.leave(EndpointId(1));
+        follow(&mut pools, &both, &mut Vec::new());
+        assert!(pools.enter(EndpointId(1)) && !pools.enter(EndpointId(1)));
+        follow(&mut pools, &snapshot(&[(2, true)]), &mut Vec::new());
+        (0..6).for_each(|_| pools.leave(EndpointId(1)));
+        assert_eq!((pools.busy(EndpointId(1)), pools.pools.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_number_of_requests_holds_for_all_workers_together() {
+        let links = Links::default();
+        let mut workers = [(); 2].map(|()| bounded(None, Some(3)));
+        let snapshot = snapshot(&[(1, true)]);
+        workers.iter_mut().for_each(|pools| pools.follow(&snapshot, &links, &mut Vec::new()));
+        let [a, b] = &mut workers;
+        assert!(a.enter(EndpointId(1)) && a.enter(EndpointId(1)) && b.enter(EndpointId(1)));
+        assert!(!b.enter(EndpointId(1)) && !b.has_room(EndpointId(1)) && !b.is_elastic());
+        let [a, mut b] = workers;
+        drop(a);
+        assert!(b.enter(EndpointId(1)) && b.enter(EndpointId(1)) && !b.enter(EndpointId(1)));
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 
 use super::client::{Client, Closing, join_small};
 use super::conn::{Conn, Filled};
+use super::pools::Pools;
 use super::turn::Flow;
 use super::{Engine, Net, Scratch, Suspicion, Token};
 use crate::access::End;
@@ -62,6 +63,13 @@ impl<N: Net> Engine<N> {
         let endpoint = endpoint.id;
         let Some(client) = self.clients.get_mut(key) else { return true };
         client.ticket = ticket;
+        let endpoint = match self.pools.enter(endpoint) {
+            true => endpoint,
+            false => match self.enter_other(ticket, &[]) {
+                Some(other) => other,
+                None => return false,
+            },
+        };
         if self.send_on_idle(key, endpoint, pieces) {
             return true;
         }
@@ -133,7 +141,31 @@ impl<N: Net> Engine<N> {
         true
     }
 
-    /// Opens a connection to `endpoint` for the request that is held, or to another one if that fails at once.
+    /// Takes a place at the first endpoint from the turn of `ticket` on that was not tried and has room, or, unless there is a
+    /// limit to that, at the first that was not tried.
+    fn enter_other(&mut self, ticket: usize, tried: &[EndpointId]) -> Option<EndpointId> {
+        let Engine { pools, snapshot, .. } = &mut *self;
+        let untried = |endpoint| !tried.contains(&endpoint);
+        let has_room = |pools: &Pools| {
+            let fits = |endpoint| untried(endpoint) && pools.has_room(endpoint);
+            balance::pick_such(snapshot, ticket, fits).map(|endpoint| endpoint.id)
+        };
+        // Another worker may have been quicker: then that one has no room any more.
+        while let Some(endpoint) = has_room(pools) {
+            if pools.enter(endpoint) {
+                return Some(endpoint);
+            }
+        }
+        let endpoint = balance::pick_such(snapshot, ticket, untried)?.id;
+        if !pools.is_elastic() {
+            self.counters.saturated.bump();
+            return None;
+        }
+        pools.squeeze_in(endpoint).then_some(endpoint)
+    }
+
+    /// Opens a connection to `endpoint`, where the request has a place, for the request that is held, or to another one if
+    /// that fails at once.
     fn dial(&mut self, key: Key, mut endpoint: EndpointId) -> Found {
         loop {
             let error = match self.connect(key, endpoint) {
@@ -144,10 +176,14 @@ impl<N: Net> Engine<N> {
                 // Ours, not the target's fault: an idle connection makes room.
                 match self.pools.pop_any() {
                     Some(idle) => self.close_upstream(idle),
-                    None => return Found::No,
+                    None => {
+                        self.pools.leave(endpoint);
+                        return Found::No;
+                    }
                 }
                 continue;
             }
+            self.pools.leave(endpoint);
             match self.move_on(key, endpoint, Suspicion::ConnectRefused) {
                 Some(next) => endpoint = next,
                 None => return Found::No,
@@ -186,12 +222,15 @@ impl<N: Net> Engine<N> {
         self.suspicions.push((failed, why));
         self.count_failure(failed, Streak::ConnectFailures);
         let client = self.clients.get_mut(key)?;
-        let tried = &mut client.tried.get_or_insert_default().endpoints;
-        tried.push(failed);
-        if tried.len() >= self.connect_attempts {
-            return None;
+        let mut tried = client.tried.take().unwrap_or_default();
+        let ticket = client.ticket;
+        tried.endpoints.push(failed);
+        let more = tried.endpoints.len() < self.connect_attempts;
+        let next = if more { self.enter_other(ticket, &tried.endpoints) } else { None };
+        if let Some(client) = self.clients.get_mut(key) {
+            client.tried = Some(tried);
         }
-        balance::pick_other(&self.snapshot, client.ticket, tried).map(|endpoint| endpoint.id)
+        next
     }
 
     /// Tells the health thread if the endpoint has failed as often in a row as it may.
@@ -526,6 +565,9 @@ impl<N: Net> Engine<N> {
         }
         upstream.client = owner;
         upstream.conn.bulk = false;
+        if owner.is_none() {
+            self.pools.leave(endpoint);
+        }
         upstream.conn.set_deadline(&mut self.wheel, Token::Upstream(key), idle_until);
         if upstream.conn.readable {
             // The last read may have left something: that would end this connection.
@@ -588,7 +630,8 @@ impl<N: Net> Engine<N> {
                 }
                 self.counters.replayed.bump();
                 self.part(owner);
-                if self.dial(owner, self.elsewhere(owner, endpoint)) == Found::No {
+                let next = self.elsewhere(owner, endpoint);
+                if !self.pools.squeeze_in(next) || self.dial(owner, next) == Found::No {
                     self.answer_unavailable(owner, out);
                 }
             }
@@ -603,7 +646,10 @@ impl<N: Net> Engine<N> {
         let Some(client) = self.clients.get(key) else { return failed };
         let refused = client.tried.iter().flat_map(|tried| &tried.endpoints);
         let tried: Vec<EndpointId> = refused.copied().chain([failed]).collect();
-        balance::pick_other(&self.snapshot, client.ticket, &tried)
+        let untried = |endpoint| !tried.contains(&endpoint);
+        let has_room = |endpoint| untried(endpoint) && self.pools.has_room(endpoint);
+        balance::pick_such(&self.snapshot, client.ticket, has_room)
+            .or_else(|| balance::pick_such(&self.snapshot, client.ticket, untried))
             .map_or(failed, |endpoint| endpoint.id)
     }
 
@@ -648,6 +694,9 @@ impl<N: Net> Engine<N> {
     pub(super) fn close_upstream(&mut self, key: Key) {
         let Some(mut upstream) = self.upstreams.remove(key) else { return };
         upstream.conn.release(&mut self.buffers);
+        if upstream.client.is_some() {
+            self.pools.leave(upstream.endpoint);
+        }
         if !upstream.conn.read_closed {
             self.net.reset(upstream.conn.socket);
         }

@@ -47,6 +47,8 @@ pub struct Counters {
     pub answered: Counter,
     /// Of those, 503s because no endpoint took the request.
     pub unavailable: Counter,
+    /// Of those, the ones because every endpoint that was left had as many requests as it may have.
+    pub saturated: Counter,
     /// Exchanges cut after the response had begun.
     pub cut: Counter,
     /// Exchanges that the client left.
@@ -99,6 +101,7 @@ pub const COUNTERS: [Description; COUNT] = describe! {
     finished "evenly_exchanges_finished_total" "Exchanges that ended with a whole response of a target."
     answered "evenly_own_answers_total" "Answers that evenly gave itself: refusals, timeouts, 502, 503, 504."
     unavailable "evenly_unavailable_answers_total" "Answers of 503 because no endpoint took the request."
+    saturated "evenly_saturated_answers_total" "Of the 503s because no endpoint took the request, those because every endpoint had limits.requests_per_target requests."
     cut "evenly_exchanges_cut_total" "Exchanges cut after the response had begun."
     abandoned "evenly_exchanges_abandoned_total" "Exchanges that the client left."
     dialed "evenly_upstream_connects_total" "Upstream connections begun."

@@ -12,6 +12,7 @@
 //! | `leaving` | clients that end early, or one side of their connection |
 //! | `upgrade` | tunnels |
 //! | `fields` | what is added to a head and taken from it |
+//! | `stalls` | targets that take requests and do not answer |
 //! | `resources` | connections, descriptors, memory |
 //! | `sharing` | connections to targets that clients share, or must not |
 //! | `stopping` | signals and the drain |
@@ -34,6 +35,7 @@ mod names;
 mod nameserver;
 mod resources;
 mod sharing;
+mod stalls;
 mod stopping;
 mod surface;
 mod unix;
