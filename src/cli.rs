@@ -3,7 +3,7 @@
 //! Owns the names, the help texts and which option goes with which. What a value means is `config`'s.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValue;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -20,14 +20,14 @@ const AFTER_HELP: &str = "\
 Examples:
   evenly run --target 10.0.0.1:8001 --target 10.0.0.2:8001
       Balance over two servers on 0.0.0.0:8080; no file is needed.
-  evenly run --config /etc/evenly.toml
-      Balance as the file says.
-  evenly run --config /etc/evenly.toml --listen 127.0.0.1:8080 --workers 2
+  evenly run /etc/evenly.toml
+      Run with a configuration file.
+  evenly run /etc/evenly.toml --listen 127.0.0.1:8080 --workers 2
       The same on another address, with two worker threads.
-  evenly check --config /etc/evenly.toml
+  evenly check /etc/evenly.toml
       Say whether the file is valid, without opening anything.
   evenly demo
-      Try it out: a balancer before two servers of its own.
+      Try it out: a balancer in front of two servers of its own.
 
 The smallest file:
   [[targets]]
@@ -44,33 +44,32 @@ Exit codes:
   2  the command line or the configuration is wrong
 
 Signals:
-  SIGTERM, SIGINT  drain: take no new connections, finish what was begun
+  SIGTERM, SIGINT  drain: accept nothing new, finish requests in flight
                    (at most timeouts.drain), then exit with 0; a second
-                   one stops at once
+                   one stops immediately
 
 Environment:
   EVENLY_LOG, RUST_LOG  the log level, where --log-level does not give it";
 
 /// What follows the options of `evenly run --help`.
 const AFTER_RUN_HELP: &str = "\
-Either --config or --target is needed. --listen, --workers and --target win
-over the file: --target takes the place of all [[targets]] of the file, and
+Either a file or --target is needed. --listen, --workers and --target override
+the file: --target takes the place of all [[targets]] of the file, and
 everything else in the file, [health] included, still counts.
 
 Exit codes: 0 clean stop, 1 run-time failure, 2 usage or configuration.
-Signals: SIGTERM and SIGINT drain, a second one stops at once.";
+Signals: SIGTERM and SIGINT drain, a second one stops immediately.";
 
 /// The arguments of one call of `evenly`.
 #[derive(Debug, Parser)]
 #[command(
     name = "evenly",
     version,
-    about = "An HTTP load balancer for the edge",
-    long_about = "An HTTP load balancer for the edge: it shares requests out evenly, one by one, over the \
-                  servers that are healthy, and takes out those that are not.",
+    about = "An HTTP/1.1 load balancer, to stand behind your TLS terminator",
+    long_about = "An HTTP/1.1 load balancer, to stand behind your TLS terminator: it distributes requests evenly, \
+                  one at a time, across your healthy servers, and takes out those that are not.",
     after_long_help = AFTER_HELP,
-    after_help = "See evenly --help for examples, exit codes and signals.",
-    disable_help_subcommand = true
+    after_help = "See evenly --help for examples, exit codes and signals."
 )]
 pub struct Cli {
     /// What to do.
@@ -81,19 +80,19 @@ pub struct Cli {
 /// What `evenly` can be asked to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Balance until a signal asks it to stop
+    /// Run the load balancer
     Run(RunArgs),
     /// Say whether a configuration file is valid
     ///
-    /// Prints one line: on standard output that the file is valid and how many targets it has, or on
-    /// standard error the file, line and key that are wrong and what to write instead. Opens no
-    /// listener, connects nowhere and resolves no name.
+    /// Prints on standard output that the file is valid and how many targets it has, or on standard
+    /// error each line that is wrong, its key, and what to write instead. Opens no listener, connects
+    /// nowhere and resolves no name.
     #[command(after_help = "Exit codes: 0 valid, 2 not valid or not readable.")]
     Check(CheckArgs),
     /// Balance over two demo servers that come with it
     ///
     /// Starts two small servers on free ports of this machine, each of which answers with its own name
-    /// and what it was asked, and a balancer before them.
+    /// and what it was asked, and a balancer in front of them.
     #[command(after_help = "Try: curl http://127.0.0.1:8080/   Ctrl-C ends it.")]
     Demo(DemoArgs),
     /// Print a completion script for a shell
@@ -102,22 +101,27 @@ pub enum Command {
     /// Print the manual page
     #[command(after_help = "Try: evenly man > evenly.1 && man ./evenly.1")]
     Man,
+    /// Print the version
+    Version,
 }
 
 /// The arguments of `evenly run`.
 #[derive(Debug, Default, Args)]
 #[command(after_help = AFTER_RUN_HELP)]
 pub struct RunArgs {
-    /// The TOML file to run by
-    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    /// Configuration file (TOML); - is standard input
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// Configuration file, as FILE
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, conflicts_with = "file")]
     pub config: Option<PathBuf>,
     /// Worker threads: auto (as many as the CPUs it may use) or 1 to 1024
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
     pub workers: Option<String>,
     /// An IP address and port to listen on [default: 0.0.0.0:8080]; may be repeated
     #[arg(short, long, value_name = "ADDR")]
     pub listen: Vec<String>,
-    /// A server to balance over, as host:port or unix:/path; may be repeated. Takes the place of the file's targets
+    /// Server to send requests to, as host:port or unix:/path; may be repeated. Takes the place of the file's targets
     #[arg(short, long, value_name = "ADDR")]
     pub target: Vec<String>,
     /// The path to ask the --target servers for to see whether they are healthy, such as /healthz.
@@ -136,9 +140,19 @@ pub struct RunArgs {
 /// The arguments of `evenly check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The TOML file to check
-    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
-    pub config: PathBuf,
+    /// Configuration file (TOML); - is standard input
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath, required_unless_present = "config")]
+    pub file: Option<PathBuf>,
+    /// Configuration file, as FILE
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, conflicts_with = "file")]
+    pub config: Option<PathBuf>,
+}
+
+impl CheckArgs {
+    /// The file to check, however it was given.
+    pub fn path(&self) -> &Path {
+        self.file.as_deref().or(self.config.as_deref()).unwrap_or(Path::new("-"))
+    }
 }
 
 /// The arguments of `evenly demo`.
@@ -176,6 +190,93 @@ fn log_level(text: &str) -> Result<String, String> {
     log::parse_filter(text).map(|_| text.to_owned())
 }
 
+/// Options of other programs, and what they are called here.
+const OTHER_OPTIONS: &[(&[&str], &str)] = &[
+    (&["-p", "--port"], "--listen 127.0.0.1:8080 sets address and port"),
+    (
+        &["-b", "--bind", "--address", "--host", "--from", "--addr"],
+        "--listen 127.0.0.1:8080 sets address and port",
+    ),
+    (
+        &[
+            "--to",
+            "--backend",
+            "--backends",
+            "--upstream",
+            "--upstreams",
+            "--server",
+            "--origin",
+            "--targets",
+            "-u",
+        ],
+        "--target HOST:PORT names a server; repeat it for each",
+    ),
+    (
+        &["-f", "--file", "--conf", "--configfile", "--config-file"],
+        "--config FILE names the configuration",
+    ),
+    (&["--threads", "-j", "--jobs"], "--workers N sets the number of threads"),
+    (
+        &["-d", "--daemon", "--daemonize", "-D"],
+        "evenly stays in the foreground: let systemd or a container run it",
+    ),
+    (
+        &["-v", "-vv", "--verbose", "--debug", "-q", "--quiet"],
+        "--log-level LEVEL sets what is logged, evenly --version prints the version",
+    ),
+    (&["-t", "--test", "--validate", "--check"], "evenly check FILE says whether a file is valid"),
+    (
+        &["--health", "--health-check", "--health-path"],
+        "--health-check-endpoint PATH sets what is asked",
+    ),
+];
+
+/// Commands of other programs, and what they are called here.
+const OTHER_COMMANDS: &[(&[&str], &str)] = &[
+    (
+        &["serve", "start", "server", "proxy", "reverse-proxy", "balance", "up", "listen"],
+        "evenly run FILE, or evenly run --target HOST:PORT",
+    ),
+    (&["validate", "verify", "test", "lint", "configtest", "validate-config"], "evenly check FILE"),
+    (
+        &["stop", "reload", "restart", "quit"],
+        "send the process SIGTERM to stop it; a changed file needs a restart",
+    ),
+    (&["completion"], "evenly completions SHELL"),
+    (&["manual", "manpage"], "evenly man"),
+    (&["try", "example", "quickstart"], "evenly demo"),
+];
+
+/// What somebody who typed `arguments`, which are not valid, may have meant.
+pub fn tip(arguments: &[String]) -> Option<String> {
+    let of = |table: &[(&[&str], &str)], word: &str| {
+        let word = word.split('=').next().unwrap_or(word);
+        table.iter().find(|(words, _)| words.contains(&word)).map(|(_, tip)| (*tip).to_owned())
+    };
+    let is_file = |word: &str| word.ends_with(".toml") || Path::new(word).is_file();
+    let first = arguments.first()?;
+    let is_command = Cli::command().get_subcommands().any(|known| known.get_name() == first);
+    if !is_command {
+        let file = arguments.iter().find(|word| is_file(word));
+        let bare = file.map(|file| format!("evenly run {file}, or evenly check {file}"));
+        let address = config::is_target(first).then(|| format!("evenly run --target {first}"));
+        let option = || {
+            of(OTHER_OPTIONS, first).or_else(|| {
+                let run = first
+                    .starts_with('-')
+                    .then(|| "the command comes first: evenly run".to_owned());
+                run.filter(|_| arguments.len() > 1)
+            })
+        };
+        return of(OTHER_COMMANDS, first).or(bare).or(address).or_else(option);
+    }
+    let rest = &arguments[1..];
+    let option = rest.iter().find_map(|word| of(OTHER_OPTIONS, word));
+    // A second one, or one behind `--target`.
+    let address = || rest.iter().any(|word| config::is_target(word));
+    option.or_else(|| address().then(|| "give --target once for each server".to_owned()))
+}
+
 /// What `evenly run` with these arguments runs by.
 ///
 /// # Errors
@@ -187,7 +288,7 @@ pub fn settings(args: &RunArgs) -> Result<Settings, ConfigError> {
         targets: args.target.clone(),
         health_check_endpoint: args.health_check_endpoint.clone(),
     };
-    match &args.config {
+    match args.file.as_ref().or(args.config.as_ref()) {
         Some(path) => config::load_with(path, &overrides),
         None => config::from_overrides(&overrides),
     }

@@ -20,11 +20,18 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    let code = match dispatch(&Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Configuration(error)) => fail(2, &error.to_string()),
-        Err(Failure::Server(error)) => fail(1, &error.to_string()),
-        Err(Failure::Output(error)) => fail(1, &format!("standard output: {error}")),
+    let code = match Cli::try_parse() {
+        Err(error) => return usage(&error),
+        Ok(arguments) => match dispatch(&arguments.command) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Failure::Configuration(error)) if log::is_json() => {
+                error.lines().iter().for_each(|line| log::fatal(line));
+                ExitCode::from(2)
+            }
+            Err(Failure::Configuration(error)) => fail(2, &error.to_string()),
+            Err(Failure::Server(error)) => fail(1, &error.to_string()),
+            Err(Failure::Output(error)) => fail(1, &format!("standard output: {error}")),
+        },
     };
     log::finish();
     code
@@ -35,6 +42,22 @@ fn fail(code: u8, reason: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Arguments that are not valid: 2, and what was meant where that can be guessed. Help and version are asked for: 0.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody is there to read it.
+    let _ = error.print();
+    if error.use_stderr()
+        && let Some(tip) = cli::tip(&arguments())
+    {
+        let _ = writeln!(io::stderr(), "\n  tip: {tip}");
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+fn arguments() -> Vec<String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
 fn dispatch(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run(args),
@@ -42,6 +65,7 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
         Command::Demo(args) => demo(args),
         Command::Completions(args) => print(&cli::completions(args.shell)),
         Command::Man => print(&cli::man().map_err(Failure::Output)?),
+        Command::Version => print(concat!("evenly ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
     }
 }
 
@@ -58,10 +82,10 @@ fn demo(args: &DemoArgs) -> Result<(), Failure> {
 }
 
 fn check(args: &CheckArgs) -> Result<(), Failure> {
-    let settings = config::load(&args.config).map_err(Failure::Configuration)?;
+    let settings = config::load(args.path()).map_err(Failure::Configuration)?;
     let count = settings.targets.len();
     let noun = if count == 1 { "target" } else { "targets" };
-    print(format!("{}: valid, {count} {noun}\n", args.config.display()).as_bytes())
+    print(format!("{}: valid, {count} {noun}\n", args.path().display()).as_bytes())
 }
 
 /// Writes to standard output. A reader that has seen enough (`evenly man | head`) is no failure.

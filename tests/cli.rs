@@ -55,40 +55,44 @@ fn check_says_that_a_file_is_valid() {
 }
 
 #[test]
-fn check_answers_each_kind_of_mistake_with_one_line_and_exit_code_2() {
+fn check_shows_each_mistake_with_its_place_and_exits_with_2() {
     let twice = format!("{ONE_TARGET}{}", ONE_TARGET.replace("a:1", "A:1"));
-    let cases: [(&[u8], &str); 10] = [
+    let none =
+        "targets: there is no target; add a [[targets]] block with address = \"host:port\"\n";
+    let cases: [(&[u8], String); 8] = [
         (
-            b"[health]\nintervall = \"5s\"\n",
-            ":2: health.intervall: unknown key; did you mean \"interval\"?\n",
+            b"[health]\nintervall = \"5s\"\n[[targets]]\naddress = \"a:1\"\n",
+            ":2:1: health.intervall: unknown key; did you mean \"interval\"?\n  \
+             2 | intervall = \"5s\"\n    | ^^^^^^^^^\n"
+                .into(),
         ),
         (
-            b"[health]\ninterval = \"5\"\n",
-            ":2: health.interval: \"5\" has no unit; write \"5s\", \"250ms\" or \"1m\"\n",
+            b"[[targets]]\naddress = \"a:1\"\ninterval = \"5\"\n",
+            ":3:12: targets[0].interval: \"5\" has no unit; write \"5s\", \"250ms\" or \"1m\"\n  \
+             3 | interval = \"5\"\n    |            ^^^\n"
+                .into(),
         ),
-        (
-            b"workers = true\n",
-            ":1: workers: true is a boolean; write \"auto\" or a number from 1 to 1024\n",
-        ),
-        (b"workers = 0\n", ":1: workers: 0 is out of range; write a number from 1 to 1024\n"),
         (
             twice.as_bytes(),
-            ":4: targets[1].address: \"A:1\" is the same target as targets[0].address (line 2); remove one of the two\n",
+            ":4:11: targets[1].address: \"A:1\" is the same target as targets[0].address (line 2); \
+             remove one of the two\n  4 | address = \"A:1\"\n    |           ^^^^^\n"
+                .into(),
         ),
-        (
-            b"targets = []\n",
-            ":1: targets: there is no target; add a [[targets]] block with address = \"host:port\"\n",
-        ),
-        (
-            b"",
-            ":1: targets: there is no target; add a [[targets]] block with address = \"host:port\"\n",
-        ),
+        (b"targets = []\n", format!(":1:11: {none}  1 | targets = []\n    |           ^^\n")),
+        (b"", format!(":1: {none}")),
         (
             b"[[targets]]\naddress = \"a:0\"\n",
-            ":2: targets[0].address: \"a:0\" has port 0; write a port from 1 to 65535\n",
+            ":2:11: targets[0].address: \"a:0\" has port 0; write a port from 1 to 65535\n  \
+             2 | address = \"a:0\"\n    |           ^^^^^\n"
+                .into(),
         ),
-        (b"\xff", ":1: is not UTF-8 text; save the file as UTF-8\n"),
-        (b"[health\n", ":1: not valid TOML: unclosed table, expected `]`; correct this line\n"),
+        (b"\xff", ":1: is not UTF-8 text; save the file as UTF-8\n".into()),
+        (
+            b"[health\n",
+            ":1:8: not valid TOML: the name of the table has no end; put ] after it\n  \
+             1 | [health\n    |        ^\n"
+                .into(),
+        ),
     ];
     for (text, said) in cases {
         let (_file, name) = file(text);
@@ -96,6 +100,116 @@ fn check_answers_each_kind_of_mistake_with_one_line_and_exit_code_2() {
         assert_eq!(stderr(&output), format!("{name}{said}"));
         assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""));
     }
+}
+
+#[test]
+fn a_file_may_be_given_by_its_name_alone() {
+    let output = evenly(&["check", "config/minimal.toml"]);
+    assert_eq!(stdout(&output), "config/minimal.toml: valid, 2 targets\n");
+    let (_file, name) = file(b"workers = 0\n");
+    for arguments in [&["check", name.as_str()], &["run", name.as_str()]] {
+        let output = evenly(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            stderr(&output).starts_with(&format!("{name}:1:11: workers: 0 is")),
+            "{arguments:?}"
+        );
+    }
+    assert_eq!(evenly(&["check", &name, "--config", &name]).status.code(), Some(2));
+}
+
+#[test]
+fn a_file_may_come_from_standard_input() {
+    let check = |text: &[u8]| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_evenly"))
+            .args(["check", "--config", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        child.stdin.take().expect("a pipe").write_all(text).expect("a reader");
+        child.wait_with_output().expect("the binary ends")
+    };
+    assert_eq!(stdout(&check(ONE_TARGET.as_bytes())), "-: valid, 1 target\n");
+    assert!(stderr(&check(b"workers = 0\n")).starts_with("<stdin>:1:11: workers: 0 is out"));
+}
+
+/// A named pipe, in a folder of its own.
+fn pipe() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("pipe").to_str().expect("a UTF-8 path").to_owned();
+    let made = Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
+    assert!(made.success());
+    (folder, path)
+}
+
+#[test]
+fn a_pipe_is_read_to_its_end_and_one_without_a_writer_is_no_file() {
+    let (_folder, path) = pipe();
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || std::fs::write(path, ONE_TARGET)
+    });
+    assert_eq!(stdout(&evenly(&["check", &path])), format!("{path}: valid, 1 target\n"));
+    writer.join().expect("no panic").expect("a reader");
+    let output = evenly(&["check", &path]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        stderr(&output),
+        format!("{path}: is a pipe that nobody wrote to for 5 s; pass a file\n")
+    );
+}
+
+#[test]
+fn what_was_meant_is_said_where_it_can_be_guessed() {
+    let cases: [(&[&str], &str); 16] = [
+        (
+            &["config/minimal.toml"],
+            "tip: evenly run config/minimal.toml, or evenly check config/minimal.toml",
+        ),
+        (&["-c", "config/minimal.toml"], "tip: evenly run config/minimal.toml, or"),
+        (&["127.0.0.1:1"], "tip: evenly run --target 127.0.0.1:1"),
+        (&["serve"], "tip: evenly run FILE"),
+        (&["validate", "f.toml"], "tip: evenly check FILE"),
+        (&["reload"], "tip: send the process SIGTERM"),
+        (&["-v"], "evenly --version prints the version"),
+        (&["--port", "80"], "tip: --listen 127.0.0.1:8080 sets address and port"),
+        (&["run", "--port", "80"], "tip: --listen 127.0.0.1:8080 sets address and port"),
+        (&["run", "-p", "80"], "tip: --listen 127.0.0.1:8080 sets address and port"),
+        (&["run", "--upstream=a:1"], "tip: --target HOST:PORT names a server"),
+        (&["run", "-f", "f.toml"], "tip: --config FILE names the configuration"),
+        (&["run", "--daemon"], "tip: evenly stays in the foreground"),
+        (
+            &["run", "--target", "a:1", "b:1"],
+            "b:1: is not a file; write --target b:1, once for each server",
+        ),
+        (&["run", "--target", "a:1", "b:1", "c:1"], "tip: give --target once for each server"),
+        (
+            &["run", "--target", "a:1,b:1"],
+            "is more than one address; write a [[targets]] block, or --target, for each",
+        ),
+    ];
+    for (arguments, said) in cases {
+        let output = evenly(arguments);
+        assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""), "{arguments:?}");
+        assert!(stderr(&output).contains(said), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_fatal_error_is_json_where_the_log_is() {
+    let (_file, name) = file(b"workers = 0\nvia = 1\n[[targets]]\naddress = \"a:1\"\n");
+    let output = evenly(&["run", &name, "--log-format", "json", "--log-level", "off"]);
+    assert_eq!(output.status.code(), Some(2));
+    let lines: Vec<serde_json::Value> = stderr(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+        .collect();
+    let messages: Vec<&str> = lines.iter().filter_map(|line| line["message"].as_str()).collect();
+    assert_eq!(messages.len(), 3, "{messages:?}");
+    assert!(messages[0].starts_with(&format!("{name}:1:11: workers: 0 is")), "{messages:?}");
+    assert!(lines.iter().all(|line| line["level"] == "ERROR" || line["level"] == "error"));
 }
 
 #[test]
@@ -125,19 +239,23 @@ fn check_never_binds() {
 
 #[test]
 fn usage_errors_exit_with_2_and_say_what_is_missing() {
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 12] = [
         (&[], "Usage: evenly <COMMAND>"),
         (
             &["run"],
             "evenly run: needs something to balance; add --config FILE or --target HOST:PORT\n",
         ),
-        (&["check"], "--config <FILE>"),
+        (&["check"], "<FILE>"),
         (&["serve"], "unrecognized subcommand 'serve'"),
         (&["run", "--port", "1"], "unexpected argument '--port'"),
         (&["run", "--target", "a"], "--target: \"a\" has no port; write \"a:80\"\n"),
         (
             &["run", "--target", "a:1", "--workers", "none"],
-            "--workers: \"none\" is no such number; write auto or 1 to 1024\n",
+            "--workers: \"none\" is not a worker count; use auto or 1 to 1024\n",
+        ),
+        (
+            &["run", "--target", "a:1", "--workers", "-1"],
+            "--workers: \"-1\" is not a worker count; use auto or 1 to 1024\n",
         ),
         (&["run", "--target", "a:1", "--log-level", "loud"], "\"loud\" is not a level"),
         (&["run", "--target", "a:1", "--log-format", "xml"], "[possible values: human, json]"),
@@ -159,7 +277,7 @@ fn help_has_examples_exit_codes_and_signals() {
     let parts = [
         "Examples:",
         "evenly run --target",
-        "evenly check --config",
+        "evenly check /etc/evenly.toml",
         "[[targets]]",
         "Exit codes:",
         "Signals:",
@@ -194,8 +312,17 @@ fn help_of_run_has_every_option_and_the_real_default() {
 
 #[test]
 fn prints_its_version() {
-    let output = evenly(&["--version"]);
-    assert_eq!(stdout(&output), format!("evenly {}\n", env!("CARGO_PKG_VERSION")));
+    for word in ["--version", "-V", "version"] {
+        let output = evenly(&[word]);
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(stdout(&output), format!("evenly {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn help_is_a_command_too() {
+    assert_eq!(stdout(&evenly(&["help"])), stdout(&evenly(&["--help"])));
+    assert_eq!(stdout(&evenly(&["help", "run"])), stdout(&evenly(&["run", "--help"])));
 }
 
 #[test]

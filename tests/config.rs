@@ -31,11 +31,19 @@ fn with_target(text: &str) -> Settings {
     config::parse(&text, "f").unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
+/// The errors of `text`, a line each, without the columns: those have tests of their own.
 fn error(text: &str) -> String {
-    match config::parse(text, "f.toml") {
+    let lines = match config::parse(text, "f.toml") {
         Ok(_) => panic!("accepted:\n{text}"),
-        Err(error) => error.to_string(),
-    }
+        Err(error) => error.lines(),
+    };
+    let without_column = |line: String| match line.splitn(4, ':').collect::<Vec<_>>()[..] {
+        [file, line, column, rest] if column.parse::<usize>().is_ok() => {
+            format!("{file}:{line}:{rest}")
+        }
+        _ => line,
+    };
+    lines.into_iter().map(without_column).collect::<Vec<_>>().join("\n")
 }
 
 /// Asserts the error of each text, which stands before a valid target.
@@ -293,7 +301,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
         ),
         ("[timeout]", "f.toml:1: timeout: unknown key; did you mean \"timeouts\"?"),
         ("drain = \"1s\"", "f.toml:1: drain: unknown key; \"drain\" belongs in [timeouts]"),
-        ("[log]\nlevel = 1", "f.toml:2: log.level: unknown key; known keys here: access, format"),
+        ("[log]\ncolour = 1", "f.toml:2: log.colour: unknown key; known keys here: access, format"),
         (
             "[[targets]]\naddress = \"b:1\"\n[[targets]]\nadress = \"c:1\"",
             "f.toml:4: targets[1].adress: unknown key; did you mean \"address\"?",
@@ -322,11 +330,11 @@ fn wrong_units_are_answered_with_right_ones() {
         ),
         (
             "[limits]\nhead = \"16KB\"",
-            "f.toml:2: limits.head: \"16KB\" has the unknown unit \"KB\"; write \"16KiB\", \"1MiB\" or \"512B\"",
+            "f.toml:2: limits.head: \"16KB\" has the unknown unit \"KB\"; write \"16KiB\"",
         ),
         (
             "[timeouts]\ndrain = \"1d\"",
-            "f.toml:2: timeouts.drain: \"1d\" has the unknown unit \"d\"; write \"5s\", \"250ms\" or \"1m\"",
+            "f.toml:2: timeouts.drain: \"1d\" has the unknown unit \"d\"; write \"24h\"",
         ),
     ]);
 }
@@ -336,16 +344,14 @@ fn wrong_types_are_answered_with_what_stands_there() {
     assert_errors(&[
         (
             "listen = 8080",
-            "f.toml:1: listen: 8080 is a number; write \"0.0.0.0:8080\", or a list of such addresses",
+            "f.toml:1: listen: \"8080\" has no address; write \"127.0.0.1:8080\" for this machine alone, \
+             or \"0.0.0.0:8080\" for every IPv4 address of it",
         ),
         (
-            "listen = [\"127.0.0.1:1\",\n 5]",
-            "f.toml:2: listen[1]: 5 is a number; write \"0.0.0.0:8080\", or a list of such addresses",
+            "listen = [\"127.0.0.1:1\",\n true]",
+            "f.toml:2: listen[1]: true is a boolean; write \"0.0.0.0:8080\", or a list of such addresses",
         ),
-        (
-            "workers = \"4\"",
-            "f.toml:1: workers: \"4\" is text; write \"auto\" or a number from 1 to 1024",
-        ),
+        ("workers = \"4\"", "f.toml:1: workers: \"4\" is a string; write 4, without quotes"),
         ("health = true", "f.toml:1: health: true is a boolean; write a table: [health]"),
         (
             "[health]\nrise = 1.5",
@@ -358,7 +364,7 @@ fn wrong_types_are_answered_with_what_stands_there() {
         ("[health]\nhost = []", "f.toml:2: health.host: [...] is a list; write a host name"),
         (
             "[retry]\nreplay = \"yes\"",
-            "f.toml:2: retry.replay: \"yes\" is text; write true or false",
+            "f.toml:2: retry.replay: \"yes\" is a string; write true, without quotes",
         ),
         (
             "[log]\naccess = {}",
@@ -368,7 +374,7 @@ fn wrong_types_are_answered_with_what_stands_there() {
     let cases = [
         (
             "targets = [\"a:1\"]",
-            "f.toml:1: targets[0]: \"a:1\" is text; write a table: [[targets]]",
+            "f.toml:1: targets[0]: \"a:1\" is a string; write a table: [[targets]]",
         ),
         (
             "[targets]\naddress = \"a:1\"",
@@ -383,15 +389,21 @@ fn wrong_types_are_answered_with_what_stands_there() {
 #[test]
 fn values_out_of_range_are_answered_with_the_range() {
     assert_errors(&[
-        ("workers = 0", "f.toml:1: workers: 0 is out of range; write a number from 1 to 1024"),
+        (
+            "workers = 0",
+            "f.toml:1: workers: 0 is out of range; write \"auto\" or a number from 1 to 1024",
+        ),
         (
             "workers = 1025",
-            "f.toml:1: workers: 1025 is out of range; write a number from 1 to 1024",
+            "f.toml:1: workers: 1025 is out of range; write \"auto\" or a number from 1 to 1024",
         ),
-        ("workers = -1", "f.toml:1: workers: -1 is out of range; write a number from 1 to 1024"),
+        (
+            "workers = -1",
+            "f.toml:1: workers: -1 is out of range; write \"auto\" or a number from 1 to 1024",
+        ),
         (
             "workers = 99999999999999999999999999999999999999999",
-            "f.toml:1: workers: 99999999999999999999999999999999999999999 is out of range; write a number from 1 to 1024",
+            "f.toml:1: workers: 99999999999999999999999999999999999999999 is out of range; write \"auto\" or a number from 1 to 1024",
         ),
         ("spin = 1001", "f.toml:1: spin: 1001 is out of range; write a number from 0 to 1000"),
         (
@@ -404,11 +416,11 @@ fn values_out_of_range_are_answered_with_the_range() {
         ),
         (
             "[health]\nexpect = [200, 600]",
-            "f.toml:2: health.expect[1]: 600 is no status or range within 100 to 599; write 200, \"200-299\" or [\"200\", \"301-302\"]",
+            "f.toml:2: health.expect[1]: 600 is not a status or range within 100 to 599; write 200, \"200-299\" or [\"200\", \"301-302\"]",
         ),
         (
             "[health]\nexpect = \"299-200\"",
-            "f.toml:2: health.expect: \"299-200\" is no status or range within 100 to 599; write 200, \"200-299\" or [\"200\", \"301-302\"]",
+            "f.toml:2: health.expect: \"299-200\" is not a status or range within 100 to 599; write 200, \"200-299\" or [\"200\", \"301-302\"]",
         ),
         (
             "[health]\nexpect = []",
@@ -448,15 +460,15 @@ fn values_out_of_range_are_answered_with_the_range() {
         ),
         (
             "[log]\nformat = \"xml\"",
-            "f.toml:2: log.format: \"xml\" is no format; write \"json\" or \"combined\"",
+            "f.toml:2: log.format: \"xml\" is not a format; write \"json\" or \"combined\"",
         ),
         (
             "[tcp]\ncongestion = \"cu bic\"",
-            "f.toml:2: tcp.congestion: \"cu bic\" is no algorithm's name; write the kernel's name for one, such as \"cubic\"",
+            "f.toml:2: tcp.congestion: \"cu bic\" is not a congestion control name; write the kernel's name for one, such as \"cubic\"",
         ),
         (
             "[tcp]\ncongestion = \"sixteen_letters_\"",
-            "f.toml:2: tcp.congestion: \"sixteen_letters_\" is no algorithm's name; write the kernel's name for one, such as \"cubic\"",
+            "f.toml:2: tcp.congestion: \"sixteen_letters_\" is not a congestion control name; write the kernel's name for one, such as \"cubic\"",
         ),
         (
             "[tcp]\ndefer_accept = \"1500ms\"",
@@ -491,13 +503,129 @@ fn listen_addresses_are_addresses_and_not_there_twice() {
         ),
         (
             "listen = \"localhost:80\"",
-            "f.toml:1: listen: \"localhost:80\" is not an IP address and port; write \"0.0.0.0:8080\" or \"[::]:8080\"",
+            "f.toml:1: listen: \"localhost:80\" is not an IP address and port; write \"127.0.0.1:80\"",
         ),
         (
             "[admin]\nlisten = \"0.0.0.0:8080\"",
             "f.toml:2: admin.listen: 0.0.0.0:8080 is also a listen address; choose another port",
         ),
     ]);
+}
+
+#[test]
+fn a_listener_shares_its_address_with_no_other() {
+    let cases = [
+        (
+            "listen = [\"0.0.0.0:80\", \"127.0.0.1:80\"]",
+            "1: listen[1]: \"0.0.0.0:80\" listens on \"127.0.0.1:80\" too; remove one of the two",
+        ),
+        (
+            "listen = [\"[::1]:80\", \"[::]:80\"]",
+            "1: listen[1]: \"[::]:80\" listens on \"[::1]:80\" too; remove one of the two",
+        ),
+        (
+            "listen = \"0.0.0.0:80\"\n[admin]\nlisten = \"127.0.0.1:80\"",
+            "3: admin.listen: 127.0.0.1:80 is part of the listen address 0.0.0.0:80; choose another port",
+        ),
+        (
+            "listen = \"127.0.0.1:80\"\n[admin]\nlisten = \"0.0.0.0:80\"",
+            "3: admin.listen: 0.0.0.0:80 is part of the listen address 127.0.0.1:80; choose another port",
+        ),
+        (
+            "[admin]\nlisten = \":9901\"",
+            "2: admin.listen: \":9901\" has no address; write \"127.0.0.1:9901\"",
+        ),
+        (
+            "[admin]\nlisten = 9901",
+            "2: admin.listen: \"9901\" has no address; write \"127.0.0.1:9901\"",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_errors(&[(text, &format!("f.toml:{expected}"))]);
+    }
+    assert_eq!(with_target("listen = [\"0.0.0.0:80\", \"[::]:80\"]").listen.len(), 2);
+}
+
+/// An address of this machine that is not on loopback, where it has one.
+fn own_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Sends nothing: the kernel chooses the address from which it would.
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback())
+}
+
+#[test]
+fn a_target_that_leads_back_to_evenly_is_refused() {
+    let refused = |listen: &str, target: &str| {
+        let text = format!("listen = {listen}\n[[targets]]\naddress = \"{target}\"\n");
+        match config::parse(&text, "f.toml") {
+            Ok(_) => false,
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.starts_with("f.toml:3:11: targets[0].address: "), "{error}");
+                assert!(
+                    error.contains("leads back to evenly itself, which listens on "),
+                    "{error}"
+                );
+                true
+            }
+        }
+    };
+    assert!(refused("\"127.0.0.1:80\"", "127.0.0.1:80"));
+    assert!(refused("\"0.0.0.0:80\"", "127.0.0.1:80"));
+    assert!(refused("\"0.0.0.0:80\"", "127.0.0.2:80"));
+    assert!(refused("\"[::]:80\"", "127.0.0.1:80"));
+    assert!(refused("\"[::]:80\"", "[::1]:80"));
+    assert!(refused("[\"10.0.0.1:81\", \"0.0.0.0:80\"]", "localhost:80"));
+    assert!(refused("\"10.0.0.1:80\"", "10.0.0.1:80"));
+    if let Some(ip) = own_address() {
+        assert!(refused("\"0.0.0.0:80\"", &SocketAddr::new(ip, 80).to_string()));
+    }
+    assert!(!refused("\"0.0.0.0:80\"", "127.0.0.1:81"));
+    assert!(!refused("\"0.0.0.0:80\"", "[::1]:80"));
+    assert!(!refused("\"0.0.0.0:80\"", "192.0.2.1:80"));
+    assert!(!refused("\"127.0.0.1:80\"", "127.0.0.2:80"));
+    assert!(!refused("\"127.0.0.1:0\"", "127.0.0.1:80"));
+
+    let overrides = Overrides {
+        listen: vec!["127.0.0.1:80".into()],
+        targets: vec!["a:1".into(), "127.0.0.1:80".into()],
+        ..Overrides::default()
+    };
+    let error = config::from_overrides(&overrides).unwrap_err();
+    assert_eq!(error.key(), Some("--target"), "{error}");
+    assert_errors(&[(
+        "[admin]\nlisten = \"127.0.0.1:9\"\n[[targets]]\naddress = \"127.0.0.1:9\"",
+        "f.toml:4: targets[0].address: \"127.0.0.1:9\" leads back to evenly itself, which has its admin \
+         listener on 127.0.0.1:9; write the address of a server",
+    )]);
+}
+
+#[test]
+fn an_access_log_is_a_path_and_not_a_word() {
+    let places = "write \"stdout\" or a path such as \"/var/log/evenly/access.log\"";
+    let cases = [
+        ("on", format!("\"on\" is not a destination; {places}")),
+        ("true", format!("\"true\" is not a destination; {places}")),
+        ("stderr", format!("\"stderr\" is where the program's own log goes; {places}")),
+        ("syslog", "\"syslog\" is not supported; write \"stdout\", which systemd takes to the journal".into()),
+        ("none", "\"none\" is not a destination; write \"off\"".into()),
+        ("Stdout", "\"Stdout\" is misspelt; write \"stdout\"".into()),
+        ("~/a.log", "\"~/a.log\" begins with \"~\", which only a shell expands; write the whole path".into()),
+        ("${HOME}/a.log", "\"${HOME}/a.log\" has a variable, and these are not expanded; write the whole path".into()),
+        ("/var/log/", "\"/var/log/\" is a folder; add the name of the file".into()),
+        ("a.log", "\"a.log\" has no folder; write \"./a.log\" for the one evenly is started in, or the whole path".into()),
+    ];
+    for (word, expected) in cases {
+        assert_errors(&[(
+            &format!("[log]\naccess = \"{word}\""),
+            &format!("f.toml:2: log.access: {expected}"),
+        )]);
+    }
+    for path in ["./a.log", "logs/a.log", "/dev/stdout", "/var/log/evenly.log"] {
+        let log = with_target(&format!("[log]\naccess = \"{path}\"")).log;
+        assert_eq!(log.access, AccessSink::File(path.into()));
+    }
 }
 
 #[test]
@@ -519,7 +647,7 @@ fn a_target_may_be_an_srv_name() {
     assert_eq!(expected.to_string(), "_http._tcp.spells.test");
     assert_errors(&[(
         "[[targets]]\naddress = \"_http._tcp.a:80\"",
-        "f.toml:2: targets[0].address: \"_http._tcp.a:80\" has a port, and its SRV records give that; \
+        "f.toml:2: targets[0].address: \"_http._tcp.a:80\" has a port, but SRV records supply the port; \
          write \"_http._tcp.a\"",
     )]);
 }
@@ -607,16 +735,132 @@ fn targets_are_there_and_not_there_twice() {
 }
 
 #[test]
-fn text_that_is_not_toml_is_answered_with_its_line() {
+fn text_that_is_not_toml_is_answered_with_its_line_and_the_slip() {
     let cases = [
-        ("a = ", "f.toml:1: not valid TOML: "),
-        ("[[targets]]\naddress = a:1", "f.toml:2: not valid TOML: "),
-        ("[[targets]]\naddress = \"a:1\naddress", "f.toml:2: not valid TOML: "),
-        ("[health]\nrise = 1\nrise = 2", "f.toml:3: not valid TOML: duplicate key at \"rise\""),
+        (
+            "listen = ",
+            "1: not valid TOML: listen has no value; write listen = \"...\", or leave the line out",
+        ),
+        (
+            "[[targets]]\naddress = 127.0.0.1:8001",
+            "2: not valid TOML: a value that is no number needs quotes; write address = \"127.0.0.1:8001\"",
+        ),
+        (
+            "[health]\ninterval = 5s # often",
+            "2: not valid TOML: a value that is no number needs quotes; write interval = \"5s\"",
+        ),
+        (
+            "[[targets]]\naddress = \"a:1\naddress",
+            "2: not valid TOML: the string has no end; write address = \"a:1\"",
+        ),
+        (
+            "listen = “127.0.0.1:1”",
+            "1: not valid TOML: these quotes are not straight; write listen = \"127.0.0.1:1\"",
+        ),
+        ("via = True", "1: not valid TOML: \"True\" is not a boolean; write via = true"),
+        (
+            "[health]\nrise = 1\nrise = 2",
+            "3: not valid TOML: \"rise\" is already there on line 2; remove one of the two",
+        ),
+        (
+            "[health]\nrise = 1\n[log]\n[health]\nfall = 2",
+            "4: not valid TOML: \"health\" is already there on line 1; remove one of the two",
+        ),
+        (
+            "[health\nrise = 1",
+            "1: not valid TOML: the name of the table has no end; put ] after it",
+        ),
+        (
+            "listen = [\"127.0.0.1:1\" \"127.0.0.1:2\"]",
+            "1: not valid TOML: two elements stand side by side; put a comma between them",
+        ),
+        (
+            "[[targets]]\naddress \"a:1\"",
+            "2: not valid TOML: there is no \"=\" between key and value; write address = \"a:1\"",
+        ),
+        (
+            "workers",
+            "1: not valid TOML: \"workers\" has no value; write workers = ..., or [workers] for a table",
+        ),
     ];
-    for (text, start) in cases {
-        let error = error(text);
-        assert!(error.starts_with(start) && error.ends_with("; correct this line"), "{error}");
+    for (text, expected) in cases {
+        let first = error(text).lines().next().map(str::to_owned);
+        assert_eq!(first, Some(format!("f.toml:{expected}")), "{text}");
+    }
+}
+
+#[test]
+fn a_file_in_another_language_is_recognised() {
+    let cases = [
+        ("listen: 8080\ntargets:\n  - a:1\n", "YAML", 1),
+        ("---\nlisten: 8080\n", "YAML", 1),
+        ("# ours\n\ntargets:\n  - address: a:1\n", "YAML", 3),
+        ("{\n  \"listen\": \"127.0.0.1:1\"\n}\n", "JSON", 1),
+        ("[{\"address\": \"a:1\"}]", "JSON", 1),
+        (":8080 {\n  reverse_proxy a:1 b:1\n}\n", "a Caddyfile", 1),
+        ("{\n  admin off\n}\nexample.org {\n}\n", "a Caddyfile", 1),
+        ("upstream api {\n  server a:1;\n}\n", "an nginx configuration", 1),
+        ("worker_processes auto;\nhttp {\n}\n", "an nginx configuration", 1),
+        ("global\n  maxconn 10\nfrontend web\n  bind *:80\n", "a HAProxy configuration", 1),
+        ("<VirtualHost *:80>\n</VirtualHost>\n", "XML or HTML", 1),
+    ];
+    for (text, language, line) in cases {
+        let expected = format!(
+            "f.toml:{line}: this looks like {language}, and evenly reads TOML; \
+             write a [[targets]] block with address = \"host:port\" for each server"
+        );
+        assert_eq!(error(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn all_errors_are_shown_at_once_each_with_its_line_and_place() {
+    let text = "\
+workers = 0
+[[targets]]
+address = \"http://a:1\"
+intervall = \"5s\"
+
+[[targets]]
+address = \"a:1\"
+[health]
+interval = \"5\"
+";
+    let expected = "\
+f.toml:1:11: workers: 0 is out of range; write \"auto\" or a number from 1 to 1024
+  1 | workers = 0
+    |           ^
+f.toml:3:11: targets[0].address: \"http://a:1\" has a scheme (http://); write \"a:1\"
+  3 | address = \"http://a:1\"
+    |           ^^^^^^^^^^^^
+f.toml:4:1: targets[0].intervall: unknown key; did you mean \"interval\"?
+  4 | intervall = \"5s\"
+    | ^^^^^^^^^
+f.toml:9:12: health.interval: \"5\" has no unit; write \"5s\", \"250ms\" or \"1m\"
+  9 | interval = \"5\"
+    |            ^^^
+f.toml: 4 errors";
+    let error = config::parse(text, "f.toml").unwrap_err();
+    assert_eq!(error.to_string(), expected);
+    assert_eq!((error.line(), error.key()), (Some(1), Some("workers")));
+    let text = "workers = 4x\nvia = yes\n[[targets]]\naddress = \"a:1\"\n";
+    let error = config::parse(text, "f.toml").unwrap_err();
+    assert_eq!(error.lines().len(), 3, "{error}");
+}
+
+#[test]
+fn one_mistake_is_one_error() {
+    for text in [
+        "[health]\ninterval = \"1x\"\ntimeout = \"3s\"\n[[targets]]\naddress = \"a:1\"\n[[targets]]\naddress = \"b:1\"\n",
+        "[[target]]\naddress = \"a:1\"\n",
+        "[[targets]]\nadress = \"a:1\"\n",
+        "[[targets]]\naddress = \"a\"\n",
+        "targets = [\"a:1\"]\n",
+        "[targets]\naddress = \"a:1\"\n",
+        "[ejection]\ntime = \"x\"\nmax_time = \"1s\"\n[[targets]]\naddress = \"a:1\"\n",
+        "[[targets]]\naddress = \"a:1\nrise = 5\n",
+    ] {
+        assert_eq!(error(text).lines().count(), 1, "{}", error(text));
     }
 }
 
@@ -728,9 +972,10 @@ fn faults_of_the_command_line_name_the_option() {
 
 proptest! {
     #[test]
-    fn no_text_panics_and_every_error_is_one_line(text in "(?s).{0,200}") {
+    fn no_text_panics_and_every_error_is_lines_without_controls(text in "(?s).{0,200}") {
         if let Err(error) = config::parse(&text, "f\n.toml") {
-            prop_assert!(!error.to_string().contains(char::is_control));
+            prop_assert!(!error.to_string().replace('\n', "").contains(char::is_control));
+            prop_assert!(!error.lines().concat().contains(char::is_control));
         }
     }
 

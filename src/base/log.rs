@@ -253,10 +253,15 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
+/// Whether lines are JSON objects: what [`init`] was called with.
+pub fn is_json() -> bool {
+    FORMAT.get() == Some(&LogFormat::Json)
+}
+
 /// Writes why the program ends to standard error: as it is, of several lines perhaps, or as one object if lines
 /// are to be JSON. [`finish`] must follow.
 pub fn fatal(text: &str) {
-    if FORMAT.get() == Some(&LogFormat::Json) {
+    if is_json() {
         let time = timestamp(SystemTime::now());
         LINES.push(
             json_line(&time, Level::Error, "evenly", text.trim_end(), LONGEST_END).as_bytes(),

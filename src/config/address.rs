@@ -1,5 +1,5 @@
-//! Addresses as people write them: targets (`host:port`, `unix:/path`), listen addresses, networks, and the
-//! `Host` and path of a probe.
+//! Addresses as people write them: targets (`host:port`, `unix:/path`), name servers, networks, and the `Host` and path
+//! of a probe.
 //!
 //! Pure: nothing is resolved. Two spellings of one address come out equal (letter case, a trailing
 //! dot, IPv6 forms, IPv4 mapped into IPv6), so that duplicates can be found by comparing.
@@ -18,6 +18,7 @@ pub(super) const MAX_ENDPOINT: usize = 2_048;
 
 /// `host:port`, `1.2.3.4:80` or `[::1]:80`, where the port is 1 to 65,535; `_service._proto.name`; or `unix:/path`.
 pub(super) fn target(text: &str) -> Result<TargetAddress, String> {
+    refuse_what_is_not_one(text)?;
     match text.strip_prefix("unix:") {
         // What looks like a port makes it a host of that name.
         Some(port) if is_number(port) => {}
@@ -37,17 +38,73 @@ pub(super) fn target(text: &str) -> Result<TargetAddress, String> {
     if is_service(host) {
         let alone = quoted(host);
         return Err(format!(
-            "{} has a port, and its SRV records give that; write {alone}",
+            "{} has a port, but SRV records supply the port; write {alone}",
             quoted(text)
         ));
     }
     if host.starts_with('[') {
-        return bracketed(host, port).map(|address| TargetAddress::Ip(canonical(address)));
+        return server(text, canonical(bracketed(host, port)?));
     }
     if let Ok(ip) = host.parse::<Ipv4Addr>() {
-        return Ok(TargetAddress::Ip(SocketAddr::from((ip, port))));
+        return server(text, SocketAddr::from((ip, port)));
     }
     Ok(TargetAddress::Name { host: name(host)?, port })
+}
+
+/// What is more than one address, or less than one: a list, a variable, a port alone, blanks around it.
+fn refuse_what_is_not_one(text: &str) -> Result<(), String> {
+    let shown = quoted(text);
+    if let Some(variable) = variable(text) {
+        return Err(format!(
+            "{shown} has {variable}, and variables are not expanded; write the address itself"
+        ));
+    }
+    let bare = text.trim();
+    if bare != text && !bare.is_empty() {
+        let right = quoted(bare);
+        return Err(format!("{shown} has a space at an end; write {right}"));
+    }
+    if is_number(text) {
+        return Err(format!("{shown} is a port without a host; write \"127.0.0.1:{text}\""));
+    }
+    let is_path = text.starts_with('/') || text.starts_with("unix:");
+    let mut parts = text.split([',', ' ']).filter(|part| !part.is_empty());
+    if text.contains([',', ' ']) && !is_path && parts.all(|part| part.contains(':')) {
+        return Err(format!(
+            "{shown} is more than one address; write a [[targets]] block, or --target, for each"
+        ));
+    }
+    Ok(())
+}
+
+/// The variable in `text`, quoted, in the spelling of a shell or of a template.
+pub(super) fn variable(text: &str) -> Option<String> {
+    let start = text.find(['$', '{'])?;
+    let rest = &text[start..];
+    let part =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '{' | '}' | ' ' | '.');
+    let end = match rest.find('}') {
+        Some(end) => rest[end..].find(|c| c != '}').map_or(rest.len(), |more| end + more),
+        None => rest.find(|c| !part(c)).unwrap_or(rest.len()),
+    };
+    Some(quoted(&rest[..end]))
+}
+
+/// An address that a server can have.
+fn server(text: &str, address: SocketAddr) -> Result<TargetAddress, String> {
+    let (shown, port) = (quoted(text), address.port());
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Err(format!(
+            "{shown} is every address of this machine, not that of a server; write \"127.0.0.1:{port}\" for this machine"
+        )),
+        IpAddr::V6(ip) if ip.is_unspecified() => Err(format!(
+            "{shown} is every address of this machine, not that of a server; write \"[::1]:{port}\" for this machine"
+        )),
+        ip if ip.is_multicast() || ip == IpAddr::from([255; 4]) => {
+            Err(format!("{shown} is a multicast address; write the address of one server"))
+        }
+        _ => Ok(TargetAddress::Ip(address)),
+    }
 }
 
 /// The path of a Unix socket: absolute, short enough for the kernel, fit for a log line. Comes back without what says
@@ -79,7 +136,7 @@ fn service(text: &str) -> Result<String, String> {
         return Ok(name);
     }
     Err(format!(
-        "{} has no port and is no SRV name; write {} or \"_http._tcp.example.org\"",
+        "{} has no port (and is not an SRV name); write {} or \"_http._tcp.example.org\"",
         quoted(text),
         quoted(&format!("{text}:80"))
     ))
@@ -106,21 +163,13 @@ pub(super) fn name_server(text: &str) -> Result<SocketAddr, String> {
             Err(format!("{shown} has port 0; write a port from 1 to 65535, or none for 53"))
         }
         _ if address.ip().is_unspecified() => {
-            Err(format!("{shown} is no server's address; write \"127.0.0.1\" for this machine"))
+            Err(format!("{shown} is not a server address; write \"127.0.0.1\" for this machine"))
         }
         SocketAddr::V6(v6) if v6.scope_id() != 0 => {
             Err(format!("{shown} has a zone; write an address that needs none"))
         }
         _ => Ok(canonical(address)),
     }
-}
-
-/// An IP address and a port, which may be 0 to let the kernel choose.
-pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map(canonical).map_err(|_| {
-        let text = quoted(text);
-        format!("{text} is not an IP address and port; write \"0.0.0.0:8080\" or \"[::]:8080\"")
-    })
 }
 
 /// A network in CIDR form, or one address. Its host bits must be zero.
@@ -154,10 +203,15 @@ pub(super) fn network(text: &str) -> Result<Network, String> {
 /// The path of an HTTP probe: starts with `/`, visible ASCII, no fragment.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let shown = quoted(text);
+    if let Some((_, rest)) = text.split_once("://") {
+        let path = rest.find('/').map_or("/", |at| &rest[at..]);
+        let right = quoted(path);
+        return Err(format!("{shown} is a URL; write the path alone, {right}"));
+    }
     if !text.starts_with('/') {
-        return Err(format!(
-            "{shown} does not start with \"/\"; write a path such as \"/healthz\""
-        ));
+        let word = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        let right = if word { format!("/{text}") } else { "/healthz".to_owned() };
+        return Err(format!("{shown} does not start with \"/\"; write {}", quoted(&right)));
     }
     if text.contains('#') {
         return Err(format!(
@@ -165,7 +219,9 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
         ));
     }
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(format!("{shown} holds more than visible ASCII; write the rest as %XX"));
+        return Err(format!(
+            "{shown} contains characters that must be percent-encoded; write a space as %20, and so on"
+        ));
     }
     if text.len() > MAX_ENDPOINT {
         return Err(format!("{shown} is too long; write at most {MAX_ENDPOINT} bytes"));
@@ -190,30 +246,46 @@ pub(super) fn host_field(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Whatever of a URL is not host and port.
 fn refuse_url(text: &str) -> Result<(), String> {
-    let example = "write host and port alone, such as \"example.org:80\"";
-    if let Some((scheme, rest)) = text.split_once("://") {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let example = if split_port(authority).is_ok_and(|(host, _)| !host.is_empty()) {
-            format!("write {}", quoted(authority))
-        } else {
-            example.to_owned()
-        };
-        return Err(format!("{} has a scheme ({scheme}://); {example}", quoted(text)));
+    let shown = quoted(text);
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, text),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let remedy = match split_port(host) {
+        Ok((name, port)) if !name.is_empty() && is_number(port) => quoted(host),
+        // The port of the scheme, where that says one.
+        Err(_) if scheme.is_some_and(|it| ["http", "ws"].contains(&it)) && name(host).is_ok() => {
+            quoted(&format!("{host}:80"))
+        }
+        _ => "host and port alone, such as \"example.org:80\"".to_owned(),
+    };
+    let path = Some(path).filter(|path| path.len() > 1);
+    let path = path.map(|path| format!(" and a path ({path}), and requests keep their own"));
+    let path = path.unwrap_or_default();
+    match scheme {
+        Some(scheme @ ("https" | "wss")) => Err(format!(
+            "{shown} has a scheme ({scheme}://), and evenly speaks no TLS to targets; write a host and the port where it speaks plain HTTP, or put a proxy in between that speaks TLS to it"
+        )),
+        Some(scheme) => Err(format!("{shown} has a scheme ({scheme}://){path}; write {remedy}")),
+        None if end < rest.len() => Err(format!("{shown} has a path; write {remedy}")),
+        None if text.contains('@') => Err(format!("{shown} has a user name; write {remedy}")),
+        None => Ok(()),
     }
-    if text.contains(['/', '?', '#']) {
-        return Err(format!("{} has a path; {example}", quoted(text)));
-    }
-    if text.contains('@') {
-        return Err(format!("{} has a user name; {example}", quoted(text)));
-    }
-    Ok(())
 }
 
 fn split_port(text: &str) -> Result<(&str, &str), String> {
     let shown = quoted(text);
     if text.parse::<std::net::Ipv6Addr>().is_ok() {
-        return Err(format!("{shown} is IPv6 without brackets or port; write \"[{text}]:80\""));
+        // The last part may be meant as the port.
+        let parts = text.rsplit_once(':').filter(|(_, port)| is_number(port));
+        let parts = parts.filter(|(ip, _)| ip.parse::<std::net::Ipv6Addr>().is_ok());
+        let or = parts.map(|(ip, port)| format!(" or \"[{ip}]:{port}\"")).unwrap_or_default();
+        return Err(format!("{shown} is IPv6 without brackets; write \"[{text}]:80\"{or}"));
     }
     let host_end = text.rfind(']').map_or(0, |bracket| bracket + 1);
     match text[host_end..].find(':').map(|at| host_end + at) {
@@ -241,6 +313,13 @@ fn target_port(text: &str, port: &str) -> Result<u16, String> {
 /// `[IPv6]` and a port. A zone is numeric, since interface names would have to be looked up.
 fn bracketed(host: &str, port: u16) -> Result<SocketAddr, String> {
     format!("{host}:{port}").parse::<SocketAddrV6>().map(SocketAddr::V6).map_err(|_| {
+        if let Some((ip, zone)) = host.trim_matches(['[', ']']).split_once('%') {
+            let zone = quoted(zone);
+            return format!(
+                "{} has {zone} as its zone; write the number of that interface, as in \"[{ip}%2]:{port}\" (ip link shows it)",
+                quoted(host)
+            );
+        }
         format!("{} is not an IPv6 address in brackets; write it as \"[::1]\"", quoted(host))
     })
 }
@@ -282,11 +361,11 @@ fn looks_numeric(label: &str) -> bool {
     is_number(label) || hex.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-fn is_number(text: &str) -> bool {
+pub(super) fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
         IpAddr::V6(_) => address,
@@ -356,14 +435,46 @@ mod tests {
             ("example.org", "write \"example.org:80\""),
             ("[::1]", "write \"[::1]:80\""),
             ("::1", "write \"[::1]:80\""),
+            ("2001:db8::1:8001", "write \"[2001:db8::1:8001]:80\" or \"[2001:db8::1]:8001\""),
+            ("3000", "is a port without a host; write \"127.0.0.1:3000\""),
+            ("127.0.0.1:80 ", "has a space at an end; write \"127.0.0.1:80\""),
+            (
+                "a:1,b:2",
+                "is more than one address; write a [[targets]] block, or --target, for each",
+            ),
+            ("a:1 b:2", "is more than one address"),
+            ("${APP}:80", "has \"${APP}\", and variables are not expanded"),
+            ("$APP:80", "has \"$APP\", and variables are not expanded"),
+            ("{{ app }}:80", "has \"{{ app }}\", and variables are not expanded"),
+            (
+                "0.0.0.0:80",
+                "is every address of this machine, not that of a server; write \"127.0.0.1:80\"",
+            ),
+            (
+                "[::]:80",
+                "is every address of this machine, not that of a server; write \"[::1]:80\"",
+            ),
+            ("[::ffff:0.0.0.0]:80", "write \"127.0.0.1:80\""),
+            ("224.0.0.1:80", "is a multicast address"),
             ("fd00::1:2:3:4:5:6:80:90", "write IPv6 as"),
             (":80", "write \"127.0.0.1:80\""),
             ("a:b:80", "several colons"),
-            ("http://a:80/x", "write \"a:80\""),
-            ("https://a", "write host and port alone"),
+            ("http://a:80", "has a scheme (http://); write \"a:80\""),
+            ("http://a:80/", "has a scheme (http://); write \"a:80\""),
+            (
+                "http://a:80/x",
+                "has a scheme (http://) and a path (/x), and requests keep their own; write \"a:80\"",
+            ),
+            ("http://a", "write \"a:80\""),
+            (
+                "https://a",
+                "evenly speaks no TLS to targets; write a host and the port where it speaks plain HTTP",
+            ),
+            ("https://a:443/x", "evenly speaks no TLS to targets"),
+            ("tcp://a", "write host and port alone"),
             ("http://", "write host and port alone"),
-            ("a:80/", "has a path"),
-            ("u@a:80", "has a user name"),
+            ("localhost:3000/", "has a path; write \"localhost:3000\""),
+            ("u@a:80", "has a user name; write \"a:80\""),
             ("a:0", "has port 0"),
             ("a:", "has no valid port"),
             ("a:+80", "has no valid port"),
@@ -371,11 +482,14 @@ mod tests {
             ("a:http", "has no valid port"),
             (
                 "_http._tcp.a:80",
-                "has a port, and its SRV records give that; write \"_http._tcp.a\"",
+                "has a port, but SRV records supply the port; write \"_http._tcp.a\"",
             ),
-            ("_http._tcp", "is no SRV name; write \"_http._tcp:80\" or \"_http._tcp.example.org\""),
-            ("_http.tcp.a", "is no SRV name"),
-            ("_._tcp.a", "is no SRV name"),
+            (
+                "_http._tcp",
+                "has no port (and is not an SRV name); write \"_http._tcp:80\" or \"_http._tcp.example.org\"",
+            ),
+            ("_http.tcp.a", "is not an SRV name"),
+            ("_._tcp.a", "is not an SRV name"),
             ("_http._tcp..", "not a host name"),
             ("_http._tcp.a/b", "has a path"),
             ("unix:", "has no absolute path; write \"unix:/run/app.sock\""),
@@ -388,7 +502,7 @@ mod tests {
             ("[::1]80", "has no port"),
             ("[::1]x:80", "not an IPv6 address in brackets"),
             ("[127.0.0.1]:80", "not an IPv6 address in brackets"),
-            ("[fe80::1%eth0]:80", "not an IPv6 address in brackets"),
+            ("[fe80::1%eth0]:80", "write the number of that interface, as in \"[fe80::1%2]:80\""),
             ("1.2.3.256:80", "neither a name nor an IPv4 address"),
             ("127.1:80", "neither a name nor an IPv4 address"),
             ("0x7f000001:80", "neither a name nor an IPv4 address"),
@@ -455,6 +569,12 @@ mod tests {
     #[test]
     fn a_probe_path_is_visible_ascii_without_a_fragment() {
         assert_eq!(endpoint("/healthz?deep=1").as_deref(), Ok("/healthz?deep=1"));
+        assert!(
+            endpoint("http://a:1/up")
+                .unwrap_err()
+                .ends_with("is a URL; write the path alone, \"/up\"")
+        );
+        assert!(endpoint("up").unwrap_err().ends_with("write \"/up\""));
         for text in ["", "healthz", "http://a/", "/a b", "/a#b", "/\r\nX: y", "/ü", "/\u{7f}"] {
             assert!(endpoint(text).is_err(), "{text:?}");
         }
@@ -491,21 +611,13 @@ mod tests {
             ("[::1]", "write \"127.0.0.1\", \"127.0.0.1:5353\" or \"[::1]:5353\""),
             ("127.0.0.1:", "is not an IP address"),
             ("127.0.0.1:0", "has port 0"),
-            ("0.0.0.0", "is no server's address"),
-            ("[::]:53", "is no server's address"),
+            ("0.0.0.0", "is not a server address"),
+            ("[::]:53", "is not a server address"),
             ("[fe80::1%2]:53", "has a zone"),
         ];
         for (text, remedy) in cases {
             let error = name_server(text).unwrap_err();
             assert!(error.contains(remedy), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn listens_on_addresses_only() {
-        assert_eq!(listen("[::ffff:127.0.0.1]:0"), Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
-        for text in ["localhost:80", "8080", ":8080", "0.0.0.0", "0.0.0.0:65536", ""] {
-            assert!(listen(text).unwrap_err().contains("write \"0.0.0.0:8080\""), "{text}");
         }
     }
 }

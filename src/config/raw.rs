@@ -8,17 +8,18 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Fault, quoted};
+use super::error::{Fault, Page, quoted};
+use super::hints;
 
 /// One value of the file, and where it stands.
 #[derive(Debug, Clone)]
 pub(super) struct Item<'a> {
     /// The full path of its key: `targets[2].address`.
     pub(super) key: String,
-    /// The line it starts on, counted from 1.
-    pub(super) line: usize,
-    /// What stands there.
-    pub(super) value: &'a DeValue<'a>,
+    /// What stands there; of a table its header.
+    pub(super) value: &'a Spanned<DeValue<'a>>,
+    /// Where its faults are kept.
+    pub(super) page: &'a Page<'a>,
 }
 
 /// A table of the file that a struct mirrors.
@@ -28,8 +29,8 @@ pub(super) trait Mirror<'a>: Sized {
     /// Every key the table may hold.
     const KEYS: &'static [&'static str];
 
-    /// Takes `table` apart. `path` comes before its keys: empty, or `health.`.
-    fn read(table: &'a DeTable<'a>, path: &str, lines: &Lines) -> Result<Self, Fault>;
+    /// Takes `table` apart, and reports the keys that are not known. `path` comes before its keys: empty, or `health.`.
+    fn read(table: &'a DeTable<'a>, path: &str, page: &'a Page<'a>) -> Self;
 }
 
 /// Declares the struct for one table of the file: an optional [`Item`] for each key.
@@ -39,26 +40,28 @@ macro_rules! mirror {
         #[derive(Debug, Default)]
         pub(super) struct $name<'a> {
             $(pub(super) $key: Option<Item<'a>>,)*
+            /// Whether there were others, which were reported.
+            pub(super) has_unknown_keys: bool,
         }
 
         impl<'a> Mirror<'a> for $name<'a> {
             const HEADER: &'static str = $header;
             const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
 
-            fn read(table: &'a DeTable<'a>, path: &str, lines: &Lines) -> Result<Self, Fault> {
+            fn read(table: &'a DeTable<'a>, path: &str, page: &'a Page<'a>) -> Self {
                 let mut raw = Self::default();
                 for (name, value) in table {
                     let slot = match name.get_ref().as_ref() {
                         $(stringify!($key) => &mut raw.$key,)*
-                        _ => return Err(unknown_key::<Self>(name, path, lines)),
+                        _ => {
+                            page.report(unknown_key::<Self>(name, path));
+                            raw.has_unknown_keys = true;
+                            continue;
+                        }
                     };
-                    *slot = Some(Item {
-                        key: format!("{path}{}", name.get_ref()),
-                        line: lines.of(name.span().start),
-                        value: value.get_ref(),
-                    });
+                    *slot = Some(Item { key: format!("{path}{}", name.get_ref()), value, page });
                 }
-                Ok(raw)
+                raw
             }
         }
     };
@@ -120,8 +123,9 @@ mirror! {
 /// Every table and the keys it may hold.
 pub(super) const TABLES: [(&str, &[&str]); 11] = [
     (File::HEADER, File::KEYS),
-    (Target::HEADER, Target::KEYS),
+    // Before the targets, which repeat its keys.
     (Health::HEADER, Health::KEYS),
+    (Target::HEADER, Target::KEYS),
     (Timeouts::HEADER, Timeouts::KEYS),
     (Limits::HEADER, Limits::KEYS),
     (Retry::HEADER, Retry::KEYS),
@@ -132,33 +136,10 @@ pub(super) const TABLES: [(&str, &[&str]); 11] = [
     (Log::HEADER, Log::KEYS),
 ];
 
-/// Where the lines of a text begin, to turn offsets into line numbers.
-#[derive(Debug)]
-pub(super) struct Lines {
-    /// Offset of each line end, ascending.
-    ends: Vec<usize>,
-}
-
-impl Lines {
-    /// The lines of `text`.
-    pub(super) fn new(text: &str) -> Self {
-        Lines { ends: memchr::memchr_iter(b'\n', text.as_bytes()).collect() }
-    }
-
-    /// The line of the byte at `offset`, counted from 1.
-    pub(super) fn of(&self, offset: usize) -> usize {
-        self.ends.partition_point(|&end| end < offset) + 1
-    }
-}
-
-fn unknown_key<'a, T: Mirror<'a>>(
-    name: &Spanned<std::borrow::Cow<'_, str>>,
-    path: &str,
-    lines: &Lines,
-) -> Fault {
+fn unknown_key<'a, T: Mirror<'a>>(name: &Spanned<std::borrow::Cow<'_, str>>, path: &str) -> Fault {
     let key = name.get_ref().as_ref();
     Fault {
-        line: Some(lines.of(name.span().start)),
+        place: name.span().into(),
         key: format!("{path}{}", shown_key(key)),
         problem: format!("unknown key; {}", remedy(key, T::HEADER, T::KEYS)),
     }
@@ -170,9 +151,12 @@ fn shown_key(key: &str) -> String {
     if bare && !key.is_empty() && key.len() <= 80 { key.to_owned() } else { quoted(key) }
 }
 
-/// What to write instead of the unknown `key`: the nearest key of this table, the table in which it
-/// is known, or else the list.
+/// What to write instead of the unknown `key`: what it means in another proxy, the nearest key of this table, the
+/// table in which it is known, or else the list.
 fn remedy(key: &str, header: &str, known: &[&str]) -> String {
+    if let Some(hint) = hints::of(key, header) {
+        return hint.to_owned();
+    }
     let nearest = known.iter().map(|&other| (distance(key, other), other)).min();
     if let Some((_, nearest)) = nearest.filter(|&(far, other)| far <= 1 + other.len() / 4) {
         return format!("did you mean \"{nearest}\"?");
@@ -216,12 +200,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_lines_from_one() {
-        let lines = Lines::new("a\nb\n\nc");
-        assert_eq!([0, 1, 2, 4, 5, 9].map(|at| lines.of(at)), [1, 1, 2, 3, 4, 4]);
-    }
-
-    #[test]
     fn measures_how_far_keys_are_apart() {
         let cases = [
             ("interval", "interval", 0),
@@ -242,7 +220,7 @@ mod tests {
     fn an_unknown_key_is_answered_with_what_would_have_been_right() {
         let cases = [
             ("target", "", File::KEYS, "did you mean \"targets\"?"),
-            ("interval", "", File::KEYS, "\"interval\" belongs in [[targets]]"),
+            ("interval", "", File::KEYS, "\"interval\" belongs in [health]"),
             ("rise", "", File::KEYS, "belongs in"),
             ("workers", "[log]", Log::KEYS, "belongs at the top level"),
             ("drain", "", File::KEYS, "\"drain\" belongs in [timeouts]"),

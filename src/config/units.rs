@@ -28,9 +28,26 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     usize::try_from(bytes).map_err(|_| too_large(text))
 }
 
+/// What people write for a unit, and what it is.
+const OTHER_NAMES: [(&[&str], &str, u64); 10] = [
+    (&["msec", "msecs", "millis", "millisecond", "milliseconds"], "ms", 1),
+    (&["sec", "secs", "second", "seconds"], "s", 1),
+    (&["min", "mins", "minute", "minutes"], "m", 1),
+    (&["hr", "hrs", "hour", "hours"], "h", 1),
+    (&["d", "day", "days"], "h", 24),
+    (&["b", "byte", "bytes"], "B", 1),
+    (&["k", "kb", "kib"], "KiB", 1),
+    (&["m", "mb", "mib"], "MiB", 1),
+    (&["g", "gb", "gib"], "GiB", 1),
+    (&["t", "tb", "tib"], "GiB", 1024),
+];
+
 fn with_unit(text: &str, units: &[(&str, u64)], examples: &str) -> Result<u64, String> {
     let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(digits_end);
+    if text.trim().starts_with('-') {
+        return Err(format!("{} is negative; write {examples}", quoted(text)));
+    }
     if digits.is_empty() {
         return Err(format!("{} is not a whole number and a unit; write {examples}", quoted(text)));
     }
@@ -44,11 +61,53 @@ fn with_unit(text: &str, units: &[(&str, u64)], examples: &str) -> Result<u64, S
         ));
     }
     let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
-        let (text, unit) = (quoted(text), quoted(unit));
-        return Err(format!("{text} has the unknown unit {unit}; write {examples}"));
+        return Err(wrong_unit(text, digits, unit, units, examples));
     };
     let number: Option<u64> = digits.parse().ok();
     number.and_then(|n| n.checked_mul(*factor)).ok_or_else(|| too_large(text))
+}
+
+/// What is wrong with a unit that is not one of `units`, and the right one where it can be guessed.
+fn wrong_unit(
+    text: &str,
+    digits: &str,
+    unit: &str,
+    units: &[(&str, u64)],
+    examples: &str,
+) -> String {
+    let shown = quoted(text);
+    if let Some(sum) = sum(text, units) {
+        return format!("{shown} has more than one unit; write {}", show(sum, units));
+    }
+    let bare = unit.trim().to_ascii_lowercase();
+    let known = |name: &str| units.iter().any(|(known, _)| *known == name);
+    let exact = units.iter().find(|(name, _)| *name == bare).map(|(name, _)| (*name, 1));
+    let meant = exact.or_else(|| {
+        let meant =
+            OTHER_NAMES.iter().find(|(names, right, _)| names.contains(&&*bare) && known(right));
+        meant.map(|(_, right, factor)| (*right, *factor))
+    });
+    let number: Option<u64> = digits.parse().ok();
+    match meant.and_then(|(right, factor)| Some((right, number?.checked_mul(factor)?))) {
+        Some((right, number)) => {
+            format!("{shown} has the unknown unit {}; write \"{number}{right}\"", quoted(unit))
+        }
+        None => format!("{shown} has the unknown unit {}; write {examples}", quoted(unit)),
+    }
+}
+
+/// The amount of `1m30s`, in the smallest unit; `None` where there is anything but numbers and units.
+fn sum(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let (mut rest, mut sum) = (text, 0u64);
+    while !rest.is_empty() {
+        let (digits, more) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let (unit, more) =
+            more.split_at(more.find(|c: char| c.is_ascii_digit()).unwrap_or(more.len()));
+        let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim())?;
+        sum = sum.checked_add(digits.parse::<u64>().ok()?.checked_mul(*factor)?)?;
+        rest = more;
+    }
+    Some(sum)
 }
 
 fn too_large(text: &str) -> String {
@@ -108,6 +167,33 @@ mod tests {
         }
         for text in ["16KB", "16k", "16kib", "16 KiB", "1.5MiB", "KiB", "1TiB", "-1B"] {
             assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_unit_of_another_name_is_answered_with_its_own() {
+        let cases = [
+            ("1m30s", "has more than one unit; write \"90s\""),
+            ("1h 30m", "has more than one unit; write \"90m\""),
+            ("5sec", "has the unknown unit \"sec\"; write \"5s\""),
+            ("5 s", "write \"5s\""),
+            ("5S", "write \"5s\""),
+            ("2min", "write \"2m\""),
+            ("1d", "write \"24h\""),
+            ("500us", "has the unknown unit \"us\"; write \"5s\", \"250ms\" or \"1m\""),
+            ("-1s", "is negative; write"),
+        ];
+        for (text, remedy) in cases {
+            let error = duration(text).unwrap_err();
+            assert!(error.contains(remedy), "{error}");
+        }
+        for (text, remedy) in [
+            ("16KB", "\"16KiB\""),
+            ("16k", "\"16KiB\""),
+            ("1M", "\"1MiB\""),
+            ("1TB", "\"1024GiB\""),
+        ] {
+            assert!(size(text).unwrap_err().ends_with(&format!("; write {remedy}")), "{text}");
         }
     }
 

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::error::{Fault, quoted};
-use super::raw::{self, Item, Lines};
+use super::error::{Fault, Page, Place, quoted};
+use super::listen::{self, Mine};
+use super::raw::{self, Item};
 use super::{Overrides, address, value};
 use crate::settings::{
     AccessFormat, AccessLog, AccessSink, Dns, Ejection, HealthCheck, Limits, Network, Retry,
@@ -51,128 +52,186 @@ const MAX_CONGESTION: usize = 15;
 const CONGESTION_EXAMPLE: &str = r#"the kernel's name for one, such as "cubic""#;
 const TARGETS_EXAMPLE: &str = r#"add a [[targets]] block with address = "host:port""#;
 
-/// The settings of a file (empty when there is none), with what the command line says winning over it.
-pub(super) fn settings(
-    file: &raw::File<'_>,
+/// The settings of a file (empty when there is none), with what the command line says winning over it. What is wrong
+/// is reported to `page`; its default stands there until then.
+pub(super) fn settings<'a>(
+    file: &raw::File<'a>,
     overrides: &Overrides,
-    lines: &Lines,
-) -> Result<Settings, Fault> {
+    page: &'a Page<'a>,
+) -> Settings {
     let defaults = Settings::default();
-    let admin = admin(file.admin.as_ref(), lines)?;
-    let listen = listen(file.listen.as_ref(), overrides, lines, defaults.listen)?;
-    if let Some((admin, item)) = &admin
-        && admin.port() != 0
-        && listen.contains(admin)
-    {
-        return Err(item.fault(format!("{admin} is also a listen address; choose another port")));
+    let listen = listen(file.listen.as_ref(), overrides, page, defaults.listen);
+    let admin = admin(file.admin.as_ref(), page);
+    let targets = targets(file, overrides, page);
+    if let Some((admin, item)) = &admin {
+        apart_from(&listen, *admin, item);
     }
-    Ok(Settings {
+    let admin = admin.map(|(address, _)| address);
+    if let Some(targets) = &targets {
+        no_circle(targets, &listen, admin, page);
+    }
+    let mut settings = Settings {
         listen,
-        workers: workers(file.workers.as_ref(), overrides, defaults.workers)?,
-        spin: file.spin.as_ref().map_or(Ok(defaults.spin), |item| item.number(SPIN))?,
-        trusted_proxies: trusted_proxies(file.trusted_proxies.as_ref(), lines)?,
-        via: file.via.as_ref().map_or(Ok(defaults.via), Item::boolean)?,
-        timeouts: timeouts(&table(file.timeouts.as_ref(), lines)?)?,
-        limits: limits(&table(file.limits.as_ref(), lines)?)?,
-        retry: retry(&table(file.retry.as_ref(), lines)?)?,
-        ejection: ejection(&table(file.ejection.as_ref(), lines)?)?,
-        tcp: tcp(&table(file.tcp.as_ref(), lines)?)?,
-        dns: dns(&table(file.dns.as_ref(), lines)?, lines)?,
-        admin: admin.map(|(address, _)| address),
-        log: access_log(&table(file.log.as_ref(), lines)?)?,
-        // Last: of all that is wrong, a missing target is the least to point at.
-        targets: targets(file, overrides, lines)?,
-    })
+        workers: workers(file.workers.as_ref(), overrides, page, defaults.workers),
+        trusted_proxies: trusted_proxies(file.trusted_proxies.as_ref(), page),
+        timeouts: timeouts(&table(file.timeouts.as_ref(), page)),
+        limits: limits(&table(file.limits.as_ref(), page)),
+        retry: retry(&table(file.retry.as_ref(), page)),
+        ejection: ejection(&table(file.ejection.as_ref(), page)),
+        tcp: tcp(&table(file.tcp.as_ref(), page)),
+        dns: dns(&table(file.dns.as_ref(), page)),
+        admin,
+        log: access_log(&table(file.log.as_ref(), page)),
+        targets: targets.into_iter().flatten().map(|(target, _)| target).collect(),
+        ..defaults
+    };
+    overlay(&mut settings.spin, file.spin.as_ref(), |item| item.number(SPIN));
+    overlay(&mut settings.via, file.via.as_ref(), Item::boolean);
+    settings
 }
 
 /// The defaults with the listen addresses and workers of the command line.
-pub(super) fn without_targets(overrides: &Overrides) -> Result<Settings, Fault> {
+pub(super) fn without_targets<'a>(overrides: &Overrides, page: &'a Page<'a>) -> Settings {
     let defaults = Settings::default();
-    Ok(Settings {
-        listen: listen(None, overrides, &Lines::new(""), defaults.listen)?,
-        workers: workers(None, overrides, defaults.workers)?,
+    Settings {
+        listen: listen(None, overrides, page, defaults.listen),
+        workers: workers(None, overrides, page, defaults.workers),
         ..Settings::default()
-    })
+    }
 }
 
 /// A table that may be absent.
-fn table<'a, T: raw::Mirror<'a> + Default>(
-    item: Option<&Item<'a>>,
-    lines: &Lines,
-) -> Result<T, Fault> {
-    item.map_or_else(|| Ok(T::default()), |item| item.table(lines))
+fn table<'a, T: raw::Mirror<'a> + Default>(item: Option<&Item<'a>>, page: &Page<'_>) -> T {
+    item.and_then(|item| page.take(item.table())).unwrap_or_default()
 }
 
-/// Lays the value of `item`, if it is there, over the default in `slot`.
+/// Lays the value of `item`, if it is there, over the default in `slot`. `false` if it was wrong, and was reported.
 fn overlay<'a, T>(
     slot: &mut T,
     item: Option<&Item<'a>>,
     read: impl FnOnce(&Item<'a>) -> Result<T, Fault>,
-) -> Result<(), Fault> {
-    if let Some(item) = item {
-        *slot = read(item)?;
-    }
-    Ok(())
+) -> bool {
+    let Some(item) = item else { return true };
+    let value = item.page.take(read(item));
+    value.map(|value| *slot = value).is_some()
 }
 
 fn listen(
     item: Option<&Item<'_>>,
     overrides: &Overrides,
-    lines: &Lines,
+    page: &Page<'_>,
     default: Vec<SocketAddr>,
-) -> Result<Vec<SocketAddr>, Fault> {
+) -> Vec<SocketAddr> {
     let mut addresses = default;
-    overlay(&mut addresses, item, |item| listen_of_file(item, lines))?;
+    overlay(&mut addresses, item, |item| listen_of_file(item, page));
     if !overrides.listen.is_empty() {
         addresses = Vec::new();
         for text in &overrides.listen {
-            add_listen(&mut addresses, text).map_err(|p| Fault::of_option("--listen", p))?;
+            let added = add_listen(&mut addresses, text);
+            page.take(added.map_err(|p| Fault::of_option("--listen", p)));
         }
     }
-    Ok(addresses)
+    addresses
 }
 
-fn listen_of_file(item: &Item<'_>, lines: &Lines) -> Result<Vec<SocketAddr>, Fault> {
+fn listen_of_file(item: &Item<'_>, page: &Page<'_>) -> Result<Vec<SocketAddr>, Fault> {
     let mut addresses = Vec::new();
-    for item in item.one_or_many(lines) {
-        item.read(LISTEN_EXAMPLE, |text| add_listen(&mut addresses, text))?;
+    let items = item.one_or_many();
+    for item in &items {
+        let text = address_text(item, LISTEN_EXAMPLE);
+        let added = text.and_then(|text| {
+            add_listen(&mut addresses, &text).map_err(|problem| item.fault(problem))
+        });
+        page.take(added);
     }
-    if addresses.is_empty() {
+    if items.is_empty() {
         return Err(item.fault(format!("the list is empty; write {LISTEN_EXAMPLE}")));
     }
     Ok(addresses)
 }
 
+/// The text of an address to listen on. A bare port is one that lacks its address.
+fn address_text(item: &Item<'_>, example: &str) -> Result<String, Fault> {
+    match item.value.get_ref() {
+        DeValue::Integer(number) if number.radix() == 10 => Ok(number.as_str().to_owned()),
+        _ => item.text(example).map(str::to_owned),
+    }
+}
+
 /// Port 0 may be repeated: each time it is another port.
 fn add_listen(addresses: &mut Vec<SocketAddr>, text: &str) -> Result<(), String> {
-    let address = address::listen(text)?;
-    if address.port() != 0 && addresses.contains(&address) {
-        return Err(format!("{} repeats a listen address; remove one of the two", quoted(text)));
+    let address = listen::public(text)?;
+    let covers = |one: SocketAddr, other: SocketAddr| {
+        one.port() == other.port()
+            && one.ip().is_unspecified()
+            && one.is_ipv4() == other.is_ipv4()
+            && one.port() != 0
+    };
+    for &other in addresses.iter() {
+        let shown = quoted(text);
+        if address.port() != 0 && address == other {
+            return Err(format!("{shown} repeats a listen address; remove one of the two"));
+        }
+        if covers(other, address) || covers(address, other) {
+            let (all, one) =
+                if covers(other, address) { (other, address) } else { (address, other) };
+            return Err(format!("\"{all}\" listens on \"{one}\" too; remove one of the two"));
+        }
     }
     addresses.push(address);
     Ok(())
 }
 
-fn admin<'a>(
-    item: Option<&Item<'a>>,
-    lines: &Lines,
-) -> Result<Option<(SocketAddr, Item<'a>)>, Fault> {
-    let Some(item) = table::<raw::Admin<'_>>(item, lines)?.listen else { return Ok(None) };
-    let address = item.read("\"127.0.0.1:9901\"", address::listen)?;
-    Ok(Some((address, item)))
+fn admin<'a>(item: Option<&Item<'a>>, page: &'a Page<'a>) -> Option<(SocketAddr, Item<'a>)> {
+    let item = table::<raw::Admin<'_>>(item, page).listen?;
+    let address = address_text(&item, "\"127.0.0.1:9901\"")
+        .and_then(|text| listen::admin(&text).map_err(|problem| item.fault(problem)));
+    page.take(address).map(|address| (address, item))
+}
+
+/// The admin listener is bound once and shares its address with nobody.
+fn apart_from(listen: &[SocketAddr], admin: SocketAddr, item: &Item<'_>) {
+    let Some(taken) = listen.iter().find(|&&taken| listen::overlap(taken, admin)) else { return };
+    let also = if *taken == admin { "also a" } else { "part of the" };
+    let of = if *taken == admin { String::new() } else { format!(" {taken}") };
+    item.page
+        .report(item.fault(format!("{admin} is {also} listen address{of}; choose another port")));
+}
+
+/// A target that is an address of this very program would send each request in a circle.
+fn no_circle(
+    targets: &[(Target, Source<'_>)],
+    listen: &[SocketAddr],
+    admin: Option<SocketAddr>,
+    page: &Page<'_>,
+) {
+    let mine = Mine::default();
+    for (target, source) in targets {
+        let leads_to = |at: SocketAddr| mine.leads_to(&target.address, at);
+        let own = listen.iter().copied().find(|&at| leads_to(at)).map(|at| (at, "listens"));
+        let admin = admin.filter(|&at| leads_to(at)).map(|at| (at, "has its admin listener"));
+        if let Some((at, what)) = own.or(admin) {
+            let shown = quoted(&target.address.to_string());
+            page.report(source.fault(format!(
+                "{shown} leads back to evenly itself, which {what} on {at}; write the address of a server"
+            )));
+        }
+    }
 }
 
 fn workers(
     item: Option<&Item<'_>>,
     overrides: &Overrides,
+    page: &Page<'_>,
     default: Workers,
-) -> Result<Workers, Fault> {
+) -> Workers {
     let mut workers = default;
-    overlay(&mut workers, item, |item| Ok(count_of_workers(item.number_or_auto(WORKERS)?)))?;
+    overlay(&mut workers, item, |item| Ok(count_of_workers(item.number_or_auto(WORKERS)?)));
     if let Some(text) = &overrides.workers {
-        workers = workers_option(text).map_err(|p| Fault::of_option("--workers", p))?;
+        let of_option = workers_option(text).map_err(|p| Fault::of_option("--workers", p));
+        workers = page.take(of_option).unwrap_or(workers);
     }
-    Ok(workers)
+    workers
 }
 
 fn count_of_workers(count: Option<u32>) -> Workers {
@@ -188,76 +247,98 @@ fn workers_option(text: &str) -> Result<Workers, String> {
         Some(count) => Ok(count_of_workers(Some(count))),
         None => {
             let (least, most) = WORKERS.into_inner();
-            Err(format!("{} is no such number; write auto or {least} to {most}", quoted(text)))
+            Err(format!("{} is not a worker count; use auto or {least} to {most}", quoted(text)))
         }
     }
 }
 
-/// The targets of the file, or those of the command line in their place.
-fn targets(
-    file: &raw::File<'_>,
-    overrides: &Overrides,
-    lines: &Lines,
-) -> Result<Vec<Target>, Fault> {
-    let base: raw::Health<'_> = table(file.health.as_ref(), lines)?;
-    // Judged on its own too, so that a fault in it is found whatever the targets repeat.
-    let default_check = health(&raw::Target::default(), &base, lines)?;
-    let of_file = match &file.targets {
-        Some(item) => targets_of_file(item, &base, lines)?,
-        None => Vec::new(),
-    };
-    let targets = match overrides.targets.as_slice() {
-        [] => of_file,
-        _ => targets_of_options(overrides, default_check)?,
-    };
-    if targets.is_empty() {
-        let (line, key) = match &file.targets {
-            Some(item) => (item.line, item.key.clone()),
-            None => (1, "targets".to_owned()),
-        };
-        let problem = format!("there is no target; {TARGETS_EXAMPLE}");
-        return Err(Fault { line: Some(line), key, problem });
-    }
-    Ok(targets)
+/// Where a target was written.
+enum Source<'a> {
+    File(Item<'a>),
+    Option,
 }
 
-fn targets_of_file(
-    item: &Item<'_>,
+impl Source<'_> {
+    fn fault(&self, problem: String) -> Fault {
+        match self {
+            Source::File(item) => item.fault(problem),
+            Source::Option => Fault::of_option("--target", problem),
+        }
+    }
+}
+
+/// The targets of the file, or those of the command line in their place. `None` if there is none at all, or not one
+/// whose address can be read; that was reported.
+fn targets<'a>(
+    file: &raw::File<'a>,
+    overrides: &Overrides,
+    page: &'a Page<'a>,
+) -> Option<Vec<(Target, Source<'a>)>> {
+    let base: raw::Health<'_> = table(file.health.as_ref(), page);
+    // Judged on its own too, so that a fault in it is found whatever the targets repeat.
+    let default_check = health(&raw::Target::default(), &base);
+    let of_file = file.targets.as_ref().map(|item| (item, targets_of_file(item, &base, page)));
+    if !overrides.targets.is_empty() {
+        return Some(targets_of_options(overrides, default_check, page));
+    }
+    match of_file {
+        Some((_, Some(targets))) if !targets.is_empty() => return Some(targets),
+        // What is there was reported as wrong.
+        Some((item, _)) if item.elements().is_none_or(|blocks| !blocks.is_empty()) => return None,
+        Some((item, _)) => {
+            page.report(item.fault(format!("there is no target; {TARGETS_EXAMPLE}")));
+        }
+        // A block of another name was reported: it may be what is missing.
+        None if file.has_unknown_keys => {}
+        None => {
+            let problem = format!("there is no target; {TARGETS_EXAMPLE}");
+            page.report(Fault { place: Place::Whole, key: "targets".to_owned(), problem });
+        }
+    }
+    None
+}
+
+fn targets_of_file<'a>(
+    item: &Item<'a>,
     base: &raw::Health<'_>,
-    lines: &Lines,
-) -> Result<Vec<Target>, Fault> {
-    let Some(blocks) = item.elements(lines) else {
-        return Err(item.wrong_type("[[targets]] in double brackets, once for each target"));
+    page: &'a Page<'a>,
+) -> Option<Vec<(Target, Source<'a>)>> {
+    let Some(blocks) = item.elements() else {
+        page.report(item.wrong_type("[[targets]] in double brackets, once for each target"));
+        return None;
     };
     let mut seen = Seen::default();
     let mut targets = Vec::with_capacity(blocks.len());
     for block in blocks {
-        let raw: raw::Target<'_> = block.table(lines)?;
-        let Some(item) = &raw.address else {
-            return Err(block.fault("has no address; write address = \"host:port\""));
+        let Some(raw) = page.take(block.table::<raw::Target<'_>>()) else { continue };
+        let health = health(&raw, base);
+        let Some(item) = raw.address else {
+            if !raw.has_unknown_keys {
+                page.report(block.fault("has no address; write address = \"host:port\""));
+            }
+            continue;
         };
-        let address = item.read(TARGET_EXAMPLE, address::target)?;
-        seen.add(&address, || format!("{} (line {})", item.key, item.line))
-            .map_err(|first| item.fault(repeated(item.value, &first)))?;
-        targets.push(Target { address, health: health(&raw, base, lines)? });
+        let Some(address) = page.take(item.read(TARGET_EXAMPLE, address::target)) else { continue };
+        match seen.add(&address, || format!("{} (line {})", item.key, item.line())) {
+            Err(first) => page.report(item.fault(repeated(item.value.get_ref(), &first))),
+            Ok(()) => targets.push((Target { address, health }, Source::File(item))),
+        }
     }
-    Ok(targets)
+    Some(targets)
 }
 
 fn repeated(value: &DeValue<'_>, first: &str) -> String {
     format!("{} is the same target as {first}; remove one of the two", value::shown(value))
 }
 
-fn targets_of_options(
+fn targets_of_options<'a>(
     overrides: &Overrides,
     mut health: HealthCheck,
-) -> Result<Vec<Target>, Fault> {
-    health.endpoint = overrides
-        .health_check_endpoint
-        .as_deref()
-        .map(address::endpoint)
-        .transpose()
-        .map_err(|p| Fault::of_option("--health-check-endpoint", p))?;
+    page: &'a Page<'a>,
+) -> Vec<(Target, Source<'a>)> {
+    let endpoint = overrides.health_check_endpoint.as_deref().map(address::endpoint).transpose();
+    let endpoint = endpoint.map_err(|p| Fault::of_option("--health-check-endpoint", p));
+    health.endpoint = page.take(endpoint).flatten();
     let mut seen = Seen::default();
     let mut targets = Vec::with_capacity(overrides.targets.len());
     for text in &overrides.targets {
@@ -267,10 +348,11 @@ fn targets_of_options(
             })?;
             Ok(address)
         });
-        let address = address.map_err(|p| Fault::of_option("--target", p))?;
-        targets.push(Target { address, health: health.clone() });
+        if let Some(address) = page.take(address.map_err(|p| Fault::of_option("--target", p))) {
+            targets.push((Target { address, health: health.clone() }, Source::Option));
+        }
     }
-    Ok(targets)
+    targets
 }
 
 /// The targets so far, and how to name each to people.
@@ -291,56 +373,48 @@ impl Seen {
 }
 
 /// How a target is probed: its own keys win over those of `[health]`.
-fn health(
-    own: &raw::Target<'_>,
-    base: &raw::Health<'_>,
-    lines: &Lines,
-) -> Result<HealthCheck, Fault> {
+fn health(own: &raw::Target<'_>, base: &raw::Health<'_>) -> HealthCheck {
     let interval = own.interval.as_ref().or(base.interval.as_ref());
     let timeout = own.timeout.as_ref().or(base.timeout.as_ref());
     let mut check = HealthCheck::default();
     overlay(&mut check.endpoint, own.health_check_endpoint.as_ref(), |item| {
         item.read("a path such as \"/healthz\"", address::endpoint).map(Some)
-    })?;
-    overlay(&mut check.interval, interval, |item| item.duration(&INTERVAL))?;
-    overlay(&mut check.timeout, timeout, |item| item.duration(&TIMEOUT))?;
-    overlay(&mut check.rise, own.rise.as_ref().or(base.rise.as_ref()), |i| i.number(IN_A_ROW))?;
-    overlay(&mut check.fall, own.fall.as_ref().or(base.fall.as_ref()), |i| i.number(IN_A_ROW))?;
-    overlay(&mut check.expect, own.expect.as_ref().or(base.expect.as_ref()), |item| {
-        statuses(item, lines)
-    })?;
+    });
+    let sound = overlay(&mut check.interval, interval, |item| item.duration(&INTERVAL));
+    let sound = overlay(&mut check.timeout, timeout, |item| item.duration(&TIMEOUT)) && sound;
+    overlay(&mut check.rise, own.rise.as_ref().or(base.rise.as_ref()), |i| i.number(IN_A_ROW));
+    overlay(&mut check.fall, own.fall.as_ref().or(base.fall.as_ref()), |i| i.number(IN_A_ROW));
+    overlay(&mut check.expect, own.expect.as_ref().or(base.expect.as_ref()), statuses);
     overlay(&mut check.host, own.host.as_ref().or(base.host.as_ref()), |item| {
         item.read("a host name", address::host_field).map(Some)
-    })?;
-    fit_timeout(&mut check, interval, timeout)?;
-    Ok(check)
+    });
+    if sound {
+        fit_timeout(&mut check, interval, timeout);
+    }
+    check
 }
 
 /// A probe ends before the next one begins. A timeout that nobody wrote gives way to a shorter
 /// interval; one that somebody wrote is an error.
-fn fit_timeout(
-    check: &mut HealthCheck,
-    interval: Option<&Item<'_>>,
-    timeout: Option<&Item<'_>>,
-) -> Result<(), Fault> {
+fn fit_timeout(check: &mut HealthCheck, interval: Option<&Item<'_>>, timeout: Option<&Item<'_>>) {
     if check.timeout <= check.interval {
-        return Ok(());
+        return;
     }
     let Some(timeout) = timeout else {
         check.timeout = check.interval;
-        return Ok(());
+        return;
     };
     let of = interval.map_or("the default", |item| item.key.as_str());
     let most = super::units::show_duration(check.interval);
-    let written = value::shown(timeout.value);
-    Err(timeout.fault(format!(
+    let written = value::shown(timeout.value.get_ref());
+    timeout.page.report(timeout.fault(format!(
         "{written} is longer than the interval ({of}); write at most {most} or lengthen the interval"
-    )))
+    )));
 }
 
 /// `200`, `"200"`, `"200-299"`, or a list of these.
-fn statuses(item: &Item<'_>, lines: &Lines) -> Result<StatusRanges, Fault> {
-    let ranges = item.one_or_many(lines).iter().map(status_range).collect::<Result<Vec<_>, _>>()?;
+fn statuses(item: &Item<'_>) -> Result<StatusRanges, Fault> {
+    let ranges = item.one_or_many().iter().map(status_range).collect::<Result<Vec<_>, _>>()?;
     if ranges.is_empty() {
         return Err(item.fault(format!("the list is empty; write {EXPECT_EXAMPLE}")));
     }
@@ -348,7 +422,7 @@ fn statuses(item: &Item<'_>, lines: &Lines) -> Result<StatusRanges, Fault> {
 }
 
 fn status_range(item: &Item<'_>) -> Result<(u16, u16), Fault> {
-    let range = match item.value {
+    let range = match item.value.get_ref() {
         DeValue::Integer(number) if number.radix() == 10 => {
             Some((number.as_str(), number.as_str()))
         }
@@ -360,8 +434,8 @@ fn status_range(item: &Item<'_>) -> Result<(u16, u16), Fault> {
         .filter(|(low, high)| low <= high)
         .ok_or_else(|| {
             let (least, most) = STATUS.into_inner();
-            let shown = value::shown(item.value);
-            let problem = format!("{shown} is no status or range within {least} to {most}");
+            let shown = value::shown(item.value.get_ref());
+            let problem = format!("{shown} is not a status or range within {least} to {most}");
             item.fault(format!("{problem}; write {EXPECT_EXAMPLE}"))
         })
 }
@@ -371,13 +445,14 @@ fn status(text: &str) -> Option<u16> {
     text.parse().ok().filter(|status| exact && STATUS.contains(status))
 }
 
-fn trusted_proxies(item: Option<&Item<'_>>, lines: &Lines) -> Result<Vec<Network>, Fault> {
-    let items = item.map(|item| item.one_or_many(lines)).unwrap_or_default();
+fn trusted_proxies(item: Option<&Item<'_>>, page: &Page<'_>) -> Vec<Network> {
+    let items = item.map(Item::one_or_many).unwrap_or_default();
     let example = r#"["10.0.0.0/8", "::1"]"#;
-    items.iter().map(|item| item.read(example, address::network)).collect()
+    let networks = items.iter().map(|item| item.read(example, address::network));
+    networks.filter_map(|network| page.take(network)).collect()
 }
 
-fn timeouts(raw: &raw::Timeouts<'_>) -> Result<Timeouts, Fault> {
+fn timeouts(raw: &raw::Timeouts<'_>) -> Timeouts {
     let mut timeouts = Timeouts::default();
     let slots = [
         (&mut timeouts.client_header, &raw.client_header),
@@ -391,46 +466,46 @@ fn timeouts(raw: &raw::Timeouts<'_>) -> Result<Timeouts, Fault> {
         (&mut timeouts.drain, &raw.drain),
     ];
     for (slot, item) in slots {
-        overlay(slot, item.as_ref(), |item| item.duration(&TIMEOUT))?;
+        overlay(slot, item.as_ref(), |item| item.duration(&TIMEOUT));
     }
     overlay(&mut timeouts.client_gone, raw.client_gone.as_ref(), |item| {
         item.duration_or_off(&GRACE)
-    })?;
-    Ok(timeouts)
+    });
+    timeouts
 }
 
-fn limits(raw: &raw::Limits<'_>) -> Result<Limits, Fault> {
+fn limits(raw: &raw::Limits<'_>) -> Limits {
     let mut limits = Limits::default();
-    overlay(&mut limits.head, raw.head.as_ref(), |item| item.size(&HEAD))?;
-    overlay(&mut limits.headers, raw.headers.as_ref(), |item| count(item, HEADERS))?;
+    overlay(&mut limits.head, raw.head.as_ref(), |item| item.size(&HEAD));
+    overlay(&mut limits.headers, raw.headers.as_ref(), |item| count(item, HEADERS));
     overlay(&mut limits.connections, raw.connections.as_ref(), |item| {
         Ok(item.number_or_auto(CONNECTIONS)?.map(|number| number as usize))
-    })?;
+    });
     overlay(&mut limits.requests_per_target, raw.requests_per_target.as_ref(), |item| {
         Ok(item.number_or_auto(REQUESTS_PER_TARGET)?.map(|number| number as usize))
-    })?;
+    });
     overlay(&mut limits.idle_per_target, raw.idle_per_target.as_ref(), |item| {
         count(item, IDLE_PER_TARGET)
-    })?;
-    Ok(limits)
+    });
+    limits
 }
 
 fn count(item: &Item<'_>, range: RangeInclusive<u32>) -> Result<usize, Fault> {
     item.number(range).map(|number| number as usize)
 }
 
-fn retry(raw: &raw::Retry<'_>) -> Result<Retry, Fault> {
+fn retry(raw: &raw::Retry<'_>) -> Retry {
     let mut retry = Retry::default();
     overlay(&mut retry.connect_attempts, raw.connect_attempts.as_ref(), |item| {
         count(item, CONNECT_ATTEMPTS)
-    })?;
-    overlay(&mut retry.replay, raw.replay.as_ref(), Item::boolean)?;
-    overlay(&mut retry.budget, raw.budget.as_ref(), |item| count(item, BUDGET))?;
-    overlay(&mut retry.budget_floor, raw.budget_floor.as_ref(), |item| count(item, BUDGET_FLOOR))?;
-    Ok(retry)
+    });
+    overlay(&mut retry.replay, raw.replay.as_ref(), Item::boolean);
+    overlay(&mut retry.budget, raw.budget.as_ref(), |item| count(item, BUDGET));
+    overlay(&mut retry.budget_floor, raw.budget_floor.as_ref(), |item| count(item, BUDGET_FLOOR));
+    retry
 }
 
-fn ejection(raw: &raw::Ejection<'_>) -> Result<Ejection, Fault> {
+fn ejection(raw: &raw::Ejection<'_>) -> Ejection {
     let mut ejection = Ejection::default();
     let counts = [
         (&mut ejection.connect_failures, &raw.connect_failures),
@@ -439,60 +514,57 @@ fn ejection(raw: &raw::Ejection<'_>) -> Result<Ejection, Fault> {
         (&mut ejection.errors, &raw.errors),
     ];
     for (slot, item) in counts {
-        overlay(slot, item.as_ref(), |item| item.number(EJECT_AFTER))?;
+        overlay(slot, item.as_ref(), |item| item.number(EJECT_AFTER));
     }
-    overlay(&mut ejection.time, raw.time.as_ref(), |item| item.duration(&TIMEOUT))?;
-    overlay(&mut ejection.max_time, raw.max_time.as_ref(), |item| item.duration(&TIMEOUT))?;
-    overlay(&mut ejection.share, raw.share.as_ref(), |item| item.number(SHARE))?;
-    fit_time(&mut ejection, raw)?;
-    Ok(ejection)
+    let sound = overlay(&mut ejection.time, raw.time.as_ref(), |item| item.duration(&TIMEOUT));
+    let max_time = raw.max_time.as_ref();
+    let sound = overlay(&mut ejection.max_time, max_time, |item| item.duration(&TIMEOUT)) && sound;
+    overlay(&mut ejection.share, raw.share.as_ref(), |item| item.number(SHARE));
+    if sound {
+        fit_time(&mut ejection, raw);
+    }
+    ejection
 }
 
 /// The first ejection is no longer than the longest. The one that nobody wrote gives way.
-fn fit_time(ejection: &mut Ejection, raw: &raw::Ejection<'_>) -> Result<(), Fault> {
+fn fit_time(ejection: &mut Ejection, raw: &raw::Ejection<'_>) {
     if ejection.time <= ejection.max_time {
-        return Ok(());
+        return;
     }
     match (&raw.time, &raw.max_time) {
         (Some(time), Some(_)) => {
             let most = super::units::show_duration(ejection.max_time);
-            let written = value::shown(time.value);
-            Err(time.fault(format!(
+            let written = value::shown(time.value.get_ref());
+            time.page.report(time.fault(format!(
                 "{written} is longer than ejection.max_time; write at most {most} or lengthen that"
-            )))
+            )));
         }
-        (Some(_), None) => {
-            ejection.max_time = ejection.time;
-            Ok(())
-        }
-        (None, _) => {
-            ejection.time = ejection.max_time;
-            Ok(())
-        }
+        (Some(_), None) => ejection.max_time = ejection.time,
+        (None, _) => ejection.time = ejection.max_time,
     }
 }
 
-fn tcp(raw: &raw::Tcp<'_>) -> Result<Tcp, Fault> {
+fn tcp(raw: &raw::Tcp<'_>) -> Tcp {
     let mut tcp = Tcp::default();
     overlay(&mut tcp.congestion, raw.congestion.as_ref(), |item| {
         item.read(CONGESTION_EXAMPLE, congestion).map(Some)
-    })?;
-    overlay(&mut tcp.defer_accept, raw.defer_accept.as_ref(), |item| seconds(item).map(Some))?;
-    Ok(tcp)
+    });
+    overlay(&mut tcp.defer_accept, raw.defer_accept.as_ref(), |item| seconds(item).map(Some));
+    tcp
 }
 
-fn dns(raw: &raw::Dns<'_>, lines: &Lines) -> Result<Dns, Fault> {
+fn dns(raw: &raw::Dns<'_>) -> Dns {
     let mut dns = Dns::default();
-    overlay(&mut dns.servers, raw.servers.as_ref(), |item| servers(item, lines))?;
-    Ok(dns)
+    overlay(&mut dns.servers, raw.servers.as_ref(), servers);
+    dns
 }
 
-fn servers(item: &Item<'_>, lines: &Lines) -> Result<Vec<SocketAddr>, Fault> {
+fn servers(item: &Item<'_>) -> Result<Vec<SocketAddr>, Fault> {
     let mut servers = Vec::new();
-    for item in item.one_or_many(lines) {
+    for item in item.one_or_many() {
         let server = item.read(SERVERS_EXAMPLE, address::name_server)?;
         if servers.contains(&server) {
-            let shown = value::shown(item.value);
+            let shown = value::shown(item.value.get_ref());
             return Err(item.fault(format!("{shown} repeats a server; remove one of the two")));
         }
         servers.push(server);
@@ -510,7 +582,7 @@ fn seconds(item: &Item<'_>) -> Result<Duration, Fault> {
     if time.subsec_nanos() == 0 {
         return Ok(time);
     }
-    let (written, more) = (value::shown(item.value), time.as_secs() + 1);
+    let (written, more) = (value::shown(item.value.get_ref()), time.as_secs() + 1);
     Err(item.fault(format!("{written} is not a number of whole seconds; write \"{more}s\"")))
 }
 
@@ -521,39 +593,66 @@ fn congestion(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let shown = quoted(text);
-    Err(format!("{shown} is no algorithm's name; write {CONGESTION_EXAMPLE}"))
+    Err(format!("{shown} is not a congestion control name; write {CONGESTION_EXAMPLE}"))
 }
 
-fn access_log(raw: &raw::Log<'_>) -> Result<AccessLog, Fault> {
+fn access_log(raw: &raw::Log<'_>) -> AccessLog {
     let mut log = AccessLog::default();
     overlay(&mut log.access, raw.access.as_ref(), |item| {
         item.read(r#""off", "stdout" or the path of a file"#, access_sink)
-    })?;
+    });
     overlay(&mut log.format, raw.format.as_ref(), |item| {
         item.read(r#""json" or "combined""#, access_format)
-    })?;
-    Ok(log)
+    });
+    log
 }
 
-/// A path that differs from a keyword only in letter case is a slip, not the name of a file.
+/// A word that stands for a destination elsewhere is a slip, not the name of a file; and so is a path that only a shell
+/// would expand.
 fn access_sink(text: &str) -> Result<AccessSink, String> {
-    match text {
-        "off" => Ok(AccessSink::Off),
-        "stdout" => Ok(AccessSink::Stdout),
-        _ if text.is_empty() || text.contains('\0') => {
-            Err(format!("{} is no path; write \"off\", \"stdout\" or a path", quoted(text)))
+    const PLACES: &str = r#"write "stdout" or a path such as "/var/log/evenly/access.log""#;
+    let shown = quoted(text);
+    let problem = match text.trim().to_ascii_lowercase().as_str() {
+        "off" if text == "off" => return Ok(AccessSink::Off),
+        "stdout" if text == "stdout" => return Ok(AccessSink::Stdout),
+        word @ ("off" | "stdout") => format!("{shown} is misspelt; write \"{word}\""),
+        "none" | "no" | "false" | "disabled" | "null" | "0" => {
+            format!("{shown} is not a destination; write \"off\"")
         }
-        _ => match ["off", "stdout"].iter().find(|word| text.eq_ignore_ascii_case(word)) {
-            Some(word) => Err(format!("{} is misspelt; write \"{word}\"", quoted(text))),
-            None => Ok(AccessSink::File(PathBuf::from(text))),
-        },
-    }
+        "on" | "yes" | "true" | "enabled" | "1" | "console" => {
+            format!("{shown} is not a destination; {PLACES}")
+        }
+        "stderr" => format!("{shown} is where the program's own log goes; {PLACES}"),
+        "syslog" | "journal" | "journald" => {
+            format!(
+                "{shown} is not supported; write \"stdout\", which systemd takes to the journal"
+            )
+        }
+        _ if text.is_empty() || text.contains('\0') => {
+            format!("{shown} is not a path; write \"off\", \"stdout\" or a path")
+        }
+        _ if text.starts_with('~') => {
+            format!("{shown} begins with \"~\", which only a shell expands; write the whole path")
+        }
+        _ if text.starts_with('$') || text.contains("${") => {
+            format!("{shown} has a variable, and these are not expanded; write the whole path")
+        }
+        _ if text.ends_with('/') => format!("{shown} is a folder; add the name of the file"),
+        _ if !text.contains('/') => {
+            let here = quoted(&format!("./{text}"));
+            format!(
+                "{shown} has no folder; write {here} for the one evenly is started in, or the whole path"
+            )
+        }
+        _ => return Ok(AccessSink::File(PathBuf::from(text))),
+    };
+    Err(problem)
 }
 
 fn access_format(text: &str) -> Result<AccessFormat, String> {
     match text {
         "json" => Ok(AccessFormat::Json),
         "combined" => Ok(AccessFormat::Combined),
-        _ => Err(format!("{} is no format; write \"json\" or \"combined\"", quoted(text))),
+        _ => Err(format!("{} is not a format; write \"json\" or \"combined\"", quoted(text))),
     }
 }

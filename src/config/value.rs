@@ -8,23 +8,28 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::error::{Fault, quoted};
-use super::raw::{Item, Lines, Mirror};
+use super::raw::{Item, Mirror};
 use super::units;
 
 impl<'a> Item<'a> {
     /// A fault of this value.
     pub(super) fn fault(&self, problem: impl Into<String>) -> Fault {
-        Fault { line: Some(self.line), key: self.key.clone(), problem: problem.into() }
+        Fault { place: self.value.span().into(), key: self.key.clone(), problem: problem.into() }
+    }
+
+    /// The line it starts on, counted from 1.
+    pub(super) fn line(&self) -> usize {
+        self.page.line(self.value.span().start)
     }
 
     /// The fault of a value of another type than `example` has.
     pub(super) fn wrong_type(&self, example: &str) -> Fault {
-        self.fault(format!("{}; write {example}", describe(self.value)))
+        self.fault(format!("{}; write {example}", describe(self.value.get_ref())))
     }
 
     /// Text as it stands there.
     pub(super) fn text(&self, example: &str) -> Result<&'a str, Fault> {
-        match self.value {
+        match self.value.get_ref() {
             DeValue::String(text) => Ok(text),
             _ => Err(self.wrong_type(example)),
         }
@@ -41,8 +46,16 @@ impl<'a> Item<'a> {
 
     /// `true` or `false`.
     pub(super) fn boolean(&self) -> Result<bool, Fault> {
-        match self.value {
+        match self.value.get_ref() {
             DeValue::Boolean(value) => Ok(*value),
+            DeValue::String(text) => {
+                let meant = match text.to_ascii_lowercase().as_str() {
+                    "true" | "yes" | "on" => "true, without quotes",
+                    "false" | "no" | "off" => "false, without quotes",
+                    _ => "true or false",
+                };
+                Err(self.wrong_type(meant))
+            }
             _ => Err(self.wrong_type("true or false")),
         }
     }
@@ -50,29 +63,37 @@ impl<'a> Item<'a> {
     /// A whole number within `range`.
     pub(super) fn number(&self, range: RangeInclusive<u32>) -> Result<u32, Fault> {
         let remedy = format!("a number from {} to {}", range.start(), range.end());
-        let DeValue::Integer(number) = self.value else { return Err(self.wrong_type(&remedy)) };
-        let value = i128::from_str_radix(number.as_str(), number.radix()).ok();
-        value
-            .and_then(|value| u32::try_from(value).ok())
-            .filter(|value| range.contains(value))
-            .ok_or_else(|| self.fault(format!("{number} is out of range; write {remedy}")))
+        self.number_within(&range, &remedy)
     }
 
     /// A whole number within `range`, or `None` for `"auto"`.
     pub(super) fn number_or_auto(&self, range: RangeInclusive<u32>) -> Result<Option<u32>, Fault> {
-        match self.value {
-            DeValue::String(text) if text == "auto" => Ok(None),
-            DeValue::Integer(_) => self.number(range).map(Some),
-            _ => {
-                let (least, most) = range.into_inner();
-                Err(self.wrong_type(&format!("\"auto\" or a number from {least} to {most}")))
-            }
+        if matches!(self.value.get_ref(), DeValue::String(text) if text == "auto") {
+            return Ok(None);
+        }
+        let remedy = format!("\"auto\" or a number from {} to {}", range.start(), range.end());
+        self.number_within(&range, &remedy).map(Some)
+    }
+
+    /// A whole number within `range`; `remedy` is what may be written.
+    fn number_within(&self, range: &RangeInclusive<u32>, remedy: &str) -> Result<u32, Fault> {
+        let fits = |value: i128| u32::try_from(value).ok().filter(|value| range.contains(value));
+        match self.value.get_ref() {
+            DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix())
+                .ok()
+                .and_then(fits)
+                .ok_or_else(|| self.fault(format!("{number} is out of range; write {remedy}"))),
+            DeValue::String(text) => match text.trim().parse().ok().and_then(fits) {
+                Some(number) => Err(self.wrong_type(&format!("{number}, without quotes"))),
+                None => Err(self.wrong_type(remedy)),
+            },
+            _ => Err(self.wrong_type(remedy)),
         }
     }
 
     /// A duration within `range`.
     pub(super) fn duration(&self, range: &RangeInclusive<Duration>) -> Result<Duration, Fault> {
-        if let DeValue::Integer(number) = self.value {
+        if let DeValue::Integer(number) = self.value.get_ref() {
             let examples = units::DURATION_EXAMPLES;
             return Err(self.fault(format!("{number} has no unit; write {examples}")));
         }
@@ -85,7 +106,7 @@ impl<'a> Item<'a> {
         &self,
         range: &RangeInclusive<Duration>,
     ) -> Result<Option<Duration>, Fault> {
-        match self.value {
+        match self.value.get_ref() {
             DeValue::String(text) if text == "off" => Ok(None),
             _ => self.duration(range).map(Some),
         }
@@ -93,7 +114,7 @@ impl<'a> Item<'a> {
 
     /// A number of bytes within `range`.
     pub(super) fn size(&self, range: &RangeInclusive<usize>) -> Result<usize, Fault> {
-        if let DeValue::Integer(number) = self.value {
+        if let DeValue::Integer(number) = self.value.get_ref() {
             let examples = units::SIZE_EXAMPLES;
             return Err(self.fault(format!("{number} has no unit; write {examples}")));
         }
@@ -111,33 +132,31 @@ impl<'a> Item<'a> {
             return Ok(value);
         }
         let (least, most) = (show(*range.start()), show(*range.end()));
-        let problem = format!("{} is out of range; write {least} to {most}", shown(self.value));
+        let problem =
+            format!("{} is out of range; write {least} to {most}", shown(self.value.get_ref()));
         Err(self.fault(problem))
     }
 
     /// The elements of a list, or the value itself when it is no list.
-    pub(super) fn one_or_many(&self, lines: &Lines) -> Vec<Item<'a>> {
-        match self.value {
-            DeValue::Array(_) => self.elements(lines).unwrap_or_default(),
-            _ => vec![self.clone()],
-        }
+    pub(super) fn one_or_many(&self) -> Vec<Item<'a>> {
+        self.elements().unwrap_or_else(|| vec![self.clone()])
     }
 
     /// The elements of a list; `None` when the value is no list.
-    pub(super) fn elements(&self, lines: &Lines) -> Option<Vec<Item<'a>>> {
-        let DeValue::Array(array) = self.value else { return None };
+    pub(super) fn elements(&self) -> Option<Vec<Item<'a>>> {
+        let DeValue::Array(array) = self.value.get_ref() else { return None };
         let element = |(at, value): (usize, &'a toml::Spanned<DeValue<'a>>)| Item {
             key: format!("{}[{at}]", self.key),
-            line: lines.of(value.span().start),
-            value: value.get_ref(),
+            value,
+            page: self.page,
         };
         Some(array.iter().enumerate().map(element).collect())
     }
 
     /// A table, taken apart.
-    pub(super) fn table<T: Mirror<'a>>(&self, lines: &Lines) -> Result<T, Fault> {
-        match self.value {
-            DeValue::Table(table) => T::read(table, &format!("{}.", self.key), lines),
+    pub(super) fn table<T: Mirror<'a>>(&self) -> Result<T, Fault> {
+        match self.value.get_ref() {
+            DeValue::Table(table) => Ok(T::read(table, &format!("{}.", self.key), self.page)),
             _ => Err(self.wrong_type(&format!("a table: {}", T::HEADER))),
         }
     }
@@ -159,7 +178,7 @@ pub(super) fn shown(value: &DeValue<'_>) -> String {
 /// What stands there instead of what should.
 fn describe(value: &DeValue<'_>) -> String {
     let kind = match value {
-        DeValue::String(_) => "text",
+        DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a number",
         DeValue::Float(_) => "a fraction",
         DeValue::Boolean(_) => "a boolean",
