@@ -154,6 +154,8 @@ fn serve(
     let (listeners, addresses) = bind_all(&settings.listen, &settings.tcp, count)?;
     let (workers, seats) = worker::prepare(listeners, cap)
         .map_err(|error| ServerError::Start("a worker's poll", error))?;
+    let woken = Arc::clone(&workers);
+    shared.bell.hang(move || woken.wake());
     let sources = Sources { workers: Arc::clone(&workers), shared: Arc::clone(&shared), started };
     let admin = settings.admin.map(|address| start_admin(address, sources)).transpose()?;
     let (writer, outlet) = Writer::start(&settings.log)

@@ -4,6 +4,7 @@
 //! This room owns no socket, clock or lock; the order of turns is `rotation`'s. Invariants: a snapshot is never edited after
 //! it was published; only the health thread publishes; the rotation is empty only when no endpoint is healthy.
 
+pub mod bell;
 pub mod budget;
 pub mod links;
 #[cfg(all(test, loom))]
@@ -18,6 +19,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::base::address::Address;
 use crate::base::sync::atomic::{AtomicUsize, Ordering};
+use bell::Bell;
 use budget::Budget;
 use links::Links;
 use rotation::Order;
@@ -242,6 +244,8 @@ pub struct Shared {
     pub budget: Budget,
     /// What workers know together of their connections to each endpoint.
     pub links: Links,
+    /// Ends the sleep of the workers.
+    pub bell: Bell,
 }
 
 impl Shared {

@@ -21,7 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::balance::{EndpointId, Shared, Snapshot, Streak};
+use crate::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot, Streak};
 use crate::base::buffer::Pool;
 use crate::base::slab::{Key, Slab};
 use crate::base::tick::Tick;
@@ -89,6 +89,8 @@ pub struct Engine<N: Net> {
     fired: Vec<Fired<Token>>,
     shared: Arc<Shared>,
     snapshot: Arc<Snapshot>,
+    /// Endpoints that went down with this snapshot: what waits for them is to be looked at.
+    lost: Vec<EndpointId>,
     cx: Context,
     timeouts: Timeouts,
     connect_attempts: usize,
@@ -149,6 +151,7 @@ impl<N: Net> Engine<N> {
             fired: Vec::with_capacity(FIRED),
             shared,
             snapshot,
+            lost: Vec::new(),
             cx,
             timeouts: settings.timeouts,
             connect_attempts: settings.retry.connect_attempts,
@@ -212,6 +215,10 @@ impl<N: Net> Engine<N> {
     }
 
     fn follow(&mut self, snapshot: Arc<Snapshot>) {
+        let is_lost = |endpoint: &&Endpoint| {
+            endpoint.state == EndpointState::Down && self.pools.address(endpoint.id).is_some()
+        };
+        self.lost.extend(snapshot.endpoints().iter().filter(is_lost).map(|endpoint| endpoint.id));
         let mut out = Vec::new();
         self.pools.follow(&snapshot, &self.shared.links, &mut out);
         out.into_iter().for_each(|key| self.close_upstream(key));

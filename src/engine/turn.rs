@@ -92,6 +92,7 @@ impl<N: Net> Engine<N> {
         }
         self.ready.spare = batch;
         self.run_bulk();
+        self.leave_the_lost();
         self.fire_timers();
         // Until then it is right to do nothing; what is later than that is a pause.
         self.wake_by = match self.has_work() {

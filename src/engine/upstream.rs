@@ -606,16 +606,8 @@ impl<N: Net> Engine<N> {
         let endpoint = upstream.endpoint;
         let blameless = ends_as_it_may(&client.session, failure);
         let elapsed = self.now.since(Tick::default());
-        let elsewhere = self.elsewhere(owner, endpoint) != endpoint;
+        let broken = self.describe_break(owner, client, upstream, failure);
         let Some(client) = self.clients.get_mut(owner) else { return };
-        let Some(upstream) = self.upstreams.get(key) else { return };
-        let broken = Break {
-            failure,
-            sent: upstream.sent,
-            held: client.hold.is_some(),
-            affordable: self.shared.budget.allows(elapsed),
-            elsewhere,
-        };
         let remedy = client.session.upstream_failed(&self.cx, broken, out);
         if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {
             self.suspicions.push((endpoint, Suspicion::Reset));
@@ -637,6 +629,57 @@ impl<N: Net> Engine<N> {
             }
             Remedy::Answer(_) => self.send_answer(owner, out),
             Remedy::Cut { reset } => self.cut_client(owner, reset),
+        }
+    }
+
+    fn describe_break(
+        &self,
+        owner: Key,
+        client: &Client<N::Conn>,
+        upstream: &Upstream<N::Conn>,
+        failure: Failure,
+    ) -> Break {
+        Break {
+            failure,
+            sent: upstream.sent,
+            held: client.hold.is_some(),
+            affordable: self.shared.budget.allows(self.now.since(Tick::default())),
+            elsewhere: self.elsewhere(owner, upstream.endpoint) != upstream.endpoint,
+        }
+    }
+
+    /// Endpoints went down: what waits for them moves on to others if it may be sent again. The rest may still be answered.
+    pub(super) fn leave_the_lost(&mut self) {
+        if self.lost.is_empty() {
+            return;
+        }
+        let mut lost = std::mem::take(&mut self.lost);
+        lost.sort_unstable();
+        let waits = |upstream: &Upstream<_>| {
+            let is_lost = lost.binary_search(&upstream.endpoint).is_ok();
+            is_lost && upstream.client.is_some() && !upstream.conn.queued
+        };
+        let keys: Vec<Key> = self
+            .upstreams
+            .keys()
+            .filter(|&key| self.upstreams.get(key).is_some_and(waits))
+            .collect();
+        keys.into_iter().for_each(|key| self.endpoint_lost(key));
+    }
+
+    /// The endpoint of a connection went down.
+    fn endpoint_lost(&mut self, key: Key) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some(owner) = upstream.client else { return };
+        if upstream.connecting {
+            return self.connect_failed(key, Suspicion::ConnectTimeout);
+        }
+        let Some(client) = self.clients.get(owner) else { return };
+        let broken = self.describe_break(owner, client, upstream, Failure::Down);
+        if client.session.would_replay(broken) {
+            let mut scratch = self.scratch.take().expect("one step at a time");
+            self.upstream_failed(owner, Failure::Down, &mut scratch.out);
+            self.scratch = Some(scratch);
         }
     }
 

@@ -386,6 +386,8 @@ impl Monitor {
             self.unpublished_until = now + pause;
             let generation = self.shared.snapshot.load().generation + 1;
             self.shared.snapshot.store(Arc::new(self.roster.snapshot(generation)));
+            // Requests may wait for one that has gone down.
+            self.shared.bell.ring();
         }
     }
 

@@ -236,11 +236,13 @@ impl Session {
         Next::Finished { reuse: Reuse::No }
     }
 
-    /// The exchange with the target broke. Says what is to be done, by the table in `retry`; an answer
-    /// is then in `out`.
-    pub fn upstream_failed(&mut self, cx: &Context, broken: Break, out: &mut Output) -> Remedy {
-        out.clear();
-        let situation = retry::Situation {
+    /// Whether the table in `retry` would have a request that broke like this sent again.
+    pub fn would_replay(&self, broken: Break) -> bool {
+        retry::remedy(&self.situation(broken)) == Remedy::Replay
+    }
+
+    fn situation(&self, broken: Break) -> retry::Situation {
+        retry::Situation {
             failure: broken.failure,
             sent: broken.sent,
             idempotent: self.is_idempotent(),
@@ -248,8 +250,14 @@ impl Session {
             affordable: broken.affordable,
             elsewhere: broken.elsewhere,
             awaited: self.awaits_response(),
-        };
-        let remedy = retry::remedy(&situation);
+        }
+    }
+
+    /// The exchange with the target broke. Says what is to be done, by the table in `retry`; an answer
+    /// is then in `out`.
+    pub fn upstream_failed(&mut self, cx: &Context, broken: Break, out: &mut Output) -> Remedy {
+        out.clear();
+        let remedy = retry::remedy(&self.situation(broken));
         match remedy {
             Remedy::Replay => self.exchange.replayed = true,
             Remedy::Answer(status) if self.awaits_response() => {

@@ -83,6 +83,11 @@ impl Workers {
     /// Tells them to stop, as far as `stage` says. There is no way back.
     pub fn set_stage(&self, stage: Stage) {
         self.stages.raise(stage);
+        self.wake();
+    }
+
+    /// Ends their sleep.
+    pub fn wake(&self) {
         for peer in &self.peers {
             // A waker that fails leaves the worker to its next event or timer.
             let _ = peer.waker.wake();
