@@ -278,8 +278,12 @@ impl<N: Net> Engine<N> {
         if client.session.is_idle() {
             client.evictable = Due::at(self.now.after(EVICTION_GRACE));
             client.conn.set_deadline(&mut self.wheel, Token::Client(key), idle);
-        } else if client.session.is_tunnel() || client.session.streams_to_upstream() {
-            // Their own limits run on.
+        } else if client.session.is_tunnel() {
+            let until = self.now.after(self.timeouts.tunnel_idle);
+            client.conn.set_deadline(&mut self.wheel, Token::Client(key), until);
+        } else if client.session.streams_to_upstream() {
+            let until = self.now.after(self.timeouts.client_body);
+            client.conn.set_deadline(&mut self.wheel, Token::Client(key), until);
         } else {
             client.conn.clear_deadline();
             self.begin_grace(key);

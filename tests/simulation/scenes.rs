@@ -187,6 +187,23 @@ fn the_last_bytes_of_a_tunnel_arrive_although_its_target_ended_first() {
 }
 
 #[test]
+fn a_tunnel_that_was_slow_for_a_moment_has_its_own_limit_again() {
+    let small = Weather { capacity: 1000, ..CALM };
+    let (mut scene, client, target) = Scene::exchange(small, UPGRADE);
+    scene.switches(target);
+    for _ in 0..2 {
+        scene.says(target, &[b'x'; 500]);
+        scene.settle();
+    }
+    let mut heard = scene.hears(client).0;
+    scene.settle();
+    heard += &scene.hears(client).0;
+    assert_eq!(heard.matches('x').count(), 1000);
+    scene.wait(Duration::from_secs(600));
+    assert_eq!((scene.hears(client).1, scene.hears(target).1), ("open", "open"));
+}
+
+#[test]
 fn a_tunnel_whose_target_was_reset_while_it_was_written_to_ends() {
     let (mut scene, client, target) = Scene::exchange(CALM, UPGRADE);
     scene.switches(target);
