@@ -39,7 +39,13 @@ const ALL: [(&str, Hardship); 8] = [
 ];
 
 /// Those that an ordinary run has.
-const ORDINARY: &[Hardship] = &[Hardship::UntakenLog, Hardship::ClockSteps];
+const ORDINARY: &[Hardship] = &[
+    Hardship::Pauses,
+    Hardship::LongTurns,
+    Hardship::UntakenLog,
+    Hardship::ClockSteps,
+    Hardship::LateWakeUps,
+];
 
 /// What a world has of them.
 #[derive(Debug, Clone, Default)]

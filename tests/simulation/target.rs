@@ -309,6 +309,11 @@ impl Target {
                 }
                 Event::Data(data) => {
                     let current = self.current.as_mut().expect("a body has a head");
+                    if current.is_asked_for_tunnel(model) && model.poisoned.contains(&far.wire) {
+                        // Likewise: what comes is the next request, not the tunnel's bytes.
+                        self.over = true;
+                        return far.reset();
+                    }
                     Body::Request(current.id).check(current.got, &data);
                     current.got += data.len() as u64;
                 }
