@@ -114,6 +114,10 @@ impl<N: Net> Engine<N> {
         let Some(client) = self.clients.get_mut(key).filter(|client| client.may_have_gone()) else {
             return;
         };
+        if client.upstream.and_then(|at| self.upstreams.get(at)).is_some_and(|u| u.conn.readable) {
+            // More of its response is here: it does not wait for its target.
+            return;
+        }
         match self.timeouts.client_gone {
             None => {}
             Some(Duration::ZERO) => self.give_up(key),

@@ -14,6 +14,7 @@ use super::{Engine, Net, Token};
 use crate::balance::Snapshot;
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
+use crate::base::wheel::Due;
 
 /// A connection that moves so many bytes at once is bulk: it runs behind those that do not.
 const BULK: usize = 16 * 1024;
@@ -251,33 +252,74 @@ impl<N: Net> Engine<N> {
             }
             let deadline = conn.deadline();
             self.look_once_more(entry.key);
-            match entry.key {
-                Token::Client(key) => {
-                    if self.clients.get(key).is_some_and(|c| c.conn.deadline() == deadline) {
-                        self.client_timed_out(key);
-                    }
-                }
-                Token::Upstream(key) => {
-                    if self.upstreams.get(key).is_some_and(|u| u.conn.deadline() == deadline) {
-                        self.upstream_timed_out(key);
-                    }
+            if self.is_still_late(entry.key, deadline) {
+                match entry.key {
+                    Token::Client(key) => self.client_timed_out(key),
+                    Token::Upstream(key) => self.upstream_timed_out(key),
                 }
             }
         }
         self.fired = fired;
     }
 
-    /// A last look at the socket of a connection whose time is over: what was waited for may be there although no event
+    /// A last look at the sockets of an exchange whose time is over: what was waited for may be there although no event
     /// has said so, because events are many, or because a slow reader has taken less than the kernel has an event for.
     fn look_once_more(&mut self, token: Token) {
-        let conn = match token {
-            Token::Client(key) => self.clients.get_mut(key).map(|client| &mut client.conn),
-            Token::Upstream(key) => self.upstreams.get_mut(key).map(|upstream| &mut upstream.conn),
+        let (client, upstream) = match token {
+            Token::Client(key) => {
+                (Some(key), self.clients.get(key).and_then(|client| client.upstream))
+            }
+            Token::Upstream(key) => {
+                (self.upstreams.get(key).and_then(|upstream| upstream.client), Some(key))
+            }
         };
-        let Some(conn) = conn else { return };
-        conn.readable = true;
-        conn.writable = true;
-        self.run(token);
+        let mut moved = 0;
+        for token in
+            [upstream.map(Token::Upstream), client.map(Token::Client)].into_iter().flatten()
+        {
+            let conn = match token {
+                Token::Client(key) => self.clients.get_mut(key).map(|client| &mut client.conn),
+                Token::Upstream(key) => {
+                    self.upstreams.get_mut(key).map(|upstream| &mut upstream.conn)
+                }
+            };
+            let Some(conn) = conn else { continue };
+            conn.readable = true;
+            conn.writable = true;
+            self.run(token);
+            moved += self.moved;
+        }
+        if moved > 0 {
+            self.touch_tunnel(client, upstream);
+        }
+    }
+
+    /// Whether the last look has changed nothing for the connection whose time was over then. It may have found work for it:
+    /// then the time is over when that is done.
+    fn is_still_late(&mut self, token: Token, deadline: Due) -> bool {
+        let Engine { clients, upstreams, wheel, now, .. } = self;
+        let conn = match token {
+            Token::Client(key) => clients.get_mut(key).map(|client| &mut client.conn),
+            Token::Upstream(key) => upstreams.get_mut(key).map(|upstream| &mut upstream.conn),
+        };
+        let Some(conn) = conn.filter(|conn| conn.deadline() == deadline) else { return false };
+        if conn.queued {
+            conn.look_again(wheel, token, *now);
+        }
+        !conn.queued
+    }
+
+    /// Something moved through a tunnel, if it is one: the limit of both its sides begins anew.
+    fn touch_tunnel(&mut self, client: Option<Key>, upstream: Option<Key>) {
+        let until = self.now.after(self.timeouts.tunnel_idle);
+        let Engine { clients, upstreams, wheel, .. } = self;
+        if let (Some(at), Some(other)) = (client, upstream)
+            && let Some(client) = clients.get_mut(at).filter(|client| client.session.is_tunnel())
+            && let Some(upstream) = upstreams.get_mut(other)
+        {
+            client.conn.set_deadline(wheel, Token::Client(at), until);
+            upstream.conn.set_deadline(wheel, Token::Upstream(other), until);
+        }
     }
 
     pub(super) fn queue_client(&mut self, key: Key) {

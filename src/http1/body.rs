@@ -140,7 +140,16 @@ impl BodyDecoder {
         loop {
             let rest = input.get(consumed..).unwrap_or_default();
             let step = match self.state {
-                State::ChunkLine { idle } => self.chunk_line(idle, rest)?,
+                State::ChunkLine { idle } => {
+                    if let Some((size, behind)) = tiny_chunk(rest) {
+                        let payload = consumed + 3..consumed + 3 + usize::from(size);
+                        gather(input, &mut data, payload);
+                        consumed += behind;
+                        self.state = State::ChunkLine { idle: idle.saturating_sub(size.into()) };
+                        continue;
+                    }
+                    self.chunk_line(idle, rest)?
+                }
                 State::Chunk { left, idle } => {
                     let (taken, left) = take(left, rest.len());
                     self.state = match left {
@@ -253,6 +262,20 @@ fn append_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// A whole chunk of 1 to 15 bytes with the plainest of lines at the start of `rest`: its size, and where the next line
+/// begins. What is not as plain as that is for the general way, which takes three times as long; a peer that sends
+/// nothing but tiny chunks should cost no more than it must.
+fn tiny_chunk(rest: &[u8]) -> Option<(u8, usize)> {
+    let [digit, b'\r', b'\n', payload @ ..] = rest else { return None };
+    let size = match digit {
+        b'1'..=b'9' => digit - b'0',
+        b'a'..=b'f' | b'A'..=b'F' => (digit | 0x20) - b'a' + 10,
+        _ => return None,
+    };
+    let end = usize::from(size);
+    (payload.get(end..end + 2)? == b"\r\n").then_some((size, end + 5))
+}
+
 /// How many of `left` bytes are among `available` ones, and how many are left then.
 fn take(left: u64, available: usize) -> (usize, u64) {
     let taken = usize::try_from(left).map_or(available, |left| left.min(available));
@@ -265,7 +288,11 @@ fn gather(input: &mut [u8], data: &mut Range<usize>, run: Range<usize>) {
         *data = run;
     } else {
         let len = run.len();
-        input.copy_within(run, data.end);
+        match len {
+            // A call to move one byte costs more than the byte.
+            1 => input[data.end] = input[run.start],
+            _ => input.copy_within(run, data.end),
+        }
         data.end += len;
     }
 }
