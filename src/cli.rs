@@ -44,9 +44,11 @@ Exit codes:
   2  the command line or the configuration is wrong
 
 Signals:
-  SIGTERM, SIGINT  drain: accept nothing new, finish requests in flight
+  SIGTERM, SIGINT, SIGQUIT
+                   drain: accept nothing new, finish requests in flight
                    (at most timeouts.drain), then exit with 0; a second
                    one stops immediately
+  SIGUSR1, SIGHUP  open the access log anew, after its file was renamed
 
 Environment:
   EVENLY_LOG, RUST_LOG  the log level, where --log-level does not give it";
@@ -58,7 +60,8 @@ the file: --target takes the place of all [[targets]] of the file, and
 everything else in the file, [health] included, still counts.
 
 Exit codes: 0 clean stop, 1 run-time failure, 2 usage or configuration.
-Signals: SIGTERM and SIGINT drain, a second one stops immediately.";
+Signals: SIGTERM, SIGINT and SIGQUIT drain, a second one stops immediately;
+SIGUSR1 opens the access log anew.";
 
 /// The arguments of one call of `evenly`.
 #[derive(Debug, Parser)]

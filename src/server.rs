@@ -11,21 +11,26 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::access::writer::{Outlet, Writer};
 use crate::admin::{self, Admin, Sources};
 use crate::balance::Shared;
 use crate::balance::budget::Budget;
+use crate::base::thread;
 use crate::demo::Origin;
 use crate::engine::Suspicion;
 use crate::health::{Failure, Health, Reporter};
-use crate::settings::{HealthCheck, Settings, Target, TargetAddress, Tcp, Workers as Count};
+use crate::settings::{
+    AccessSink, HealthCheck, Settings, Target, TargetAddress, Tcp, Workers as Count,
+};
 use crate::worker::{self, Job, Seat, Stage, Workers, listener, net};
 
 /// Descriptors kept for everything but connections: listeners, polls, probes, logs.
 const RESERVED_DESCRIPTORS: u64 = 128;
+/// How long workers may take to end at once.
+const STOP_TIME: Duration = Duration::from_secs(5);
 /// The fewest client connections worth starting for.
 const LEAST_CONNECTIONS: u64 = 16;
 
@@ -38,12 +43,16 @@ pub enum ServerError {
     BindAdmin(SocketAddr, io::Error),
     /// The congestion control of this name cannot be had.
     Congestion(String, io::Error),
+    /// The access log of this path, or standard output, cannot be opened.
+    AccessLog(AccessSink, io::Error),
     /// A thread, a signal handler or a poll could not be had.
     Start(&'static str, io::Error),
     /// The descriptor limit is too low to serve.
     Descriptors(u64),
     /// Every worker ended without being told to.
     Workers,
+    /// So many workers did not end when they were told to.
+    Stuck(usize),
 }
 
 impl fmt::Display for ServerError {
@@ -64,6 +73,10 @@ impl fmt::Display for ServerError {
                 "the limit of {limit} open descriptors is too low; raise it (ulimit -n, LimitNOFILE=)"
             ),
             ServerError::Workers => f.write_str("all workers have ended; see the log above"),
+            ServerError::AccessLog(sink, error) => fmt_access_log(f, sink, error),
+            ServerError::Stuck(count) => {
+                write!(f, "{count} workers did not stop; their connections are cut")
+            }
         }
     }
 }
@@ -92,10 +105,53 @@ fn fmt_congestion(f: &mut fmt::Formatter<'_>, name: &str, error: &io::Error) -> 
     )
 }
 
+fn fmt_access_log(f: &mut fmt::Formatter<'_>, sink: &AccessSink, error: &io::Error) -> fmt::Result {
+    let AccessSink::File(path) = sink else {
+        return write!(f, "log.access: cannot write to standard output: {error}");
+    };
+    let folder = path.parent().unwrap_or(path);
+    write!(f, "log.access: cannot open {}: {error}; ", path.display())?;
+    match error.kind() {
+        io::ErrorKind::NotFound => write!(f, "make the folder {} first", folder.display()),
+        io::ErrorKind::PermissionDenied => {
+            write!(f, "let this user write to the file, or to the folder {}", folder.display())
+        }
+        io::ErrorKind::IsADirectory => write!(f, "write the path of a file in this folder"),
+        io::ErrorKind::NotADirectory => {
+            write!(f, "{} is no folder; write the path of a file in one", folder.display())
+        }
+        _ => write!(f, "write the path of a file, \"stdout\" or \"off\""),
+    }
+}
+
 /// What the main thread waits for.
 enum Event {
     Signal(i32),
     WorkerEnded,
+}
+
+impl Event {
+    fn is_stop(&self) -> bool {
+        matches!(self, Event::Signal(SIGTERM | SIGINT | SIGQUIT))
+    }
+}
+
+/// Does what a signal asks for that does not ask to stop. SIGHUP opens the access log anew as SIGUSR1 does, since
+/// that is what it is sent for after a rotation.
+fn heed(signal: i32, writer: Option<&Writer>) {
+    if let (SIGUSR1 | SIGHUP, Some(writer)) = (signal, writer) {
+        writer.reopen();
+    }
+    match signal {
+        SIGUSR1 if writer.is_none() => log::info!("SIGUSR1: there is no access log to open anew"),
+        SIGUSR1 => {}
+        SIGUSR2 => log::warn!(
+            "SIGUSR2 ignored: this version does not replace itself; restart it to run another one"
+        ),
+        _ => log::warn!(
+            "SIGHUP ignored but for the access log: this version reads its configuration once; restart to change it"
+        ),
+    }
 }
 
 /// Serves until it is asked to stop.
@@ -148,7 +204,11 @@ fn serve(
     let (targets, dns) = (settings.targets.clone(), settings.dns.clone());
     let health = Health::start(targets, settings.ejection, dns, Arc::clone(&shared))
         .map_err(|error| ServerError::Start("the health thread", error))?;
-    if !first_round(&health, inbox) {
+    let (writer, outlet) = Writer::start(&settings.log)
+        .map_err(|error| ServerError::AccessLog(settings.log.access.clone(), error))?
+        .unzip();
+    if !first_round(&health, inbox, writer.as_ref()) {
+        log::info!("stopped before it began to serve");
         return Ok(());
     }
     let (listeners, addresses) = bind_all(&settings.listen, &settings.tcp, count)?;
@@ -156,11 +216,10 @@ fn serve(
         .map_err(|error| ServerError::Start("a worker's poll", error))?;
     let woken = Arc::clone(&workers);
     shared.bell.hang(move || woken.wake());
-    let sources = Sources { workers: Arc::clone(&workers), shared: Arc::clone(&shared), started };
+    let others = writer.as_ref().map(|writer| Arc::clone(&writer.counters)).unwrap_or_default();
+    let sources =
+        Sources { workers: Arc::clone(&workers), shared: Arc::clone(&shared), others, started };
     let admin = settings.admin.map(|address| start_admin(address, sources)).transpose()?;
-    let (writer, outlet) = Writer::start(&settings.log)
-        .map_err(|error| ServerError::Start("the access log", error))?
-        .unzip();
     // What workers go by is what came of them.
     settings.workers = Count::Count(count);
     settings.limits.connections = Some(cap);
@@ -175,10 +234,9 @@ fn serve(
     for address in &addresses {
         log::info!("listening on http://{address}");
     }
-    let outcome = wait(parts.settings.timeouts.drain, &workers, inbox);
-    for thread in threads {
-        // A worker contains its panics; one that ended otherwise has been logged.
-        let _ = thread.join();
+    let outcome = wait(parts.settings.timeouts.drain, &workers, inbox, writer.as_ref());
+    if !matches!(outcome, Err(ServerError::Stuck(_))) {
+        threads.into_iter().for_each(|thread| thread::end(thread, "worker"));
     }
     if let Some(admin) = admin {
         admin.stop();
@@ -186,7 +244,7 @@ fn serve(
     health.stop();
     drop(parts);
     if let Some(writer) = writer {
-        writer.finish();
+        writer.finish(|| inbox.try_iter().any(|event| event.is_stop()));
     }
     log::info!("stopped");
     outcome
@@ -204,10 +262,14 @@ fn start_admin(address: SocketAddr, sources: Sources) -> Result<Admin, ServerErr
 
 /// Waits for the first round of probes, so that nobody meets a 503 because the program is young.
 /// `false` if a signal ended the wait.
-fn first_round(health: &Health, inbox: &Receiver<Event>) -> bool {
+fn first_round(health: &Health, inbox: &Receiver<Event>, writer: Option<&Writer>) -> bool {
     while !health.wait_first_round(Duration::from_millis(20)) {
-        if inbox.try_iter().any(|event| matches!(event, Event::Signal(SIGTERM | SIGINT))) {
-            return false;
+        for event in inbox.try_iter() {
+            match event {
+                event if event.is_stop() => return false,
+                Event::Signal(signal) => heed(signal, writer),
+                Event::WorkerEnded => {}
+            }
         }
     }
     true
@@ -215,7 +277,8 @@ fn first_round(health: &Health, inbox: &Receiver<Event>) -> bool {
 
 fn watch_signals(events: Sender<Event>) -> Result<signal_hook::iterator::Handle, ServerError> {
     let failed = |error| ServerError::Start("the signal thread", error);
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(failed)?;
     let handle = signals.handle();
     std::thread::Builder::new()
         .name("signals".into())
@@ -346,7 +409,12 @@ fn failure(suspicion: Suspicion) -> Failure {
 
 /// Waits until the workers have ended: the first signal to stop drains them, the second one or the end of
 /// the drain's time stops them at once.
-fn wait(drain: Duration, workers: &Workers, inbox: &Receiver<Event>) -> Result<(), ServerError> {
+fn wait(
+    drain: Duration,
+    workers: &Workers,
+    inbox: &Receiver<Event>,
+    writer: Option<&Writer>,
+) -> Result<(), ServerError> {
     let mut running = workers.peers.len();
     let mut until: Option<Instant> = None;
     while running > 0 {
@@ -356,11 +424,7 @@ fn wait(drain: Duration, workers: &Workers, inbox: &Receiver<Event>) -> Result<(
         };
         match event {
             Ok(Event::WorkerEnded) => running -= 1,
-            Ok(Event::Signal(SIGHUP)) => {
-                log::warn!(
-                    "SIGHUP ignored: this version reads its configuration once; restart to change it"
-                );
-            }
+            Ok(Event::Signal(signal)) if !Event::Signal(signal).is_stop() => heed(signal, writer),
             Ok(Event::Signal(_)) if until.is_none() => {
                 let connections = workers.connections();
                 until = Some(Instant::now() + drain);
@@ -372,12 +436,16 @@ fn wait(drain: Duration, workers: &Workers, inbox: &Receiver<Event>) -> Result<(
             Ok(Event::Signal(_)) => {
                 let connections = workers.connections();
                 workers.set_stage(Stage::Stopping);
+                until = Some(Instant::now() + STOP_TIME);
                 log::warn!("stopping at once; connections cut: {connections}");
+            }
+            Err(RecvTimeoutError::Timeout) if workers.stage() == Stage::Stopping => {
+                return Err(ServerError::Stuck(running));
             }
             Err(RecvTimeoutError::Timeout) => {
                 let connections = workers.connections();
                 workers.set_stage(Stage::Stopping);
-                until = Some(Instant::now() + drain);
+                until = Some(Instant::now() + STOP_TIME);
                 log::warn!("the drain's time is over; connections cut: {connections}");
             }
             Err(RecvTimeoutError::Disconnected) => return Err(ServerError::Workers),

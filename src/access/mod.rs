@@ -1,9 +1,11 @@
 //! The access log: one entry for each exchange that ended. A worker's engine gathers entries in a [`Batch`]
 //! and formats nothing; the writer's thread turns batches into lines.
 //!
-//! Invariants: a worker never waits for the writer (a batch that finds no room is dropped and counted); a
-//! batch holds at most [`BATCH_ENTRIES`] entries.
+//! Invariants: a worker never waits for the writer (a batch that finds no room is dropped and counted); entries
+//! are bounded in bytes, in a batch ([`MOST_BYTES`]) and in all that wait ([`writer::WAITING_BYTES`]); what a burst took
+//! is given back.
 
+pub mod dates;
 pub mod render;
 pub mod writer;
 
@@ -14,7 +16,13 @@ use crate::base::address::Address;
 use crate::base::tick::Tick;
 
 /// Entries after which a batch is full.
-pub const BATCH_ENTRIES: usize = 512;
+const BATCH_ENTRIES: usize = 512;
+/// Bytes of entries after which a batch is full.
+const BATCH_BYTES: usize = 128 * 1024;
+/// Bytes of entries that a batch takes at most: a turn may end more exchanges than fill one.
+pub const MOST_BYTES: usize = 1024 * 1024;
+/// Memory that a batch without an entry keeps.
+const KEPT_BYTES: usize = 256 * 1024;
 /// How long an entry waits at most before its batch goes to the writer.
 pub const BATCH_TIME: Duration = Duration::from_millis(100);
 /// Parts of an entry's text: request line, Host, Referer, User-Agent.
@@ -78,6 +86,14 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// Gives back what a long head took, before it waits to be used again.
+    pub fn rest(&mut self) {
+        const KEPT: usize = 1024;
+        if self.text.capacity() > KEPT {
+            self.text = Vec::new();
+        }
+    }
+
     /// Begins anew. Keeps its memory.
     pub fn begin(&mut self, at: Tick, text: &[u8]) {
         self.at = at;
@@ -104,16 +120,38 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Adds one entry.
-    pub fn push(&mut self, facts: Facts, text: &[u8]) {
+    /// Adds one entry. `false` if it finds no room.
+    #[must_use]
+    pub fn push(&mut self, facts: Facts, text: &[u8]) -> bool {
+        if self.bytes() + text.len() > MOST_BYTES {
+            return false;
+        }
         self.text.extend_from_slice(text);
         self.facts.push((facts, self.text.len()));
+        true
     }
 
-    /// Empties it. Keeps its memory.
+    /// Empties it. Keeps its memory, unless that is much.
     pub fn clear(&mut self) {
         self.facts.clear();
         self.text.clear();
+        if self.memory() > KEPT_BYTES {
+            *self = Batch::default();
+        }
+    }
+
+    /// Whether it should be handed over before others come.
+    pub fn is_full(&self) -> bool {
+        self.len() >= BATCH_ENTRIES || self.bytes() >= BATCH_BYTES
+    }
+
+    fn bytes(&self) -> usize {
+        self.text.len() + self.facts.len() * size_of::<(Facts, usize)>()
+    }
+
+    /// Bytes of memory that it holds.
+    pub fn memory(&self) -> usize {
+        self.text.capacity() + self.facts.capacity() * size_of::<(Facts, usize)>()
     }
 
     /// How many entries there are.
@@ -152,9 +190,8 @@ fn parts_of(text: &[u8]) -> [&[u8]; PARTS] {
 mod tests {
     use super::*;
 
-    #[test]
-    fn entries_come_out_as_they_went_in() {
-        let facts = Facts {
+    fn facts() -> Facts {
+        Facts {
             at: Tick(5),
             duration: Duration::from_micros(7),
             client: IpAddr::from([127, 0, 0, 1]),
@@ -162,7 +199,44 @@ mod tests {
             status: 200,
             bytes: 3,
             end: End::Finished,
-        };
+        }
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_bytes_and_gives_back_what_a_burst_took() {
+        for length in [0, 300, 16 * 1024, MOST_BYTES / 2, MOST_BYTES + 1] {
+            let mut batch = Batch::default();
+            let text = vec![b'x'; length];
+            let taken = (0..50_000).take_while(|_| batch.push(facts(), &text)).count();
+            assert_eq!(taken > 0, length < MOST_BYTES, "{length}");
+            assert_eq!(batch.len(), taken);
+            assert!(batch.is_full() || taken == 0);
+            assert!(batch.memory() <= 2 * MOST_BYTES + 1024, "{length}: {}", batch.memory());
+            batch.clear();
+            assert!(batch.is_empty() && !batch.is_full() && batch.memory() <= KEPT_BYTES);
+        }
+    }
+
+    #[test]
+    fn an_ordinary_batch_keeps_its_memory() {
+        let mut batch = Batch::default();
+        while !batch.is_full() {
+            assert!(batch.push(facts(), &[b'x'; 150]));
+        }
+        let memory = batch.memory();
+        batch.clear();
+        assert_eq!(batch.memory(), memory);
+        let mut pending = Pending::default();
+        for (length, kept) in [(600, true), (16_000, false), (600, true)] {
+            pending.begin(Tick(0), &vec![b'x'; length]);
+            pending.rest();
+            assert_eq!(pending.text.capacity() > 0, kept, "{length}");
+        }
+    }
+
+    #[test]
+    fn entries_come_out_as_they_went_in() {
+        let facts = facts();
         let mut batch = Batch::default();
         for target in [&b"/a"[..], b"/b"] {
             let mut text = Vec::new();
@@ -170,9 +244,9 @@ mod tests {
             push_part(&mut text, &[b"host"]);
             push_part(&mut text, &[]);
             push_part(&mut text, &[b"agent"]);
-            batch.push(facts.clone(), &text);
+            assert!(batch.push(facts.clone(), &text));
         }
-        batch.push(facts, b"");
+        assert!(batch.push(facts, b""));
         let parts: Vec<_> = batch.entries().map(|(_, parts)| parts).collect();
         let (a, b) = (&b"GET /a"[..], &b"GET /b"[..]);
         assert_eq!(

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::{Facts, PARTS};
 use crate::base::address::Address;
 use crate::base::log::{clf_timestamp, timestamp};
+use crate::base::text::{self, is_active};
 use crate::settings::AccessFormat;
 
 /// Turns entries into lines of one format.
@@ -159,20 +160,31 @@ fn upstream(out: &mut Vec<u8>, address: Option<&Address>) {
     }
 }
 
-/// A JSON string (RFC 8259 section 7). What is no UTF-8 becomes U+FFFD.
+/// A JSON string (RFC 8259 section 7) that drives no terminal. What is no UTF-8 becomes U+FFFD.
 fn string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     if text.is_ascii() {
         escaped(out, text, is_special_in_json, escape_for_json);
     } else {
-        let text = String::from_utf8_lossy(text);
-        escaped(out, text.as_bytes(), is_special_in_json, escape_for_json);
+        beyond_ascii(out, &String::from_utf8_lossy(text));
     }
     out.push(b'"');
 }
 
+fn beyond_ascii(out: &mut Vec<u8>, mut text: &str) {
+    let is_special = |c: char| !c.is_ascii() && is_active(c);
+    while let Some((at, special)) = text.char_indices().find(|&(_, c)| is_special(c)) {
+        escaped(out, &text.as_bytes()[..at], is_special_in_json, escape_for_json);
+        let mut escape = String::new();
+        text::escape_for_json(&mut escape, special);
+        put(out, &escape);
+        text = &text[at + special.len_utf8()..];
+    }
+    escaped(out, text.as_bytes(), is_special_in_json, escape_for_json);
+}
+
 fn is_special_in_json(byte: u8) -> bool {
-    (byte < b' ') | (byte == b'"') | (byte == b'\\')
+    (byte < b' ') | (byte == b'"') | (byte == b'\\') | (byte == 0x7f)
 }
 
 fn escape_for_json(out: &mut Vec<u8>, byte: u8) {
@@ -298,6 +310,12 @@ mod tests {
                 assert_eq!(read, String::from_utf8_lossy(&text));
             }
         }
+        let active = "a\u{9b}31m\u{7f}\u{202e}\u{2028} \"\u{85}\u{e4}\u{2069}";
+        let mut out = Vec::new();
+        string(&mut out, active.as_bytes());
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), active);
+        let written = String::from_utf8(out).unwrap();
+        assert!(!written.contains(is_active) && written.contains('\u{e4}'), "{written}");
         let mut out = Vec::new();
         string(&mut out, "gr\u{fc}n \u{1f600}".as_bytes());
         assert_eq!(String::from_utf8(out).unwrap(), "\"gr\u{fc}n \u{1f600}\"");

@@ -1,47 +1,93 @@
-//! The thread that writes the access log. Workers hand it whole batches through a bounded channel and get
-//! empty ones back; it is woken once a batch, not once an entry.
+//! The thread that writes the access log. Workers hand it whole batches through a channel and get empty ones back; it is
+//! woken once a batch, not once an entry.
+//!
+//! Invariants: nobody waits for the log but its own thread, and [`Writer::finish`] for a bounded time; batches of at
+//! most [`WAITING_BYTES`] wait; each entry is a whole line, or none and counted.
 
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use nix::libc;
 
 use super::Batch;
+use super::dates::Dates;
 use super::render::Renderer;
-use crate::settings::{AccessFormat, AccessLog, AccessSink};
+use crate::base::lines::{self, End, Written};
+use crate::metrics::Counters;
+use crate::settings::{AccessLog, AccessSink};
 
-/// Batches that may wait for the writer, and empty ones that may wait for the workers.
-const BATCHES: usize = 64;
+/// Memory of the batches that may wait for the writer, in bytes. One that finds no room is lost.
+pub const WAITING_BYTES: usize = 8 * 1024 * 1024;
+/// Empty batches that may wait for the workers.
+const EMPTY: usize = 16;
+/// Bytes of lines that are written with one call, as far as the file takes them.
+const LINES: usize = 64 * 1024;
+/// How long the reader of the log may take nothing before that is said.
+const SILENCE: Duration = Duration::from_secs(1);
+/// At the end of the process: how long the writer may write nothing before it is given up.
+const STALL: Duration = Duration::from_secs(1);
+/// At the end of the process: how long it may write at most.
+const LONGEST_END: Duration = Duration::from_secs(5);
+
+/// What the writer is to do.
+#[derive(Debug)]
+enum Job {
+    Write(Box<Dates>, Batch),
+    /// To look at [`Orders`].
+    Look,
+}
+
+/// What the writer is told, also while it waits for a reader.
+#[derive(Debug, Default)]
+struct Orders {
+    /// Open the file anew.
+    reopen: AtomicBool,
+    /// Nothing more is to be waited for.
+    give_up: AtomicBool,
+    /// Grows with everything that is written.
+    progress: AtomicU64,
+}
 
 /// A worker's way to the writer.
 #[derive(Debug, Clone)]
 pub struct Outlet {
-    full: Sender<(SystemTime, Batch)>,
+    jobs: Sender<Job>,
     empty: Receiver<Batch>,
+    /// Memory of the batches that wait.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Outlet {
-    /// Hands `batch`, whose ticks count from `origin`, over and replaces it by an empty one. Never waits:
+    /// Hands `batch`, whose ticks have these `dates`, over and replaces it by an empty one. Never waits:
     /// `false` if there was no room and the entries are lost.
-    pub fn hand_over(&self, origin: SystemTime, batch: &mut Batch) -> bool {
-        let full = std::mem::replace(batch, self.empty.try_recv().unwrap_or_default());
-        match self.full.try_send((origin, full)) {
-            Ok(()) => true,
-            Err(TrySendError::Full((_, mut lost)) | TrySendError::Disconnected((_, mut lost))) => {
-                lost.clear();
-                *batch = lost;
-                false
-            }
+    pub fn hand_over(&self, dates: &Dates, batch: &mut Batch) -> bool {
+        let memory = batch.memory();
+        if self.waiting.fetch_add(memory, Ordering::Relaxed) + memory > WAITING_BYTES {
+            self.waiting.fetch_sub(memory, Ordering::Relaxed);
+            batch.clear();
+            return false;
         }
+        let full = std::mem::replace(batch, self.empty.try_recv().unwrap_or_default());
+        self.jobs.send(Job::Write(Box::new(*dates), full)).is_ok()
     }
 }
 
 /// The running writer. It ends when all outlets are gone.
 #[derive(Debug)]
 pub struct Writer {
-    thread: JoinHandle<()>,
+    orders: Arc<Orders>,
+    jobs: Sender<Job>,
+    /// Disconnected when the thread ends.
+    ended: Receiver<()>,
+    /// What was lost where it was written: the `entries_lost` of these.
+    pub counters: Arc<Counters>,
 }
 
 impl Writer {
@@ -50,98 +96,525 @@ impl Writer {
     /// # Errors
     /// When the file cannot be opened for appending, or no thread can be had.
     pub fn start(log: &AccessLog) -> io::Result<Option<(Writer, Outlet)>> {
-        let sink: Box<dyn Write + Send> = match &log.access {
+        let sink = match &log.access {
             AccessSink::Off => return Ok(None),
-            AccessSink::Stdout => Box::new(io::stdout()),
-            AccessSink::File(path) => {
-                Box::new(OpenOptions::new().create(true).append(true).open(path)?)
-            }
+            AccessSink::Stdout => Sink::stdout()?,
+            AccessSink::File(path) => Sink::open(path)?,
         };
-        let (full, batches) = bounded(BATCHES);
-        let (back, empty) = bounded(BATCHES);
-        let format = log.format;
-        let thread = std::thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || write_all(sink, format, &batches, &back))?;
-        Ok(Some((Writer { thread }, Outlet { full, empty })))
+        let (jobs, inbox) = unbounded();
+        let (back, empty) = bounded(EMPTY);
+        let (alive, ended) = bounded::<()>(0);
+        let (orders, waiting) = (Arc::<Orders>::default(), Arc::<AtomicUsize>::default());
+        let counters = Arc::<Counters>::default();
+        let thread = Thread {
+            renderer: Renderer::new(log.format),
+            sink,
+            lines: Vec::new(),
+            orders: Arc::clone(&orders),
+            waiting: Arc::clone(&waiting),
+            counters: Arc::clone(&counters),
+            failing: false,
+        };
+        std::thread::Builder::new().name("access-log".into()).spawn(move || {
+            thread.run(&inbox, &back);
+            drop(alive);
+        })?;
+        let outlet = Outlet { jobs: jobs.clone(), empty, waiting };
+        Ok(Some((Writer { orders, jobs, ended, counters }, outlet)))
     }
 
-    /// Waits until all that was handed over is written. The outlets must be gone.
-    pub fn finish(self) {
-        if self.thread.join().is_err() {
-            log::error!("the access log's thread panicked; lines may be missing");
+    /// Has the file opened anew, as after it was renamed. Without success the old one goes on.
+    pub fn reopen(&self) {
+        self.orders.reopen.store(true, Ordering::Release);
+        // Without a thread there is nothing to be opened.
+        let _ = self.jobs.send(Job::Look);
+    }
+
+    /// Waits until all that was handed over is written, but gives up on whoever takes nothing: after [`STALL`], and when
+    /// `hurry` says so, which is asked again and again. The outlets must be gone.
+    pub fn finish(self, mut hurry: impl FnMut() -> bool) {
+        let Writer { orders, jobs, ended, .. } = self;
+        drop(jobs);
+        let (begun, mut seen, mut since) = (Instant::now(), 0, Instant::now());
+        let stalls = || {
+            let progress = orders.progress.load(Ordering::Acquire);
+            if std::mem::replace(&mut seen, progress) != progress {
+                since = Instant::now();
+            }
+            since.elapsed() > STALL || begun.elapsed() > LONGEST_END || hurry()
+        };
+        if ends(&ended, stalls) {
+            return;
+        }
+        orders.give_up.store(true, Ordering::Release);
+        let given_up = Instant::now();
+        if !ends(&ended, || given_up.elapsed() > STALL) {
+            log::warn!("the access log's thread is left behind: what it writes to takes nothing");
         }
     }
 }
 
-fn write_all(
-    mut sink: impl Write,
-    format: AccessFormat,
-    batches: &Receiver<(SystemTime, Batch)>,
-    back: &Sender<Batch>,
-) {
-    let mut renderer = Renderer::new(format);
-    let mut lines = Vec::new();
-    let mut failing = false;
-    for (origin, mut batch) in batches {
-        lines.clear();
-        for (facts, parts) in batch.entries() {
-            let time = origin + std::time::Duration::from_micros(facts.at.0);
-            renderer.line(time, facts, &parts, &mut lines);
+/// Waits for the end of the thread, until `stop` says so. Whether it came.
+fn ends(ended: &Receiver<()>, mut stop: impl FnMut() -> bool) -> bool {
+    while ended.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Timeout) {
+        if stop() {
+            return false;
         }
-        let written = sink.write_all(&lines).and_then(|()| sink.flush());
-        if let Err(error) = &written
-            && !failing
-        {
-            log::error!("the access log cannot be written: {error}; lines are lost until it can");
-        }
-        failing = written.is_err();
-        batch.clear();
-        // Without room for it the empty batch is simply dropped.
-        let _ = back.try_send(batch);
     }
+    true
+}
+
+/// The thread's own.
+struct Thread {
+    renderer: Renderer,
+    sink: Sink,
+    /// Lines under way.
+    lines: Vec<u8>,
+    orders: Arc<Orders>,
+    waiting: Arc<AtomicUsize>,
+    counters: Arc<Counters>,
+    /// Lines are not taken, and that has been said.
+    failing: bool,
+}
+
+impl Thread {
+    fn run(mut self, inbox: &Receiver<Job>, back: &Sender<Batch>) {
+        for job in inbox {
+            if self.orders.reopen.swap(false, Ordering::AcqRel) {
+                self.reopen();
+            }
+            if let Job::Write(dates, mut batch) = job {
+                self.write(&dates, &batch);
+                self.waiting.fetch_sub(batch.memory(), Ordering::Relaxed);
+                batch.clear();
+                // Without room for it the empty batch is simply dropped.
+                let _ = back.try_send(batch);
+            }
+        }
+    }
+
+    fn write(&mut self, dates: &Dates, batch: &Batch) {
+        for (facts, parts) in batch.entries() {
+            self.renderer.line(dates.of(facts.at), facts, &parts, &mut self.lines);
+            if self.lines.len() >= LINES {
+                self.flush();
+            }
+        }
+        self.flush();
+    }
+
+    /// Writes the lines that are under way, or counts them as lost.
+    fn flush(&mut self) {
+        let mut lines = std::mem::take(&mut self.lines);
+        let mut from = 0;
+        while from < lines.len() {
+            let written = self.put(&lines[from..]);
+            self.orders.progress.fetch_add(written.bytes as u64, Ordering::AcqRel);
+            from += written.bytes;
+            match written.end {
+                End::All => self.is_taken(),
+                End::Failed(error) => self.is_not_taken(&error),
+                End::GivenUp if self.orders.reopen.swap(false, Ordering::AcqRel) => {
+                    from += self.lose(tail(&lines, from));
+                    self.reopen();
+                    continue;
+                }
+                End::GivenUp => {}
+            }
+            from += self.lose(&lines[from..]);
+        }
+        lines.clear();
+        if lines.capacity() <= 4 * LINES {
+            self.lines = lines;
+        }
+    }
+
+    fn put(&mut self, lines: &[u8]) -> Written {
+        let Thread { sink, orders, failing, .. } = self;
+        let (begun, name) = (Instant::now(), sink.name());
+        sink.put(lines, || {
+            if !*failing && begun.elapsed() > SILENCE {
+                *failing = true;
+                log::warn!(
+                    "the access log ({name}) takes no more; entries that find no room are lost"
+                );
+            }
+            !orders.give_up.load(Ordering::Acquire) && !orders.reopen.load(Ordering::Acquire)
+        })
+    }
+
+    fn is_taken(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            log::info!("the access log ({}) is written again", self.sink.name());
+        }
+    }
+
+    fn is_not_taken(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            let name = self.sink.name();
+            log::error!(
+                "the access log ({name}) cannot be written: {error}; entries are lost until it can"
+            );
+        }
+    }
+
+    /// Counts what is in `lines` as lost, a part of a line as one. Returns how long that is.
+    fn lose(&self, lines: &[u8]) -> usize {
+        self.counters.entries_lost.add(lines::unwritten(lines, 0));
+        lines.len()
+    }
+
+    fn reopen(&mut self) {
+        let Some(path) = &self.sink.path else {
+            log::info!("the access log goes to standard output, which is not opened anew");
+            return;
+        };
+        match Sink::open(path) {
+            Ok(sink) => {
+                self.sink = sink;
+                log::info!("the access log ({}) is opened anew", self.sink.name());
+            }
+            Err(error) => log::error!(
+                "the access log ({}) cannot be opened anew: {error}; the file that was open goes on",
+                self.sink.name()
+            ),
+        }
+    }
+}
+
+/// What is left of the line in whose middle `lines` are cut.
+fn tail(lines: &[u8], at: usize) -> &[u8] {
+    let rest = lines.get(at..).unwrap_or_default();
+    match at.checked_sub(1).and_then(|before| lines.get(before)) {
+        None | Some(b'\n') => &[],
+        Some(_) => &rest[..memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1)],
+    }
+}
+
+/// Where lines go.
+#[derive(Debug)]
+struct Sink {
+    file: File,
+    /// `None` for standard output.
+    path: Option<PathBuf>,
+    /// It is a file on a disk, which never makes anybody wait for a reader.
+    is_file: bool,
+    /// A part of a line is the last that it has.
+    torn: bool,
+}
+
+impl Sink {
+    fn new(file: File, path: Option<PathBuf>) -> Sink {
+        let is_file = file.metadata().is_ok_and(|it| it.is_file());
+        Sink { file, path, is_file, torn: false }
+    }
+
+    fn stdout() -> io::Result<Sink> {
+        Ok(Sink::new(File::from(io::stdout().as_fd().try_clone_to_owned()?), None))
+    }
+
+    /// Opens a file for appending, and makes it if there is none.
+    fn open(path: &Path) -> io::Result<Sink> {
+        // Whoever opens a FIFO to write waits for its reader, or is refused if it does not want to wait; with both ends
+        // open neither is so, and readers may come and go.
+        let is_fifo = fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo());
+        let mut options = OpenOptions::new();
+        options.append(true).create(!is_fifo).read(is_fifo);
+        // The description is this process's own, so that nobody else gets EAGAIN for it.
+        options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        Ok(Sink::new(options.open(path)?, Some(path.to_owned())))
+    }
+
+    fn name(&self) -> String {
+        self.path.as_ref().map_or("standard output".into(), |path| path.display().to_string())
+    }
+
+    /// Writes `lines` as far as they are taken. A line of which a part was written is taken back where that can be.
+    fn put(&mut self, lines: &[u8], mut goes_on: impl FnMut() -> bool) -> Written {
+        if self.torn {
+            // What follows a part of a line must not look as if it were the rest of it.
+            let ended = self.append(b"\n", &mut goes_on);
+            if !matches!(ended.end, End::All) {
+                return ended_with(0, ended.end);
+            }
+            self.torn = false;
+        }
+        let length = self.length();
+        let written = self.append(lines, goes_on);
+        let part =
+            written.bytes - memchr::memrchr(b'\n', &lines[..written.bytes]).map_or(0, |at| at + 1);
+        if part == 0 {
+            return written;
+        }
+        if self.take_back(length, written.bytes, part) {
+            return ended_with(written.bytes - part, written.end);
+        }
+        self.torn = true;
+        written
+    }
+
+    fn append(&mut self, lines: &[u8], goes_on: impl FnMut() -> bool) -> Written {
+        if !self.is_file {
+            return lines::write(&self.file, lines, goes_on);
+        }
+        let mut bytes = 0;
+        while bytes < lines.len() {
+            match self.file.write(&lines[bytes..]) {
+                Ok(0) => return ended_with(bytes, End::Failed(io::ErrorKind::WriteZero.into())),
+                Ok(count) => bytes += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return ended_with(bytes, End::Failed(error)),
+            }
+        }
+        ended_with(bytes, End::All)
+    }
+
+    /// How long the file is, if it is one of our own.
+    fn length(&self) -> Option<u64> {
+        let own = self.is_file && self.path.is_some();
+        own.then(|| self.file.metadata().ok()).flatten().map(|it| it.len())
+    }
+
+    /// Cuts off a part of a line at the end of the file, which was `length` long before `written` bytes of which those are
+    /// the last. `false` if that cannot be, because somebody else writes to it.
+    fn take_back(&self, length: Option<u64>, written: usize, part: usize) -> bool {
+        let Some(length) = length else { return false };
+        let end = length + written as u64;
+        self.length() == Some(end) && self.file.set_len(end - part as u64).is_ok()
+    }
+}
+
+fn ended_with(bytes: usize, end: End) -> Written {
+    Written { bytes, end }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::net::IpAddr;
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::{SystemTime, UNIX_EPOCH};
 
-    use super::super::{End, Facts};
+    use rustix::pipe::{fcntl_setpipe_size, pipe};
+
+    use super::super::{End as Ended, Facts};
     use super::*;
     use crate::base::tick::Tick;
+    use crate::settings::AccessFormat;
 
-    #[test]
-    fn every_entry_that_was_handed_over_is_in_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("access.log");
-        let log = AccessLog { access: AccessSink::File(path.clone()), format: AccessFormat::Json };
-        let (writer, outlet) = Writer::start(&log).unwrap().unwrap();
-        let facts = Facts {
+    fn facts() -> Facts {
+        Facts {
             at: Tick(1),
             duration: Duration::ZERO,
             client: IpAddr::from([127, 0, 0, 1]),
             upstream: None,
             status: 503,
             bytes: 0,
-            end: End::Answered,
-        };
+            end: Ended::Answered,
+        }
+    }
+
+    fn batch(entries: usize, text: &[u8]) -> Batch {
+        let mut batch = Batch::default();
+        assert!((0..entries).all(|_| batch.push(facts(), text)));
+        batch
+    }
+
+    fn log_to(path: &Path) -> AccessLog {
+        AccessLog { access: AccessSink::File(path.to_owned()), format: AccessFormat::Json }
+    }
+
+    fn dates() -> Dates {
+        Dates::new(Tick(0), UNIX_EPOCH)
+    }
+
+    /// A writer whose thread has not been started, and its inbox.
+    fn thread(sink: Sink) -> Thread {
+        Thread {
+            renderer: Renderer::new(AccessFormat::Json),
+            sink,
+            lines: Vec::new(),
+            orders: Arc::default(),
+            waiting: Arc::default(),
+            counters: Arc::default(),
+            failing: false,
+        }
+    }
+
+    const TEXT: &[u8] = b"GET / HTTP/1.1\0\0\0\0";
+
+    #[test]
+    fn every_entry_that_was_handed_over_is_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let (writer, outlet) = Writer::start(&log_to(&path)).unwrap().unwrap();
         for _ in 0..10 {
-            let mut batch = Batch::default();
-            batch.push(facts.clone(), b"GET / HTTP/1.1\0\0\0\0");
-            batch.push(facts.clone(), b"GET / HTTP/1.1\0\0\0\0");
-            assert!(outlet.hand_over(UNIX_EPOCH, &mut batch));
+            let mut batch = batch(2, TEXT);
+            assert!(outlet.hand_over(&dates(), &mut batch));
             assert!(batch.is_empty());
         }
+        let counters = Arc::clone(&writer.counters);
         drop(outlet);
-        writer.finish();
-        assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 20);
+        writer.finish(|| false);
+        assert_eq!(fs::read_to_string(path).unwrap().lines().count(), 20);
+        assert_eq!(counters.entries_lost.get(), 0);
     }
 
     #[test]
     fn a_file_that_cannot_be_opened_is_an_error() {
-        let access = AccessSink::File("/nowhere/access.log".into());
-        assert!(Writer::start(&AccessLog { access, format: AccessFormat::Json }).is_err());
+        for path in ["/nowhere/access.log", "/"] {
+            assert!(Writer::start(&log_to(Path::new(path))).is_err());
+        }
         assert!(Writer::start(&AccessLog::default()).unwrap().is_none());
+    }
+
+    #[test]
+    fn entries_that_a_full_disk_does_not_take_are_counted() {
+        let (writer, outlet) = Writer::start(&log_to(Path::new("/dev/full"))).unwrap().unwrap();
+        let counters = Arc::clone(&writer.counters);
+        for entries in [3, 500] {
+            assert!(outlet.hand_over(&dates(), &mut batch(entries, TEXT)));
+        }
+        drop(outlet);
+        writer.finish(|| false);
+        assert_eq!(counters.entries_lost.get(), 503);
+    }
+
+    #[test]
+    fn what_waits_for_a_reader_that_has_stopped_is_bounded_in_bytes() {
+        let (reader, pipe) = pipe().unwrap();
+        let thread = thread(Sink::new(pipe.into(), None));
+        let (orders, waiting) = (Arc::clone(&thread.orders), Arc::clone(&thread.waiting));
+        let (jobs, inbox) = unbounded();
+        let (back, empty) = bounded(EMPTY);
+        let outlet = Outlet { jobs, empty, waiting: Arc::clone(&waiting) };
+        for size in [20, 300, 16_000] {
+            let mut lost = 0;
+            for _ in 0..WAITING_BYTES / 20_000 {
+                let mut batch = batch(1, &vec![b'x'; size]);
+                while !batch.is_full() {
+                    assert!(batch.push(facts(), &vec![b'x'; size]));
+                }
+                lost += u64::from(!outlet.hand_over(&dates(), &mut batch));
+                assert!(batch.is_empty());
+            }
+            assert!(lost > 0, "{size}");
+            assert!(waiting.load(Ordering::Relaxed) <= WAITING_BYTES);
+        }
+        // It is given up: nothing is waited for, and all that waited is counted.
+        orders.give_up.store(true, Ordering::Release);
+        drop(outlet);
+        let counters = Arc::clone(&thread.counters);
+        thread.run(&inbox, &back);
+        assert!(counters.entries_lost.get() > 1_000);
+        assert_eq!(waiting.load(Ordering::Relaxed), 0);
+        drop(reader);
+    }
+
+    #[test]
+    fn a_writer_whose_reader_has_stopped_ends_in_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        make_fifo(&path);
+        // Nobody has opened it to read, and that holds up nobody.
+        let (writer, outlet) = Writer::start(&log_to(&path)).unwrap().unwrap();
+        let counters = Arc::clone(&writer.counters);
+        let reader =
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        for _ in 0..4 {
+            assert!(outlet.hand_over(&dates(), &mut batch(500, TEXT)));
+        }
+        drop(outlet);
+        let started = Instant::now();
+        let mut asked = 0;
+        writer.finish(|| {
+            asked += 1;
+            asked > 3
+        });
+        assert!(started.elapsed() < LONGEST_END, "{:?}", started.elapsed());
+        let mut text = vec![0; 1 << 20];
+        let count = (&reader).read(&mut text).unwrap();
+        let lines = text[..count].iter().filter(|&&byte| byte == b'\n').count() as u64;
+        assert_eq!(text[count - 1], b'\n', "each line is whole");
+        assert!(lines > 0);
+        assert_eq!(lines + counters.entries_lost.get(), 2_000);
+    }
+
+    fn make_fifo(path: &Path) {
+        let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(made.success());
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_is_opened_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+        let (writer, outlet) = Writer::start(&log_to(&path)).unwrap().unwrap();
+        assert!(outlet.hand_over(&dates(), &mut batch(1, TEXT)));
+        let lines = |path: &Path| fs::read_to_string(path).unwrap_or_default().lines().count();
+        let until = |path: &Path, count| {
+            let started = Instant::now();
+            while lines(path) != count {
+                assert!(started.elapsed() < Duration::from_secs(20), "{count} in {path:?}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        until(&path, 1);
+        fs::rename(&path, &old).unwrap();
+        writer.reopen();
+        assert!(outlet.hand_over(&dates(), &mut batch(2, TEXT)));
+        until(&path, 2);
+        assert_eq!(lines(&old), 1);
+        // Where it cannot be opened, the old one goes on.
+        fs::rename(&path, &old).unwrap();
+        fs::create_dir(&path).unwrap();
+        writer.reopen();
+        assert!(outlet.hand_over(&dates(), &mut batch(3, TEXT)));
+        until(&old, 5);
+        drop(outlet);
+        writer.finish(|| false);
+    }
+
+    #[test]
+    fn a_line_of_which_a_part_was_written_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let sink = Sink::open(&path).unwrap();
+        // As if a disk had been full in the middle of the second line.
+        fs::write(&path, "first\nsec").unwrap();
+        assert!(!sink.take_back(Some(1), 9, 3), "somebody else has written to it");
+        assert!(!sink.take_back(None, 9, 3));
+        assert!(sink.take_back(Some(0), 9, 3));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first\n");
+    }
+
+    #[test]
+    fn what_follows_a_part_of_a_line_begins_a_line() {
+        let (reader, pipe) = pipe().unwrap();
+        let mut sink = Sink::new(pipe.into(), None);
+        sink.torn = true;
+        assert!(matches!(sink.put(b"a line\n", || true), Written { bytes: 7, end: End::All }));
+        drop(sink);
+        let mut text = String::new();
+        File::from(reader).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "\na line\n");
+    }
+
+    #[test]
+    fn a_file_opened_anew_while_nobody_reads_gets_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let (reader, pipe) = pipe().unwrap();
+        fcntl_setpipe_size(&pipe, lines::WHOLE).unwrap();
+        let mut thread = thread(Sink::new(pipe.into(), Some(path.clone())));
+        thread.orders.reopen.store(true, Ordering::Release);
+        let batch = batch(100, TEXT);
+        thread.write(&Dates::new(Tick(0), SystemTime::now()), &batch);
+        drop(thread.sink);
+        let mut text = String::new();
+        File::from(reader).read_to_string(&mut text).unwrap();
+        text += &fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 100);
+        assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+        assert_eq!(thread.counters.entries_lost.get(), 0);
     }
 }

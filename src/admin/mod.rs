@@ -33,6 +33,7 @@ use std::time::Instant;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::balance::Shared;
+use crate::metrics::Counters;
 use crate::worker::Workers;
 
 /// Where the admin thread reads what it shows.
@@ -42,6 +43,8 @@ pub struct Sources {
     pub workers: Arc<Workers>,
     /// The published snapshot.
     pub shared: Arc<Shared>,
+    /// What no worker counts: what the access log's writer lost.
+    pub others: Arc<Counters>,
     /// When the process began to serve; uptime counts from here.
     pub started: Instant,
 }
@@ -87,8 +90,8 @@ impl Drop for Admin {
     fn drop(&mut self) {
         // Cannot fail: it is the only write to this eventfd.
         let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            log::error!("the admin thread had ended in a panic");
+        if let Some(thread) = self.thread.take() {
+            crate::base::thread::end(thread, "admin");
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::fmt::{Display, Write as _};
 
 use crate::balance::EndpointState;
+use crate::base::text::is_active;
 
 use super::view::View;
 
@@ -105,9 +106,19 @@ impl Text {
     }
 }
 
-/// A label's value as the format wants it: `\`, `"` and line feeds escaped.
+/// A label's value as the format wants it: `\`, `"` and line feeds escaped. What would drive the terminal of somebody who
+/// looks at the text is replaced by its name, since the format has no escape for it.
 fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    let mut text = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '\\' | '"' => text.extend(['\\', c]),
+            '\n' => text.push_str("\\n"),
+            _ if is_active(c) => text.extend(c.escape_unicode().filter(|&c| c != '\\')),
+            _ => text.push(c),
+        }
+    }
+    text
 }
 
 #[cfg(test)]

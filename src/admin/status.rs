@@ -3,6 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::balance::EndpointState;
+use crate::base::text::quiet_json;
 use crate::metrics::Counts;
 use crate::worker::Stage;
 
@@ -54,7 +55,7 @@ fn by_key<S: Serializer>(counts: &Counts, serializer: S) -> Result<S::Ok, S::Err
 /// The whole of `view`, indented, with a line end.
 pub(super) fn render(view: &View) -> String {
     // Plain values under fixed keys always serialize; an empty body would be the visible sign that they did not.
-    let mut text = serde_json::to_string_pretty(&status(view)).unwrap_or_default();
+    let mut text = quiet_json(serde_json::to_string_pretty(&status(view)).unwrap_or_default());
     text.push('\n');
     text
 }

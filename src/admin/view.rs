@@ -19,6 +19,8 @@ pub(super) struct View {
     pub(super) cap: usize,
     pub(super) panics: u64,
     pub(super) workers: Vec<WorkerView>,
+    /// What no worker counts.
+    pub(super) others: Counts,
     pub(super) snapshot: Arc<Snapshot>,
 }
 
@@ -44,13 +46,14 @@ impl View {
             cap: workers.cap,
             panics: workers.panics.load(std::sync::atomic::Ordering::Relaxed),
             workers: peers.collect(),
+            others: Counts::of(&sources.others),
             snapshot: sources.shared.snapshot.load_full(),
         }
     }
 
-    /// The counts of all workers together.
+    /// The counts of all workers together, and what no worker counts.
     pub(super) fn totals(&self) -> Counts {
-        self.workers.iter().map(|worker| worker.counts).sum()
+        self.workers.iter().map(|worker| worker.counts).chain([self.others]).sum()
     }
 
     /// Client connections of all workers.
@@ -81,6 +84,7 @@ impl View {
             cap: 500,
             panics: 1,
             workers: vec![worker, WorkerView { connections: 3, ..worker }],
+            others: Counts::default(),
             snapshot: Arc::new(Snapshot::new(
                 7,
                 vec![endpoint(0, EndpointState::Up), endpoint(1, EndpointState::Ejected)],

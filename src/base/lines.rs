@@ -37,26 +37,25 @@ pub enum End {
     Failed(io::Error),
 }
 
-/// Writes `lines` to `to`, as many whole lines at a time as a pipe takes at once. While there is no room `goes_on` is
-/// asked again and again; once it says no the write ends.
+/// Writes `lines` to `to`, as many whole lines at a time as a pipe takes at once. Before each of those, and again and
+/// again while there is no room, `goes_on` is asked; once it says no, only what is taken at once is written.
 pub fn write(to: impl AsFd, lines: &[u8], mut goes_on: impl FnMut() -> bool) -> Written {
     let mut bytes = 0;
     while bytes < lines.len() {
-        let step = wait(&to).and_then(|ready| match ready {
-            true => rustix::io::write(&to, piece(&lines[bytes..])).map(Some),
-            false => Ok(None),
+        let patient = goes_on();
+        let step = wait(&to, if patient { LOOK } else { Duration::ZERO });
+        let step = step.and_then(|ready| match ready {
+            true => rustix::io::write(&to, piece(&lines[bytes..])),
+            false => Ok(0),
         });
         match step {
-            Ok(Some(count)) if count > 0 => bytes += count,
-            // Somebody else took the room, or made the descriptor non-blocking and the room is too small.
-            Ok(_) | Err(Errno::INTR | Errno::AGAIN) => {
-                if !goes_on() {
-                    return Written { bytes, end: End::GivenUp };
-                }
-                if step == Err(Errno::AGAIN) {
-                    std::thread::sleep(LOOK / 50);
-                }
+            Ok(count) if count > 0 => bytes += count,
+            Ok(_) | Err(Errno::INTR | Errno::AGAIN) if !patient => {
+                return Written { bytes, end: End::GivenUp };
             }
+            // Somebody has made the descriptor non-blocking, and there is less room than it takes.
+            Err(Errno::AGAIN) => std::thread::sleep(LOOK / 50),
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Written { bytes, end: End::Failed(error.into()) },
         }
     }
@@ -64,8 +63,8 @@ pub fn write(to: impl AsFd, lines: &[u8], mut goes_on: impl FnMut() -> bool) -> 
 }
 
 /// Waits a while for room. An error of the descriptor counts as room: the write tells which it is.
-fn wait(to: impl AsFd) -> Result<bool, Errno> {
-    let timeout = Timespec::try_from(LOOK).ok();
+fn wait(to: impl AsFd, patience: Duration) -> Result<bool, Errno> {
+    let timeout = Timespec::try_from(patience).ok();
     poll(&mut [PollFd::new(&to, PollFlags::OUT)], timeout.as_ref()).map(|count| count > 0)
 }
 
@@ -138,7 +137,11 @@ mod tests {
     fn a_reader_that_comes_back_gets_the_rest() {
         let (mut reader, writer) = full(PipeFlags::NONBLOCK);
         let mut page = [0; WHOLE];
-        let written = write(&writer, b"a line\n", || reader.read_exact(&mut page).is_ok());
+        let mut asked = 0;
+        let written = write(&writer, b"a line\n", || {
+            asked += 1;
+            asked < 3 || reader.read_exact(&mut page).is_ok()
+        });
         assert!(matches!(written, Written { bytes: 7, end: End::All }), "{written:?}");
     }
 

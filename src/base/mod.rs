@@ -9,5 +9,6 @@ pub mod slab;
 pub mod stderr;
 pub mod sync;
 pub mod text;
+pub mod thread;
 pub mod tick;
 pub mod wheel;

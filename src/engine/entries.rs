@@ -5,6 +5,9 @@ use super::{Engine, Net};
 use crate::access::{Batch, End, Facts, Pending};
 use crate::base::slab::Key;
 
+/// Boxes that are kept to be used again.
+const SPARE: usize = 1024;
+
 /// The entries of one worker on their way to the writer.
 #[derive(Default)]
 pub(super) struct Entries {
@@ -56,7 +59,12 @@ impl<N: Net> Engine<N> {
             bytes: pending.bytes,
             end,
         };
-        entries.batch.push(facts, &pending.text);
-        entries.spare.push(pending);
+        if !entries.batch.push(facts, &pending.text) {
+            self.counters.entries_lost.bump();
+        }
+        pending.rest();
+        if entries.spare.len() < SPARE {
+            entries.spare.push(pending);
+        }
     }
 }

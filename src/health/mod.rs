@@ -193,8 +193,8 @@ impl Health {
 impl Drop for Health {
     fn drop(&mut self) {
         self.reporter.wake.stop();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            log::error!("the health thread had ended in a panic");
+        if let Some(thread) = self.thread.take() {
+            crate::base::thread::end(thread, "health");
         }
     }
 }

@@ -59,7 +59,7 @@ pub struct Counters {
     pub connect_failed: Counter,
     /// Requests sent once more after a connection died.
     pub replayed: Counter,
-    /// Access log entries that found no room on their way to the writer.
+    /// Access log entries that were not written: no room on their way to the writer, or a write that failed.
     pub entries_lost: Counter,
 }
 
@@ -107,7 +107,7 @@ pub const COUNTERS: [Description; COUNT] = describe! {
     dialed "evenly_upstream_connects_total" "Upstream connections begun."
     connect_failed "evenly_upstream_connect_failures_total" "Upstream connects that failed or timed out."
     replayed "evenly_requests_replayed_total" "Requests sent once more after a connection died."
-    entries_lost "evenly_access_entries_lost_total" "Access log entries that found no room on their way to the writer."
+    entries_lost "evenly_access_entries_lost_total" "Access log entries that were not written: no room on their way to the writer, or a write that failed."
 };
 
 /// The counts of a worker, or the sums of several, at one moment.

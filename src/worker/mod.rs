@@ -21,8 +21,9 @@ use crossbeam::utils::CachePadded;
 use mio::{Events, Poll, Waker};
 use socket2::Socket;
 
+use crate::access::BATCH_TIME;
+use crate::access::dates::Dates;
 use crate::access::writer::Outlet;
-use crate::access::{BATCH_ENTRIES, BATCH_TIME};
 use crate::balance::{EndpointId, Shared};
 use crate::base::tick::Tick;
 use crate::engine::{Engine, Net, Suspicion, Token};
@@ -194,8 +195,8 @@ struct Worker<'a> {
     parked: Option<(Socket, SocketAddr)>,
     /// Which worker was asked for room last.
     asked: usize,
-    /// The wall clock's time at tick 0.
-    origin: SystemTime,
+    /// The dates of ticks, for the access log.
+    dates: Dates,
     /// When the access log's entries go to the writer.
     hand_over_at: Option<Tick>,
     /// Until when running out of descriptors is not worth another line.
@@ -222,7 +223,7 @@ fn work(seat: &mut Seat, job: &Job) {
         stage: Stage::Running,
         parked: None,
         asked: job.me,
-        origin: SystemTime::now(),
+        dates: Dates::new(Tick(0), SystemTime::now()),
         hand_over_at: None,
         quiet_until: Tick(0),
     };
@@ -236,6 +237,9 @@ fn work(seat: &mut Seat, job: &Job) {
             continue;
         }
         now = worker.now();
+        if job.outlet.is_some() {
+            worker.dates.follow(now, SystemTime::now());
+        }
         worker.mark(&events, &mut seat.listeners);
         worker.take_over(now);
         worker.accept(seat, now);
@@ -443,9 +447,9 @@ impl Worker<'_> {
             return;
         }
         let due = self.hand_over_at.get_or_insert(now.after(BATCH_TIME));
-        if done || batch.len() >= BATCH_ENTRIES || *due <= now {
+        if done || batch.is_full() || *due <= now {
             let entries = batch.len() as u64;
-            if !outlet.hand_over(self.origin, batch) {
+            if !outlet.hand_over(&self.dates, batch) {
                 self.peer().counters.entries_lost.add(entries);
             }
             self.hand_over_at = None;

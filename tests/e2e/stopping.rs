@@ -30,7 +30,7 @@ fn begin_to_drain(evenly: &Evenly, signal: Signal) {
 
 #[test]
 fn a_signal_lets_running_exchanges_finish_and_ends_with_0() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let (origin, meeting) = meeting();
         let mut evenly = Evenly::before(&[&origin]);
         let (mut running, mut idle) = (evenly.client(), evenly.client());
@@ -158,13 +158,19 @@ fn an_upload_under_way_is_finished() {
 }
 
 #[test]
-fn a_hangup_changes_nothing() {
+fn signals_that_other_servers_know_change_nothing() {
     let origin = Origin::named("a");
     let evenly = Evenly::before(&[&origin]);
     let mut client = evenly.client();
     assert_eq!(client.get("/").status, 200);
-    evenly.signal(Signal::HUP);
-    until("it says so", || evenly.logged("SIGHUP") > 0);
+    for (signal, name) in
+        [(Signal::HUP, "SIGHUP"), (Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")]
+    {
+        evenly.signal(signal);
+        until("it says so", || evenly.logged(name) > 0);
+        assert_eq!(client.get("/").status, 200);
+    }
+    evenly.signal(Signal::PIPE);
     assert_eq!(client.get("/").status, 200);
 }
 

@@ -1,0 +1,42 @@
+//! The end of a thread, which nobody waits for without an end.
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a thread that was told to end may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Waits until `thread`, which was told to end, has ended, for two seconds at most; then it is left behind. Says so
+/// in the log if it had ended in a panic, or is left behind.
+pub fn end(thread: JoinHandle<()>, name: &str) {
+    end_within(thread, name, PATIENCE);
+}
+
+fn end_within(thread: JoinHandle<()>, name: &str, patience: Duration) {
+    let begun = Instant::now();
+    while !thread.is_finished() {
+        if begun.elapsed() > patience {
+            log::error!("the {name} thread does not end and is left behind");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if thread.join().is_err() {
+        log::error!("the {name} thread had ended in a panic");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_does_not_end_is_left_behind() {
+        let (_held, gate) = std::sync::mpsc::channel::<()>();
+        let stuck = std::thread::spawn(move || gate.recv().unwrap_or_default());
+        let begun = Instant::now();
+        end_within(stuck, "stuck", Duration::from_millis(20));
+        assert!(begun.elapsed() >= Duration::from_millis(20));
+        end(std::thread::spawn(|| {}), "quick");
+    }
+}
