@@ -25,6 +25,8 @@ mod run;
 mod scenes;
 #[path = "simulation/target.rs"]
 mod target;
+#[path = "simulation/turns.rs"]
+mod turns;
 
 use run::World;
 

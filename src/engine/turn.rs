@@ -1,7 +1,7 @@
 //! One turn of the engine: who runs, for how long, and when time limits are looked at.
 //!
 //! It owns the ready lists and the engine's notion of time; what a connection does when it runs is in `client` and
-//! `upstream`. Invariants: a turn is short whoever is in it: each connection runs once, those that move much take turns
+//! `upstream`. Invariants: a turn is short whoever is in it: a connection runs for a slice, those that move much take turns
 //! within [`BULK_TIME`], and what is left over waits for the next turn, behind the events that come meanwhile. Whatever
 //! is ready runs before a time limit ends, and a limit that has ended has a last look at its socket. Time during which we
 //! stood still counts against nobody.

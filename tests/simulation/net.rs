@@ -175,7 +175,7 @@ pub(crate) struct Network {
     pub(crate) parked: Vec<usize>,
     /// The longest time that passed in one call since that was last looked at.
     pub(crate) stalled: u64,
-    stalls: u32,
+    pub(crate) stalls: u32,
     /// Edges that are told late, and when.
     late: BinaryHeap<Reverse<(u64, usize)>>,
     /// Connections that came to a host.
@@ -217,6 +217,11 @@ impl Network {
             sequence: 0,
             edges: Vec::new(),
         }
+    }
+
+    /// From now on it does other things to bytes and events.
+    pub(crate) fn set_weather(&mut self, weather: Weather) {
+        self.weather = weather;
     }
 
     fn wire(&mut self, host: Option<usize>) -> usize {

@@ -17,7 +17,7 @@ use crate::random::Rng;
 use crate::run::snapshot;
 
 /// Nothing is split, nothing is late. A pipe holds this much unless a scene says otherwise.
-const CALM: Weather = Weather {
+pub(crate) const CALM: Weather = Weather {
     latency: 0,
     capacity: 1 << 20,
     short_writes: 0,
@@ -30,26 +30,26 @@ const CALM: Weather = Weather {
     late_wake_ups: 0,
 };
 
-const GET: &[u8] = b"GET /r/1 HTTP/1.1\r\nHost: sim\r\n\r\n";
+pub(crate) const GET: &[u8] = b"GET /r/1 HTTP/1.1\r\nHost: sim\r\n\r\n";
 const UPGRADE: &[u8] =
     b"GET /r/1 HTTP/1.1\r\nHost: sim\r\nConnection: upgrade\r\nUpgrade: sim\r\n\r\n";
 const SWITCH: &[u8] = b"HTTP/1.1 101 Yes\r\nConnection: upgrade\r\nUpgrade: sim\r\n\r\n";
 
-struct Scene {
-    engine: Engine<SimNet>,
-    counters: WorkerCounters,
-    network: Rc<RefCell<Network>>,
-    snapshot: Arc<Snapshot>,
-    now: u64,
+pub(crate) struct Scene {
+    pub(crate) engine: Engine<SimNet>,
+    pub(crate) counters: WorkerCounters,
+    pub(crate) network: Rc<RefCell<Network>>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) now: u64,
 }
 
 impl Scene {
-    fn new(weather: Weather) -> Scene {
+    pub(crate) fn new(weather: Weather) -> Scene {
         Scene::with(weather, snapshot(1, &[true]))
     }
 
     /// Between clients and the endpoints of `snapshot`.
-    fn with(weather: Weather, snapshot: Arc<Snapshot>) -> Scene {
+    pub(crate) fn with(weather: Weather, snapshot: Arc<Snapshot>) -> Scene {
         let host = |endpoint: &Endpoint| match endpoint.address {
             Address::Ip(address) => address,
             Address::Unix(_) => unreachable!("every endpoint of a scene has an IP address"),
@@ -66,7 +66,7 @@ impl Scene {
         Scene { engine, counters, network, snapshot, now: 0 }
     }
 
-    fn client(&mut self) -> usize {
+    pub(crate) fn client(&mut self) -> usize {
         let wire = self.network.borrow_mut().client_wire();
         let near = SimNet(Rc::clone(&self.network)).near(wire);
         self.engine.accept(near, ([10, 1, 2, 3], 4).into(), Tick(self.now));
@@ -74,27 +74,27 @@ impl Scene {
     }
 
     /// Somebody says something, which is not heard before the engine's next turns.
-    fn says(&mut self, wire: usize, bytes: &[u8]) {
+    pub(crate) fn says(&mut self, wire: usize, bytes: &[u8]) {
         let taken = Far { network: &mut self.network.borrow_mut(), wire }.write(bytes);
         assert_eq!(taken, Some(bytes.len()));
     }
 
-    fn ends(&mut self, wire: usize) {
+    pub(crate) fn ends(&mut self, wire: usize) {
         Far { network: &mut self.network.borrow_mut(), wire }.shutdown();
     }
 
-    fn resets(&mut self, wire: usize) {
+    pub(crate) fn resets(&mut self, wire: usize) {
         Far { network: &mut self.network.borrow_mut(), wire }.reset();
     }
 
     /// The target agrees to a tunnel.
-    fn switches(&mut self, wire: usize) {
+    pub(crate) fn switches(&mut self, wire: usize) {
         Far { network: &mut self.network.borrow_mut(), wire }.stop_tap();
         self.says(wire, SWITCH);
     }
 
     /// All that has arrived for the script, and whether an end or a reset came behind it.
-    fn hears(&mut self, wire: usize) -> (String, &'static str) {
+    pub(crate) fn hears(&mut self, wire: usize) -> (String, &'static str) {
         let mut heard = Vec::new();
         loop {
             let got = Far { network: &mut self.network.borrow_mut(), wire }.read(1 << 16);
@@ -107,8 +107,14 @@ impl Scene {
         }
     }
 
+    /// The script reads no more than that.
+    pub(crate) fn sips(&mut self, wire: usize, most: usize) {
+        let got = Far { network: &mut self.network.borrow_mut(), wire }.read(most);
+        assert!(matches!(got, Got::Bytes(_)), "something waits for it");
+    }
+
     /// One turn of the engine, before which `meanwhile` happens when its events are already polled.
-    fn turn(&mut self, meanwhile: impl FnOnce(&mut Scene)) {
+    pub(crate) fn turn(&mut self, meanwhile: impl FnOnce(&mut Scene)) {
         let told = self.network.borrow_mut().poll();
         meanwhile(self);
         for (token, readiness) in told {
@@ -118,13 +124,13 @@ impl Scene {
         self.engine.check_invariants();
     }
 
-    fn fly(&mut self) {
+    pub(crate) fn fly(&mut self) {
         self.now += 10;
         self.network.borrow_mut().advance(self.now);
     }
 
     /// Turns until nothing is left to do now.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let is_busy = |scene: &Scene| {
             let network = scene.network.borrow();
             scene.engine.has_work() || network.has_edges() || network.next_arrival().is_some()
@@ -136,7 +142,7 @@ impl Scene {
     }
 
     /// Time passes, with each deadline at its time.
-    fn wait(&mut self, time: Duration) {
+    pub(crate) fn wait(&mut self, time: Duration) {
         let until = Tick(self.now).after(time);
         while let Some(at) = self.engine.next_deadline().filter(|&at| at <= until) {
             self.now = at.0;
@@ -147,12 +153,12 @@ impl Scene {
     }
 
     /// The connection that came to the target.
-    fn arrival(&mut self) -> usize {
+    pub(crate) fn arrival(&mut self) -> usize {
         self.network.borrow_mut().arrivals.pop().expect("a connection for the target").1
     }
 
     /// One target whose second endpoint stands by for its first, and a client.
-    fn with_standby() -> (Scene, usize) {
+    pub(crate) fn with_standby() -> (Scene, usize) {
         let mut endpoints = snapshot(1, &[true, true]).endpoints().to_vec();
         endpoints[1].preference = Preference { priority: 1, weight: 1 };
         let mut scene = Scene::with(CALM, Arc::new(Snapshot::new(1, endpoints)));
@@ -161,7 +167,7 @@ impl Scene {
     }
 
     /// A client that has said `bytes`, and the target's connection that heard of it.
-    fn exchange(weather: Weather, bytes: &[u8]) -> (Scene, usize, usize) {
+    pub(crate) fn exchange(weather: Weather, bytes: &[u8]) -> (Scene, usize, usize) {
         let mut scene = Scene::new(weather);
         let client = scene.client();
         scene.says(client, bytes);
