@@ -10,7 +10,7 @@ use super::contest::POOL;
 use super::extras::AFTER_BURST;
 use super::results::{Finding, Results, Row, Target};
 use super::statistics::{DELAY, PACED_DELAY};
-use super::{PACED_ROUNDS, PACED_SLICE};
+use super::{PACED_ROUNDS, PACED_SLICE, mixed};
 use crate::Failure;
 
 const CPU_CHART: &str = "benchmarks-cpu.svg";
@@ -20,6 +20,11 @@ const SMALL_CHART: &str = "benchmarks-small.svg";
 const SMALL_WORKS: [&str; 2] = ["bare-64", "bare-1800"];
 /// Written by hand, where it exists: why targets are missed.
 const NOTES: &str = "benchmarks-notes.md";
+const DOCUMENT: &str = "benchmarks.md";
+const MIXED_CHART: &str = "benchmarks-mixed.svg";
+/// What the section about mixed load begins with, and the one behind it.
+const MIXED: &str = "## Mixed load\n";
+const MEASURED: &str = "## What was measured\n";
 
 /// Writes the document and its charts to a folder.
 pub(super) fn write(results: &Results, folder: &Path) -> Result<(), Failure> {
@@ -28,7 +33,8 @@ pub(super) fn write(results: &Results, folder: &Path) -> Result<(), Failure> {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         text => Some(text?),
     };
-    fs::write(folder.join("benchmarks.md"), markdown(results, by_hand.as_deref()))?;
+    fs::write(folder.join(DOCUMENT), markdown(results, by_hand.as_deref()))?;
+    write_mixed_chart(results, folder)?;
     let saturated = |finding: &&Finding| finding.rate.is_none() && contests(finding);
     let cpu = groups(results.works.iter().filter(saturated), |row| row.cpu_micros);
     fs::write(
@@ -47,6 +53,36 @@ pub(super) fn write(results: &Results, folder: &Path) -> Result<(), Failure> {
         bars("Latency p99 at a fixed rate (less is better)", "us", &p99),
     )?;
     Ok(())
+}
+
+/// Writes the section about mixed load into the document of an earlier run, and leaves all else as it is.
+pub(super) fn write_mixed(results: &Results, folder: &Path) -> Result<(), Failure> {
+    let file = folder.join(DOCUMENT);
+    let Some(section) = &results.mixed else { return Err(Failure::new("nothing was measured")) };
+    let document = spliced(&fs::read_to_string(&file)?, &mixed(section)).ok_or_else(|| {
+        Failure::new(format!("{} has no section \"{}\"", file.display(), MEASURED.trim()))
+    })?;
+    fs::write(file, document)?;
+    write_mixed_chart(results, folder)
+}
+
+/// The document with another section about mixed load, or with its first one.
+fn spliced(document: &str, section: &str) -> Option<String> {
+    let end = document.find(MEASURED)?;
+    let begin = document[..end].find(MIXED).unwrap_or(end);
+    Some(format!("{}{section}\n{}", &document[..begin], &document[end..]))
+}
+
+fn write_mixed_chart(results: &Results, folder: &Path) -> Result<(), Failure> {
+    let Some(section) = &results.mixed else { return Ok(()) };
+    let bar = |row: &mixed::Row| (row.subject.clone(), row.closed[1] / 1000.0);
+    let group = |found: &mixed::Found| Group {
+        title: format!("beside {}", found.title),
+        bars: found.rows.iter().filter(|row| row.requests > 0).map(bar).collect(),
+    };
+    let groups: Vec<Group> = section.found.iter().map(group).collect();
+    let title = "Latency p99 of a small GET beside other load (less is better; each group to its own scale)";
+    Ok(fs::write(folder.join(MIXED_CHART), bars(title, "ms", &groups))?)
 }
 
 /// Whether all subjects took part, not configurations of evenly alone.
@@ -92,9 +128,14 @@ fn markdown(results: &Results, by_hand: Option<&str>) -> String {
     if let Some(notes) = by_hand {
         let _ = write!(text, "\n## What stands in the way\n\n{}\n", notes.trim_end());
     }
+    text.push('\n');
+    if let Some(section) = &results.mixed {
+        text += &mixed(section);
+        text.push('\n');
+    }
     let _ = write!(
         text,
-        "\n## What was measured\n\n![CPU time a request]({CPU_CHART})\n\n![Latency p99 at a fixed rate]({P99_CHART})\n"
+        "{MEASURED}\n![CPU time a request]({CPU_CHART})\n\n![Latency p99 at a fixed rate]({P99_CHART})\n"
     );
     for finding in &results.works {
         work(finding, &mut text);
@@ -140,25 +181,112 @@ fn how(results: &Results, text: &mut String) {
     );
 }
 
+/// The section about mixed load: with its own date, since it can be measured alone.
+fn mixed(section: &mixed::Section) -> String {
+    let versions: Vec<String> =
+        section.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let mut text = format!(
+        "{MIXED}\n\
+         Written by `{}` on {}, in {:.0} s; `--only mixed --write docs` measures this section alone and leaves the others as they\n\
+         are. {}. Before other work on the machine: {}.\n\n\
+         What an edge sees: how long a small GET waits beside other people's load, and how fast that load is. One worker on the first\n\
+         CPU; one thread on the second is clients and server, and serves small answers before bulk, which it discards in the kernel but\n\
+         for the first response of each connection, whose content is checked.\n\n\
+         - {} clients ask, wait for the answer and ask again after 1 to 3 ms (p50, p99, max); {} requests a second are asked at fixed times\n\
+         \x20 and count from these (\"at fixed times\": no request is left out because the one before it was slow). Those that wait when a\n\
+         \x20 slice ends are waited for, under the same load.\n\
+         - {} rounds of slices that alternate (A B C C B A), {} ms each. Latencies are those of all requests of undisturbed rounds together, all else\n\
+         \x20 are medians of the rounds; ratios are medians of the ratios within rounds (least-most).\n\
+         - Uploads are counted in bytes of the wire, of which one-byte chunks have six for each of content. CPU is the proxy's for a unit of\n\
+         \x20 the load. \"no proxy\" is the generator before its own origin: what it adds to every figure by itself, when its own core is full.\n\
+         - \"waited\" is the share of time in which the proxy or the generator was ready and did not run, or the host had taken a CPU;\n\
+         \x20 rounds above {:.0} % are disturbed, and left out unless fewer than 5 are left.\n\n",
+        section.command,
+        section.date,
+        section.seconds,
+        versions.join(", "),
+        section.first,
+        crate::mixed::ASKING,
+        crate::mixed::ASKED,
+        section.rounds,
+        section.slice_millis,
+        DELAY * 100.0,
+    );
+    text += TARGETS_HEAD;
+    for target in &section.targets {
+        text += &target_row(target);
+    }
+    let _ = write!(text, "\n![Latency p99 of a small GET beside other load]({MIXED_CHART})\n");
+    for found in &section.found {
+        mixed_table(found, &mut text);
+    }
+    text
+}
+
+fn mixed_table(found: &mixed::Found, text: &mut String) {
+    let _ = write!(
+        text,
+        "\n### mixed, {}: a small GET beside {}\n\n\
+         | subject | p50 ms | p99 ms | max ms | at fixed times: p50 | p99 | max | {} | evenly's over it | CPU us | their p99 ms | its core | generator | waited | calm rounds | failed |\n\
+         | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
+        found.name, found.title, found.unit
+    );
+    let ms = |micros: f64| figure(micros / 1000.0);
+    for row in &found.rows {
+        let [p50, p99, most] = row.closed.map(ms);
+        let [open_p50, open_p99, open_most] = row.open.map(ms);
+        let ratio = found.ratios.iter().find(|ratios| ratios.subject == row.subject);
+        let ratio = ratio.map_or(String::new(), |ratios| ratios.bulk.to_string());
+        let theirs = if row.visits_p99 > 0.0 { ms(row.visits_p99) } else { String::new() };
+        let _ = writeln!(
+            text,
+            "| {} | {p50} | {p99} | {most} | {open_p50} | {open_p99} | {open_most} | {} | {ratio} | {} | {theirs} | {:.0} % | {:.0} % | {:.1} % | {} of {} | {} of {} |",
+            row.subject,
+            figure(row.bulk),
+            figure(row.cpu_micros),
+            row.busy * 100.0,
+            row.generator_busy * 100.0,
+            row.delay * 100.0,
+            row.calm,
+            row.rounds,
+            row.failed,
+            row.requests,
+        );
+    }
+    for row in &found.rows {
+        if row.failed > 0 {
+            let _ = writeln!(text, "\n{} failed: {}.", row.subject, row.faults);
+        }
+        if let Some(trouble) = &row.trouble {
+            let _ = writeln!(text, "\n{} sat out rounds: {}", row.subject, cell(trouble));
+        }
+    }
+}
+
+const TARGETS_HEAD: &str = "| what | target | reached | verdict | floor | command |\n| --- | --- | --- | --- | --- | --- |\n";
+
+fn target_row(target: &Target) -> String {
+    let verdict = match target.kept {
+        Some(true) => "yes",
+        Some(false) => "**no**",
+        None if target.reached.is_empty() => "not measured",
+        None => "by test",
+    };
+    let (what, reached) = (cell(&target.what), cell(&target.reached));
+    let Target { bound, floor, command, .. } = target;
+    let command = if command.is_empty() { String::new() } else { format!("`{command}`") };
+    format!("| {what} | {bound} | {reached} | {verdict} | {floor} | {command} |\n")
+}
+
 fn table_of_targets(results: &Results) -> String {
     let mut text = String::from(
         "Figures are the median of the rounds (least-most); of a peer that is not named in the row, its name follows. The\n\
          floor's figure is by the same measure, over the same peer: where it misses the target as well, so would any proxy\n\
-         that pays for the kernel's work alone. `--only NAME` stands for `target/release/loadtest benchmarks --only NAME`.\n\n\
-         | what | target | reached | verdict | floor | command |\n| --- | --- | --- | --- | --- | --- |\n",
+         that pays for the kernel's work alone. `--only NAME` stands for `target/release/loadtest benchmarks --only NAME`.\n\n",
     );
+    text += TARGETS_HEAD;
     for target in &results.targets {
-        let verdict = match target.kept {
-            Some(true) => "yes",
-            Some(false) => "**no**",
-            None if target.reached.is_empty() => "not measured",
-            None => "by test",
-        };
-        let (what, reached) = (cell(&target.what), cell(&target.reached));
-        let Target { bound, floor, command, .. } = target;
-        let command = if command.is_empty() { String::new() } else { format!("`{command}`") };
-        let _ =
-            writeln!(text, "| {what} | {bound} | {reached} | {verdict} | {floor} | {command} |");
+        text += &target_row(target);
     }
     let of = |kept| results.targets.iter().filter(|target| target.kept == kept).count();
     let (yes, no, unknown) = (of(Some(true)), of(Some(false)), of(None));
@@ -168,9 +296,11 @@ fn table_of_targets(results: &Results) -> String {
 
 /// The targets for a terminal.
 pub(super) fn targets(results: &Results) -> String {
-    let width = results.targets.iter().map(|target| target.what.len()).max().unwrap_or(0);
+    let mixed = results.mixed.iter().flat_map(|section| &section.targets);
+    let targets: Vec<&Target> = results.targets.iter().chain(mixed).collect();
+    let width = targets.iter().map(|target| target.what.len()).max().unwrap_or(0);
     let mut text = String::new();
-    for target in &results.targets {
+    for target in targets {
         let verdict = match target.kept {
             Some(true) => "ok    ",
             Some(false) => "MISSED",
@@ -342,6 +472,52 @@ mod tests {
         assert!(
             written().contains("\n## What stands in the way\n\n- the **kernel**\n\n## What was")
         );
+    }
+
+    fn measured_mixed(date: &str) -> Results {
+        let row = mixed::Row { subject: "evenly".to_owned(), requests: 9, ..mixed::Row::default() };
+        let found = mixed::Found {
+            name: "downloads".to_owned(),
+            title: "32 downloads".to_owned(),
+            unit: "MiB/s".to_owned(),
+            rows: vec![mixed::Row { closed: [1000.0, 2000.0, 3000.0], ..row }],
+            ratios: Vec::new(),
+        };
+        let section = mixed::Section {
+            date: date.to_owned(),
+            found: vec![found],
+            targets: vec![Target::at_most("downloads: p99", 0.5, 1.0, "x").by("mixed")],
+            ..mixed::Section::default()
+        };
+        Results { mixed: Some(section), ..results() }
+    }
+
+    #[test]
+    fn mixed_load_is_measured_alone_and_all_else_keeps_its_figures_and_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(DOCUMENT);
+        write(&results(), folder.path()).unwrap();
+        let without = fs::read_to_string(&file).unwrap();
+        write_mixed(&measured_mixed("Monday"), folder.path()).unwrap();
+        let first = fs::read_to_string(&file).unwrap();
+        assert!(first.contains("| downloads: p99 | <= 1x | 0.50x | yes |  | `--only mixed` |"));
+        assert!(first.contains("| evenly | 1.00 | 2.00 | 3.00 |"), "{first}");
+        write_mixed(&measured_mixed("Tuesday"), folder.path()).unwrap();
+        let second = fs::read_to_string(&file).unwrap();
+        assert_eq!(second, first.replace("Monday", "Tuesday"));
+        let (before, after) = without.split_once(MEASURED).unwrap();
+        assert!(second.starts_with(before) && second.ends_with(after), "{second}");
+        // A run of everything writes the same section.
+        write(&measured_mixed("Tuesday"), folder.path()).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), second);
+    }
+
+    #[test]
+    fn mixed_load_is_not_written_into_a_document_that_has_no_place_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(DOCUMENT), "# Benchmarks\n").unwrap();
+        let error = write_mixed(&measured_mixed("Monday"), folder.path()).unwrap_err();
+        assert!(error.to_string().contains("no section \"## What was measured\""), "{error}");
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use rustix::process::{getpriority_process, setpriority_process};
+
 use crate::Failure;
 use crate::process::run;
 
@@ -85,21 +87,31 @@ fn restore() {
 pub(super) struct Precedence {
     /// Whether there is any.
     pub(super) taken: bool,
+    /// This process's niceness before.
+    before: i32,
 }
 
 impl Precedence {
     pub(super) fn take() -> Precedence {
-        let one = rustix::process::nice(NICE).is_ok();
+        let before = getpriority_process(None).unwrap_or(0);
+        let one = setpriority_process(None, NICE).is_ok();
         // Where sessions share the CPUs before processes do, a process's niceness says nothing to other sessions.
         let text = fs::read_to_string(AUTOGROUP).unwrap_or_default();
-        let Some(before) = sessions_nice(&text) else { return Precedence { taken: one } };
-        SESSIONS_NICE.get_or_init(|| before.to_owned());
-        Precedence { taken: fs::write(AUTOGROUP, NICE.to_string()).is_ok() }
+        let Some(sessions) = sessions_nice(&text) else { return Precedence { taken: one, before } };
+        SESSIONS_NICE.get_or_init(|| sessions.to_owned());
+        Precedence { taken: fs::write(AUTOGROUP, NICE.to_string()).is_ok(), before }
+    }
+}
+
+impl Precedence {
+    pub(super) fn word(&self) -> &'static str {
+        if self.taken { "yes" } else { "no" }
     }
 }
 
 impl Drop for Precedence {
     fn drop(&mut self) {
+        let _ = setpriority_process(None, self.before);
         restore();
     }
 }

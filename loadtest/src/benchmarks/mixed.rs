@@ -3,13 +3,15 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::Run;
 use super::contest::{self, Subject};
 use super::machine::{self, Precedence};
+use super::results::Target;
 use super::statistics::{DELAY, Measured, Ratio, middle, ratio, together};
 use crate::Failure;
 use crate::generator::histogram::Histogram;
@@ -18,6 +20,16 @@ use crate::report::count;
 use crate::servers::{Bench, Kind};
 use crate::steady::allow_descriptors;
 
+/// What `--only` calls all of it.
+pub(super) const NAME: &str = "mixed";
+/// Rounds and slices, at least: half a second of 200 requests at their times and some 800 others.
+const ROUNDS: usize = 9;
+const SLICE: Duration = Duration::from_millis(400);
+/// Whose latency is the bound.
+const BESIDE_WHOM: &str = "haproxy";
+/// An earlier build of evenly, and what bulk must reach of its.
+const OTHER: &str = "other";
+const BULK_OVER_OTHER: f64 = 0.95;
 /// Both ends of the slow readers, of everybody else, and some.
 const DESCRIPTORS: usize = 4 << 10;
 
@@ -97,6 +109,21 @@ pub(super) struct Found {
     pub(super) rows: Vec<Row>,
     /// Evenly's figures over another's, round by round.
     pub(super) ratios: Vec<Ratios>,
+}
+
+/// All loads, measured together, and what was promised of them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Section {
+    pub(super) date: String,
+    pub(super) command: String,
+    pub(super) seconds: f64,
+    pub(super) rounds: usize,
+    pub(super) slice_millis: u64,
+    /// Whether the run went before other work on the machine.
+    pub(super) first: String,
+    pub(super) versions: Vec<(String, String)>,
+    pub(super) found: Vec<Found>,
+    pub(super) targets: Vec<Target>,
 }
 
 /// Latencies in microseconds, of all requests of undisturbed rounds together; all else are medians of the rounds.
@@ -203,6 +230,89 @@ fn ratios(subject: &str, ours: &Record, theirs: &Record) -> Option<Ratios> {
         visits_p99: of(|sample| sample.visits_p99),
         cpu: of(|sample| sample.cpu_micros)?,
     })
+}
+
+/// The part of `loadtest benchmarks`: every load with evenly, another build of it, the floor, HAProxy and nginx.
+pub(super) fn part(run: &mut Run) -> Result<(), Failure> {
+    if !run.wants(NAME) {
+        return Ok(());
+    }
+    let began = Instant::now();
+    let mixer = Mixer::start()?;
+    let peers = [Kind::Haproxy, Kind::Nginx].into_iter().filter(|kind| run.peers.0.contains(kind));
+    let names: Vec<&str> = std::iter::once("floor").chain(peers.map(Kind::name)).collect();
+    let others: Vec<PathBuf> = run.other.iter().cloned().collect();
+    let subjects = subjects(&run.bench, &run.program, &others, &names.join(","), &mixer)?;
+    let subjects: Vec<&Subject> = subjects.iter().collect();
+    let length = match run.quick {
+        true => Length { rounds: run.rounds, slice: run.slice },
+        false => Length { rounds: run.rounds.max(ROUNDS), slice: run.slice.max(SLICE) },
+    };
+    let mut found = Vec::new();
+    for beside in Beside::ALL {
+        run.say(&format!("{NAME}: a small GET beside {}", beside.title()));
+        let mut one = contest(&mixer, &subjects, beside, length);
+        one.rows.push(direct(&mixer, beside, length.slice)?);
+        found.push(one);
+    }
+    let first = run.results.machine.last().map(|(_, word)| word.clone()).unwrap_or_default();
+    let version = |subject: &&Subject| (subject.name.clone(), subject.version.clone());
+    run.results.mixed = Some(Section {
+        date: run.results.date.clone(),
+        command: run.results.command.clone(),
+        seconds: began.elapsed().as_secs_f64(),
+        rounds: length.rounds,
+        slice_millis: u64::try_from(length.slice.as_millis())?,
+        first,
+        versions: subjects.iter().map(version).collect(),
+        targets: found.iter().flat_map(judge).collect(),
+        found,
+    });
+    Ok(())
+}
+
+/// What was promised of a load: that nobody waits longer than beside HAProxy, and that this is not paid with bulk.
+fn judge(found: &Found) -> Vec<Target> {
+    let mut targets = Vec::new();
+    let disturbed = |name: &str| {
+        let row = found.rows.iter().find(|row| row.subject == name);
+        row.is_some_and(|row| row.delay > DELAY)
+    };
+    let mut judged = |what: String, ratio: &Ratio, subject: &str, target: Target| {
+        let mut target = Target { what, ..target }.spread(ratio).by(NAME);
+        if disturbed("evenly") || disturbed(subject) {
+            target.reached += "; disturbed";
+        }
+        targets.push(target);
+    };
+    for ratios in &found.ratios {
+        let Ratios { subject, bulk, .. } = ratios;
+        let title = |what: &str| format!("{}: {what} over {subject}", found.name);
+        if subject == BESIDE_WHOM && is_judged(&found.name) {
+            let waits = [
+                ("p50 of a small GET", Some(&ratios.p50)),
+                ("p99 of a small GET", Some(&ratios.p99)),
+                ("p50 at fixed times", Some(&ratios.open_p50)),
+                ("p99 at fixed times", Some(&ratios.open_p99)),
+                ("p99 of the new connections", ratios.visits_p99.as_ref()),
+            ];
+            for (what, ratio) in waits {
+                let Some(ratio) = ratio else { continue };
+                judged(title(what), ratio, subject, Target::at_most("", ratio.median, 1.0, "x"));
+            }
+        }
+        if subject == OTHER && is_judged(&found.name) {
+            let target = Target::at_least("", bulk.median, BULK_OVER_OTHER, "x");
+            judged(title(&found.unit), bulk, subject, target);
+        }
+    }
+    targets
+}
+
+/// The others are there to compare with.
+fn is_judged(name: &str) -> bool {
+    let judged = [Beside::Downloads, Beside::Uploads, Beside::Connections];
+    judged.iter().any(|beside| beside.name() == name)
 }
 
 /// Runs one load with every subject, in slices that alternate (A B C C B A). One that fails sits out the rest.
@@ -403,4 +513,76 @@ fn table(found: &Found, rows: &[Row]) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(p99: f64, bulk: f64) -> Record {
+        let sample =
+            Sample { p50: 1.0, p99, open_p50: 1.0, open_p99: p99, bulk, ..Sample::default() };
+        Record {
+            samples: vec![Sample { cpu_micros: 1.0, ..sample }; 5],
+            latencies: (0..5).map(|_| Default::default()).collect(),
+            ..Record::default()
+        }
+    }
+
+    fn found(theirs: &Record) -> Found {
+        let ours = record(10.0, 100.0);
+        Found {
+            name: Beside::Downloads.name().to_owned(),
+            title: String::new(),
+            unit: "MiB/s".to_owned(),
+            rows: vec![ours.row("evenly")],
+            ratios: [BESIDE_WHOM, OTHER, "nginx"]
+                .into_iter()
+                .filter_map(|name| ratios(name, &ours, theirs))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn latency_is_judged_beside_haproxy_and_bulk_beside_the_build_before() {
+        let kept = |theirs| -> Vec<(String, Option<bool>)> {
+            judge(&found(&theirs)).into_iter().map(|target| (target.what, target.kept)).collect()
+        };
+        let slower = kept(record(20.0, 104.0));
+        assert_eq!(slower.len(), 5, "{slower:?}");
+        assert!(slower.iter().all(|(_, kept)| *kept == Some(true)), "{slower:?}");
+        let faster = kept(record(9.0, 106.0));
+        let missed: Vec<_> = faster
+            .iter()
+            .filter(|(_, kept)| *kept == Some(false))
+            .map(|(what, _)| &**what)
+            .collect();
+        assert_eq!(
+            missed,
+            [
+                "downloads: p99 of a small GET over haproxy",
+                "downloads: p99 at fixed times over haproxy",
+                "downloads: MiB/s over other"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_there_to_compare_with_is_not_judged() {
+        let idle = Found { name: Beside::Nothing.name().to_owned(), ..found(&record(1.0, 1.0)) };
+        assert!(judge(&idle).is_empty());
+    }
+
+    #[test]
+    fn a_sample_counts_what_was_done_beside_and_what_it_cost() {
+        let mut outcome = Outcome { span: 2.0, bytes: 64 << 20, idle: 0.5, ..Outcome::default() };
+        outcome.subject.ran = 64_000_000;
+        let sample = Sample::of(Beside::Downloads, &outcome);
+        assert!((sample.bulk - 32.0).abs() < 1e-9 && (sample.cpu_micros - 1000.0).abs() < 1e-9);
+        assert!((sample.generator_busy - 0.75).abs() < 1e-9);
+        outcome.visited = 1000;
+        assert!((Sample::of(Beside::Connections, &outcome).bulk - 500.0).abs() < 1e-9);
+        outcome.stolen = 0.2;
+        assert!(Sample::of(Beside::Downloads, &outcome).disturbance() > 1.0);
+    }
 }

@@ -48,7 +48,7 @@ pub(crate) struct Benchmarks {
     /// Milliseconds of a slice
     #[arg(long, default_value_t = 300)]
     slice_ms: u64,
-    /// Only works with this in their name; also: calls, memory, workers, targets, log, allocations
+    /// Only works with this in their name; also: mixed, calls, memory, workers, targets, log, allocations
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Only these peers; `none` for evenly and the floor alone [default: every peer that is here]
@@ -60,7 +60,8 @@ pub(crate) struct Benchmarks {
     /// A short run that shows whether everything works: 1 round of 100 ms
     #[arg(long)]
     quick: bool,
-    /// Writes benchmarks.md, its charts and benchmarks.json to this folder
+    /// Writes benchmarks.md, its charts and benchmarks.json to this folder; with `--only mixed`, that section of
+    /// benchmarks.md alone
     #[arg(long, value_name = "FOLDER")]
     write: Option<PathBuf>,
     /// Measures nothing and renders this file of an earlier run
@@ -111,9 +112,15 @@ pub(crate) fn benchmarks(
     if let Some(file) = json {
         fs::write(file, &text)?;
     }
-    if let Some(folder) = &options.write {
-        document::write(&results, folder)?;
-        fs::write(folder.join("benchmarks.json"), &text)?;
+    match &options.write {
+        Some(folder) if options.only.as_deref() == Some(mixed::NAME) => {
+            document::write_mixed(&results, folder)?;
+        }
+        Some(folder) => {
+            document::write(&results, folder)?;
+            fs::write(folder.join("benchmarks.json"), &text)?;
+        }
+        None => {}
     }
     print!("{}", document::targets(&results));
     println!("\n{:.0} s in all", results.seconds);
@@ -122,12 +129,14 @@ pub(crate) fn benchmarks(
 
 fn measure(options: &Benchmarks, evenly: Option<&PathBuf>) -> Result<Results, Failure> {
     machine::restore_at_the_end(LIMIT)?;
+    let precedence = machine::Precedence::take();
     let began = Instant::now();
     let (rounds, millis) =
         if options.quick { (1, 100) } else { (options.rounds.max(1), options.slice_ms.max(10)) };
     // Before the CPUs are divided and this program has but one.
     let cpus = extras::all_cpus()?;
-    let machine = machine::describe();
+    let mut machine = machine::describe();
+    machine.push(("before other work on it".to_owned(), precedence.word().to_owned()));
     let bench = Bench::new(evenly.cloned(), None)?;
     let mut run = Run {
         program: bench.program(Kind::Evenly)?,
@@ -154,6 +163,7 @@ fn measure(options: &Benchmarks, evenly: Option<&PathBuf>) -> Result<Results, Fa
     run.contests(false)?;
     run.under_cubic()?;
     run.results.judge_works();
+    mixed::part(&mut run)?;
     extras::extras(&mut run, &cpus)?;
     if run.wants("allocations") {
         run.results.refer_to_tests();

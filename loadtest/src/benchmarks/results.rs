@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::mixed::Section;
 use super::statistics::{DELAY, PACED_DELAY, Ratio};
 use super::works::{ALLOCATIONS, Against, Metric, PROMISES};
 
@@ -20,6 +21,9 @@ pub(super) struct Results {
     pub(super) works: Vec<Finding>,
     pub(super) figures: Vec<Figure>,
     pub(super) targets: Vec<Target>,
+    /// Small requests beside other load.
+    #[serde(default)]
+    pub(super) mixed: Option<Section>,
     /// What was left out, and why.
     pub(super) notes: Vec<String>,
 }
