@@ -97,13 +97,15 @@ doc: cargo ## The documentation of the source, in target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
 # The runs of the loadtest program: each needs evenly as it is shipped, and real servers.
-LOADTESTS := loadtest compare failover chaos idle shares big
+LOADTESTS := loadtest compare mixed failover posts chaos idle shares big
 
 .PHONY: $(LOADTESTS)
 loadtest: ## wrk and oha over two nginx origins: requests/s, latency, errors, CPU and system calls a request
 compare: ## The same work through evenly, HAProxy and nginx in alternating slices; ARGS="--peers all" takes all of them
+mixed: ## A small GET beside downloads, uploads and new connections: how long it waits, how fast they are
 failover: ## Origins are killed and return under load: what clients notice
-chaos: ## Targets killed, hung and flapping, descriptors gone, slow and leaving clients: what is noticed
+posts: ## POSTs on kept connections beside targets that close idle ones after 2 s: how many are lost
+chaos: ## Targets killed, hung and flapping, descriptors and ports gone, pauses, slow and leaving clients: what is noticed
 idle: ## Memory of 5,000 idle keep-alive connections
 shares: ## Sequential requests alternate exactly
 big: ## 1 GiB up and 1 GiB down with a slow reader: memory and bytes

@@ -37,10 +37,15 @@ pub(crate) struct Head {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> io::Result<Client> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        Client::connect_for(address, PATIENCE)
+    }
+
+    /// One that leaves when it has waited for so long.
+    pub(crate) fn connect_for(address: SocketAddr, patience: Duration) -> io::Result<Client> {
+        let stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         Ok(Client { stream: BufReader::with_capacity(1024, stream) })
     }
 

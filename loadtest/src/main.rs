@@ -16,6 +16,7 @@ mod generator;
 mod load;
 mod mixed;
 mod peers;
+mod posts;
 mod proc;
 mod process;
 mod report;
@@ -113,7 +114,16 @@ enum Run {
     },
     /// Origins are killed and return under load
     Failover,
-    /// Targets killed, hung and flapping, descriptors gone, slow and leaving clients: what is noticed
+    /// POSTs on kept connections beside targets that close idle ones: how many are lost
+    Posts {
+        /// Seconds after which targets close an idle connection: 2 as gunicorn, 5 as hypercorn
+        #[arg(long, default_value_t = 2.0, value_parser = interval)]
+        idle: f64,
+        /// Rounds, each with a POST of each of 20 clients
+        #[arg(long, default_value_t = 14, value_parser = number(1, 1000))]
+        rounds: u64,
+    },
+    /// Targets killed, hung and flapping, descriptors and ports gone, pauses, slow and leaving clients: what is noticed
     Chaos {
         /// Only scenarios with this in their name
         #[arg(long, default_value = "")]
@@ -299,6 +309,10 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
             compare::compare(&bench, &kinds, shape, usize::try_from(*rounds)?, report)
         }
         Run::Failover => failover::failover(&bench, kind, connections, arguments.interval, report),
+        Run::Posts { idle, rounds } => {
+            let length = (Duration::from_secs_f64(*idle), usize::try_from(*rounds)?);
+            posts::posts(&bench, kind, length, report)
+        }
         Run::Idle { idle } => steady::idle(&bench, kind, usize::try_from(*idle)?, report),
         Run::Shares { requests } => {
             steady::shares(&bench, kind, usize::try_from(*requests)?, report)

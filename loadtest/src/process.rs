@@ -176,6 +176,11 @@ impl Process {
         }
     }
 
+    /// How many lines of standard error, of those that are kept, are of this kind.
+    pub(crate) fn lines(&self, of_kind: impl Fn(&str) -> bool) -> usize {
+        self.lines.seen().iter().filter(|(_, line)| of_kind(line)).count()
+    }
+
     /// An error that quotes the last lines it wrote.
     pub(crate) fn complaint(&self, what: &str) -> Failure {
         let seen = self.lines.seen();
@@ -286,6 +291,7 @@ mod tests {
             .unwrap();
         assert_eq!(rest, "o");
         assert!(when >= began);
+        assert_eq!(process.lines(|line| line.contains('o')), 2);
     }
 
     #[test]

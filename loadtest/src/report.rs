@@ -1,5 +1,6 @@
 //! What was measured: rows for people and for programs, and which promises were kept.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -17,7 +18,7 @@ pub(crate) struct Report {
 struct Row {
     what: String,
     value: f64,
-    unit: &'static str,
+    unit: Cow<'static, str>,
     /// The bound that was promised, in words, and whether the value keeps it.
     promise: Option<(String, bool)>,
 }
@@ -36,7 +37,7 @@ impl Report {
 
     /// A figure to know.
     pub(crate) fn figure(&mut self, what: impl Into<String>, value: f64, unit: &'static str) {
-        self.push(Row { what: what.into(), value, unit, promise: None });
+        self.push(Row { what: what.into(), value, unit: unit.into(), promise: None });
     }
 
     /// A figure that must not exceed `most`.
@@ -48,7 +49,19 @@ impl Report {
         most: f64,
     ) {
         let promise = Some((format!("<= {}", number(most)), value <= most));
-        self.push(Row { what: what.into(), value, unit, promise });
+        self.push(Row { what: what.into(), value, unit: unit.into(), promise });
+    }
+
+    /// A figure that must be at least `least`.
+    pub(crate) fn at_least(
+        &mut self,
+        what: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        least: f64,
+    ) {
+        let promise = Some((format!(">= {}", number(least)), value >= least));
+        self.push(Row { what: what.into(), value, unit: unit.into(), promise });
     }
 
     /// A figure that must be exactly `wanted`.
@@ -61,7 +74,7 @@ impl Report {
     ) {
         let kept = (value - wanted).abs() < f64::EPSILON;
         let promise = Some((format!("= {}", number(wanted)), kept));
-        self.push(Row { what: what.into(), value, unit, promise });
+        self.push(Row { what: what.into(), value, unit: unit.into(), promise });
     }
 
     /// Closes a table with how many of its promises were broken.
@@ -126,6 +139,25 @@ impl Report {
         json!({ "broken": self.broken(), "sections": sections })
     }
 
+    /// Takes on the tables of [`Report::json`] of another process.
+    pub(crate) fn adopt(&mut self, json: &Value) -> Result<(), Failure> {
+        let unreadable = || Failure::new("not a report of this program");
+        for section in json["sections"].as_array().ok_or_else(unreadable)? {
+            self.section(section["title"].as_str().ok_or_else(unreadable)?);
+            for row in section["rows"].as_array().ok_or_else(unreadable)? {
+                let promise = row["wanted"].as_str().map(str::to_owned).zip(row["kept"].as_bool());
+                self.push(Row {
+                    what: row["what"].as_str().ok_or_else(unreadable)?.to_owned(),
+                    // What never came is no number in JSON.
+                    value: row["value"].as_f64().unwrap_or(f64::NAN),
+                    unit: row["unit"].as_str().ok_or_else(unreadable)?.to_owned().into(),
+                    promise,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Writes [`Report::json`] to a file.
     pub(crate) fn write_json(&self, file: &Path) -> Result<(), Failure> {
         fs::write(file, format!("{:#}\n", self.json()))
@@ -177,6 +209,19 @@ mod tests {
         assert!(text.contains("BROKEN = 0"), "{text}");
         assert!(text.contains("ok     <= 0"), "{text}");
         assert_eq!(report.json()["sections"][0]["rows"][2]["kept"], false);
+    }
+
+    #[test]
+    fn what_another_process_has_measured_is_the_same_here() {
+        let mut theirs = Report::default();
+        theirs.section("chaos");
+        theirs.at_least("answered", 40.0, "%", 45.0);
+        theirs.figure("never", f64::NAN, "ms");
+        theirs.verdict();
+        let mut ours = Report::default();
+        ours.adopt(&theirs.json()).unwrap();
+        assert_eq!((ours.text(), ours.broken()), (theirs.text(), 1));
+        assert!(ours.adopt(&json!({ "sections": [{}] })).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::report::Report;
 use crate::servers::{Bench, Origin, Subject};
 
 use super::crowd::{Account, Crowd, Method, size, under_load};
-use super::origin::seen;
+use super::origin::{Manner, seen};
 use super::{CLIENTS, INTERVAL, PROBE, RESPONSE_HEADER, config};
 
 /// How long the load runs before, between and after faults.
@@ -55,7 +55,7 @@ pub(crate) fn scene(
 ) -> Result<(), Failure> {
     let mut origins = match method {
         Method::Get => bench.origins()?,
-        Method::Post => bench.scripted()?,
+        Method::Post => bench.scripted([Manner::working(1); 2])?,
     };
     let targets = origins.each_ref().map(|origin| origin.address);
     let mut subject = bench.evenly_with(&config(&targets, RESPONSE_HEADER), None)?;

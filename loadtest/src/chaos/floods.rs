@@ -13,7 +13,7 @@ use crate::steady::allow_descriptors;
 use crate::{Failure, proc, process};
 
 use super::crowd::{Crowd, Method, size, under_load};
-use super::origin::BIG_BYTES;
+use super::origin::{BIG_BYTES, Manner};
 use super::{BUSY, CLIENT_HEADER, config};
 
 /// How long an honest load runs by itself.
@@ -89,7 +89,7 @@ fn started(
     bench.evenly_with(&config(&targets, BUSY), descriptors)
 }
 
-fn honest(subject: &Subject) -> Crowd {
+pub(super) fn honest(subject: &Subject) -> Crowd {
     Crowd { address: subject.address, method: Method::Get, clients: HONEST }
 }
 
@@ -134,7 +134,7 @@ fn limit(bench: &Bench, pid: u32, most: u64) -> Result<(), Failure> {
 }
 
 /// Waits for a whole answer, asking again when a connection fails.
-fn first_answer(address: SocketAddr) -> Result<(), Failure> {
+pub(super) fn first_answer(address: SocketAddr) -> Result<(), Failure> {
     until("no answer with descriptors again", || {
         let answer = Client::connect(address).and_then(|mut client| client.get("/"));
         Ok(answer.is_ok_and(|answer| answer.status == 200))
@@ -142,7 +142,10 @@ fn first_answer(address: SocketAddr) -> Result<(), Failure> {
 }
 
 /// Waits until `done`, at most [`PATIENCE`].
-fn until(otherwise: &str, done: impl Fn() -> Result<bool, Failure>) -> Result<(), Failure> {
+pub(super) fn until(
+    otherwise: &str,
+    done: impl Fn() -> Result<bool, Failure>,
+) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     while !done()? {
         if Instant::now() > deadline {
@@ -220,7 +223,7 @@ fn goes_on(stream: &mut TcpStream, refused: &mut usize) -> bool {
 
 /// Clients that leave in the middle of a response, by the hundred.
 pub(crate) fn aborts(bench: &Bench, report: &mut Report) -> Result<(), Failure> {
-    let origins = bench.scripted()?;
+    let origins = bench.scripted([Manner::working(1); 2])?;
     let subject = started(bench, &origins, None)?;
     let pid = subject.process.pid();
     let before = proc::rss(pid)?;
@@ -253,7 +256,7 @@ fn most(one: usize, other: Result<usize, Failure>) -> Result<usize, Failure> {
 }
 
 /// Connections to the targets, all of them evenly's.
-fn upstreams(origins: &[Origin]) -> Result<usize, Failure> {
+pub(super) fn upstreams(origins: &[Origin]) -> Result<usize, Failure> {
     origins.iter().map(|origin| proc::connections_to(origin.address)).sum()
 }
 

@@ -1,5 +1,5 @@
 //! Faults on purpose, with real processes: evenly with two workers before origins that die, hang and
-//! flap, without descriptors, and beside clients that are slow or leave.
+//! flap, without descriptors or local ports, stopped and let go on, and beside clients that are slow or leave.
 //!
 //! Each scenario begins with servers of its own and ends with what honest clients noticed. Everything
 //! that is killed or stopped was started here and is known by its process id.
@@ -8,19 +8,22 @@ mod crowd;
 mod deaths;
 mod floods;
 pub(crate) mod origin;
+mod ports;
+mod stalls;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::Failure;
 use crate::report::Report;
-use crate::servers::Bench;
+use crate::servers::{Bench, Subject};
 
 use crowd::Method;
 use deaths::Act;
+use stalls::Waits;
 
 /// How long all scenarios together may take.
-pub(crate) const LIMIT: Duration = Duration::from_secs(180);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 /// Honest clients of the scenarios about targets.
 const CLIENTS: usize = 32;
 
@@ -37,7 +40,7 @@ const CLIENT_HEADER: Duration = Duration::from_secs(4);
 
 type Scenario = fn(&Bench, &mut Report) -> Result<(), Failure>;
 
-const SCENARIOS: [(&str, Scenario); 9] = [
+const SCENARIOS: [(&str, Scenario); 13] = [
     ("kill, GET", |bench, report| deaths::scene(bench, Act::Kill, Method::Get, report)),
     ("kill, POST", |bench, report| deaths::scene(bench, Act::Kill, Method::Post, report)),
     ("flap, GET", |bench, report| deaths::scene(bench, Act::Flap, Method::Get, report)),
@@ -47,6 +50,10 @@ const SCENARIOS: [(&str, Scenario); 9] = [
     ("descriptors", floods::descriptors),
     ("slow heads", floods::slow_heads),
     ("aborts", floods::aborts),
+    ("pause, answers", |bench, report| stalls::pause(bench, Waits::ForAnswers, report)),
+    ("pause, connects", |bench, report| stalls::pause(bench, Waits::ForConnects, report)),
+    ("hung target", stalls::hung_target),
+    (ports::NAME, ports::ports),
 ];
 
 /// Plays every scenario whose name contains `only`.
@@ -57,6 +64,11 @@ pub(crate) fn chaos(bench: &Bench, only: &str, report: &mut Report) -> Result<()
         report.verdict();
     }
     Ok(())
+}
+
+/// How often evenly took a target out, by checks or by ejection. Where every target is sound, each is a mistake.
+fn blamed(subject: &Subject) -> usize {
+    subject.process.lines(|line| line.contains(" is down") || line.contains(" ejected "))
 }
 
 /// The configuration of every scenario.

@@ -13,9 +13,13 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// How long an answer takes, so that a kill finds requests in this origin's hands.
-const WORK: Duration = Duration::from_millis(1);
+/// From when an idle connection's time is over to when it is closed: a server with an event loop is about to close
+/// it then, and no longer reads what comes.
+const ABOUT_TO_CLOSE: Duration = Duration::from_millis(4);
+/// How long a hung origin holds a request.
+const FOR_EVER: Duration = Duration::from_secs(600);
 /// The length of what `/big` answers with, in bytes: more than the sockets on the way to a client may hold, so that
 /// it is never over before the client leaves.
 pub(crate) const BIG_BYTES: usize = 16 << 20;
@@ -34,6 +38,56 @@ pub(crate) struct Script {
     /// Where ids are appended
     #[arg(long)]
     record: PathBuf,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// How an origin answers; without any of these, at once, and it keeps connections for ever.
+#[derive(Args, Debug, Clone, Copy, Default)]
+pub(crate) struct Manner {
+    /// Milliseconds until the answer to anything but a probe
+    #[arg(long, default_value_t = 1)]
+    work: u64,
+    /// Answers probes and nothing else
+    #[arg(long)]
+    hung: bool,
+    /// Closes each connection after the answer
+    #[arg(long)]
+    closes: bool,
+    /// Milliseconds after which an idle connection is closed
+    #[arg(long)]
+    idle: Option<u64>,
+}
+
+impl Manner {
+    /// Takes so many milliseconds for anything but a probe.
+    pub(crate) fn working(work: u64) -> Manner {
+        Manner { work, ..Manner::default() }
+    }
+
+    /// Is deaf to anything but probes.
+    pub(crate) fn hung() -> Manner {
+        Manner { hung: true, ..Manner::working(1) }
+    }
+
+    /// Ends every connection with its answer.
+    pub(crate) fn closing() -> Manner {
+        Manner { closes: true, ..Manner::working(1) }
+    }
+
+    /// Ends connections that were idle for so many milliseconds.
+    pub(crate) fn leaving(idle: u64) -> Manner {
+        Manner { idle: Some(idle), ..Manner::working(1) }
+    }
+
+    /// The arguments of `loadtest origin` that make one of this kind.
+    pub(crate) fn arguments(self) -> Vec<String> {
+        let mut all = vec!["--work".to_owned(), self.work.to_string()];
+        all.extend(self.hung.then(|| "--hung".to_owned()));
+        all.extend(self.closes.then(|| "--closes".to_owned()));
+        all.extend(self.idle.into_iter().flat_map(|idle| ["--idle".to_owned(), idle.to_string()]));
+        all
+    }
 }
 
 /// Serves until it is killed.
@@ -49,34 +103,68 @@ fn listen(script: &Script) -> io::Result<std::convert::Infallible> {
         // A connection that is gone before it was taken is nobody's.
         let Ok((stream, _)) = listener.accept() else { continue };
         let record = OpenOptions::new().append(true).create(true).open(&script.record)?;
-        let name = script.name.clone();
+        let script = script.clone();
         thread::spawn(move || {
             // An error is a client that left: there is nobody to tell.
-            let _ = converse(stream, &name, &record);
+            let _ = converse(stream, &script, &record);
         });
     }
 }
 
 /// Answers one request after another on a connection.
-fn converse(stream: TcpStream, name: &str, record: &File) -> io::Result<()> {
+fn converse(stream: TcpStream, script: &Script, record: &File) -> io::Result<()> {
+    let Script { name, manner, .. } = script;
     stream.set_nodelay(true)?;
+    let idle = manner.idle.map(Duration::from_millis);
     let mut stream = BufReader::new(stream);
-    while let Some(request) = Request::read(&mut stream)? {
+    while let Some(request) = next(&mut stream, idle)? {
         if request.path != "/healthz" {
             let mut record = record;
             record.write_all(format!("{}\n", request.id).as_bytes())?;
-            thread::sleep(WORK);
+            if manner.hung || request.path == "/never" {
+                return until_the_client_leaves(stream.get_mut());
+            }
+            // So that a kill finds requests in this origin's hands.
+            thread::sleep(Duration::from_millis(manner.work));
         }
         let mut body = Vec::new();
         (&mut stream).take(request.length).read_to_end(&mut body)?;
         let to = stream.get_mut();
         match request.path.as_str() {
             "/big" => answer_big(to, name)?,
-            "/id" if request.length == 0 => answer(to, name, &request.id, &padded(&request.id))?,
-            _ => answer(to, name, &request.id, &body)?,
+            "/id" if request.length == 0 => answer(to, script, &request.id, &padded(&request.id))?,
+            _ => answer(to, script, &request.id, &body)?,
+        }
+        if manner.closes {
+            return Ok(());
         }
     }
     Ok(())
+}
+
+/// The next request. An idle connection whose time is over is closed, with whatever has come since.
+fn next(stream: &mut BufReader<TcpStream>, idle: Option<Duration>) -> io::Result<Option<Request>> {
+    if let Some(idle) = idle
+        && stream.buffer().is_empty()
+        && !comes_within(stream.get_ref(), idle)?
+    {
+        thread::sleep(ABOUT_TO_CLOSE);
+        return Ok(None);
+    }
+    Request::read(stream)
+}
+
+/// Whether anything comes in that time. A read timeout of the socket would be up to 32 ms late (the kernel's coarse timers).
+fn comes_within(stream: &TcpStream, time: Duration) -> io::Result<bool> {
+    let mut fds = [PollFd::new(stream, PollFlags::IN)];
+    let time = Timespec::try_from(time).map_err(|_| io::ErrorKind::InvalidInput)?;
+    Ok(poll(&mut fds, Some(&time))? > 0)
+}
+
+/// Says nothing, and reads what comes until the other side has closed.
+fn until_the_client_leaves(stream: &mut TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(FOR_EVER))?;
+    io::copy(stream, &mut io::sink()).map(drop)
 }
 
 /// What a GET of `/id` is answered with, here as by the nginx origins.
@@ -86,10 +174,12 @@ pub(crate) fn padded(id: &str) -> Vec<u8> {
     body
 }
 
-fn answer(to: &mut TcpStream, name: &str, id: &str, body: &[u8]) -> io::Result<()> {
+fn answer(to: &mut TcpStream, script: &Script, id: &str, body: &[u8]) -> io::Result<()> {
+    let Script { name, manner, .. } = script;
     let length = body.len();
+    let close = if manner.closes { "Connection: close\r\n" } else { "" };
     let mut message = format!(
-        "HTTP/1.1 200 OK\r\nX-Origin: {name}\r\nX-Request: {id}\r\nContent-Length: {length}\r\n\r\n"
+        "HTTP/1.1 200 OK\r\nX-Origin: {name}\r\nX-Request: {id}\r\nContent-Length: {length}\r\n{close}\r\n"
     )
     .into_bytes();
     message.extend_from_slice(body);

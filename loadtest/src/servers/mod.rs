@@ -25,6 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Failure;
+use crate::chaos::origin::Manner;
 use crate::client::Client;
 use crate::process::{Cores, Process, command};
 use crate::steady::allow_descriptors;
@@ -111,8 +112,9 @@ impl Bench {
     }
 
     /// Two origins that are this very program (`loadtest origin`) and record the ids they see.
-    pub(crate) fn scripted(&self) -> Result<[Origin; 2], Failure> {
-        Ok([Origin::scripted(self, "a")?, Origin::scripted(self, "b")?])
+    pub(crate) fn scripted(&self, manners: [Manner; 2]) -> Result<[Origin; 2], Failure> {
+        let [first, second] = manners;
+        Ok([Origin::scripted(self, "a", first)?, Origin::scripted(self, "b", second)?])
     }
 
     /// Starts a subject before `targets` and waits until it serves.

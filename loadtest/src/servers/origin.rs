@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Bench, Kind, free_address, nginx, wait_until_it_serves};
 use crate::Failure;
+use crate::chaos::origin::Manner;
 use crate::process::{Process, command};
 
 /// Length of an origin's response body, in bytes.
@@ -40,12 +41,18 @@ impl Origin {
         Origin::begin(name, address, None, Kind::Nginx.find()?, arguments)
     }
 
-    pub(super) fn scripted(bench: &Bench, name: &'static str) -> Result<Origin, Failure> {
+    pub(super) fn scripted(
+        bench: &Bench,
+        name: &'static str,
+        manner: Manner,
+    ) -> Result<Origin, Failure> {
         let address = free_address(ORIGINS)?;
         let record = bench.file(&format!("{name}.ids"), "")?;
         let arguments = ["origin", "--name", name, "--listen", &address.to_string(), "--record"];
         let arguments = arguments.into_iter().map(OsString::from);
-        let arguments = arguments.chain([record.clone().into_os_string()]).collect();
+        let arguments = arguments.chain([record.clone().into_os_string()]);
+        let arguments = arguments.chain(manner.arguments().into_iter().map(OsString::from));
+        let arguments = arguments.collect();
         Origin::begin(name, address, Some(record), std::env::current_exe()?, arguments)
     }
 
