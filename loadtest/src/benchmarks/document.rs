@@ -231,13 +231,13 @@ fn mixed_table(found: &mixed::Found, text: &mut String) {
          | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
         found.name, found.title, found.unit
     );
-    let ms = |micros: f64| figure(micros / 1000.0);
+    let ms = |micros: f64| if micros > 0.0 { figure(micros / 1000.0) } else { String::new() };
     for row in &found.rows {
         let [p50, p99, most] = row.closed.map(ms);
         let [open_p50, open_p99, open_most] = row.open.map(ms);
         let ratio = found.ratios.iter().find(|ratios| ratios.subject == row.subject);
         let ratio = ratio.map_or(String::new(), |ratios| ratios.bulk.to_string());
-        let theirs = if row.visits_p99 > 0.0 { ms(row.visits_p99) } else { String::new() };
+        let theirs = ms(row.visits_p99);
         let _ = writeln!(
             text,
             "| {} | {p50} | {p99} | {most} | {open_p50} | {open_p99} | {open_most} | {} | {ratio} | {} | {theirs} | {:.0} % | {:.0} % | {:.1} % | {} of {} | {} of {} |",

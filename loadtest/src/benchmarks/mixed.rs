@@ -77,18 +77,23 @@ impl Sample {
         let share = |nanos: u64| count(nanos) / 1e9 / span;
         let done = done(beside, both);
         Sample {
-            p50: both.closed.percentile(50.0),
-            p99: both.closed.percentile(99.0),
-            open_p50: both.open.percentile(50.0),
-            open_p99: both.open.percentile(99.0),
+            p50: percentile(&both.closed, 50.0),
+            p99: percentile(&both.closed, 99.0),
+            open_p50: percentile(&both.open, 50.0),
+            open_p99: percentile(&both.open, 99.0),
             bulk: done / span,
-            visits_p99: both.visits.percentile(99.0),
+            visits_p99: percentile(&both.visits, 99.0),
             cpu_micros: count(both.subject.ran) / 1000.0 / done.max(1e-9),
             busy: share(both.subject.ran),
             generator_busy: (1.0 - both.idle / span).max(0.0),
             delay: share(both.subject.waited).max(share(both.own.waited)).max(both.stolen / span),
         }
     }
+}
+
+/// Nobody's latency is no number: it has no ratio to another's.
+fn percentile(latencies: &Histogram, percent: f64) -> f64 {
+    if latencies.seen() == 0 { f64::NAN } else { latencies.percentile(percent) }
 }
 
 /// How much of the load was done: MiB, connections, or small requests where there is nothing beside them.
@@ -156,12 +161,13 @@ pub(super) struct Row {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Ratios {
     pub(super) subject: String,
-    pub(super) p50: Ratio,
-    pub(super) p99: Ratio,
-    pub(super) open_p50: Ratio,
-    pub(super) open_p99: Ratio,
-    pub(super) bulk: Ratio,
+    /// Of latencies: `None` where too few were seen.
+    pub(super) p50: Option<Ratio>,
+    pub(super) p99: Option<Ratio>,
+    pub(super) open_p50: Option<Ratio>,
+    pub(super) open_p99: Option<Ratio>,
     pub(super) visits_p99: Option<Ratio>,
+    pub(super) bulk: Ratio,
     pub(super) cpu: Ratio,
 }
 
@@ -222,12 +228,12 @@ fn ratios(subject: &str, ours: &Record, theirs: &Record) -> Option<Ratios> {
     let of = |field| ratio(&ours.samples, &theirs.samples, field);
     Some(Ratios {
         subject: subject.to_owned(),
-        p50: of(|sample| sample.p50)?,
-        p99: of(|sample| sample.p99)?,
-        open_p50: of(|sample| sample.open_p50)?,
-        open_p99: of(|sample| sample.open_p99)?,
-        bulk: of(|sample| sample.bulk)?,
+        p50: of(|sample| sample.p50),
+        p99: of(|sample| sample.p99),
+        open_p50: of(|sample| sample.open_p50),
+        open_p99: of(|sample| sample.open_p99),
         visits_p99: of(|sample| sample.visits_p99),
+        bulk: of(|sample| sample.bulk)?,
         cpu: of(|sample| sample.cpu_micros)?,
     })
 }
@@ -290,10 +296,10 @@ fn judge(found: &Found) -> Vec<Target> {
         let title = |what: &str| format!("{}: {what} over {subject}", found.name);
         if subject == BESIDE_WHOM && is_judged(&found.name) {
             let waits = [
-                ("p50 of a small GET", Some(&ratios.p50)),
-                ("p99 of a small GET", Some(&ratios.p99)),
-                ("p50 at fixed times", Some(&ratios.open_p50)),
-                ("p99 at fixed times", Some(&ratios.open_p99)),
+                ("p50 of a small GET", ratios.p50.as_ref()),
+                ("p99 of a small GET", ratios.p99.as_ref()),
+                ("p50 at fixed times", ratios.open_p50.as_ref()),
+                ("p99 at fixed times", ratios.open_p99.as_ref()),
                 ("p99 of the new connections", ratios.visits_p99.as_ref()),
             ];
             for (what, ratio) in waits {
@@ -363,7 +369,7 @@ fn run_in(beside: Beside) -> Duration {
         Beside::Nothing | Beside::Connections => 50,
         Beside::Downloads => 100,
         Beside::Uploads => 200,
-        Beside::Readers => 500,
+        Beside::Readers => 1000,
     })
 }
 
@@ -470,11 +476,13 @@ fn table(found: &Found, rows: &[Row]) -> String {
         "waited",
         "rounds"
     );
-    let ms = |micros: f64| format!("{:.2}", micros / 1000.0);
+    // Nobody was seen to wait for no time at all.
+    let ms =
+        |micros: f64| if micros > 0.0 { format!("{:.2}", micros / 1000.0) } else { "-".to_owned() };
     for row in rows {
         let [p50, p99, most] = row.closed.map(ms);
         let [open, open_p99, open_most] = row.open.map(ms);
-        let own = if row.visits_p99 > 0.0 { ms(row.visits_p99) } else { String::new() };
+        let own = ms(row.visits_p99);
         let _ = writeln!(
             text,
             "  {:<9} {p50:>8} {p99:>8} {most:>8} | {open:>8} {open_p99:>8} {open_most:>8} | {:>13.1} {:>7.1} {own:>8} | {:>4.0}% {:>4.0}% {:>5.1}% {:>3}/{}",
@@ -495,22 +503,20 @@ fn table(found: &Found, rows: &[Row]) -> String {
         }
     }
     for ratios in &found.ratios {
-        let _ = write!(
-            text,
-            "  evenly over {}: p50 {}, p99 {}; open p50 {}, p99 {}; {} {}; CPU {}",
-            ratios.subject,
-            ratios.p50,
-            ratios.p99,
-            ratios.open_p50,
-            ratios.open_p99,
-            found.unit,
-            ratios.bulk,
-            ratios.cpu
-        );
-        if let Some(visits) = &ratios.visits_p99 {
-            let _ = write!(text, "; their p99 {visits}");
-        }
-        text.push('\n');
+        let latencies = [
+            ("p50", &ratios.p50),
+            ("p99", &ratios.p99),
+            ("open p50", &ratios.open_p50),
+            ("open p99", &ratios.open_p99),
+            ("their p99", &ratios.visits_p99),
+        ];
+        let latencies: String = latencies
+            .iter()
+            .filter_map(|(what, ratio)| Some(format!("{what} {}, ", ratio.as_ref()?)))
+            .collect();
+        let Ratios { subject, bulk, cpu, .. } = ratios;
+        let _ =
+            writeln!(text, "  evenly over {subject}: {latencies}{} {bulk}, CPU {cpu}", found.unit);
     }
     text
 }
