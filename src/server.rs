@@ -41,7 +41,7 @@ pub enum ServerError {
     Bind(SocketAddr, io::Error),
     /// The admin address cannot be listened on.
     BindAdmin(SocketAddr, io::Error),
-    /// The congestion control of this name cannot be had.
+    /// The congestion control of this name is not available.
     Congestion(String, io::Error),
     /// The access log of this path, or standard output, cannot be opened.
     AccessLog(AccessSink, io::Error),
@@ -58,19 +58,20 @@ pub enum ServerError {
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ServerError::Bind(address, error) => write!(
-                f,
-                "cannot listen on {address}: {error}; free the address or choose another with --listen"
-            ),
-            ServerError::BindAdmin(address, error) => write!(
-                f,
-                "cannot listen on {address} for admin: {error}; free the address or change [admin] listen"
-            ),
+            ServerError::Bind(address, error) => {
+                fmt_bind(f, *address, "", error)?;
+                f.write_str(" with --listen or in the file")
+            }
+            ServerError::BindAdmin(address, error) => {
+                fmt_bind(f, *address, " for admin", error)?;
+                f.write_str(" in [admin]")
+            }
             ServerError::Congestion(name, error) => fmt_congestion(f, name, error),
             ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
             ServerError::Descriptors(limit) => write!(
                 f,
-                "the limit of {limit} open descriptors is too low; raise it (ulimit -n, LimitNOFILE=)"
+                "file descriptor limit is {limit}; at least {} are needed (ulimit -n, LimitNOFILE=)",
+                RESERVED_DESCRIPTORS + 2 * LEAST_CONNECTIONS
             ),
             ServerError::Workers => f.write_str("all workers have ended; see the log above"),
             ServerError::AccessLog(sink, error) => fmt_access_log(f, sink, error),
@@ -83,28 +84,57 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
-/// What this kernel would have taken instead is read when it is told: the error is shown once, and then the process ends.
+/// Why an address cannot be listened on; what may be done ends with the choice of another.
+fn fmt_bind(
+    f: &mut fmt::Formatter<'_>,
+    address: SocketAddr,
+    whose: &str,
+    error: &io::Error,
+) -> fmt::Result {
+    let port = address.port();
+    write!(f, "cannot listen on {address}{whose}: ")?;
+    match error.kind() {
+        io::ErrorKind::AddrInUse => write!(
+            f,
+            "another process has it (ss -ltnp 'sport = :{port}' shows which); end that, or choose another address"
+        ),
+        io::ErrorKind::PermissionDenied if port < 1024 => write!(
+            f,
+            "ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= of a systemd unit); \
+             grant it, or choose another port"
+        ),
+        io::ErrorKind::AddrNotAvailable => write!(
+            f,
+            "no interface of this machine has {} (ip address lists them); choose another address",
+            address.ip()
+        ),
+        _ => write!(f, "{error}; choose another address"),
+    }
+}
+
+/// What this kernel takes instead is read while formatting: the error is shown once, and then the process ends.
 fn fmt_congestion(f: &mut fmt::Formatter<'_>, name: &str, error: &io::Error) -> fmt::Result {
     let of_kernel = |file: &str| {
         let path = format!("/proc/sys/net/ipv4/{file}");
         std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
     };
-    write!(f, "tcp.congestion: {name:?} cannot be had: {error}; ")?;
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        let allowed = of_kernel("tcp_allowed_congestion_control");
-        return write!(
+    write!(f, "tcp.congestion: {name:?} is not available")?;
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => write!(
             f,
-            "write one that this user may have ({allowed}), or add it to \
-             net.ipv4.tcp_allowed_congestion_control"
-        );
+            " to this user; write one that is ({}), or add it to net.ipv4.tcp_allowed_congestion_control",
+            of_kernel("tcp_allowed_congestion_control")
+        ),
+        io::ErrorKind::NotFound => write!(
+            f,
+            " in this kernel; write one that is ({}), or load its module (modprobe tcp_{name})",
+            of_kernel("tcp_available_congestion_control")
+        ),
+        _ => write!(f, ": {error}; leave the key out for the system's"),
     }
-    let available = of_kernel("tcp_available_congestion_control");
-    write!(
-        f,
-        "write one that this kernel has ({available}), or load its module (modprobe tcp_{name})"
-    )
 }
 
+/// Why the access log cannot be opened, and the remedy.
 fn fmt_access_log(f: &mut fmt::Formatter<'_>, sink: &AccessSink, error: &io::Error) -> fmt::Result {
     let AccessSink::File(path) = sink else {
         return write!(f, "log.access: cannot write to standard output: {error}");

@@ -579,8 +579,9 @@ fn an_admin_address_that_is_taken_is_an_error_at_start() {
     assert_eq!(program.ended().code(), Some(1));
     let line = program.logged("for admin");
     let expected = format!(
-        "cannot listen on {address} for admin: Address already in use (os error 98); \
-         free the address or change [admin] listen"
+        "cannot listen on {address} for admin: another process has it (ss -ltnp 'sport = :{}' shows which); \
+         end that, or choose another address in [admin]",
+        address.port()
     );
     assert!(line.contains(&expected), "{line}");
 }

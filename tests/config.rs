@@ -775,6 +775,11 @@ fn text_that_is_not_toml_is_answered_with_its_line_and_the_slip() {
             "1: not valid TOML: two elements stand side by side; put a comma between them",
         ),
         (
+            "listen = [\"127.0.0.1:1\"\n\n[[targets]]\naddress = \"a:1\"",
+            "3: not valid TOML: the list above it has not ended; put ] at its end, or a comma between its elements",
+        ),
+        ("// ours", "1: not valid TOML: comments begin with #"),
+        (
             "[[targets]]\naddress \"a:1\"",
             "2: not valid TOML: there is no \"=\" between key and value; write address = \"a:1\"",
         ),

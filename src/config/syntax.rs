@@ -36,6 +36,10 @@ pub(super) fn report(errors: &[Error], text: &str, page: &Page<'_>) {
         let line = Line { text, number, from, to, page };
         let (place, problem) = line.slip(start, error);
         report(place, format!("not valid TOML: {problem}"));
+        if line.is_in_open_list(start, error) {
+            // What follows was read as elements.
+            break;
+        }
     }
 }
 
@@ -65,6 +69,9 @@ impl Line<'_> {
         if message.starts_with("duplicate key") {
             return (here, self.duplicate(error.span().map_or("", |span| &self.text[span])));
         }
+        if self.text().trim_start().starts_with([';', '/', '!', '\'']) {
+            return (here, "comments begin with #".to_owned());
+        }
         if let Some((place, problem)) = self.unquoted(&message) {
             return (place, problem);
         }
@@ -76,6 +83,10 @@ impl Line<'_> {
             }
             _ if message.starts_with("unclosed array") => {
                 "the list has no end; put ] after it".to_owned()
+            }
+            _ if self.is_in_open_list(start, error) => {
+                "the list above it has not ended; put ] at its end, or a comma between its elements"
+                    .to_owned()
             }
             _ if message.starts_with("missing comma") => {
                 "two elements stand side by side; put a comma between them".to_owned()
@@ -95,6 +106,12 @@ impl Line<'_> {
             }
         };
         (here, remedy)
+    }
+
+    /// Whether the line begins amid a list that should have ended before.
+    fn is_in_open_list(&self, start: usize, error: &Error) -> bool {
+        error.message().starts_with("missing comma")
+            && self.text[self.from..start].trim().is_empty()
     }
 
     /// A value that lacks its quotes.

@@ -82,11 +82,11 @@ fn a_congestion_control_that_no_kernel_has_ends_it_with_1_and_those_there_are() 
     assert_eq!(output.status.code(), Some(1), "{log}");
     let available = "/proc/sys/net/ipv4/tcp_available_congestion_control";
     let available = std::fs::read_to_string(available).unwrap();
-    let line = format!("write one that this kernel has ({}), or load its module", available.trim());
-    assert!(
-        log.contains("tcp.congestion: \"nosuchthing\" cannot be had: ") && log.contains(&line),
-        "{log}"
+    let line = format!(
+        "tcp.congestion: \"nosuchthing\" is not available in this kernel; write one that is ({}), or load its module",
+        available.trim()
     );
+    assert!(log.contains(&line), "{log}");
 }
 
 #[test]
@@ -99,7 +99,26 @@ fn an_address_in_use_ends_it_with_1_and_the_reason() {
         .unwrap();
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{log}");
-    assert!(log.contains(&format!("cannot listen on {address}")), "{log}");
+    let port = taken.local_addr().unwrap().port();
+    let line = format!(
+        "cannot listen on {address}: another process has it (ss -ltnp 'sport = :{port}' shows which); \
+         end that, or choose another address with --listen or in the file"
+    );
+    assert!(log.contains(&line), "{log}");
+}
+
+#[test]
+fn an_address_of_another_machine_is_said_to_be_one() {
+    let output = Command::new(env!("CARGO_BIN_EXE_evenly"))
+        .args(["run", "--target", "127.0.0.1:1", "--listen", "192.0.2.1:0"])
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("no interface of this machine has 192.0.2.1 (ip address lists them)"),
+        "{log}"
+    );
 }
 
 #[test]
