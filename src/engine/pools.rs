@@ -9,12 +9,14 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::streaks::Streaks;
 use crate::balance::links::{Link, Links};
 use crate::balance::{Endpoint, EndpointId, Snapshot, Streak};
 use crate::base::address::Address;
 use crate::base::slab::Key;
+use crate::base::tick::Tick;
 use crate::settings::{Ejection, Settings, Workers};
 
 /// Endpoint ids are dense and ours: mixing their bits would only cost time.
@@ -43,7 +45,8 @@ struct Pool {
     address: Address,
     /// Of one that is not, only the requests are known that are still with it.
     healthy: bool,
-    idle: Vec<Key>,
+    idle: Vec<Idle>,
+    patience: Patience,
     streaks: Streaks,
     /// Requests of this worker that are with it.
     busy: u32,
@@ -51,6 +54,60 @@ struct Pool {
     share: u32,
     /// What all workers know, where there is a limit for all of them.
     link: Option<Arc<Link>>,
+}
+
+/// A connection in a stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Idle {
+    key: Key,
+    /// Milliseconds since tick 0; wraps around after 49 days.
+    since: u32,
+}
+
+impl Idle {
+    fn new(key: Key, now: Tick) -> Idle {
+        Idle { key, since: millis(now) }
+    }
+
+    fn age(self, now: Tick) -> Duration {
+        Duration::from_millis(millis(now).wrapping_sub(self.since).into())
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it is to wrap around")]
+fn millis(at: Tick) -> u32 {
+    (at.0 / 1_000) as u32
+}
+
+/// How long a connection may have been idle to be safe from its target, which may be about to close it. What cannot be sent
+/// again goes on no older one.
+#[derive(Debug, Default)]
+struct Patience {
+    /// What the target says of it in its responses.
+    told: Option<Duration>,
+    /// The shortest time after which it closed an idle connection.
+    seen: Option<Duration>,
+}
+
+/// For a target of which nothing is known. Few servers close an idle connection sooner, and to open one a second costs nothing.
+const SAFE: Duration = Duration::from_secs(1);
+/// A connection that was idle for less than this was not closed for being idle: its target ended, or closes each one.
+const NOT_IDLENESS: Duration = Duration::from_millis(250);
+
+impl Patience {
+    fn safe(&self) -> Duration {
+        // It counts from when the target wrote its response, and may count in whole seconds.
+        let told = self
+            .told
+            .map_or(SAFE, |told| told.saturating_sub(Duration::from_secs(1)).max(told / 2));
+        self.seen.map_or(told, |seen| told.min(seen / 2))
+    }
+
+    fn closed_at(&mut self, age: Duration) {
+        if age >= NOT_IDLENESS {
+            self.seen = Some(self.seen.map_or(age, |seen| seen.min(age)));
+        }
+    }
 }
 
 /// How many requests may be with one endpoint.
@@ -186,11 +243,12 @@ impl Pools {
         self.healthy(endpoint).map(|pool| &pool.address)
     }
 
-    /// Takes the connection to `endpoint` that was used last.
-    pub(super) fn pop(&mut self, endpoint: EndpointId) -> Option<Key> {
-        let key = self.pools.get_mut(&endpoint)?.idle.pop()?;
+    /// Takes the connection to `endpoint` that was used last, and whether its target is safe not to close it just now.
+    pub(super) fn pop(&mut self, endpoint: EndpointId, now: Tick) -> Option<(Key, bool)> {
+        let pool = self.pools.get_mut(&endpoint)?;
+        let idle = pool.idle.pop()?;
         self.len -= 1;
-        Some(key)
+        Some((idle.key, idle.age(now) <= pool.patience.safe()))
     }
 
     /// The endpoint gave a whole answer with `status`, which ends what it did wrong in a row. Keeps the
@@ -200,15 +258,23 @@ impl Pools {
         endpoint: EndpointId,
         key: Option<Key>,
         status: u16,
+        now: Tick,
     ) -> GivenBack {
         let Some(pool) = self.pools.get_mut(&endpoint).filter(|pool| pool.healthy) else {
             return GivenBack { kept: false, errors: None };
         };
         let errors = pool.streaks.answered(status, &self.ejection);
         let key = key.filter(|_| pool.idle.len() < self.cap);
-        pool.idle.extend(key);
+        pool.idle.extend(key.map(|key| Idle::new(key, now)));
         self.len += usize::from(key.is_some());
         GivenBack { kept: key.is_some(), errors }
+    }
+
+    /// The endpoint keeps idle connections for so long, as it says.
+    pub(super) fn keeps_idle(&mut self, endpoint: EndpointId, told: Duration) {
+        if let Some(pool) = self.pools.get_mut(&endpoint) {
+            pool.patience.told = Some(told);
+        }
     }
 
     /// A connect to the endpoint came about.
@@ -225,13 +291,18 @@ impl Pools {
         pool.streaks.failed(kind, &self.ejection)
     }
 
-    /// Forgets a connection that ended while it was idle.
-    pub(super) fn forget(&mut self, endpoint: EndpointId, key: Key) {
-        if let Some(Pool { idle, .. }) = self.pools.get_mut(&endpoint)
-            && let Some(at) = idle.iter().rposition(|&other| other == key)
-        {
-            idle.remove(at);
-            self.len -= 1;
+    /// Forgets an idle connection. How long it was idle; `None` if it is not known.
+    pub(super) fn forget(&mut self, endpoint: EndpointId, key: Key, now: Tick) -> Option<Duration> {
+        let Pool { idle, .. } = self.pools.get_mut(&endpoint)?;
+        let at = idle.iter().rposition(|other| other.key == key)?;
+        self.len -= 1;
+        Some(idle.remove(at).age(now))
+    }
+
+    /// The endpoint closed a connection that was idle for so long.
+    pub(super) fn closed_idle(&mut self, endpoint: EndpointId, age: Duration) {
+        if let Some(pool) = self.pools.get_mut(&endpoint) {
+            pool.patience.closed_at(age);
         }
     }
 
@@ -240,9 +311,9 @@ impl Pools {
         if self.len == 0 {
             return None;
         }
-        let key = self.pools.values_mut().find_map(|pool| pool.idle.pop())?;
+        let idle = self.pools.values_mut().find_map(|pool| pool.idle.pop())?;
         self.len -= 1;
-        Some(key)
+        Some(idle.key)
     }
 
     /// Follows a new snapshot: the connections to endpoints that are not healthy in it come out, to be
@@ -262,7 +333,8 @@ impl Pools {
             self.pools.insert(endpoint.id, pool);
         }
         for (id, mut pool) in left {
-            out.append(&mut pool.idle);
+            out.extend(pool.idle.drain(..).map(|idle| idle.key));
+            pool.patience = Patience::default();
             pool.healthy = false;
             pool.streaks = Streaks::default();
             if pool.busy > 0 {
@@ -277,6 +349,7 @@ impl Pools {
             address: endpoint.address.clone(),
             healthy: true,
             idle: Vec::new(),
+            patience: Patience::default(),
             streaks: Streaks::default(),
             busy: 0,
             share: u32::MAX,
@@ -316,7 +389,7 @@ mod tests {
     }
 
     fn keeps(pools: &mut Pools, endpoint: u32, at: u32) -> bool {
-        pools.give_back(EndpointId(endpoint), Some(key(at)), 200).kept
+        pools.give_back(EndpointId(endpoint), Some(key(at)), 200, Tick(0)).kept
     }
 
     #[test]
@@ -326,9 +399,9 @@ mod tests {
         assert!(keeps(&mut pools, 1, 1) && keeps(&mut pools, 1, 2));
         assert!(!keeps(&mut pools, 1, 3), "the stack is full");
         assert!(!keeps(&mut pools, 2, 3), "the endpoint is not known");
-        assert_eq!(pools.pop(EndpointId(1)), Some(key(2)));
-        pools.forget(EndpointId(1), key(1));
-        assert_eq!((pools.pop(EndpointId(1)), pools.len()), (None, 0));
+        assert_eq!(pools.pop(EndpointId(1), Tick(0)), Some((key(2), true)));
+        pools.forget(EndpointId(1), key(1), Tick(0));
+        assert_eq!((pools.pop(EndpointId(1), Tick(0)), pools.len()), (None, 0));
     }
 
     #[test]
@@ -350,7 +423,7 @@ mod tests {
             follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
             let failed = |pools: &mut Pools| pools.failed(EndpointId(1), Streak::Resets);
             assert_eq!(failed(&mut pools), None);
-            assert!(!pools.give_back(EndpointId(1), key, 200).kept);
+            assert!(!pools.give_back(EndpointId(1), key, 200, Tick(0)).kept);
             assert_eq!((failed(&mut pools), failed(&mut pools)), (None, Some(2)));
         }
     }
@@ -366,6 +439,38 @@ mod tests {
             [true, false, false, true, true].map(&mut failed),
             [None, None, None, None, Some(2)]
         );
+    }
+
+    #[test]
+    fn a_connection_is_safe_while_it_is_much_younger_than_its_target_lets_it_become() {
+        let table: [(Option<u64>, &[u64], u64); 8] = [
+            // told, closed after, safe until: milliseconds
+            (None, &[], 1_000),
+            (None, &[5_000, 2_000, 3_000], 1_000),
+            (None, &[900], 450),
+            (None, &[100], 1_000),
+            (Some(5_000), &[], 4_000),
+            (Some(1_000), &[], 500),
+            (Some(60_000), &[4_000], 2_000),
+            (Some(0), &[], 0),
+        ];
+        for (told, closed, safe) in table {
+            let mut pools = pools(8, Ejection::default());
+            follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
+            told.into_iter()
+                .for_each(|told| pools.keeps_idle(EndpointId(1), Duration::from_millis(told)));
+            for &after in closed {
+                assert!(keeps(&mut pools, 1, 1));
+                let now = Tick(after * 1_000);
+                let age = pools.forget(EndpointId(1), key(1), now).unwrap();
+                pools.closed_idle(EndpointId(1), age);
+            }
+            for (later, is_safe) in [(0, true), (1, false)] {
+                assert!(keeps(&mut pools, 1, 1));
+                let popped = pools.pop(EndpointId(1), Tick((safe + later) * 1_000));
+                assert_eq!(popped, Some((key(1), is_safe)), "{told:?} {closed:?} {safe}");
+            }
+        }
     }
 
     #[test]

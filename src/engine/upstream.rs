@@ -95,12 +95,22 @@ impl<N: Net> Engine<N> {
 
     /// Sends a request's first bytes on the idle connection to `endpoint` that was used last. `false` if there is none.
     fn send_on_idle(&mut self, key: Key, endpoint: EndpointId, pieces: [&[u8]; 3]) -> bool {
-        while let Some(idle) = self.pools.pop(endpoint) {
+        while let Some((idle, safe)) = self.pools.pop(endpoint, self.now) {
+            if !safe && self.clients.get(key).is_some_and(|client| self.is_precious(client)) {
+                // The others are older still. One is closed for each that is opened, or they would pile up.
+                self.close_upstream(idle);
+                return false;
+            }
             if self.send_on(key, idle, pieces) {
                 return true;
             }
         }
         false
+    }
+
+    /// Whether the request of `client` would be lost with its connection.
+    fn is_precious(&self, client: &Client<N::Conn>) -> bool {
+        !client.session.may_replay(&self.cx) || client.session.streams_to_upstream()
     }
 
     /// Sends a request's first bytes on a connection that has carried others. `false` if it cannot: it is closed then, and not a
@@ -425,11 +435,15 @@ impl<N: Net> Engine<N> {
     fn look_at_idle(&mut self, key: Key) {
         let Engine { upstreams, net, scratch, .. } = self;
         let (Some(upstream), Some(scratch)) = (upstreams.get_mut(key), scratch) else { return };
-        if matches!(upstream.conn.fill(net, &mut scratch.read, 1), Filled::Nothing) {
+        let filled = upstream.conn.fill(net, &mut scratch.read, 1);
+        if matches!(filled, Filled::Nothing) {
             return;
         }
         let endpoint = upstream.endpoint;
-        self.pools.forget(endpoint, key);
+        let age = self.pools.forget(endpoint, key, self.now);
+        if let (Filled::End, Some(age)) = (filled, age) {
+            self.pools.closed_idle(endpoint, age);
+        }
         self.close_upstream(key);
     }
 
@@ -517,7 +531,7 @@ impl<N: Net> Engine<N> {
         let tunnel = client.session.is_tunnel();
         if tunnel && !pieces[0].is_empty() {
             // The 101: how a tunnel ends says nothing of its target.
-            self.pools.give_back(upstream.endpoint, None, client.session.status());
+            self.pools.give_back(upstream.endpoint, None, client.session.status(), self.now);
         }
         let ended = client.conn.read_closed;
         self.send_client(owner, pieces);
@@ -536,8 +550,11 @@ impl<N: Net> Engine<N> {
         let Some(client) = self.clients.get_mut(owner) else { return };
         client.upstream = None;
         self.counters.finished.bump();
-        let status = client.session.status();
+        let (status, told) = (client.session.status(), client.session.idle_hint());
         let stays = reuse == Reuse::Private && client.session.ending() == Ending::KeepAlive;
+        if let (Some(told), Some(upstream)) = (told, self.upstreams.get(key)) {
+            self.pools.keeps_idle(upstream.endpoint, told);
+        }
         self.free_upstream(key, reuse, stays.then_some(owner), status);
         self.exchange_over(owner, End::Finished);
     }
@@ -552,7 +569,7 @@ impl<N: Net> Engine<N> {
             && upstream.conn.inbox.is_none();
         let endpoint = upstream.endpoint;
         let pooled = (sound && reuse == Reuse::Pool).then_some(key);
-        let back = self.pools.give_back(endpoint, pooled, status);
+        let back = self.pools.give_back(endpoint, pooled, status, self.now);
         if let Some(count) = back.errors {
             self.suspicions.push((endpoint, Suspicion::Streak(Streak::Errors, count)));
         }
@@ -699,7 +716,7 @@ impl<N: Net> Engine<N> {
     pub(super) fn upstream_timed_out(&mut self, key: Key) {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let Some(owner) = upstream.client else {
-            self.pools.forget(upstream.endpoint, key);
+            self.pools.forget(upstream.endpoint, key, self.now);
             return self.close_upstream(key);
         };
         if upstream.connecting {

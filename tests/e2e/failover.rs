@@ -202,7 +202,8 @@ fn idle_connections_to_a_target_that_went_down_are_closed_and_running_ones_are_n
     let evenly = Start::before(&[&a, &b]).watching(&b).workers(1).start();
     let (mut slow, mut client) = (evenly.client(), evenly.client());
     until("b is next", || client.get("/").text() == "a");
-    slow.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
+    // One that is not sent to another instead.
+    slow.send("POST /slow HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
     until("the slow one is there", || b.last_target() == "/slow");
     until("b has an idle connection too", || client.get("/").text() == "b");
     b.set_healthy(false);
@@ -216,4 +217,51 @@ fn idle_connections_to_a_target_that_went_down_are_closed_and_running_ones_are_n
     assert_eq!((slow.get("/").text(), client.get("/").text()), ("a", "a"));
     b.set_healthy(true);
     until("b is back", || client.get("/").text() == "b");
+}
+
+#[test]
+fn what_may_not_be_repeated_goes_on_no_connection_that_its_target_may_be_about_to_close() {
+    let response = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nKeep-Alive: timeout=1\r\n\r\nok";
+    let origin = Origin::saying(response, Then::Next);
+    let evenly = Start::before(&[&origin]).workers(1).config(BLIND).start();
+    let mut client = evenly.client();
+    client.post("/", "first");
+    // Half of what it keeps them is over.
+    let answered = Instant::now();
+    until("the connection is old", || answered.elapsed() > Duration::from_millis(600));
+    client.get("/");
+    assert_eq!((origin.requests(), origin.connections()), (2, 1), "it may be repeated");
+    let answered = Instant::now();
+    until("the connection is old", || answered.elapsed() > Duration::from_millis(600));
+    assert_eq!(client.post("/", "second").text(), "ok");
+    assert_eq!((origin.requests(), origin.connections()), (3, 2));
+    until("the old one is closed", || origin.ended() == 1);
+}
+
+#[test]
+fn no_post_is_lost_before_a_target_that_closes_idle_connections() {
+    const IDLE: Duration = Duration::from_millis(500);
+    let origin = Origin::start(|wire, head| {
+        let said = body_of(wire, head).map(|_| answer(wire, "ok"));
+        wire.stream.set_read_timeout(Some(IDLE)).unwrap();
+        said.unwrap_or(Then::Close)
+    });
+    let evenly = Start::before(&[&origin]).workers(1).config(BLIND).start();
+    // One is closed first, so that it is known.
+    assert_eq!(evenly.client().post("/", "x").text(), "ok");
+    until("it is closed", || origin.ended() == 1);
+    std::thread::scope(|scope| {
+        for nth in 0..40 {
+            let mut client = evenly.client();
+            scope.spawn(move || {
+                for turn in 0..3 {
+                    assert_eq!(client.post("/", "x").status, 200, "client {nth}, {turn}");
+                    // Around the moment at which the target closes it.
+                    std::thread::sleep(
+                        IDLE - Duration::from_millis(10) + Duration::from_micros(500 * nth),
+                    );
+                }
+            });
+        }
+    });
 }
