@@ -176,9 +176,11 @@ impl Process {
         }
     }
 
-    /// How many lines of standard error, of those that are kept, are of this kind.
-    pub(crate) fn lines(&self, of_kind: impl Fn(&str) -> bool) -> usize {
-        self.lines.seen().iter().filter(|(_, line)| of_kind(line)).count()
+    /// The lines of standard error, of those that are kept, that are of this kind.
+    pub(crate) fn lines(&self, of_kind: impl Fn(&str) -> bool) -> Vec<String> {
+        let seen = self.lines.seen();
+        let lines = seen.iter().map(|(_, line)| line).filter(|line| of_kind(line));
+        lines.cloned().collect()
     }
 
     /// An error that quotes the last lines it wrote.
@@ -291,7 +293,7 @@ mod tests {
             .unwrap();
         assert_eq!(rest, "o");
         assert!(when >= began);
-        assert_eq!(process.lines(|line| line.contains('o')), 2);
+        assert_eq!(process.lines(|line| line.contains('o')), ["one", "two"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{Failure, tools};
 use super::crowd::size;
 use super::floods::first_answer;
 use super::origin::Manner;
-use super::{BUSY, blamed, config};
+use super::{BUSY, config, judge_blame};
 
 pub(super) const NAME: &str = "local ports";
 /// Says that this process is the one in the namespace.
@@ -37,7 +37,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 /// Runs this scenario in a namespace of its own, where that is possible.
 pub(super) fn ports(bench: &Bench, report: &mut Report) -> Result<(), Failure> {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         return inside(bench, report);
     }
     let tools = ["unshare", "ip"].map(tools::find);
@@ -54,6 +54,11 @@ pub(super) fn ports(bench: &Bench, report: &mut Report) -> Result<(), Failure> {
     let written =
         fs::read_to_string(&json).map_err(|_| Failure::new(format!("no report:\n{said}")))?;
     report.adopt(&serde_json::from_str(&written)?)
+}
+
+/// Whether this process is the one in the namespace; the other one judges.
+pub(super) fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
 }
 
 /// The kernel's settings of the namespace: few ports, and none is used again before its time, as it is between two hosts.
@@ -81,7 +86,6 @@ fn inside(bench: &Bench, report: &mut Report) -> Result<(), Failure> {
     leave(subject.address)?;
     report.figure("ports that wait for their time to be over (TIME_WAIT)", size(waiting()?), "");
     report.exactly("honest failures after they left", size(honest(&subject)), "", 0.0);
-    report.exactly("sound targets taken out", size(blamed(&subject)), "", 0.0);
     // Idle connections would serve these clients for ever; a new one is needed for each that is closed.
     let taken = take_all(&targets)?;
     let failed = honest(&subject);
@@ -91,7 +95,6 @@ fn inside(bench: &Bench, report: &mut Report) -> Result<(), Failure> {
         size(failed),
         "",
     );
-    report.exactly("sound targets taken out then", size(blamed(&subject)), "", 0.0);
     drop(taken);
     let asked = Instant::now();
     first_answer(subject.address)?;
@@ -102,6 +105,7 @@ fn inside(bench: &Bench, report: &mut Report) -> Result<(), Failure> {
         1000.0,
     );
     report.exactly("honest failures with ports again", size(honest(&subject)), "", 0.0);
+    judge_blame(&subject, report);
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::{Failure, steady};
 use super::crowd::{Crowd, Method, size, under_load};
 use super::floods::until;
 use super::origin::Manner;
-use super::{CLIENTS, RESPONSE_HEADER, blamed, config};
+use super::{CLIENTS, RESPONSE_HEADER, config, judge_blame};
 
 /// How long the process stands still: longer than anything that is awaited then may take ([`RESPONSE_HEADER`], and
 /// the second that a connection may take).
@@ -60,7 +60,7 @@ pub(crate) fn pause(bench: &Bench, waits: Waits, report: &mut Report) -> Result<
     ));
     account.tell(report);
     report.exactly("GETs failed", size(account.missed.len()), "", 0.0);
-    report.exactly("sound targets taken out", size(blamed(&subject)), "", 0.0);
+    judge_blame(&subject, report);
     Ok(())
 }
 
