@@ -17,25 +17,35 @@ help: ## This list
 	@sed -nE 's/^([a-z][a-z-]*):[^#]*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
 .PHONY: run
-run: cargo ## The demo: evenly before two origins of its own, on loopback (LISTEN=127.0.0.1:8080)
-	@echo "Building; when it says that it listens, in another terminal:"
-	@echo
-	@echo "    curl http://$(LISTEN)/hello"
-	@echo
-	@echo "Ask twice: blue and green answer in turn. Ctrl-C ends it."
-	@$(CARGO) run --release -- demo --listen $(LISTEN)
+run: cargo ## The demo: evenly in front of two servers of its own, on loopback (LISTEN=127.0.0.1:8080)
+	@$(CARGO) build --release
+	@"$${CARGO_TARGET_DIR:-target}/release/evenly" demo --listen $(LISTEN) || { \
+	    code=$$?; \
+	    [ $$code = 130 ] || echo "With make: make run LISTEN=127.0.0.1:8081 chooses another address." >&2; \
+	    exit $$code; \
+	}
+
+.PHONY: build install clean
+build: cargo ## target/release/evenly, the one file that is needed
+	$(CARGO) build --release
+
+install: cargo ## Builds it and copies it to ~/.cargo/bin; PREFIX=/usr/local to its bin folder
+	$(CARGO) install --path . --locked $(if $(PREFIX),--root $(PREFIX))
+
+clean: cargo ## Removes what was built
+	$(CARGO) clean
 
 # Where the spells of `make demo` are: memory (each API has its own) or sqlite (both share a file).
 DATABASE ?= memory
 
 .PHONY: demo demo-tour demo-tour-record
-demo: demo-programs ## The whole story on loopback: DNS, two spells APIs, evenly and a client; DATABASE=sqlite shares the spells
+demo: demo-programs ## A small system on loopback: DNS, two APIs, evenly and a client; DATABASE=sqlite lets the APIs share their data
 	@exec "$(DEMO)" --database $(DATABASE)
 
-demo-tour: demo-programs ## The story told in a quarter of a minute, each step shown and checked; ends by itself
+demo-tour: demo-programs ## A guided tour of it, 15 seconds long, each step shown and checked; ends by itself
 	@exec "$(DEMO)" tour $(ARGS)
 
-demo-tour-record: demo-programs ## The same, and writes what it shows into demo/README.md
+demo-tour-record: demo-programs ## The same tour, written into demo/README.md
 	@exec "$(DEMO)" tour --write demo/README.md $(ARGS)
 
 # A debug build: a release is linked as one piece (fat LTO), which a demo need not wait for.
@@ -46,12 +56,15 @@ demo-programs: cargo
 	@$(CARGO) build -p evenly -p evenly-demo --bins
 
 .PHONY: test
-test: cargo test-tools ## Every test, the examples in the documentation included
+# Installs nothing. nextest runs no examples of the documentation; there is none yet.
+test: cargo ## Every test; the one that counts system calls is skipped where strace is missing, and says so
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	    $(CARGO) nextest run --workspace && $(CARGO) test --workspace --doc; \
 	else \
 	    $(CARGO) test --workspace; \
 	fi
+	@command -v strace >/dev/null || \
+	    echo "SKIPPED: system calls are not counted: strace is missing (Debian: apt-get install strace)"
 
 .PHONY: check
 check: cargo ## What CI checks: formatting, lints, tests, models
@@ -63,7 +76,7 @@ fmt: cargo ## Formats the source
 	$(CARGO) fmt --all
 
 .PHONY: lint
-lint: cargo ## Clippy over everything; a warning is an error
+lint: cargo ## Clippy on everything; a warning is an error
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 .PHONY: sim
@@ -72,12 +85,12 @@ sim: cargo ## The simulation alone: SEED=7 replays one seed, SEEDS=1000 runs man
 	    $(CARGO) test --test simulation -- --nocapture
 
 .PHONY: fuzz
-fuzz: cargo ## Fuzzing: SECS=60 over all targets together; a finding ends it with 1 and says how to see it again
+fuzz: cargo ## Fuzzing: SECS=60 for all targets together; a finding ends it with 1 and says how to reproduce it
 	@fuzz/run.sh $(or $(SECS),60) $(TARGETS)
 
 # Its own folder and flags, so that nothing of the ordinary build is built again.
 .PHONY: loom
-loom: cargo ## Models of what threads may do at once, in every order (loom)
+loom: cargo ## Models of what threads do concurrently, in every order (loom)
 	RUSTFLAGS="--cfg loom" CARGO_PROFILE_TEST_OPT_LEVEL=2 \
 	    $(CARGO) test -p loom-models --target-dir target/loom --lib models
 
@@ -89,11 +102,11 @@ bench: cargo ## Microbenchmarks (criterion)
 bench-check: cargo count-tools ## Instructions of the parts of a request against the record: 3 % more is an error
 	$(CARGO) bench --bench counts -- --check
 
-bench-record: cargo count-tools ## Writes that record anew (benches/counts.toml)
+bench-record: cargo count-tools ## Writes a new record (benches/counts.toml)
 	$(CARGO) bench --bench counts -- --record
 
 .PHONY: doc
-doc: cargo ## The documentation of the source, in target/doc
+doc: cargo ## The source documentation, in target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
 # The runs of the loadtest program: each needs evenly as it is shipped, and real servers.
@@ -101,9 +114,9 @@ LOADTESTS := loadtest compare mixed failover posts chaos idle shares big
 
 .PHONY: $(LOADTESTS)
 loadtest: ## wrk and oha over two nginx origins: requests/s, latency, errors, CPU and system calls a request
-compare: ## The same work through evenly, HAProxy and nginx in alternating slices; ARGS="--peers all" takes all of them
+compare: ## The same workload through evenly, HAProxy and nginx in alternating slices; ARGS="--peers all" takes all of them
 mixed: ## A small GET beside downloads, uploads and new connections: how long it waits, how fast they are
-failover: ## Origins are killed and return under load: what clients notice
+failover: ## Servers are killed and come back under load: what clients notice
 posts: ## POSTs on kept connections beside targets that close idle ones after 2 s: how many are lost
 chaos: ## Targets killed, hung and flapping, descriptors and ports gone, pauses, slow and leaving clients: what is noticed
 idle: ## Memory of 5,000 idle keep-alive connections
@@ -121,20 +134,19 @@ peers: cargo ## Fetches or builds what evenly is compared with, into target/peer
 	@$(CARGO) run --release -p loadtest -- peers $(ARGS)
 
 .PHONY: pgo
-pgo: cargo ## Evenly built with what its compiler learns from load (PGO), in target/pgo/use/release
+pgo: cargo ## A profile-guided build (PGO), in target/pgo/use/release
 	@loadtest/pgo.sh target/pgo
 
 .PHONY: benchmarks
-benchmarks: cargo load-tools ## All that is promised of speed and memory, measured beside peers: docs/benchmarks.md and its charts
+benchmarks: cargo load-tools ## Every target for speed and memory, measured beside peers: docs/benchmarks.md and its charts
 	@$(CARGO) build --release --workspace
 	@$(CARGO) run --release -p loadtest -- benchmarks --write docs $(ARGS)
 
 # As root, what is missing is installed; otherwise whatever needs it says which line installs it.
-.PHONY: load-tools test-tools count-tools
+.PHONY: load-tools count-tools
 count-tools: TOOLS := valgrind
 load-tools: TOOLS := nginx haproxy wrk strace
-test-tools: TOOLS := strace
-load-tools test-tools count-tools:
+load-tools count-tools:
 	@missing=; for tool in $(TOOLS); do \
 	    command -v $$tool >/dev/null || missing="$$missing $$tool"; \
 	done; \
@@ -155,6 +167,6 @@ cargo:
 	    exit 1; \
 	} >&2
 	@command -v cc >/dev/null || { \
-	    echo "a C compiler is missing: it links, and builds SQLite for the demo (Debian: apt-get install gcc libc6-dev)"; \
+	    echo "a C compiler is missing, for linking and for the demo's SQLite (Debian: apt-get install gcc libc6-dev)"; \
 	    exit 1; \
 	} >&2

@@ -189,9 +189,14 @@ fn heed(signal: i32, writer: Option<&Writer>) {
 /// # Errors
 /// It could not start, or its workers are gone.
 pub fn run(settings: Settings) -> Result<(), ServerError> {
+    run_with(settings, |_| {})
+}
+
+/// As [`run`]; `listening` is called with the addresses when there are clients to come.
+fn run_with(settings: Settings, listening: impl FnOnce(&[SocketAddr])) -> Result<(), ServerError> {
     let (events, inbox) = unbounded();
     let signals = watch_signals(events.clone())?;
-    let outcome = serve(settings, &events, &inbox);
+    let outcome = serve(settings, &events, &inbox, listening);
     signals.close();
     outcome
 }
@@ -211,13 +216,24 @@ pub fn demo(mut settings: Settings) -> Result<(), ServerError> {
             health: HealthCheck { endpoint: Some("/healthz".into()), ..HealthCheck::default() },
         })
         .collect();
-    run(settings)
+    let [blue, green] = origins.each_ref().map(Origin::address);
+    run_with(settings, |addresses| {
+        log::info!("blue is {blue} and green is {green}; they answer in turn");
+        for address in addresses {
+            let ip =
+                if address.ip().is_unspecified() { [127, 0, 0, 1].into() } else { address.ip() };
+            let address = SocketAddr::new(ip, address.port());
+            log::info!("in another terminal, several times: curl http://{address}/hello");
+        }
+        log::info!("Ctrl-C ends it");
+    })
 }
 
 fn serve(
     mut settings: Settings,
     events: &Sender<Event>,
     inbox: &Receiver<Event>,
+    listening: impl FnOnce(&[SocketAddr]),
 ) -> Result<(), ServerError> {
     let started = Instant::now();
     if let Some(name) = &settings.tcp.congestion {
@@ -264,6 +280,7 @@ fn serve(
     for address in &addresses {
         log::info!("listening on http://{address}");
     }
+    listening(&addresses);
     let outcome = wait(parts.settings.timeouts.drain, &workers, inbox, writer.as_ref());
     if !matches!(outcome, Err(ServerError::Stuck(_))) {
         threads.into_iter().for_each(|thread| thread::end(thread, "worker"));

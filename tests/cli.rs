@@ -412,3 +412,26 @@ fn the_demo_listens_on_this_machine_only_unless_told_otherwise() {
     let settings = evenly::cli::demo_settings(&demo).unwrap();
     assert_eq!(settings.listen, ["0.0.0.0:0".parse().unwrap()]);
 }
+
+#[test]
+fn the_demo_says_what_to_type_once_it_listens() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_evenly"))
+        .args(["demo", "--listen", "0.0.0.0:0"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut lines = Vec::new();
+    for line in std::io::BufRead::lines(log).map_while(Result::ok) {
+        lines.push(line);
+        if lines.last().is_some_and(|line| line.contains("Ctrl-C ends it")) {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let after = |word: &str| lines.iter().find_map(|line| Some(line.split_once(word)?.1));
+    let port = after("listening on http://0.0.0.0:").unwrap_or_else(|| panic!("{lines:?}"));
+    assert_eq!(after("curl "), Some(format!("http://127.0.0.1:{port}/hello").as_str()));
+    assert!(after("blue is 127.0.0.1:").is_some_and(|rest| rest.contains("green is 127.0.0.1:")));
+}
