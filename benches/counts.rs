@@ -80,7 +80,7 @@ fn rewrite_requests(input: &[u8], times: u64) {
         client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)),
         trusted: false,
         fallback_host: "127.0.0.1:8080",
-        via: false,
+        via: None,
     };
     let mut space = FieldSpace::new();
     let Ok(Progress::Complete(head)) = parse_request(input, LIMITS, &mut space) else {
@@ -98,7 +98,7 @@ fn rewrite_responses(times: u64) {
     let by = ResponseRewrite {
         framing: ClientFraming::AsIs,
         connection: ClientConnection::Implicit,
-        via: false,
+        via: None,
     };
     let input = nginx(0);
     let mut space = FieldSpace::new();

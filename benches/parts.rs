@@ -72,7 +72,7 @@ fn rewriting(criterion: &mut Criterion) {
         client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)),
         trusted: false,
         fallback_host: "127.0.0.1:8080",
-        via: false,
+        via: None,
     };
     for (name, input) in REQUESTS {
         let mut space = FieldSpace::new();
@@ -88,7 +88,7 @@ fn rewriting(criterion: &mut Criterion) {
     let by = ResponseRewrite {
         framing: ClientFraming::AsIs,
         connection: ClientConnection::Implicit,
-        via: false,
+        via: None,
     };
     let input = nginx(0);
     let mut space = FieldSpace::new();

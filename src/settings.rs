@@ -20,8 +20,8 @@ pub struct Settings {
     pub targets: Vec<Target>,
     /// Clients whose `X-Forwarded-*` fields are believed. Default: none.
     pub trusted_proxies: Vec<Network>,
-    /// Whether messages that are passed on get a `Via` field (RFC 9110 section 7.6.3). Default false.
-    pub via: bool,
+    /// Which messages that are passed on get a `Via` field (RFC 9110 section 7.6.3). Default [`Via::Requests`].
+    pub via: Via,
     /// How long each phase of an exchange may take.
     pub timeouts: Timeouts,
     /// How large anything may grow.
@@ -48,7 +48,7 @@ impl Default for Settings {
             spin: 0,
             targets: Vec::new(),
             trusted_proxies: Vec::new(),
-            via: false,
+            via: Via::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             retry: Retry::default(),
@@ -59,6 +59,18 @@ impl Default for Settings {
             log: AccessLog::default(),
         }
     }
+}
+
+/// Which messages get a `Via` field. A gateway must send it on requests and may on responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Via {
+    /// None. A request that comes back is not recognised then.
+    Off,
+    /// Requests.
+    #[default]
+    Requests,
+    /// Requests and responses.
+    All,
 }
 
 /// How many worker threads to start.

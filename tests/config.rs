@@ -7,7 +7,7 @@ use std::time::Duration;
 use evenly::config::{self, Overrides};
 use evenly::settings::{
     AccessFormat, AccessLog, AccessSink, Dns, Ejection, HealthCheck, Limits, Retry, Settings,
-    StatusRanges, Target, TargetAddress, Tcp, Timeouts, Workers,
+    StatusRanges, Target, TargetAddress, Tcp, Timeouts, Via, Workers,
 };
 use proptest::prelude::*;
 
@@ -97,7 +97,7 @@ fn every_key_reaches_its_setting() {
         workers = 3
         spin = 200
         trusted_proxies = ["10.0.0.0/8", "::1"]
-        via = true
+        via = "all"
 
         [[targets]]
         address = "A.example:1"
@@ -180,7 +180,7 @@ fn every_key_reaches_its_setting() {
             },
         }],
         trusted_proxies: settings.trusted_proxies.clone(),
-        via: true,
+        via: Via::All,
         timeouts: Timeouts {
             client_header: second(1),
             client_idle: second(2),

@@ -10,7 +10,8 @@ fn context() -> Context {
         limits: HeadLimits { bytes: 16 * 1024, fields: 100 },
         fallback_host: "fallback".to_owned(),
         replay: false,
-        via: false,
+        request_via: None,
+        response_via: None,
         describe: false,
         draining: false,
     }

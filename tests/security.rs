@@ -10,7 +10,8 @@ const PAGE: &str = include_str!("../docs/security.md");
 /// What a client is answered that sends `input` on a fresh connection; `None` if its request is served.
 fn refusal(input: &[u8]) -> Option<u16> {
     let cx = Context {
-        via: false,
+        request_via: None,
+        response_via: None,
         limits: HeadLimits { bytes: 16 * 1024, fields: 100 },
         fallback_host: "fallback".to_owned(),
         replay: true,

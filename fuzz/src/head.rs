@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use evenly::http1::{
-    BodyLength, ClientConnection, ClientFraming, FieldSpace, Method, Progress, RequestRewrite,
+    BodyLength, ClientConnection, ClientFraming, FieldSpace, Method, Progress, Pseudonym, RequestRewrite,
     ResponseRewrite, parse_request, parse_response, rewrite,
 };
 
@@ -67,6 +67,8 @@ fn agree(part: &Verdict, whole: &Verdict) {
     assert!(matches!(part, Verdict::Partial) || part == whole, "{part:?}, then {whole:?}");
 }
 
+static US: Pseudonym = Pseudonym::new(1);
+
 fn sent_request_is_sound(input: &[u8], trusted: bool) {
     let mut space = FieldSpace::new();
     let Ok(Progress::Complete(head)) = parse_request(input, LIMITS, &mut space) else { return };
@@ -74,7 +76,7 @@ fn sent_request_is_sound(input: &[u8], trusted: bool) {
         client: IpAddr::from([192, 0, 2, 1]),
         trusted,
         fallback_host: "fallback",
-        via: true,
+        via: Some(&US),
     };
     let mut sent = Vec::new();
     rewrite::request(&head, input, &by, &mut sent);
@@ -100,7 +102,7 @@ fn passed_response_is_sound(input: &[u8], framing: ClientFraming) {
         _ => return,
     };
     let by =
-        ResponseRewrite { framing: as_sent, connection: ClientConnection::Implicit, via: true };
+        ResponseRewrite { framing: as_sent, connection: ClientConnection::Implicit, via: Some(&US) };
     let mut passed = Vec::new();
     rewrite::response(&head, input, &by, &mut passed);
     let limits = evenly::http1::HeadLimits { bytes: usize::MAX, fields: 256 };

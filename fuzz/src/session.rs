@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use arbitrary::Arbitrary;
 use evenly::http1::{
-    BodyDecoder, BodyLength, FieldSpace, HeadLimits, Method, Progress, parse_request,
+    BodyDecoder, BodyLength, FieldSpace, HeadLimits, Method, Progress, Pseudonym, parse_request,
     parse_response,
 };
 use evenly::session::{Break, ClientEnd, Context, Ending, Failure, Next, Output, Remedy, Reuse, Session};
@@ -318,7 +318,9 @@ impl Chain {
             limits: LIMITS,
             fallback_host: "fallback".to_owned(),
             replay: true,
-            via: true,
+            // Both proxies share this: what the first has passed on has not come back.
+            request_via: None,
+            response_via: Some(Pseudonym::new(1)),
             describe: true,
             draining: false,
         };

@@ -12,6 +12,7 @@ mod models;
 mod rotation;
 
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -246,12 +247,15 @@ pub struct Shared {
     pub links: Links,
     /// Ends the sleep of the workers.
     pub bell: Bell,
+    /// Tells this process from every other one, in the `Via` field. 0 unless it was made by [`Shared::new`].
+    pub instance: u64,
 }
 
 impl Shared {
-    /// An empty snapshot, a cursor at 0, and this budget.
+    /// An empty snapshot, a cursor at 0, this budget, and a random instance.
     pub fn new(budget: Budget) -> Self {
-        Shared { budget, ..Shared::default() }
+        let instance = RandomState::new().build_hasher().finish();
+        Shared { budget, instance, ..Shared::default() }
     }
 }
 

@@ -18,7 +18,7 @@ use super::raw::{self, Item};
 use super::{Overrides, address, value};
 use crate::settings::{
     AccessFormat, AccessLog, AccessSink, Dns, Ejection, HealthCheck, Limits, Network, Retry,
-    Settings, StatusRanges, Target, TargetAddress, Tcp, Timeouts, Workers,
+    Settings, StatusRanges, Target, TargetAddress, Tcp, Timeouts, Via, Workers,
 };
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
@@ -45,6 +45,7 @@ const TARGET_EXAMPLE: &str = r#""host:port" or "unix:/path""#;
 const SERVERS_EXAMPLE: &str = r#"["127.0.0.1:53"], or leave the key out for the system's"#;
 /// Name servers that are asked at most: resolv.conf may name three, and more help nobody.
 const MAX_SERVERS: usize = 8;
+const VIA_EXAMPLE: &str = r#""off", "requests" or "all""#;
 const EXPECT_EXAMPLE: &str = r#"200, "200-299" or ["200", "301-302"]"#;
 /// The longest name of a congestion control, without the NUL that the kernel counts (`TCP_CA_NAME_MAX`).
 const MAX_CONGESTION: usize = 15;
@@ -86,7 +87,7 @@ pub(super) fn settings<'a>(
         ..defaults
     };
     overlay(&mut settings.spin, file.spin.as_ref(), |item| item.number(SPIN));
-    overlay(&mut settings.via, file.via.as_ref(), Item::boolean);
+    overlay(&mut settings.via, file.via.as_ref(), |item| item.read(VIA_EXAMPLE, via));
     settings
 }
 
@@ -605,6 +606,15 @@ fn access_log(raw: &raw::Log<'_>) -> AccessLog {
         item.read(r#""json" or "combined""#, access_format)
     });
     log
+}
+
+fn via(text: &str) -> Result<Via, String> {
+    match text {
+        "off" => Ok(Via::Off),
+        "requests" => Ok(Via::Requests),
+        "all" => Ok(Via::All),
+        _ => Err(format!("{} is none of its values; write {VIA_EXAMPLE}", quoted(text))),
+    }
 }
 
 /// A word that stands for a destination elsewhere is a slip, not the name of a file; and so is a path that only a shell

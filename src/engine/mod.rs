@@ -28,8 +28,8 @@ use crate::base::tick::Tick;
 use crate::base::wheel::{Due, Fired, Wheel};
 use crate::http1::head::HeadLimits;
 use crate::metrics::WorkerCounters;
-use crate::session::{Context, Output};
-use crate::settings::{AccessSink, Network, Settings, Timeouts};
+use crate::session::{Context, Output, Pseudonym};
+use crate::settings::{AccessSink, Network, Settings, Timeouts, Via};
 
 use client::Client;
 use conn::WINDOW;
@@ -124,11 +124,13 @@ impl<N: Net> Engine<N> {
         counters: WorkerCounters,
     ) -> Self {
         let logs = settings.log.access != AccessSink::Off;
+        let pseudonym = Pseudonym::new(shared.instance);
         let cx = Context {
             limits: HeadLimits { bytes: settings.limits.head, fields: settings.limits.headers },
             fallback_host,
             replay: settings.retry.replay,
-            via: settings.via,
+            request_via: (settings.via != Via::Off).then_some(pseudonym),
+            response_via: (settings.via == Via::All).then_some(pseudonym),
             describe: logs,
             draining: false,
         };

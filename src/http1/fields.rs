@@ -33,6 +33,7 @@ pub(crate) enum Kind {
     XForwardedFor,
     XForwardedProto,
     XForwardedHost,
+    Via,
     /// `Authorization` and `Proxy-Authorization`.
     Credentials,
     /// `Forwarded`, `X-Real-IP` and every other `X-Forwarded-*`.
@@ -48,6 +49,7 @@ impl Kind {
         match name.len() {
             _ if matches!(name.first(), Some(b'x' | b'X')) => Self::of_x(name),
             2 if is(name, b"te") => Self::Hop,
+            3 if is(name, b"via") => Self::Via,
             4 if is(name, b"host") => Self::Host,
             6 if is(name, b"expect") => Self::Expect,
             7 if is(name, b"upgrade") => Self::Upgrade,

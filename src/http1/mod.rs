@@ -27,7 +27,7 @@ pub use framing::BodyLength;
 pub use head::{
     FieldSpace, HeadLimits, MAX_FIELDS, RequestHead, ResponseHead, parse_request, parse_response,
 };
-pub use rewrite::{ClientConnection, ClientFraming, RequestRewrite, ResponseRewrite};
+pub use rewrite::{ClientConnection, ClientFraming, Pseudonym, RequestRewrite, ResponseRewrite};
 
 /// The versions spoken here; every other one is refused (RFC 9112 section 2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::answer::decimal;
 use super::fields::{Field, Kind};
 use super::target::Target;
-use super::{BodyLength, RequestHead, ResponseHead, Version};
+use super::{BodyLength, RequestHead, ResponseHead, Version, syntax};
 
 /// How a request is sent on.
 #[derive(Clone, Copy, Debug)]
@@ -20,19 +20,76 @@ pub struct RequestRewrite<'a> {
     pub trusted: bool,
     /// The Host for an HTTP/1.0 request without one.
     pub fallback_host: &'a str,
-    /// Add `Via` (RFC 9110 section 7.6.3)?
-    pub via: bool,
+    /// What we call ourselves in an added `Via` (RFC 9110 section 7.6.3).
+    pub via: Option<&'a Pseudonym>,
 }
 
 /// How a response is sent on.
 #[derive(Clone, Copy, Debug)]
-pub struct ResponseRewrite {
+pub struct ResponseRewrite<'a> {
     /// How the client is to find the end of the body.
     pub framing: ClientFraming,
     /// What the client is told of its connection.
     pub connection: ClientConnection,
-    /// Add `Via`?
-    pub via: bool,
+    /// What we call ourselves in an added `Via`.
+    pub via: Option<&'a Pseudonym>,
+}
+
+/// What one instance of this program calls itself in `Via`: `evenly-` and 16 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pseudonym {
+    /// The whole line of a message that came as HTTP/1.1.
+    line: [u8; VIA_LINE.len()],
+}
+
+const VIA_LINE: &[u8; 34] = b"Via: 1.1 evenly-0123456789abcdef\r\n";
+/// Where the minor version stands in it.
+const VIA_MINOR: usize = "Via: 1.".len();
+const VIA_NAME: std::ops::Range<usize> = "Via: 1.1 ".len()..VIA_LINE.len() - 2;
+
+impl Pseudonym {
+    /// That of an instance with this number.
+    #[must_use]
+    pub const fn new(instance: u64) -> Self {
+        let mut line = *VIA_LINE;
+        let mut place = 0;
+        while place < 16 {
+            let digit = (instance >> (place * 4)) & 15;
+            line[VIA_NAME.end - 1 - place] = b"0123456789abcdef"[digit as usize];
+            place += 1;
+        }
+        Self { line }
+    }
+
+    /// The name alone.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        &self.line[VIA_NAME]
+    }
+
+    /// Appends the field for a message that was received in this version.
+    fn append(&self, received: Version, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&self.line);
+        if received == Version::Http10
+            && let Some(minor) = out.get_mut(start + VIA_MINOR)
+        {
+            *minor = b'0';
+        }
+    }
+}
+
+impl RequestHead<'_, '_> {
+    /// Has the instance that calls itself so passed this request on already? Whoever says so in our place is answered as if.
+    #[must_use]
+    pub fn has_passed(&self, by: &Pseudonym) -> bool {
+        let is_by = |hop: &[u8]| {
+            let mut words =
+                hop.split(|&byte| byte == b' ' || byte == b'\t').filter(|word| !word.is_empty());
+            words.nth(1).is_some_and(|name| name.eq_ignore_ascii_case(by.name()))
+        };
+        self.fields.values(Kind::Via).any(|value| syntax::list(value).any(is_by))
+    }
 }
 
 /// How the client finds the end of the body.
@@ -93,8 +150,8 @@ pub fn request(
         out.extend_from_slice(b"Connection: upgrade\r\n");
     }
     forwarded_fields(head, by, out);
-    if by.via {
-        via(head.version, out);
+    if let Some(pseudonym) = by.via {
+        pseudonym.append(head.version, out);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -165,7 +222,7 @@ fn request_fate<'b>(
         Kind::Trailer => stay_if(head.body == BodyLength::Chunked),
         Kind::Expect => stay_if(head.version == Version::Http11),
         Kind::MaxForwards => head.max_forwards.map_or(Fate::Stay, Fate::Number),
-        Kind::Plain | Kind::Credentials => Fate::Stay,
+        Kind::Plain | Kind::Credentials | Kind::Via => Fate::Stay,
     }
 }
 
@@ -196,7 +253,7 @@ fn forwarded_fields(head: &RequestHead<'_, '_>, by: &RequestRewrite<'_>, out: &m
 pub fn response(
     head: &ResponseHead<'_, '_>,
     input: &[u8],
-    by: &ResponseRewrite,
+    by: &ResponseRewrite<'_>,
     out: &mut Vec<u8>,
 ) {
     const VERSION: &[u8] = b"HTTP/1.1";
@@ -218,8 +275,8 @@ pub fn response(
         ClientConnection::Close => b"Connection: close\r\n",
         ClientConnection::Upgrade => b"Connection: upgrade\r\n",
     });
-    if by.via {
-        via(head.version, out);
+    if let Some(pseudonym) = by.via {
+        pseudonym.append(head.version, out);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -227,7 +284,7 @@ pub fn response(
 fn response_fate<'b>(
     field: &Field<'b>,
     head: &ResponseHead<'_, 'b>,
-    by: &ResponseRewrite,
+    by: &ResponseRewrite<'_>,
     again: bool,
 ) -> Fate<'b> {
     let stay_if = |stays| if stays { Fate::Stay } else { Fate::Go };
@@ -288,14 +345,6 @@ fn append_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     for part in [name, value, b"\r\n"] {
         out.extend_from_slice(part);
     }
-}
-
-/// The received version and our pseudonym (RFC 9110 section 7.6.3).
-fn via(received: Version, out: &mut Vec<u8>) {
-    out.extend_from_slice(match received {
-        Version::Http10 => b"Via: 1.0 evenly\r\n",
-        Version::Http11 => b"Via: 1.1 evenly\r\n",
-    });
 }
 
 /// An address as people write it; an IPv4 one in IPv6 clothes as IPv4.

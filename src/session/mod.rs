@@ -38,6 +38,7 @@ use crate::http1::head::{HeadLimits, RequestHead};
 use crate::http1::rewrite::ClientFraming;
 use crate::http1::{BodyLength, Method, Version};
 
+pub use crate::http1::Pseudonym;
 pub use retry::{Failure, Remedy};
 
 /// Interim responses (1xx) that one response may have; a target that sends more is broken.
@@ -55,8 +56,10 @@ pub struct Context {
     pub fallback_host: String,
     /// Whether idempotent requests may be sent once more (`retry.replay`).
     pub replay: bool,
-    /// Whether messages that are passed on get a `Via` field.
-    pub via: bool,
+    /// What goes into the `Via` field of requests. One that has it already has come back, and goes no further.
+    pub request_via: Option<Pseudonym>,
+    /// What goes into the `Via` field of responses.
+    pub response_via: Option<Pseudonym>,
     /// Whether requests are described in [`Output::line`], for the access log.
     pub describe: bool,
     /// Whether the worker is stopping: every response then says `Connection: close`.

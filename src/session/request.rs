@@ -46,6 +46,9 @@ impl Session {
                 if cx.describe {
                     describe(&head, &mut out.line);
                 }
+                if cx.request_via.is_some_and(|us| head.has_passed(&us)) {
+                    return self.answer_loop(&head, out);
+                }
                 if head.max_forwards_zero {
                     return self.answer_for_target(&head, out);
                 }
@@ -53,7 +56,7 @@ impl Session {
                     client: self.client,
                     trusted: self.trusted,
                     fallback_host: &cx.fallback_host,
-                    via: cx.via,
+                    via: cx.request_via.as_ref(),
                 };
                 rewrite::request(&head, input, &by, &mut out.head);
                 self.scanned = 0;
@@ -90,6 +93,15 @@ impl Session {
             self.reading = Reading::Complete;
         }
         Ok(decoded)
+    }
+
+    /// A target leads back to us: each round would take a connection on both sides, without end (RFC 5842 section 7.2 has the
+    /// status).
+    fn answer_loop(&mut self, head: &RequestHead<'_, '_>, out: &mut Output) -> Step {
+        let bodiless = matches!(head.body, BodyLength::None | BodyLength::Length(0));
+        self.reading = if bodiless { Reading::Complete } else { Reading::Closed };
+        self.answer_with(508, "the request has come back: a target leads here", out);
+        Step { consumed: head.len, body: 0..0, next: Next::Answered }
     }
 
     /// `Max-Forwards: 0` makes us the final recipient (RFC 9110 section 7.6.2).

@@ -147,7 +147,7 @@ impl Session {
             let by = ResponseRewrite {
                 framing: ClientFraming::AsIs,
                 connection: ClientConnection::Implicit,
-                via: cx.via,
+                via: cx.response_via.as_ref(),
             };
             rewrite::response(head, input, &by, &mut out.head);
         }
@@ -173,7 +173,7 @@ impl Session {
         let by = ResponseRewrite {
             framing: ClientFraming::AsIs,
             connection: ClientConnection::Upgrade,
-            via: cx.via,
+            via: cx.response_via.as_ref(),
         };
         rewrite::response(head, input, &by, &mut out.head);
         self.exchange.status = head.status;
@@ -206,7 +206,7 @@ impl Session {
             (true, false) => ClientConnection::KeepAlive,
             (false, _) => ClientConnection::Close,
         };
-        let by = ResponseRewrite { framing, connection, via: cx.via };
+        let by = ResponseRewrite { framing, connection, via: cx.response_via.as_ref() };
         rewrite::response(head, input, &by, &mut out.head);
         self.exchange.status = head.status;
         self.exchange.idle_seconds = head.idle_seconds.unwrap_or(NO_HINT);

@@ -171,7 +171,8 @@ pub(crate) fn response(method: &str, input: &[u8], step: usize) -> Dialogue {
 
 fn context() -> Context {
     Context {
-        via: false,
+        request_via: None,
+        response_via: None,
         limits: limits(),
         fallback_host: "fallback".to_owned(),
         replay: true,

@@ -1,6 +1,9 @@
 //! What is taken from a head on its way, what is added, and what must stay.
 
-use crate::harness::{Evenly, Head, Origin, Start, Then};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use crate::harness::{Client, Evenly, Head, Origin, Start, Then, answer};
 
 #[track_caller]
 fn sent_on(evenly: &Evenly, origin: &Origin, request: &str) -> Head {
@@ -33,7 +36,8 @@ fn hop_by_hop_fields_of_a_request_stay_behind_and_the_others_pass() {
             "X-Same",
             "X-Forwarded-For",
             "X-Forwarded-Proto",
-            "X-Forwarded-Host"
+            "X-Forwarded-Host",
+            "Via"
         ]
     );
     assert_eq!(head.field("Host"), Some("shop.example:8080"));
@@ -56,6 +60,48 @@ fn hop_by_hop_fields_of_a_response_stay_behind_and_the_others_pass() {
     assert_eq!(response.head.all("Set-Cookie"), ["a", "b"]);
 }
 
+/// Where a head says that it has been.
+fn via(head: &Head) -> &str {
+    head.field("Via").unwrap_or_default()
+}
+
+#[test]
+fn a_request_says_which_instance_it_went_through_and_a_response_if_it_is_to() {
+    let origin = Origin::named("a");
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let names = [(); 2].map(|()| {
+        let head = sent_on(&Evenly::before(&[&origin]), &origin, get);
+        let name = via(&head).strip_prefix("1.1 evenly-").expect("our name").to_owned();
+        assert!(name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit()), "{name}");
+        name
+    });
+    assert_ne!(names[0], names[1], "each instance has its own");
+    let evenly = Evenly::with(&[&origin], "via = \"off\"");
+    assert_eq!(via(&sent_on(&evenly, &origin, get)), "");
+    let evenly = Evenly::with(&[&origin], "via = \"all\"");
+    let response = evenly.client().get("/");
+    assert_eq!(via(&response.head), via(&origin.last_head()));
+}
+
+#[test]
+fn a_request_that_its_target_sends_back_is_a_508() {
+    let address: Arc<OnceLock<SocketAddr>> = Arc::default();
+    let back = Arc::clone(&address);
+    let origin = Origin::start(move |wire, head| {
+        let mut client = Client::to(*back.get().expect("it has started"));
+        let field = |(name, value): &(String, String)| format!("{name}: {value}\r\n");
+        let fields: String = head.fields.iter().map(field).collect();
+        client.send(format!("{}\r\n{fields}\r\n", head.line));
+        let response = client.response();
+        answer(wire, format!("{} {}", response.status, response.text()))
+    });
+    let evenly = Evenly::before(&[&origin]);
+    address.set(evenly.address()).unwrap();
+    let response = evenly.client().get("/");
+    assert_eq!(response.text(), "508 the request has come back: a target leads here");
+    assert_eq!(origin.requests(), 1);
+}
+
 const SPOOFED: &str = "GET / HTTP/1.1\r\nHost: shop.example\r\nX-Forwarded-For: 198.51.100.7\r\n\
                        X-Forwarded-Proto: https\r\nX-Forwarded-Host: other.example\r\n\r\n";
 
@@ -72,7 +118,7 @@ fn what_strangers_say_of_where_they_come_from_is_replaced() {
         &origin,
         "GET / HTTP/1.1\r\nHost: h\r\nForwarded: for=x\r\nX-Real-IP: 1.2.3.4\r\nX_Forwarded_For: x\r\n\r\n",
     );
-    assert_eq!(head.fields.len(), 4, "{head:?}");
+    assert_eq!(head.fields.len(), 5, "{head:?}");
 }
 
 #[test]

@@ -101,6 +101,8 @@ fn count(names: &[String], name: &str) -> usize {
 const HOP_BY_HOP: [&str; 5] =
     ["keep-alive", "proxy-connection", "te", "http2-settings", "x_forwarded_for"];
 
+static US: Pseudonym = Pseudonym::new(1);
+
 fn check_sent_request(input: &[u8], trusted: bool) {
     let mut space = FieldSpace::new();
     let Ok(Progress::Complete(head)) = parse_request(input, LIMITS, &mut space) else { return };
@@ -108,7 +110,7 @@ fn check_sent_request(input: &[u8], trusted: bool) {
         client: "192.0.2.1".parse().unwrap(),
         trusted,
         fallback_host: "f",
-        via: true,
+        via: Some(&US),
     };
     let mut sent = Vec::new();
     rewrite::request(&head, input, &by, &mut sent);
@@ -130,7 +132,7 @@ fn check_sent_request(input: &[u8], trusted: bool) {
     assert!(!names.iter().any(|name| HOP_BY_HOP.contains(&name.as_str())));
 }
 
-fn check_passed_response(input: &[u8], by: &ResponseRewrite) {
+fn check_passed_response(input: &[u8], by: &ResponseRewrite<'_>) {
     let mut space = FieldSpace::new();
     let Ok(Progress::Complete(head)) = parse_response(input, LIMITS, &mut space) else { return };
     let mut sent = Vec::new();
@@ -148,7 +150,7 @@ fn check_passed_response(input: &[u8], by: &ResponseRewrite) {
     assert!(!names.iter().any(|name| HOP_BY_HOP[..4].contains(&name.as_str())));
 }
 
-fn rewrites() -> impl Strategy<Value = ResponseRewrite> {
+fn rewrites() -> impl Strategy<Value = ResponseRewrite<'static>> {
     use ClientConnection::{Close, Implicit, KeepAlive, Upgrade};
     use ClientFraming::{AsIs, Chunked, UntilClose};
     let framing = prop::sample::select(vec![AsIs, Chunked, UntilClose]);
@@ -156,7 +158,7 @@ fn rewrites() -> impl Strategy<Value = ResponseRewrite> {
     (framing, connection, any::<bool>()).prop_map(|(framing, connection, via)| ResponseRewrite {
         framing,
         connection,
-        via,
+        via: via.then_some(&US),
     })
 }
 

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use super::*;
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10));
+const US: Pseudonym = Pseudonym::new(0xab);
 const STRANGER: RequestRewrite<'_> =
-    RequestRewrite { client: CLIENT, trusted: false, fallback_host: "fallback:1", via: false };
+    RequestRewrite { client: CLIENT, trusted: false, fallback_host: "fallback:1", via: None };
 const TRUSTED: RequestRewrite<'_> = RequestRewrite { trusted: true, ..STRANGER };
 
 /// What every stranger's request to `Host: a` gets.
@@ -149,9 +150,9 @@ fn a_1_0_request_is_sent_on_as_1_1() {
     let input =
         "\r\nGET /a HTTP/1.0\r\nExpect: 100-continue\r\nConnection: keep-alive\r\nA: b\r\n\r\n";
     assert_eq!(
-        sent_on(input, &RequestRewrite { via: true, ..STRANGER }),
+        sent_on(input, &RequestRewrite { via: Some(&US), ..STRANGER }),
         format!(
-            "GET /a HTTP/1.1\r\nHost: fallback:1\r\nA: b\r\n{for_and_proto}Via: 1.0 evenly\r\n\r\n"
+            "GET /a HTTP/1.1\r\nHost: fallback:1\r\nA: b\r\n{for_and_proto}Via: 1.0 evenly-00000000000000ab\r\n\r\n"
         )
     );
     let with_host = sent_on("GET /a HTTP/1.0\r\nHost: a\r\n\r\n", &STRANGER);
@@ -184,24 +185,52 @@ fn max_forwards_is_counted_down_for_options() {
 
 #[test]
 fn via_names_the_version_received() {
-    let out = fields("Via: 1.0 x\r\n", &RequestRewrite { via: true, ..STRANGER });
-    assert!(out.starts_with("Via: 1.0 x\r\n") && out.ends_with("Via: 1.1 evenly\r\n\r\n"), "{out}");
+    let out = fields("Via: 1.0 x\r\n", &RequestRewrite { via: Some(&US), ..STRANGER });
+    assert!(
+        out.starts_with("Via: 1.0 x\r\n")
+            && out.ends_with("Via: 1.1 evenly-00000000000000ab\r\n\r\n"),
+        "{out}"
+    );
 }
 
-const AS_IS: ResponseRewrite = ResponseRewrite {
+#[test]
+fn a_request_that_has_come_back_is_recognised_by_its_via() {
+    let us = Pseudonym::new(0x0123_4567_89ab_cdef);
+    for (lines, has_passed) in [
+        ("", false),
+        ("Via: 1.1 evenly-0123456789abcdef\r\n", true),
+        ("via: 1.0 a, HTTP/1.1  EVENLY-0123456789ABCDEF (x), 1.1 b\r\n", true),
+        ("Via: 1.1 a\r\nVia: 1.1 evenly-0123456789abcdef\r\n", true),
+        ("Via: 1.1 evenly-0123456789abcdee\r\n", false),
+        ("Via: 1.1 evenly-0123456789abcdef0\r\n", false),
+        ("Via: 1.1 evenly\r\n", false),
+        ("Via: evenly-0123456789abcdef\r\n", false),
+        ("X-Via: 1.1 evenly-0123456789abcdef\r\n", false),
+    ] {
+        let input = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        let mut space = FieldSpace::new();
+        let Ok(Progress::Complete(head)) = parse_request(input.as_bytes(), LIMITS, &mut space)
+        else {
+            panic!("{lines:?}");
+        };
+        assert_eq!(head.has_passed(&us), has_passed, "{lines:?}");
+    }
+}
+
+const AS_IS: ResponseRewrite<'_> = ResponseRewrite {
     framing: ClientFraming::AsIs,
     connection: ClientConnection::Implicit,
-    via: false,
+    via: None,
 };
 
-fn passed_on(input: &[u8], by: &ResponseRewrite) -> Vec<u8> {
+fn passed_on(input: &[u8], by: &ResponseRewrite<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     with_response(input, |head| rewrite::response(head, input, by, &mut out));
     out
 }
 
 /// What becomes of the field lines of a response with this status.
-fn response_fields(status: u16, lines: &str, by: &ResponseRewrite) -> String {
+fn response_fields(status: u16, lines: &str, by: &ResponseRewrite<'_>) -> String {
     let start = format!("HTTP/1.1 {status} x\r\n");
     let out = passed_on(format!("{start}{lines}\r\n").as_bytes(), by);
     let out = String::from_utf8(out).unwrap();
@@ -261,15 +290,21 @@ fn a_targets_hop_by_hop_fields_stay_behind() {
 #[test]
 fn the_client_is_told_of_its_own_connection() {
     let told = |connection| {
-        let by = ResponseRewrite { connection, via: true, ..AS_IS };
+        let by = ResponseRewrite { connection, via: Some(&US), ..AS_IS };
         let lines = "Connection: upgrade\r\nUpgrade: websocket\r\n";
         response_fields(101, lines, &by)
     };
-    assert_eq!(told(ClientConnection::Implicit), "Via: 1.1 evenly\r\n");
-    assert_eq!(told(ClientConnection::KeepAlive), "Connection: keep-alive\r\nVia: 1.1 evenly\r\n");
-    assert_eq!(told(ClientConnection::Close), "Connection: close\r\nVia: 1.1 evenly\r\n");
+    assert_eq!(told(ClientConnection::Implicit), "Via: 1.1 evenly-00000000000000ab\r\n");
+    assert_eq!(
+        told(ClientConnection::KeepAlive),
+        "Connection: keep-alive\r\nVia: 1.1 evenly-00000000000000ab\r\n"
+    );
+    assert_eq!(
+        told(ClientConnection::Close),
+        "Connection: close\r\nVia: 1.1 evenly-00000000000000ab\r\n"
+    );
     assert_eq!(
         told(ClientConnection::Upgrade),
-        "Upgrade: websocket\r\nConnection: upgrade\r\nVia: 1.1 evenly\r\n"
+        "Upgrade: websocket\r\nConnection: upgrade\r\nVia: 1.1 evenly-00000000000000ab\r\n"
     );
 }

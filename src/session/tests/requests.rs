@@ -23,6 +23,31 @@ fn a_head_in_drips_asks_for_nothing_until_it_is_whole() {
 }
 
 #[test]
+fn a_request_that_has_come_back_goes_no_further() {
+    let us = Pseudonym::new(7);
+    let back = "Via: 1.1 evenly-0000000000000007\r\n";
+    for (request, body, ending) in [(GET, "", Ending::KeepAlive), (POST, "body", Ending::Linger)] {
+        let mut talk = Talk::new();
+        talk.cx.request_via = Some(us);
+        talk.client_says(request);
+        let sent = talk.heard_by_target();
+        assert!(sent.contains(back), "{sent}");
+        let mut talk = Talk::new();
+        talk.cx.request_via = Some(us);
+        talk.client_says(&(sent + body));
+        assert_eq!((talk.next, talk.heard_by_target().as_str()), (Next::Answered, ""));
+        let (status, why) = talk.answer();
+        assert_eq!((status, why.as_str()), (508, "the request has come back: a target leads here"));
+        assert_eq!(talk.ending, Some(ending));
+        // Another instance passes it on.
+        let mut talk = Talk::new();
+        talk.cx.request_via = Some(Pseudonym::new(8));
+        talk.client_says(&request.replace("\r\n\r\n", &format!("\r\n{back}\r\n")));
+        assert_eq!(talk.next, Next::NeedUpstream);
+    }
+}
+
+#[test]
 fn a_pipelined_request_waits_for_the_first_to_be_answered() {
     let mut talk = Talk::of(&format!("{GET}GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"));
     assert!(!talk.session.wants_client_bytes());
