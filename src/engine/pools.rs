@@ -47,6 +47,11 @@ struct Pool {
     healthy: bool,
     idle: Vec<Idle>,
     patience: Patience,
+    /// It has begun a response while it had another connection of ours. Until then it may be one that serves one connection at a
+    /// time, and an idle one may be what others wait behind.
+    serves_several: bool,
+    /// Connections that are fresh: no response has begun on them.
+    fresh: u32,
     streaks: Streaks,
     /// Requests of this worker that are with it.
     busy: u32,
@@ -149,6 +154,8 @@ fn share(all: u32, turns: u32, round: u32) -> u32 {
 pub(super) struct GivenBack {
     /// The connection is in its stack; else it is to be closed.
     pub(super) kept: bool,
+    /// Not for long: other workers, or checks, may wait behind it.
+    pub(super) brief: bool,
     /// That many answers in a row were server errors, which is as many as may be.
     pub(super) errors: Option<u32>,
 }
@@ -261,13 +268,14 @@ impl Pools {
         now: Tick,
     ) -> GivenBack {
         let Some(pool) = self.pools.get_mut(&endpoint).filter(|pool| pool.healthy) else {
-            return GivenBack { kept: false, errors: None };
+            return GivenBack { kept: false, brief: false, errors: None };
         };
         let errors = pool.streaks.answered(status, &self.ejection);
-        let key = key.filter(|_| pool.idle.len() < self.cap);
+        let in_the_way = pool.fresh > 0 && !pool.serves_several;
+        let key = key.filter(|_| pool.idle.len() < self.cap && !in_the_way);
         pool.idle.extend(key.map(|key| Idle::new(key, now)));
         self.len += usize::from(key.is_some());
-        GivenBack { kept: key.is_some(), errors }
+        GivenBack { kept: key.is_some(), brief: !pool.serves_several, errors }
     }
 
     /// The endpoint keeps idle connections for so long, as it says.
@@ -275,6 +283,21 @@ impl Pools {
         if let Some(pool) = self.pools.get_mut(&endpoint) {
             pool.patience.told = Some(told);
         }
+    }
+
+    /// A connection to the endpoint is begun.
+    pub(super) fn begun(&mut self, endpoint: EndpointId) {
+        if let Some(pool) = self.pools.get_mut(&endpoint) {
+            pool.fresh += 1;
+        }
+    }
+
+    /// A connection is fresh no more: a response has begun on it, or, without one, it has ended.
+    pub(super) fn matured(&mut self, endpoint: EndpointId, responded: bool) {
+        let Some(pool) = self.pools.get_mut(&endpoint) else { return };
+        pool.fresh -= 1;
+        let known = pool.busy as usize + pool.idle.len() - pool.fresh as usize;
+        pool.serves_several |= responded && known > 1;
     }
 
     /// A connect to the endpoint came about.
@@ -335,6 +358,7 @@ impl Pools {
         for (id, mut pool) in left {
             out.extend(pool.idle.drain(..).map(|idle| idle.key));
             pool.patience = Patience::default();
+            pool.serves_several = false;
             pool.healthy = false;
             pool.streaks = Streaks::default();
             if pool.busy > 0 {
@@ -350,6 +374,8 @@ impl Pools {
             healthy: true,
             idle: Vec::new(),
             patience: Patience::default(),
+            serves_several: false,
+            fresh: 0,
             streaks: Streaks::default(),
             busy: 0,
             share: u32::MAX,
@@ -471,6 +497,36 @@ mod tests {
                 assert_eq!(popped, Some((key(1), is_safe)), "{told:?} {closed:?} {safe}");
             }
         }
+    }
+
+    #[test]
+    fn an_idle_connection_is_in_the_way_until_its_target_has_shown_that_it_serves_several() {
+        let mut pools = pools(8, Ejection::default());
+        let at = EndpointId(1);
+        follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
+        let begin = |pools: &mut Pools| {
+            assert!(pools.enter(at));
+            pools.begun(at);
+        };
+        let give_back = |pools: &mut Pools, nth| {
+            let back = pools.give_back(at, Some(key(nth)), 200, Tick(0));
+            pools.leave(at);
+            (back.kept, back.brief)
+        };
+        begin(&mut pools);
+        pools.matured(at, true);
+        assert_eq!(give_back(&mut pools, 1), (true, true), "it is alone");
+        pools.pop(at, Tick(0));
+        assert!(pools.enter(at));
+        begin(&mut pools);
+        assert_eq!(give_back(&mut pools, 1), (false, true), "the other one may wait behind it");
+        pools.matured(at, true);
+        assert_eq!(give_back(&mut pools, 2), (true, true), "it was alone when it was served");
+        begin(&mut pools);
+        pools.matured(at, false);
+        begin(&mut pools);
+        pools.matured(at, true);
+        assert_eq!(give_back(&mut pools, 3), (true, false), "it was served beside another");
     }
 
     #[test]

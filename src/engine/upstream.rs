@@ -2,6 +2,7 @@
 //! is done when either fails.
 
 use std::io;
+use std::time::Duration;
 
 use super::client::{Client, Closing, join_small};
 use super::conn::{Conn, Filled};
@@ -14,12 +15,17 @@ use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::session::{Break, Ending, Failure, Next, Output, Remedy, Reuse, Session, Step};
 
+/// How long a connection idles that others may wait behind: as long as nothing shows that its target serves several at once.
+const BRIEF: Duration = Duration::from_secs(1);
+
 pub(super) struct Upstream<S> {
     pub(super) conn: Conn<S>,
     pub(super) endpoint: EndpointId,
     /// Whose request it carries; idle in a pool without one.
     pub(super) client: Option<Key>,
     connecting: bool,
+    /// No response has begun on it.
+    fresh: bool,
     /// Some byte of the request was taken by the kernel.
     sent: bool,
     /// A write failed: what the target still said is read, nothing more is sent.
@@ -214,11 +220,13 @@ impl<N: Net> Engine<N> {
             endpoint,
             client: Some(key),
             connecting: true,
+            fresh: true,
             sent: false,
             deaf: false,
             end_after_flush: false,
             ended: false,
         });
+        self.pools.begun(endpoint);
         if let Some(client) = self.clients.get_mut(key) {
             client.upstream = Some(upstream);
         }
@@ -231,6 +239,11 @@ impl<N: Net> Engine<N> {
         self.counters.connect_failed.bump();
         self.suspicions.push((failed, why));
         self.count_failure(failed, Streak::ConnectFailures);
+        self.next_after(key, failed)
+    }
+
+    /// Takes a place for a request at the endpoint that is tried after `failed`.
+    fn next_after(&mut self, key: Key, failed: EndpointId) -> Option<EndpointId> {
         let client = self.clients.get_mut(key)?;
         let mut tried = client.tried.take().unwrap_or_default();
         let ticket = client.ticket;
@@ -254,7 +267,13 @@ impl<N: Net> Engine<N> {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let (Some(client), endpoint) = (upstream.client, upstream.endpoint) else { return };
         self.part(client);
-        let found = match self.move_on(client, endpoint, why) {
+        let next = self.move_on(client, endpoint, why);
+        self.dial_next(client, next);
+    }
+
+    /// Opens a connection to `next`, or answers that there is none.
+    fn dial_next(&mut self, client: Key, next: Option<EndpointId>) {
+        let found = match next {
             Some(next) => self.dial(client, next),
             None => Found::No,
         };
@@ -482,6 +501,10 @@ impl<N: Net> Engine<N> {
             client.session.answered_early();
         }
         let step = client.session.upstream_bytes(cx, input, out);
+        if upstream.fresh && matches!(step.next, Next::ToClient | Next::Finished { .. }) {
+            upstream.fresh = false;
+            self.pools.matured(upstream.endpoint, true);
+        }
         self.upstream_act(key, owner, &step, input, out);
         let Some(upstream) = self.upstreams.get_mut(key).filter(|u| u.client == Some(owner)) else {
             source.give_back(&mut self.buffers);
@@ -561,7 +584,6 @@ impl<N: Net> Engine<N> {
 
     /// Puts an upstream connection into its pool after an answer with `status`, leaves it to its `owner`, or closes it.
     fn free_upstream(&mut self, key: Key, reuse: Reuse, owner: Option<Key>, status: u16) {
-        let idle_until = self.now.after(self.timeouts.upstream_idle);
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let sound = !upstream.deaf
             && !upstream.conn.read_closed
@@ -582,10 +604,13 @@ impl<N: Net> Engine<N> {
         }
         upstream.client = owner;
         upstream.conn.bulk = false;
+        let mut idle = self.timeouts.upstream_idle;
         if owner.is_none() {
             self.pools.leave(endpoint);
+            idle = if back.brief { idle.min(BRIEF) } else { idle };
         }
-        upstream.conn.set_deadline(&mut self.wheel, Token::Upstream(key), idle_until);
+        let until = self.now.after(idle);
+        upstream.conn.set_deadline(&mut self.wheel, Token::Upstream(key), until);
         if upstream.conn.readable {
             // The last read may have left something: that would end this connection.
             self.queue_upstream(key);
@@ -689,7 +714,10 @@ impl<N: Net> Engine<N> {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let Some(owner) = upstream.client else { return };
         if upstream.connecting {
-            return self.connect_failed(key, Suspicion::ConnectTimeout);
+            let endpoint = upstream.endpoint;
+            self.part(owner);
+            let next = self.next_after(owner, endpoint);
+            return self.dial_next(owner, next);
         }
         let Some(client) = self.clients.get(owner) else { return };
         let broken = self.describe_break(owner, client, upstream, Failure::Down);
@@ -749,15 +777,19 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    /// Ends an upstream connection. One that its target has not ended is reset: whoever ends first in order keeps the
-    /// port in TIME_WAIT for a minute, and clients that ask and leave could so take every port towards a target.
+    /// Ends an upstream connection. One with a request that its target has not ended is reset: whoever ends first in order keeps
+    /// the port in TIME_WAIT for a minute, and clients that ask and leave could so take every port towards a target. An idle
+    /// one is closed in order, because servers log a reset as an error.
     pub(super) fn close_upstream(&mut self, key: Key) {
         let Some(mut upstream) = self.upstreams.remove(key) else { return };
         upstream.conn.release(&mut self.buffers);
+        if upstream.fresh {
+            self.pools.matured(upstream.endpoint, false);
+        }
         if upstream.client.is_some() {
             self.pools.leave(upstream.endpoint);
         }
-        if !upstream.conn.read_closed {
+        if upstream.client.is_some() && !upstream.conn.read_closed {
             self.net.reset(upstream.conn.socket);
         }
     }

@@ -96,3 +96,46 @@ fn a_client_whose_own_connection_has_ended_gets_another() {
         until("the target has ended it", || origin.ended() == nth);
     }
 }
+
+/// Serves one connection at a time, to its end, as small devices do.
+struct OneThread {
+    address: SocketAddr,
+}
+
+impl OneThread {
+    fn start() -> OneThread {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // It ends with the process: nothing tells it to.
+        thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let mut wire = Wire::new(stream);
+                while wire.head().is_ok() && answer(&mut wire, "ok") == Then::Next {}
+            }
+        });
+        OneThread { address }
+    }
+}
+
+#[test]
+fn a_target_that_serves_one_connection_at_a_time_is_not_kept_busy_by_an_idle_one() {
+    for workers in [1, 2] {
+        let target = OneThread::start();
+        let config = format!("[[targets]]\naddress = \"{}\"\ninterval = \"200ms\"", target.address);
+        let evenly = Start::before(&[]).workers(workers).config(&config).start();
+        let mut clients = [evenly.client(), evenly.client(), evenly.client()];
+        for _ in 0..2 {
+            for client in &mut clients {
+                assert_eq!(client.get("/").text(), "ok");
+            }
+        }
+        // At once.
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.response().text(), "ok");
+        }
+        assert_eq!(evenly.logged("is down"), 0);
+    }
+}
