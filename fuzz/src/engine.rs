@@ -344,9 +344,13 @@ impl Play {
                 self.snapshot = snapshot(self.snapshot.generation + 1, healthy);
             }
             Operation::Wait(millis) => {
-                self.now = self.now.after(Duration::from_millis(u64::from(*millis)));
+                drop(world);
+                self.pass(Duration::from_millis(u64::from(*millis)));
             }
-            Operation::WaitLong => self.now = self.now.after(Duration::from_secs(61)),
+            Operation::WaitLong => {
+                drop(world);
+                self.pass(Duration::from_secs(61));
+            }
             Operation::Evict => {
                 drop(world);
                 self.engine.evict_idle();
@@ -387,6 +391,16 @@ impl Play {
         panic!("the engine does not come to rest");
     }
 
+    /// Time passes, with each deadline at its time.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now.after(time);
+        while let Some(at) = self.engine.next_deadline().filter(|&at| at <= until) {
+            self.now = self.now.max(at);
+            self.turn();
+        }
+        self.now = until;
+    }
+
     /// No client got a body that was made for another.
     fn check_answers(&self) {
         let world = self.world.borrow();
@@ -406,10 +420,7 @@ impl Play {
         }
         self.world.borrow_mut().door = Door::Refused;
         self.turn();
-        for _ in 0..24 {
-            self.now = self.now.after(Duration::from_secs(3600));
-            self.turn();
-        }
+        self.pass(Duration::from_secs(24 * 3600));
         let engine = &self.engine;
         assert_eq!((engine.client_count(), engine.upstream_count()), (0, 0), "connections stay");
         assert_eq!(engine.lent_buffers(), 0, "buffers stay");

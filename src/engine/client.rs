@@ -97,18 +97,6 @@ impl<S> Client<S> {
 }
 
 impl<N: Net> Engine<N> {
-    /// A client's connection begins to run.
-    pub(super) fn begin_client(&mut self, key: Key) -> Flow {
-        let Some(client) = self.clients.get_mut(key) else { return Flow::Wait };
-        client.conn.queued = false;
-        if client.conn.broken {
-            // It left: its target is free at once.
-            self.drop_client(key);
-            return Flow::Wait;
-        }
-        Flow::Again
-    }
-
     /// Gives a client whose side has ended, if it waits for its target, some time from now on: it may have half-closed.
     pub(super) fn begin_grace(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key).filter(|client| client.may_have_gone()) else {

@@ -17,6 +17,7 @@ mod streaks;
 mod turn;
 mod upstream;
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,8 +111,8 @@ pub struct Engine<N: Net> {
     /// Where the search for an idle client to evict goes on.
     hand: usize,
     now: Tick,
-    /// When we are to look at the time again at the latest: now while there is work, else when a timer is due.
-    wake_by: Tick,
+    /// When we are to look at the time again at the latest: at once while there is work, else when a timer is due.
+    wake_by: Cell<Tick>,
 }
 
 impl<N: Net> Engine<N> {
@@ -167,7 +168,7 @@ impl<N: Net> Engine<N> {
             trim_at: Tick::default(),
             hand: 0,
             now: Tick::default(),
-            wake_by: Tick::NEVER,
+            wake_by: Cell::new(Tick::NEVER),
         }
     }
 
@@ -248,10 +249,13 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    /// When the next turn is due even without events.
+    /// When the next turn is due even without events: ask it before you wait, since a turn that comes much later than that,
+    /// or than the one before if this was not asked, is taken for a pause of the whole worker.
     pub fn next_deadline(&self) -> Option<Tick> {
         let trim = self.buffers.has_free().then_some(self.trim_at);
-        self.wheel.next().into_iter().chain(trim).min()
+        let next = self.wheel.next().into_iter().chain(trim).min();
+        self.wake_by.set(next.unwrap_or(Tick::NEVER));
+        next
     }
 
     /// Begins to stop: responses end their connections, idle connections live on for [`DRAIN_GRACE`].

@@ -81,35 +81,30 @@ impl<N: Net> Engine<N> {
         let mut batch =
             std::mem::replace(&mut self.ready.upstreams, std::mem::take(&mut self.ready.spare));
         for (at, key) in batch.drain(..).enumerate() {
-            self.run_ready(Token::Upstream(key));
+            self.run_upstream(key);
             self.watch_clock(at);
         }
         self.ready.spare = batch;
         let mut batch =
             std::mem::replace(&mut self.ready.clients, std::mem::take(&mut self.ready.spare));
         for (at, key) in batch.drain(..).enumerate() {
-            self.run_ready(Token::Client(key));
+            self.run_client(key, false);
             self.watch_clock(at);
         }
         self.ready.spare = batch;
         self.run_bulk();
         self.leave_the_lost();
         self.fire_timers();
-        // Until then it is right to do nothing; what is later than that is a pause.
-        self.wake_by = match self.has_work() {
-            true => self.now,
-            false => self.next_deadline().unwrap_or(Tick::NEVER),
-        };
     }
 
     /// Takes note of the time. If we stood still since it was last looked at, all time limits are so much later: what
     /// others did meanwhile has not been looked at yet, and what they did not do may have waited for us.
     pub(super) fn observe(&mut self, now: Tick) {
-        if now > self.wake_by.after(STALL) {
+        if now > self.wake_by.get().after(STALL) {
             self.forgive(now.since(self.now));
         }
         self.now = self.now.max(now);
-        self.wake_by = self.now;
+        self.wake_by.set(self.now);
     }
 
     fn forgive(&mut self, pause: Duration) {
@@ -131,67 +126,72 @@ impl<N: Net> Engine<N> {
         self.observe(now);
     }
 
-    /// Lets a connection run because it is ready.
-    fn run_ready(&mut self, token: Token) {
-        if self.run(token) == Flow::Wait
-            && let Token::Client(key) = token
-            && self.clients.get(key).is_some_and(|client| client.conn.read_closed)
-        {
-            self.begin_grace(key);
+    /// Lets a client's connection run, because it is ready or for a last look: until it has nothing more to do, or has done
+    /// as much as it may at a time.
+    fn run_client(&mut self, key: Key, last_look: bool) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.conn.queued = false;
+        client.conn.bulk = false;
+        if client.conn.broken {
+            // It left: its target is free at once.
+            return self.drop_client(key);
         }
-    }
-
-    /// Lets a connection run: until it has nothing more to do, or has done as much as it may at a time.
-    fn run(&mut self, token: Token) -> Flow {
+        let ended = client.conn.read_closed;
         self.moved = 0;
-        let go_on = match token {
-            Token::Client(key) => self.begin_client(key),
-            Token::Upstream(key) => self.begin_upstream(key),
-        };
-        if go_on == Flow::Wait {
-            return Flow::Wait;
-        }
         for _ in 0..STEPS {
-            let flow = match token {
-                Token::Client(key) => self.client_step(key),
-                Token::Upstream(key) => self.upstream_step(key),
-            };
-            if flow == Flow::Wait {
-                self.mark_bulk(token);
-                return Flow::Wait;
+            if self.client_step(key) == Flow::Wait {
+                self.mark_bulk(Token::Client(key));
+                if ended && !last_look {
+                    self.begin_grace(key);
+                }
+                return;
             }
             if self.moved >= SLICE {
                 break;
             }
         }
-        self.mark_bulk(token);
-        match token {
-            Token::Client(key) => self.queue_client(key),
-            Token::Upstream(key) => self.queue_upstream(key),
-        }
-        Flow::Again
+        self.mark_bulk(Token::Client(key));
+        self.queue_client(key);
     }
 
-    /// Remembers whether the connection, and the one it moved bytes to, moved much.
+    /// Lets an upstream connection run.
+    fn run_upstream(&mut self, key: Key) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        upstream.conn.queued = false;
+        upstream.conn.bulk = false;
+        self.moved = 0;
+        if upstream.connecting && !self.end_connect(key) {
+            return;
+        }
+        for _ in 0..STEPS {
+            if self.upstream_step(key) == Flow::Wait {
+                return self.mark_bulk(Token::Upstream(key));
+            }
+            if self.moved >= SLICE {
+                break;
+            }
+        }
+        self.mark_bulk(Token::Upstream(key));
+        self.queue_upstream(key);
+    }
+
+    /// Marks the connection, and the one it moved bytes to, if it moved much. The mark lasts until it runs again.
     fn mark_bulk(&mut self, token: Token) {
-        let bulk = self.moved >= BULK;
+        if self.moved < BULK {
+            return;
+        }
         let Engine { clients, upstreams, .. } = self;
-        match token {
-            Token::Client(key) => {
-                let Some(client) = clients.get_mut(key) else { return };
-                client.conn.bulk = bulk;
-                if bulk && let Some(upstream) = client.upstream.and_then(|at| upstreams.get_mut(at))
-                {
-                    upstream.conn.bulk = true;
-                }
-            }
+        let (client, upstream) = match token {
+            Token::Client(key) => (Some(key), clients.get(key).and_then(|client| client.upstream)),
             Token::Upstream(key) => {
-                let Some(upstream) = upstreams.get_mut(key) else { return };
-                upstream.conn.bulk = bulk && upstream.client.is_some();
-                if bulk && let Some(client) = upstream.client.and_then(|at| clients.get_mut(at)) {
-                    client.conn.bulk = true;
-                }
+                (upstreams.get(key).and_then(|upstream| upstream.client), Some(key))
             }
+        };
+        if let Some(client) = client.and_then(|key| clients.get_mut(key)) {
+            client.conn.bulk = true;
+        }
+        if let Some(upstream) = upstream.and_then(|key| upstreams.get_mut(key)) {
+            upstream.conn.bulk = upstream.client.is_some();
         }
     }
 
@@ -205,7 +205,10 @@ impl<N: Net> Engine<N> {
         for _ in 0..self.ready.bulk.len() {
             let Some(token) = self.ready.bulk.pop_front() else { return };
             let before = self.now;
-            self.run_ready(token);
+            match token {
+                Token::Client(key) => self.run_client(key, false),
+                Token::Upstream(key) => self.run_upstream(key),
+            }
             self.read_clock();
             if self.now.since(before) > SLICE_TIME {
                 self.shrink_steps(token);
@@ -286,7 +289,10 @@ impl<N: Net> Engine<N> {
             let Some(conn) = conn else { continue };
             conn.readable = true;
             conn.writable = true;
-            self.run(token);
+            match token {
+                Token::Client(key) => self.run_client(key, true),
+                Token::Upstream(key) => self.run_upstream(key),
+            }
             moved += self.moved;
         }
         if moved > 0 {

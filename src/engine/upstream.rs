@@ -23,7 +23,7 @@ pub(super) struct Upstream<S> {
     pub(super) endpoint: EndpointId,
     /// Whose request it carries; idle in a pool without one.
     pub(super) client: Option<Key>,
-    connecting: bool,
+    pub(super) connecting: bool,
     /// No response has begun on it.
     fresh: bool,
     /// Some byte of the request was taken by the kernel.
@@ -292,15 +292,8 @@ impl<N: Net> Engine<N> {
         self.send_answer(key, out);
     }
 
-    /// An upstream connection begins to run.
-    pub(super) fn begin_upstream(&mut self, key: Key) -> Flow {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return Flow::Wait };
-        upstream.conn.queued = false;
-        if upstream.connecting && !self.end_connect(key) { Flow::Wait } else { Flow::Again }
-    }
-
     /// A connect has ended. `false` if it failed or goes on.
-    fn end_connect(&mut self, key: Key) -> bool {
+    pub(super) fn end_connect(&mut self, key: Key) -> bool {
         let Engine { upstreams, net, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return false };
         if !upstream.conn.writable && !upstream.conn.broken {
