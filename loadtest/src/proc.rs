@@ -67,7 +67,9 @@ fn parent(stat: &str) -> Option<u32> {
 /// Sums the threads of `pid` and of what descends from it. A thread that ends between two calls takes its time with
 /// it.
 pub(crate) fn cpu(pid: u32) -> Result<Cpu, Failure> {
-    cpu_of_all(&tree(pid)?)
+    let own = cpu_of_all(&[pid])?;
+    let heirs = tree(pid)?.into_iter().filter(|heir| *heir != pid);
+    Ok(heirs.fold(own, |sum, heir| sum + cpu_of_all(&[heir]).unwrap_or_default()))
 }
 
 fn cpu_of(pid: u32, counts: impl Fn(&Path) -> bool) -> Result<Cpu, Failure> {
@@ -141,7 +143,10 @@ pub(crate) fn forget_peak(pid: u32) -> Result<(), Failure> {
 }
 
 fn summed(pid: u32, figure: impl Fn(u32) -> Result<u64, Failure>) -> Result<u64, Failure> {
-    tree(pid)?.into_iter().map(figure).sum()
+    let own = figure(pid)?;
+    // One that has ended, since or before it was waited for, has no memory.
+    let heirs = tree(pid)?.into_iter().filter(|heir| *heir != pid);
+    Ok(own + heirs.map(|heir| figure(heir).unwrap_or(0)).sum::<u64>())
 }
 
 /// How many connections to `address` there are, on the side that began them: established, being
@@ -213,7 +218,7 @@ mod tests {
         assert!(cpu(pid).unwrap().ran > 0);
         assert!(pss(pid).unwrap() > 0);
         assert!(peak_rss(pid).unwrap() >= rss(pid).unwrap() / 2);
-        assert!(cpu_of_all(&tree(pid).unwrap()).unwrap().ran > 0);
+        assert!(cpu_of_all(&[pid]).unwrap().ran > 0);
         assert_eq!(cpu_of_threads(&[pid], "no such name").unwrap(), Cpu::default());
         let named = std::thread::Builder::new().name("busybody-1".to_owned());
         let ran = named.spawn(move || {
