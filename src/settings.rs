@@ -132,7 +132,7 @@ pub struct HealthCheck {
     pub timeout: Duration,
     /// Successes in a row that bring a down endpoint up. Default 1; at least 1.
     pub rise: u32,
-    /// Failures in a row that take an up endpoint down. Default 1; at least 1.
+    /// Failures in a row that take an up endpoint down. Default 3; at least 1.
     pub fall: u32,
     /// Statuses that count as success. Default 200 to 299.
     pub expect: StatusRanges,
@@ -148,7 +148,7 @@ impl Default for HealthCheck {
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
             rise: 1,
-            fall: 1,
+            fall: 3,
             expect: StatusRanges::default(),
             host: None,
         }

@@ -96,14 +96,108 @@ fn v6(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+/// The IPv6 loopback on this port, open; `None` on a machine without IPv6.
+fn six(port: u16) -> Option<(TcpListener, IpAddr)> {
+    let ip = v6("::1");
+    let open = TcpListener::bind((ip, port));
+    if open.is_err() {
+        eprintln!("skipped: there is no IPv6 here");
+    }
+    Some((open.ok()?, ip))
+}
+
 #[test]
-fn every_address_of_both_families_is_an_endpoint() {
+fn every_address_of_both_families_is_an_endpoint_and_one_family_has_the_turns() {
     let (server, (_open, mut ips, port)) = (NameServer::start(), listeners(2));
-    ips.push(v6("2001:db8::1"));
+    let Some((_six, ip)) = six(port) else { return };
+    ips.push(ip);
     server.addresses("both.test", 60, &ips);
     let watch = Watch::start(vec![name("both.test", port)], &server);
     watch.until_at(&ips, port);
-    until("two healthy", || watch.healthy() == 2);
+    until("all healthy", || watch.healthy() == 3);
+    let snapshot = watch.shared.snapshot.load();
+    for turn in 0..6 {
+        let address = &snapshot.healthy_at(turn).unwrap().address;
+        assert_eq!(*address, Address::Ip(SocketAddr::new(ips[turn % 2], port)));
+    }
+}
+
+#[test]
+fn a_family_in_which_nobody_listens_is_not_missed() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    server.addresses("four.test", 60, &[ips[0], v6("::1")]);
+    let watch = Watch::start(vec![name("four.test", port)], &server);
+    watch.until_at(&ips, port);
+    until("up", || watch.healthy() == 1);
+    assert_eq!(
+        lines_with("target four.test").iter().filter(|line| line.contains("down")).count(),
+        0
+    );
+    assert_eq!(watch.places().len(), 1);
+}
+
+#[test]
+fn a_server_that_does_not_know_edns_is_asked_without_it_and_remembered() {
+    let refusals = [ResponseCode::FormErr, ResponseCode::NotImp].map(Mode::Fail);
+    for mode in refusals.into_iter().chain([Mode::Silent]) {
+        let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+        server.set_edns(mode);
+        server.addresses("old.test", 1, &ips);
+        let watch = Watch::start(vec![name("old.test", port)], &server);
+        until("up", || watch.healthy() == 1);
+        let plain = || server.asked("old.test", RecordType::A).iter().filter(|it| !it.edns).count();
+        until("asked again and again", || plain() >= 4);
+        let asked = server.asked("old.test", RecordType::A);
+        let last = asked.iter().rposition(|it| it.edns).unwrap();
+        assert!(asked.len() - last >= 3, "{mode:?}: {asked:?}");
+        assert_eq!(
+            lines_with("target old.test").iter().filter(|it| it.contains("part")).count(),
+            0
+        );
+    }
+}
+
+#[test]
+fn a_server_that_knows_edns_is_asked_with_it_alone() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    server.addresses("new.test", 1, &ips);
+    let _watch = Watch::start(vec![name("new.test", port)], &server);
+    until("asked three times", || server.asked("new.test", RecordType::A).len() >= 3);
+    let asked = server.asked("new.test", RecordType::A);
+    // On a machine so busy that an answer takes half a second it is asked both ways.
+    assert!(
+        asked[0].edns && asked.iter().filter(|it| it.edns).count() * 2 >= asked.len(),
+        "{asked:?}"
+    );
+}
+
+#[test]
+fn a_family_that_nobody_answers_for_delays_no_start() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    server.addresses("half.test", 60, &ips);
+    server.except("half.test", Some(RecordType::AAAA), Mode::Silent);
+    server.services("_http._tcp.half.test", 60, &[(0, 1, port, "half.test")]);
+    for target in [name("half.test", port), service("_http._tcp.half.test")] {
+        let watch = Watch::start(vec![target], &server);
+        let begun = Instant::now();
+        until("up", || watch.healthy() == 1);
+        // Its time is over after 4 s.
+        assert!(begun.elapsed() < 3 * SECOND, "{:?}", begun.elapsed());
+        watch.until_at(&ips, port);
+    }
+}
+
+#[test]
+fn records_of_names_that_were_not_asked_for_do_not_count() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(2));
+    server.add_unasked("bank.test", ips[1]);
+    server.addresses("mine.test", 1, &ips[..1]);
+    server.alias("other.test", 1, "mine.test");
+    let watch = Watch::start(vec![name("mine.test", port), name("other.test", port)], &server);
+    let only = [ips[0], ips[0]].map(|ip| SocketAddr::new(ip, port));
+    until("both", || watch.places() == only);
+    until("asked again", || server.asked("mine.test", RecordType::A).len() >= 3);
+    assert_eq!(watch.places(), only);
 }
 
 #[test]
@@ -201,7 +295,8 @@ fn a_name_that_did_not_exist_is_found_when_its_negative_ttl_ends() {
 #[test]
 fn a_family_that_nobody_knows_keeps_its_addresses_and_the_other_one_is_followed() {
     let (server, (_open, mut ips, port)) = (NameServer::start(), listeners(2));
-    ips.push(v6("2001:db8::1"));
+    let Some((_six, ip)) = six(port) else { return };
+    ips.push(ip);
     server.addresses("part.test", 1, &ips);
     let watch = Watch::start(vec![name("part.test", port)], &server);
     watch.until_at(&ips, port);

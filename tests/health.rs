@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -21,7 +22,7 @@ use evenly::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot, Str
 use evenly::base::address::Address;
 use evenly::health::{Failure, Health};
 use evenly::settings::{Ejection, HealthCheck, StatusRanges, Target, TargetAddress};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use socket2::{Domain, Socket, Type};
 use watched::{capture_log, lines_with, until, until_line};
 
@@ -39,6 +40,8 @@ fn own_ip() -> Ipv4Addr {
 #[derive(Clone, Copy)]
 enum Behaviour {
     Answer(&'static [u8]),
+    /// Answers that after a tenth of a second.
+    Late(&'static [u8]),
     /// Accepts and says nothing, holding the connection.
     Hang,
     /// A byte of a head each 10 ms, without end.
@@ -130,11 +133,15 @@ fn serve(
     while let Ok((mut stream, _)) = accept(listener, stop) {
         let behaviour = *behaviour.lock().unwrap();
         let (at, local) = (Instant::now(), stream.local_addr().unwrap());
-        let answers = matches!(behaviour, Behaviour::Answer(_));
+        let answers = matches!(behaviour, Behaviour::Answer(_) | Behaviour::Late(_));
         let request = if answers { read_head(&mut stream) } else { String::new() };
         hits.lock().unwrap().push(Hit { at, local, request });
         match behaviour {
             Behaviour::Answer(bytes) => drop(stream.write_all(bytes)),
+            Behaviour::Late(bytes) => {
+                thread::sleep(100 * MS);
+                drop(stream.write_all(bytes));
+            }
             Behaviour::Hang => held.push(stream),
             Behaviour::Drip => drip(stream, Arc::clone(stop)),
             Behaviour::Close => {}
@@ -181,12 +188,13 @@ fn drip(mut stream: TcpStream, stop: Arc<AtomicBool>) {
     });
 }
 
-/// An HTTP check of `/healthz`, often and with patience.
+/// An HTTP check of `/healthz`, often and with patience, of which one failure counts.
 fn check() -> HealthCheck {
     HealthCheck {
         endpoint: Some("/healthz".into()),
         interval: 50 * MS,
         timeout: Duration::from_secs(5),
+        fall: 1,
         ..HealthCheck::default()
     }
 }
@@ -322,6 +330,66 @@ fn a_target_that_closes_goes_down_and_is_back_within_an_interval_of_its_return()
     // One probe is enough, and on a machine so busy that another one was due, that one too.
     let due = 1 + (back.elapsed().as_millis() / interval.as_millis()) as usize;
     assert!((1..=due).contains(&origin.count()), "{} of {due}", origin.count());
+}
+
+#[test]
+fn with_nothing_healthy_a_return_is_seen_at_once_whatever_the_interval() {
+    let origin = Origin::start(Behaviour::Answer(OK));
+    let address = origin.address;
+    let health = HealthCheck { interval: HOUR, fall: 3, ..check() };
+    let watch = Watch::start(vec![at(address, health)]);
+    watch.first_round();
+    drop(origin);
+    watch.health.reporter().report(watch.id(address), Failure::ConnectRefused);
+    until("down", || watch.healthy() == 0);
+    let origin = Origin::at(address, Behaviour::Answer(OK));
+    until("up again", || watch.healthy() == 1);
+    let probes = origin.count();
+    thread::sleep(600 * MS);
+    // The one of its return, and one that was due by then.
+    assert!(origin.count() <= probes + 2, "{} and {probes}", origin.count());
+}
+
+#[test]
+fn the_last_one_is_kept_while_it_serves_requests_and_its_checks_only_fail() {
+    let origin = Origin::start(Behaviour::Answer(OK));
+    let address = origin.address;
+    let watch = Watch::start(vec![at(address, HealthCheck { fall: 3, ..check() })]);
+    watch.first_round();
+    let snapshot = watch.snapshot();
+    let served = || snapshot.endpoints()[0].served.mark();
+    served();
+    origin.behave(Behaviour::Answer(b"HTTP/1.1 503 No\r\n\r\n"));
+    let kept = until_line(&format!("({address}) is kept though its probes fail"));
+    assert!(kept.contains("unexpected status 503; healthy targets: 1"), "{kept}");
+    let probes = origin.count();
+    until("more probes fail", || {
+        served();
+        origin.count() > probes + 5
+    });
+    assert_eq!(watch.healthy(), 1);
+    origin.behave(Behaviour::Answer(OK));
+    until_line(&format!("({address}) is sound again: 200 in "));
+    served();
+    drop(origin);
+    until("nobody listens there any longer", || watch.healthy() == 0);
+}
+
+#[test]
+fn a_streak_of_timeouts_is_believed_only_if_a_check_fails_too() {
+    let (origins, watch) = answering(2, HOUR, Ejection::default());
+    let address = origins[0].address;
+    let report = || {
+        let failure = Failure::Streak(Streak::Timeouts, 5);
+        watch.health.reporter().report(watch.id(address), failure);
+    };
+    report();
+    until("its check", || origins[0].count() == 2);
+    assert_eq!(watch.state(address), EndpointState::Up);
+    assert_eq!(lines_with(&format!("({address}) is ejected")).len(), 0);
+    origins[0].behave(Behaviour::Answer(b"HTTP/1.1 503 No\r\n\r\n"));
+    report();
+    until("out", || watch.state(address) != EndpointState::Up);
 }
 
 #[test]
@@ -549,6 +617,10 @@ fn without_a_healthy_target_a_line_tells_the_ejected_from_the_failing() {
     let (origins, watch) = answering(8, 20 * MS, Ejection { share: 50, ..all });
     watch.report_streak(origins[3].address);
     until("ejected", || watch.healthy() == 7);
+    // With nobody else up a check that succeeds would bring it back.
+    let probes = origins[3].count();
+    origins[3].behave(Behaviour::Hang);
+    until("its check hangs", || origins[3].count() > probes);
     for (_, origin) in origins.iter().enumerate().filter(|&(nth, _)| nth != 3) {
         origin.behave(Behaviour::Close);
     }
@@ -875,4 +947,45 @@ fn cpu_ticks(stat: &std::fs::File) -> u64 {
     let text = String::from_utf8_lossy(&text[..count]).into_owned();
     let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Stops the process that checks, while checks are under way: it is the same test, started again.
+#[test]
+fn what_was_late_because_this_process_stood_still_is_nobodys_fault() {
+    const ALONE: &str = "EVENLY_TEST_PAUSE";
+    if let Some(address) = std::env::var_os(ALONE) {
+        return check_until_told(address.to_str().unwrap().parse().unwrap());
+    }
+    let origin = Origin::start(Behaviour::Late(OK));
+    let this = "what_was_late_because_this_process_stood_still_is_nobodys_fault";
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", this, "--nocapture"])
+        .env(ALONE, origin.address.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let signal = |signal| kill_process(Pid::from_child(&child), signal).unwrap();
+    for _ in 0..2 {
+        let before = origin.count();
+        until("checks go on", || origin.count() > before + 2);
+        signal(Signal::STOP);
+        // Longer than the time of a check, and than its answer takes.
+        thread::sleep(2_300 * MS);
+        signal(Signal::CONT);
+    }
+    drop(child.stdin.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn check_until_told(address: SocketAddr) {
+    let health = HealthCheck { interval: 20 * MS, timeout: 2_000 * MS, ..check() };
+    let watch = Watch::start(vec![at(address, health)]);
+    watch.first_round();
+    let generation = watch.snapshot().generation;
+    assert_eq!(watch.healthy(), 1);
+    let _end = io::stdin().read_to_end(&mut Vec::new());
+    assert_eq!(watch.snapshot().generation, generation, "{:?}", lines_with("is down"));
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use evenly::balance::{Endpoint, EndpointId, EndpointState, Preference, Shared, Snapshot};
+use evenly::balance::{Endpoint, EndpointId, EndpointState, Preference, Served, Shared, Snapshot};
 use evenly::base::address::Address;
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Net, Readiness, Token};
@@ -257,6 +257,7 @@ fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
         target: "t".into(),
         state: if healthy { EndpointState::Up } else { EndpointState::Down },
         preference: Preference::default(),
+        served: Served::default(),
     });
     Arc::new(Snapshot::new(generation, endpoints.collect()))
 }

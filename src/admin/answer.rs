@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::balance::Unresolved;
 use crate::worker::Stage;
 
 use super::request::{Refusal, Request};
@@ -110,7 +111,7 @@ fn healthz(view: &View) -> Answer {
     }
 }
 
-/// The page for people. Nothing on it comes from outside, so nothing needs escaping.
+/// The page for people.
 fn page(view: &View) -> String {
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<title>evenly</title>\n<h1>evenly {}</h1>\n\
@@ -126,8 +127,22 @@ fn page(view: &View) -> String {
     for Route { path, what, .. } in &ROUTES {
         let _ = writeln!(html, "<li><a href=\"{path}\">{path}</a>: {what}</li>");
     }
-    html.push_str("</ul>\n</html>\n");
+    html.push_str("</ul>\n");
+    let unresolved = view.snapshot.unresolved();
+    if !unresolved.is_empty() {
+        html.push_str("<p>Targets without an address:</p>\n<ul>\n");
+        for Unresolved { target, reason } in unresolved {
+            let _ = writeln!(html, "<li>{}: {}</li>", escaped(target), escaped(reason));
+        }
+        html.push_str("</ul>\n");
+    }
+    html.push_str("</html>\n");
     html
+}
+
+/// Text as HTML has it.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -203,5 +218,7 @@ mod tests {
         assert!(page.contains(
             "running for 12 s; endpoints: 1 of 2 healthy; client connections: 5 of at most 500"
         ));
+        assert!(page.contains("<li>api-2:80: no name server answers</li>"), "{page}");
+        assert_eq!(escaped("<a&b>"), "&lt;a&amp;b&gt;");
     }
 }

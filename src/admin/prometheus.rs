@@ -54,6 +54,11 @@ fn endpoints(view: &View, text: &mut Text) {
     let snapshot = &view.snapshot;
     let help = "Generation of the published snapshot; grows with each change.";
     text.single("evenly_snapshot_generation", Kind::Gauge, help, snapshot.generation);
+    let help = "Targets of the configuration.";
+    text.single("evenly_targets", Kind::Gauge, help, snapshot.targets());
+    let help = "Targets of which no address is known, so that they have no endpoint.";
+    let unresolved = snapshot.unresolved().len();
+    text.single("evenly_targets_unresolved", Kind::Gauge, help, unresolved);
     let help = "Endpoints known, healthy or not.";
     text.single("evenly_endpoints", Kind::Gauge, help, snapshot.endpoints().len());
     let help = "Endpoints that may get requests.";
@@ -126,7 +131,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use crate::balance::{Endpoint, EndpointId, Preference, Snapshot};
+    use crate::balance::{Endpoint, EndpointId, Preference, Served, Snapshot};
     use crate::base::address::Address;
 
     fn lines(view: &View) -> Vec<String> {
@@ -156,6 +161,8 @@ evenly_client_connections{worker=\"0\"} 2
 evenly_client_connections{worker=\"1\"} 3
 evenly_client_connections_limit 500
 evenly_snapshot_generation 7
+evenly_targets 3
+evenly_targets_unresolved 1
 evenly_endpoints 2
 evenly_endpoints_healthy 1
 evenly_endpoints_ejected 1
@@ -201,6 +208,7 @@ evenly_endpoint_up{target=\"api-1:80\",address=\"192.0.2.1:8002\"} 0";
             target: "\"} 1\n".into(),
             state: EndpointState::Up,
             preference: Preference::default(),
+            served: Served::default(),
         };
         let view = View { snapshot: Arc::new(Snapshot::new(1, vec![endpoint])), ..View::sample() };
         let last = lines(&view).pop().unwrap();

@@ -24,6 +24,8 @@ struct Status<'a> {
     counters: Counts,
     workers: Vec<Worker>,
     generation: u64,
+    targets: usize,
+    unresolved: Vec<Unresolved<'a>>,
     endpoints_healthy: usize,
     endpoints_ejected: usize,
     endpoints_failing: usize,
@@ -36,6 +38,12 @@ struct Worker {
     connections: usize,
     #[serde(serialize_with = "by_key")]
     counters: Counts,
+}
+
+#[derive(Serialize)]
+struct Unresolved<'a> {
+    target: &'a str,
+    reason: &'a str,
 }
 
 #[derive(Serialize)]
@@ -74,6 +82,8 @@ fn status(view: &View) -> Status<'_> {
         priority: it.preference.priority,
         weight: it.preference.weight,
     });
+    let unresolved = view.snapshot.unresolved().iter();
+    let unresolved = unresolved.map(|it| Unresolved { target: &it.target, reason: &it.reason });
     Status {
         version: view.version,
         stage: name(view.stage),
@@ -84,6 +94,8 @@ fn status(view: &View) -> Status<'_> {
         counters: view.totals(),
         workers: workers.collect(),
         generation: view.snapshot.generation,
+        targets: view.snapshot.targets(),
+        unresolved: unresolved.collect(),
         endpoints_healthy: view.snapshot.healthy_count(),
         endpoints_ejected: view.snapshot.count(EndpointState::Ejected),
         endpoints_failing: view.snapshot.count(EndpointState::Down),
@@ -127,6 +139,8 @@ mod tests {
                 { "worker": 1, "connections": 3, "counters": null },
             ],
             "generation": 7,
+            "targets": 3,
+            "unresolved": [{ "target": "api-2:80", "reason": "no name server answers" }],
             "endpoints_healthy": 1,
             "endpoints_ejected": 1,
             "endpoints_failing": 0,

@@ -61,19 +61,22 @@ impl View {
         self.workers.iter().map(|worker| worker.connections).sum()
     }
 
-    /// A moment for tests: two workers, two endpoints, one of them ejected.
+    /// A moment for tests: two workers, two endpoints, one of them ejected, and a target without one.
     #[cfg(test)]
     pub(super) fn sample() -> View {
         use std::net::SocketAddr;
 
-        use crate::balance::{Endpoint, EndpointId, EndpointState, Preference};
+        use crate::balance::{Endpoint, EndpointId, EndpointState, Preference, Served, Unresolved};
         let endpoint = |id: u32, state| Endpoint {
             id: EndpointId(id),
             address: SocketAddr::from(([192, 0, 2, 1], 8001 + u16::try_from(id).unwrap())).into(),
             target: format!("api-{id}:80").into(),
             state,
             preference: Preference::default(),
+            served: Served::default(),
         };
+        let unresolved =
+            Unresolved { target: "api-2:80".into(), reason: "no name server answers".into() };
         let counters = crate::metrics::Counters::default();
         counters.requests.bump();
         let worker = WorkerView { connections: 2, counts: Counts::of(&counters) };
@@ -85,10 +88,13 @@ impl View {
             panics: 1,
             workers: vec![worker, WorkerView { connections: 3, ..worker }],
             others: Counts::default(),
-            snapshot: Arc::new(Snapshot::new(
-                7,
-                vec![endpoint(0, EndpointState::Up), endpoint(1, EndpointState::Ejected)],
-            )),
+            snapshot: Arc::new(
+                Snapshot::new(
+                    7,
+                    vec![endpoint(0, EndpointState::Up), endpoint(1, EndpointState::Ejected)],
+                )
+                .of_targets(3, vec![unresolved]),
+            ),
         }
     }
 }

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
 
 use crate::base::address::Address;
-use crate::base::sync::atomic::{AtomicUsize, Ordering};
+use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bell::Bell;
 use budget::Budget;
 use links::Links;
@@ -43,6 +43,8 @@ pub struct Endpoint {
     pub state: EndpointState,
     /// How it stands beside the other endpoints of its target.
     pub preference: Preference,
+    /// Whether it serves requests.
+    pub served: Served,
 }
 
 impl Endpoint {
@@ -61,12 +63,58 @@ pub struct Preference {
     /// Its part of what its target gets, relative to the others of the same priority. 0 stands by while one
     /// that has more is healthy; if all have 0 they are equal.
     pub weight: u16,
+    /// It leads to a host that another address, of the other family, leads to as well: it stands by while that one has
+    /// the host's turns.
+    pub alternate: bool,
 }
 
 impl Default for Preference {
     /// Priority 0 and weight 1: what endpoints have of which nothing is said.
     fn default() -> Self {
-        Preference { priority: 0, weight: 1 }
+        Preference { priority: 0, weight: 1, alternate: false }
+    }
+}
+
+/// Whether an endpoint has served a request since that was last asked. Every worker marks, and one thread asks. Two are always
+/// equal: what was served since says nothing of what a snapshot is.
+#[derive(Debug, Clone, Default)]
+pub struct Served(Arc<Mark>);
+
+impl Served {
+    /// It has. For a request a load, since the mark is nearly always there.
+    #[inline]
+    pub fn mark(&self) {
+        self.0.set();
+    }
+
+    /// Whether it has since the last call.
+    pub fn take(&self) -> bool {
+        self.0.take()
+    }
+}
+
+impl PartialEq for Served {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Served {}
+
+/// What [`Served`] shares. A mark that is set while another thread takes it may be taken as an earlier one; it is never lost.
+#[derive(Debug, Default)]
+struct Mark(AtomicBool);
+
+impl Mark {
+    #[inline]
+    fn set(&self) {
+        if !self.0.load(Ordering::Relaxed) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn take(&self) -> bool {
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -118,12 +166,23 @@ impl fmt::Display for Streak {
     }
 }
 
+/// A target of which no address is known, so that it has no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unresolved {
+    /// The target's address as configured, for people.
+    pub target: Arc<str>,
+    /// Why, for people.
+    pub reason: Arc<str>,
+}
+
 /// One immutable view of all endpoints and of which of them are healthy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
     /// Counts publications; grows by at least one with each.
     pub generation: u64,
     endpoints: Box<[Endpoint]>,
+    targets: usize,
+    unresolved: Box<[Unresolved]>,
     healthy: usize,
     order: Order,
 }
@@ -133,7 +192,29 @@ impl Snapshot {
     pub fn new(generation: u64, endpoints: Vec<Endpoint>) -> Self {
         let healthy = endpoints.iter().filter(|endpoint| endpoint.healthy()).count();
         let order = Order::of(&endpoints);
-        Snapshot { generation, endpoints: endpoints.into_boxed_slice(), healthy, order }
+        Snapshot {
+            generation,
+            endpoints: endpoints.into_boxed_slice(),
+            targets: 0,
+            unresolved: Box::default(),
+            healthy,
+            order,
+        }
+    }
+
+    /// The same, of so many targets, of which these have no endpoint.
+    pub fn of_targets(self, targets: usize, unresolved: Vec<Unresolved>) -> Self {
+        Snapshot { targets, unresolved: unresolved.into_boxed_slice(), ..self }
+    }
+
+    /// How many targets there are.
+    pub fn targets(&self) -> usize {
+        self.targets
+    }
+
+    /// The targets of which no address is known.
+    pub fn unresolved(&self) -> &[Unresolved] {
+        &self.unresolved
     }
 
     /// Every endpoint, healthy or not.
@@ -276,6 +357,7 @@ mod tests {
                 target: "t".into(),
                 state: if healthy { EndpointState::Up } else { EndpointState::Down },
                 preference: Preference::default(),
+                served: Served::default(),
             })
             .collect();
         Snapshot::new(1, endpoints)

@@ -5,9 +5,9 @@ use std::time::Duration;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::Cursor;
 use super::budget::{Budget, WINDOW};
 use super::links::Link;
+use super::{Cursor, Mark};
 
 /// What two threads return that run this at once, and a third that waits for both.
 fn together<S, T>(shared: S, run: fn(&S) -> T) -> (Arc<S>, [T; 2])
@@ -87,5 +87,20 @@ fn no_thread_takes_a_place_beyond_the_limit_and_none_is_lost() {
         link.leave(usize::from(mine));
         assert_eq!(link.in_flight(), 0);
         assert!(link.enter(1) && !link.enter(1));
+    });
+}
+
+#[test]
+fn what_was_served_is_seen_by_whoever_asks_after_it() {
+    loom::model(|| {
+        let mark = Arc::new(Mark::default());
+        let workers = [(); 2].map(|()| {
+            let mark = Arc::clone(&mark);
+            thread::spawn(move || mark.set())
+        });
+        let meanwhile = mark.take();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        assert!(mark.take() || meanwhile);
+        assert!(!mark.take(), "it is asked for once");
     });
 }

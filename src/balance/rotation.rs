@@ -9,7 +9,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::Endpoint;
+use super::{Endpoint, Preference};
 
 /// A round may have as many turns: two endpoints of 4,095 to 1 are exact. At four bytes a turn, 16 KiB. Where shares had to
 /// be rounded there may be one more for each endpoint.
@@ -57,9 +57,11 @@ impl Order {
 type Candidate<'e> = (u32, &'e Endpoint);
 
 /// The lower goes first within a target. A weight of 0 beside greater ones stands for a very small chance (RFC 2782,
-/// "Weight"); here it is none while one of the others is healthy.
-fn rank((_, endpoint): &Candidate<'_>) -> (u16, bool) {
-    (endpoint.preference.priority, endpoint.preference.weight == 0)
+/// "Weight"); here it is none while one of the others is healthy. The other family's way to a host comes before a
+/// host that is out of use.
+fn rank((_, endpoint): &Candidate<'_>) -> (u16, bool, bool) {
+    let Preference { priority, weight, alternate } = endpoint.preference;
+    (priority, weight == 0, alternate)
 }
 
 /// An endpoint in the rotation, and what its part of the turns is worked out from.
@@ -159,7 +161,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    use crate::balance::{EndpointId, EndpointState, Preference, Snapshot, pick_other};
+    use crate::balance::{EndpointId, EndpointState, Served, Snapshot, pick_other};
 
     /// An endpoint of a target: priority, weight, health.
     type Given = (u16, u16, bool);
@@ -175,7 +177,8 @@ mod tests {
                 address: std::net::SocketAddr::from(([10, 0, 0, 1], 80)).into(),
                 target: format!("target-{target}").into(),
                 state: if healthy { EndpointState::Up } else { EndpointState::Down },
-                preference: Preference { priority, weight },
+                preference: Preference { priority, weight, alternate: false },
+                served: Served::default(),
             };
         (0..).zip(given).map(endpoint).collect()
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::streaks::Streaks;
 use crate::balance::links::{Link, Links};
-use crate::balance::{Endpoint, EndpointId, Snapshot, Streak};
+use crate::balance::{Endpoint, EndpointId, Served, Snapshot, Streak};
 use crate::base::address::Address;
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
@@ -59,6 +59,7 @@ struct Pool {
     share: u32,
     /// What all workers know, where there is a limit for all of them.
     link: Option<Arc<Link>>,
+    served: Served,
 }
 
 /// A connection in a stack.
@@ -271,6 +272,9 @@ impl Pools {
             return GivenBack { kept: false, brief: false, errors: None };
         };
         let errors = pool.streaks.answered(status, &self.ejection);
+        if status < 500 {
+            pool.served.mark();
+        }
         let in_the_way = pool.fresh > 0 && !pool.serves_several;
         let key = key.filter(|_| pool.idle.len() < self.cap && !in_the_way);
         pool.idle.extend(key.map(|key| Idle::new(key, now)));
@@ -380,6 +384,7 @@ impl Pools {
             busy: 0,
             share: u32::MAX,
             link: matches!(self.most, Most::Count(_)).then(|| links.of(endpoint.id)),
+            served: endpoint.served.clone(),
         }
     }
 }
@@ -397,6 +402,7 @@ mod tests {
             target: "t".into(),
             state: if healthy { EndpointState::Up } else { EndpointState::Ejected },
             preference: Preference::default(),
+            served: Served::default(),
         };
         Snapshot::new(1, ids.iter().map(endpoint).collect())
     }

@@ -1,32 +1,35 @@
 //! One lookup: what is asked of name servers, and what their answers mean.
 //!
-//! Owns the order of questions (hosts file, search list, both families, SRV and its hosts), their deadline and the bound
-//! on how many there are at once; hickory-resolver owns the wire, retransmission, the choice of server, TCP after a
-//! truncated answer, and CNAMEs. When names are asked for and what is kept is not decided here, and nothing is cached:
+//! Owns the order of questions (hosts file, search list, both families, SRV and its hosts), whether they are asked with EDNS,
+//! which records of an answer count, their deadline and the bound on how many there are at once; hickory-resolver owns
+//! the wire, retransmission, the choice of server, TCP after a truncated answer, and further questions for CNAMEs. When names are asked for and what is kept is not decided here, and nothing is cached:
 //! `names` asks when a TTL has ended and never before. Invariant: a lookup ends by [`DEADLINE`] after it was let in.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
-use hickory_resolver::proto::op::{Query, ResponseCode};
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use hickory_resolver::system_conf::read_system_conf;
-use hickory_resolver::{Hosts, TokioResolver};
+use hickory_resolver::system_conf::parse_resolv_conf;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::resolve::{Family, Finding, Missing, Wanted};
-use super::roster::{MAX_ADDRESSES, Place};
+use super::hosts::Hosts;
+use super::place::{MAX_ADDRESSES, Place};
+use super::resolve::{Early, Family, Finding, Missing, Wanted};
 
 /// What a lookup gets, all its questions included: less than a start waits for names.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -34,6 +37,19 @@ const DEADLINE: Duration = Duration::from_secs(4);
 /// What one question gets; it is sent anew after about a third of a second, a second, and so on. If that is over,
 /// it is asked once more, of another server if there is one.
 const QUESTION_TIMEOUT: Duration = Duration::from_millis(1_900);
+
+/// How long what one family found waits for the other one before it counts: RFC 8305 section 3 has such a delay, too.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// How long a question with EDNS (RFC 6891) may be without an answer before it is asked without it as well: some servers and
+/// firewalls drop what they do not know.
+const EDNS_PATIENCE: Duration = Duration::from_millis(500);
+
+/// After so many such questions in a row that were answered only without it, servers are taken to be of that kind.
+const SILENCES: u32 = 2;
+
+/// For how long they are asked without it at once.
+const WITHOUT_EDNS: Duration = Duration::from_secs(600);
 
 /// Lookups at once. The others wait, and their deadline with them.
 const LOOKUPS: usize = 64;
@@ -43,7 +59,11 @@ const QUESTIONS: usize = 128;
 
 /// Name servers, and how names are written for them.
 pub(super) struct NameServers {
+    /// Asks as configured.
     resolver: TokioResolver,
+    /// Asks without EDNS, where the other one asks with it.
+    plain: Option<TokioResolver>,
+    edns: Mutex<Edns>,
     hosts: Hosts,
     /// What is tried behind a name with few dots.
     search: Vec<Name>,
@@ -52,8 +72,24 @@ pub(super) struct NameServers {
     questions: Semaphore,
 }
 
-/// The addresses of a name.
+/// What is known of how servers take questions with EDNS.
 #[derive(Debug, Default)]
+struct Edns {
+    /// Questions in a row that were answered only without it.
+    silences: u32,
+    /// Until when none is asked with it.
+    without_until: Option<Instant>,
+}
+
+/// What an answer says of the name that was asked for.
+#[derive(Debug, Default)]
+struct Answer {
+    records: Vec<Record>,
+    additionals: Vec<Record>,
+}
+
+/// The addresses of a name.
+#[derive(Debug, Default, Clone)]
 struct Addresses {
     ips: Vec<IpAddr>,
     /// The least TTL, in seconds; `None` where there is none, as in the hosts file.
@@ -88,13 +124,11 @@ impl NameServers {
         NameServers::build(config, ResolverOpts::default(), Hosts::default())
     }
 
-    /// The system's servers, search list and hosts file.
-    pub(super) fn of_system() -> Result<Self, String> {
+    /// The system's servers, search list and hosts file, as these files have them.
+    pub(super) fn of_system(resolv_conf: &[u8], hosts: &[u8]) -> Result<Self, String> {
         let (config, options) =
-            read_system_conf().map_err(|error| format!("/etc/resolv.conf: {error}"))?;
-        // A file that is not there is an empty one.
-        let hosts = Hosts::from_system().unwrap_or_default();
-        NameServers::build(config, options, hosts)
+            parse_resolv_conf(resolv_conf).map_err(|error| error.to_string())?;
+        NameServers::build(config, options, Hosts::read(hosts))
     }
 
     fn build(
@@ -113,10 +147,18 @@ impl NameServers {
         options.max_active_requests = QUESTIONS;
         let ndots = options.ndots;
         let config = ResolverConfig::from_name_servers(servers);
-        let provider = TokioRuntimeProvider::default();
-        let resolver = TokioResolver::builder_with_config(config, provider).with_options(options);
+        let build = |options: ResolverOpts| {
+            let provider = TokioRuntimeProvider::default();
+            let resolver = TokioResolver::builder_with_config(config.clone(), provider);
+            resolver.with_options(options).build().map_err(|error| error.to_string())
+        };
+        let mut without = options.clone();
+        without.edns0 = false;
+        let plain = options.edns0.then(|| build(without)).transpose()?;
         Ok(NameServers {
-            resolver: resolver.build().map_err(|error| error.to_string())?,
+            resolver: build(options)?,
+            plain,
+            edns: Mutex::default(),
             hosts,
             search,
             ndots,
@@ -125,24 +167,31 @@ impl NameServers {
         })
     }
 
-    /// Looks this up.
-    pub(super) async fn look_up(self: Arc<Self>, wanted: &Wanted) -> Finding {
+    /// Looks this up. What is found while a part of it is still awaited goes to `early`.
+    pub(super) async fn look_up(self: Arc<Self>, wanted: &Wanted, early: &Early) -> Finding {
         let _let_in = self.lookups.acquire().await;
         let until = Instant::now() + DEADLINE;
         let finding = match wanted {
-            Wanted::Host { name, port } => self.host(name, *port, until).await,
-            Wanted::Service(name) => self.service(name, until).await,
+            Wanted::Host { name, port } => self.host(name, *port, until, early).await,
+            Wanted::Service(name) => self.service(name, until, early).await,
         };
         finding.unwrap_or_else(Finding::from)
     }
 
-    async fn host(&self, name: &str, port: u16, until: Instant) -> Result<Finding, Trouble> {
+    async fn host(
+        &self,
+        name: &str,
+        port: u16,
+        until: Instant,
+        early: &Early,
+    ) -> Result<Finding, Trouble> {
         if let Some(found) = absolute(name).ok().and_then(|name| self.in_hosts(&name)) {
-            return Ok(found.with_port(port));
+            return Ok(found?.with_port(port));
         }
+        let early = |found: Addresses| early(found.places(port));
         let mut first = None;
         for name in self.candidates(name)? {
-            match self.addresses(&name, until).await {
+            match self.addresses(&name, until, &early).await {
                 Ok(found) => return Ok(found.with_port(port)),
                 Err(trouble) => first = Some(weightier(first, trouble)),
             }
@@ -150,11 +199,16 @@ impl NameServers {
         Err(first.unwrap_or_else(|| Trouble::Failed("it is no name".into())))
     }
 
-    async fn service(self: &Arc<Self>, name: &str, until: Instant) -> Result<Finding, Trouble> {
+    async fn service(
+        self: &Arc<Self>,
+        name: &str,
+        until: Instant,
+        early: &Early,
+    ) -> Result<Finding, Trouble> {
         let mut first = None;
         for name in self.candidates(name)? {
             match self.records(&name, RecordType::SRV, until).await {
-                Ok(answer) => return self.follow(&answer, until).await,
+                Ok(answer) => return self.follow(&answer, until, early).await,
                 Err(trouble) => first = Some(weightier(first, trouble)),
             }
         }
@@ -176,28 +230,40 @@ impl NameServers {
         Ok(names)
     }
 
-    /// What the hosts file has: it is the whole answer, for both families.
-    fn in_hosts(&self, name: &Name) -> Option<Addresses> {
-        let of = |kind| self.hosts.lookup_static_host(&Query::query(name.clone(), kind));
-        let lookups = [RecordType::A, RecordType::AAAA].map(of);
-        let ips: Vec<IpAddr> = lookups
-            .iter()
-            .flatten()
-            .flat_map(|lookup| lookup.answers().iter().filter_map(|record| record.data.ip_addr()))
-            .collect();
-        (!ips.is_empty()).then_some(Addresses { ips, ..Addresses::default() })
+    /// What the hosts file has: it is the whole answer, for both families, even if it leads nowhere.
+    fn in_hosts(&self, name: &Name) -> Option<Result<Addresses, Trouble>> {
+        let mut ips = self.hosts.addresses(&name.to_ascii())?.to_vec();
+        ips.retain(is_destination);
+        if ips.is_empty() {
+            let why = "the hosts file has no address for it that a connection can be made to";
+            return Some(Err(Trouble::Nothing(why.into(), None)));
+        }
+        Some(Ok(Addresses { ips, ..Addresses::default() }))
     }
 
-    /// Both families of an absolute name.
-    async fn addresses(&self, name: &Name, until: Instant) -> Result<Addresses, Trouble> {
-        let (v4, v6) = tokio::join!(
-            self.records(name, RecordType::A, until),
-            self.records(name, RecordType::AAAA, until)
-        );
-        match (
-            v4.and_then(|found| Addresses::of(&found)),
-            v6.and_then(|found| Addresses::of(&found)),
-        ) {
+    /// Both families of an absolute name. What the first one found goes to `early` if the second keeps it waiting.
+    async fn addresses(
+        &self,
+        name: &Name,
+        until: Instant,
+        early: &(dyn Fn(Addresses) + Send + Sync),
+    ) -> Result<Addresses, Trouble> {
+        let family = async |kind| {
+            self.records(name, kind, until).await.and_then(|found| Addresses::of(&found))
+        };
+        let (v4, v6) = (family(RecordType::A), family(RecordType::AAAA));
+        tokio::pin!(v4, v6);
+        let (v4, v6) = tokio::select! {
+            found = &mut v4 => {
+                let other = after_grace(&found, v6, early).await;
+                (found, other)
+            }
+            found = &mut v6 => {
+                let other = after_grace(&found, v4, early).await;
+                (other, found)
+            }
+        };
+        match (v4, v6) {
             (Ok(v4), Ok(v6)) => Ok(v4.and(v6)),
             (Ok(found), Err(trouble)) => Ok(found.without(Family::V6, trouble)),
             (Err(trouble), Ok(found)) => Ok(found.without(Family::V4, trouble)),
@@ -211,18 +277,86 @@ impl NameServers {
         name: &Name,
         kind: RecordType,
         until: Instant,
-    ) -> Result<Lookup, Trouble> {
+    ) -> Result<Answer, Trouble> {
         let question = async {
             let _one = self.questions.acquire().await;
-            self.resolver.lookup(name.clone(), kind).await.map_err(|error| trouble(&error))
+            self.ask(name, kind).await.map_err(|error| trouble(&error))
         };
-        timeout_at(until, question).await.unwrap_or_else(|_| Err(Trouble::Failed(silence())))
+        let found = timeout_at(until, question).await;
+        let answer =
+            Answer::to(name, kind, &found.unwrap_or_else(|_| Err(Trouble::Failed(silence())))?);
+        match answer.records.is_empty() {
+            true => Err(Trouble::Failed("the name server answers of other names".into())),
+            false => Ok(answer),
+        }
+    }
+
+    /// Asks with EDNS, which lets more than 512 bytes come over UDP, and without it where servers cannot take it.
+    async fn ask(&self, name: &Name, kind: RecordType) -> Result<Lookup, NetError> {
+        let with = self.resolver.lookup(name.clone(), kind);
+        let Some(plain) = &self.plain else { return with.await };
+        if self.asks_without_edns() {
+            return plain.lookup(name.clone(), kind).await;
+        }
+        tokio::pin!(with);
+        if let Ok(answer) = timeout(EDNS_PATIENCE, &mut with).await {
+            if !refuses_edns(&answer) {
+                self.heard_with_edns();
+                return answer;
+            }
+            let answer = plain.lookup(name.clone(), kind).await;
+            if is_said(&answer) {
+                self.missed_with_edns(SILENCES);
+            }
+            return answer;
+        }
+        let without = plain.lookup(name.clone(), kind);
+        tokio::pin!(without);
+        tokio::select! {
+            answer = &mut with => {
+                if is_said(&answer) && !refuses_edns(&answer) {
+                    self.heard_with_edns();
+                    return answer;
+                }
+                without.await
+            }
+            answer = &mut without => {
+                if !is_said(&answer) {
+                    return with.await;
+                }
+                self.missed_with_edns(1);
+                answer
+            }
+        }
+    }
+
+    fn asks_without_edns(&self) -> bool {
+        let edns = self.edns.lock().unwrap_or_else(PoisonError::into_inner);
+        edns.without_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn heard_with_edns(&self) {
+        self.edns.lock().unwrap_or_else(PoisonError::into_inner).silences = 0;
+    }
+
+    fn missed_with_edns(&self, times: u32) {
+        let mut edns = self.edns.lock().unwrap_or_else(PoisonError::into_inner);
+        edns.silences += times;
+        if edns.silences >= SILENCES {
+            *edns = Edns { silences: 0, without_until: Some(Instant::now() + WITHOUT_EDNS) };
+            log::info!("a name server answers only questions without EDNS: it is asked so");
+        }
     }
 
     /// The places that SRV records lead to.
-    async fn follow(self: &Arc<Self>, answer: &Lookup, until: Instant) -> Result<Finding, Trouble> {
-        let mut records: Vec<&SRV> = answer.answers().iter().filter_map(srv).collect();
-        let ttl = least_ttl(answer.answers());
+    async fn follow(
+        self: &Arc<Self>,
+        answer: &Answer,
+        until: Instant,
+        early: &Early,
+    ) -> Result<Finding, Trouble> {
+        let mut records: Vec<&SRV> = answer.records.iter().filter_map(srv).collect();
+        let ttl = least_ttl(&answer.records);
         if let [only] = records[..]
             && only.target.is_root()
         {
@@ -233,47 +367,139 @@ impl NameServers {
         // Should there be too many, the ones of the first choice stay.
         records.sort_by_key(|srv| (srv.priority, std::cmp::Reverse(srv.weight)));
         records.truncate(MAX_ADDRESSES);
-        let hosts = self.hosts_of(&records, answer, until).await;
+        let early = |hosts: &Hosted| {
+            if let Ok(Finding::Places { places, .. }) = gather(&records, hosts, ttl) {
+                early(places);
+            }
+        };
+        let hosts = self.hosts_of(&records, answer, until, &early).await;
         gather(&records, &hosts, ttl)
     }
 
-    /// The addresses of the hosts in these records: the answer may have brought them along, or they are asked for.
+    /// The addresses of the hosts in these records: the answer may have brought them along, or they are asked for. What
+    /// there is goes to `early` when each has some and not all have said everything.
     async fn hosts_of(
         self: &Arc<Self>,
         records: &[&SRV],
-        answer: &Lookup,
+        answer: &Answer,
         until: Instant,
+        early: &(dyn Fn(&Hosted) + Send + Sync),
     ) -> Hosted {
         let mut hosts = Hosted::new();
         let mut asked = JoinSet::new();
+        let (first, mut firsts) = unbounded_channel();
         for SRV { target, .. } in records {
             if hosts.contains_key(target) {
                 continue;
             }
-            let found = self.in_hosts(target).or_else(|| brought_along(target, answer));
+            let found = self.in_hosts(target).or_else(|| brought_along(target, answer).map(Ok));
             if found.is_none() {
-                let (servers, host) = (Arc::clone(self), target.clone());
-                asked.spawn(async move { (servers.addresses(&host, until).await, host) });
+                let (servers, host, first) = (Arc::clone(self), target.clone(), first.clone());
+                asked.spawn(async move {
+                    // Whoever would hear it may have all it wants.
+                    let early = |found| drop(first.send((host.clone(), found)));
+                    (servers.addresses(&host, until, &early).await, host.clone())
+                });
             }
             // Of one that is asked for nothing is known until its answer is there.
-            let unknown = || Err(Trouble::Failed("could not be looked up".into()));
-            hosts.insert(target.clone(), found.map_or_else(unknown, Ok));
+            let unknown = || Err(Trouble::Failed(NOT_ASKED.into()));
+            hosts.insert(target.clone(), found.unwrap_or_else(unknown));
         }
-        while let Some(answer) = asked.join_next().await {
-            if let Ok((found, host)) = answer {
-                hosts.insert(host, found);
+        drop(first);
+        while !asked.is_empty() {
+            let (found, host) = tokio::select! {
+                Some((host, found)) = firsts.recv() => (Ok(found), host),
+                Some(Ok(whole)) = asked.join_next() => whole,
+                else => break,
+            };
+            hosts.insert(host, found);
+            let is_known = |found: &Result<Addresses, Trouble>| !matches!(found, Err(Trouble::Failed(why)) if why == NOT_ASKED);
+            if !asked.is_empty() && hosts.values().all(is_known) {
+                early(&hosts);
             }
         }
         hosts
     }
 }
 
+/// What is known of a host whose lookup has not ended.
+const NOT_ASKED: &str = "could not be looked up";
+
+/// What the second family finds, while the first one's addresses wait for it for a while.
+async fn after_grace(
+    first: &Result<Addresses, Trouble>,
+    second: impl Future<Output = Result<Addresses, Trouble>>,
+    early: &(dyn Fn(Addresses) + Send + Sync),
+) -> Result<Addresses, Trouble> {
+    tokio::pin!(second);
+    if let Ok(found) = first {
+        match timeout(GRACE, &mut second).await {
+            Ok(found) => return found,
+            Err(_) => early(found.clone()),
+        }
+    }
+    second.await
+}
+
+/// Whether that is what a server says that does not know EDNS (RFC 6891 section 7), or not this version of it.
+fn refuses_edns(answer: &Result<Lookup, NetError>) -> bool {
+    let Err(NetError::Dns(error)) = answer else { return false };
+    let code = match error {
+        DnsError::ResponseCode(code) => *code,
+        DnsError::NoRecordsFound(none) => none.response_code,
+        _ => return false,
+    };
+    matches!(code, ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS)
+}
+
+/// Whether a server said it, whatever it is.
+fn is_said(answer: &Result<Lookup, NetError>) -> bool {
+    matches!(answer, Ok(_) | Err(NetError::Dns(_)))
+}
+
+impl Answer {
+    /// Of what was answered the records of this type that `name` has, or another one has that aliases lead to, and these
+    /// aliases. What a server adds of other names is not what it was asked for.
+    fn to(name: &Name, kind: RecordType, found: &Lookup) -> Self {
+        let aliases: Vec<(&Name, &Name)> = found.answers().iter().filter_map(alias).collect();
+        let mut chain = vec![name];
+        while let Some(&(_, next)) =
+            aliases.iter().find(|(from, to)| chain.contains(from) && !chain.contains(to))
+        {
+            chain.push(next);
+        }
+        let counts = |record: &&Record| {
+            chain.contains(&&record.name)
+                && (record.record_type() == kind || alias(record).is_some())
+        };
+        let records: Vec<Record> = found.answers().iter().filter(counts).cloned().collect();
+        let has_some = records.iter().any(|record| record.record_type() == kind);
+        Answer {
+            records: if has_some { records } else { Vec::new() },
+            additionals: found.additionals().to_vec(),
+        }
+    }
+}
+
+/// From which name an alias leads to which.
+fn alias(record: &Record) -> Option<(&Name, &Name)> {
+    match &record.data {
+        RData::CNAME(to) => Some((&record.name, &to.0)),
+        _ => None,
+    }
+}
+
+/// Whether a connection can be made to it.
+fn is_destination(ip: &IpAddr) -> bool {
+    !ip.is_unspecified() && !ip.is_multicast()
+}
+
 /// The hosts of SRV records, and what each has.
 type Hosted = BTreeMap<Name, Result<Addresses, Trouble>>;
 
 impl Addresses {
-    fn of(answer: &Lookup) -> Result<Self, Trouble> {
-        Addresses::in_records(answer.answers().iter(), least_ttl(answer.answers()))
+    fn of(answer: &Answer) -> Result<Self, Trouble> {
+        Addresses::in_records(answer.records.iter(), least_ttl(&answer.records))
             .ok_or_else(|| Trouble::Nothing("the name has no address".into(), None))
     }
 
@@ -282,7 +508,7 @@ impl Addresses {
         let ips: Vec<IpAddr> = records
             .filter_map(|record| record.data.ip_addr())
             .map(|ip| ip.to_canonical())
-            .filter(|ip| !ip.is_unspecified() && !ip.is_multicast())
+            .filter(is_destination)
             .collect();
         (!ips.is_empty()).then_some(Addresses { ips, ttl, missing: None })
     }
@@ -301,10 +527,12 @@ impl Addresses {
         self
     }
 
+    fn places(&self, port: u16) -> Vec<Place> {
+        self.ips.iter().map(|&ip| Place::plain(SocketAddr::new(ip, port).into())).collect()
+    }
+
     fn with_port(self, port: u16) -> Finding {
-        let place = |ip| Place::plain(SocketAddr::new(ip, port).into());
-        let places = self.ips.into_iter().map(place).collect();
-        Finding::of(places, self.ttl.map(seconds), self.missing)
+        Finding::of(self.places(port), self.ttl.map(seconds), self.missing)
     }
 }
 
@@ -317,10 +545,12 @@ fn gather(records: &[&SRV], hosts: &Hosted, mut ttl: Option<u32>) -> Result<Find
             Some(Ok(found)) => {
                 ttl = least(ttl, found.ttl);
                 missing = Missing::both(missing, found.missing.clone());
+                let host = host_of(target, port);
                 places.extend(found.ips.iter().map(|&ip| Place {
                     address: SocketAddr::new(ip, port).into(),
                     weight,
                     priority,
+                    host,
                 }));
             }
             Some(Err(Trouble::Nothing(_, negative))) => ttl = least(ttl, *negative),
@@ -338,6 +568,14 @@ fn gather(records: &[&SRV], hosts: &Hosted, mut ttl: Option<u32>) -> Result<Find
     }
 }
 
+/// The same number for the same host and port in every answer.
+fn host_of(target: &Name, port: u16) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    target.to_lowercase().to_ascii().hash(&mut hasher);
+    port.hash(&mut hasher);
+    hasher.finish()
+}
+
 fn srv(record: &Record) -> Option<&SRV> {
     match &record.data {
         RData::SRV(srv) => Some(srv),
@@ -346,8 +584,8 @@ fn srv(record: &Record) -> Option<&SRV> {
 }
 
 /// The addresses of this host among the additional records.
-fn brought_along(host: &Name, answer: &Lookup) -> Option<Addresses> {
-    let of_host = || answer.additionals().iter().filter(|record| record.name == *host);
+fn brought_along(host: &Name, answer: &Answer) -> Option<Addresses> {
+    let of_host = || answer.additionals.iter().filter(|record| record.name == *host);
     let addresses = || of_host().filter(|record| record.data.ip_addr().is_some());
     Addresses::in_records(addresses(), addresses().map(|record| record.ttl).min())
 }
@@ -432,14 +670,12 @@ fn seconds(ttl: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hickory_resolver::system_conf::parse_resolv_conf;
+    use hickory_resolver::proto::op::Query;
+    use hickory_resolver::proto::rr::rdata::CNAME;
 
     /// A system with these files.
     fn system(resolv_conf: &str, hosts: &str) -> NameServers {
-        let (config, options) = parse_resolv_conf(resolv_conf).unwrap();
-        let mut table = Hosts::default();
-        table.read_hosts_conf(hosts.as_bytes()).unwrap();
-        NameServers::build(config, options, table).unwrap()
+        NameServers::of_system(resolv_conf.as_bytes(), hosts.as_bytes()).unwrap()
     }
 
     fn candidates(servers: &NameServers, name: &str) -> Vec<String> {
@@ -478,7 +714,7 @@ mod tests {
     #[test]
     fn the_hosts_file_answers_for_both_families_and_without_a_ttl() {
         let servers = system("nameserver 127.0.0.1", "10.0.0.1 api API2\n10.0.0.2 api\n::1 six");
-        let found = |name: &str| servers.in_hosts(&absolute(name).unwrap());
+        let found = |name: &str| servers.in_hosts(&absolute(name).unwrap()).map(Result::unwrap);
         let api = found("api").unwrap();
         assert_eq!((api.ips, api.ttl), (vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()], None));
         assert_eq!(found("api2").unwrap().ips, [IpAddr::from([10, 0, 0, 1])]);
@@ -487,8 +723,68 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_the_hosts_file_leads_nowhere_is_not_asked_for() {
+        let servers = system("nameserver 127.0.0.1", "0.0.0.0 ads both\n:: ads\n127.0.0.2 both");
+        let found = |name: &str| servers.in_hosts(&absolute(name).unwrap()).unwrap();
+        assert!(matches!(found("ads"), Err(Trouble::Nothing(..))));
+        assert_eq!(found("both").unwrap().ips, [IpAddr::from([127, 0, 0, 2])]);
+    }
+
+    #[test]
     fn a_configuration_without_servers_is_an_error() {
-        assert!(parse_resolv_conf("search a.test").is_err());
+        assert!(NameServers::of_system(b"search a.test", b"").is_err());
+    }
+
+    #[test]
+    fn servers_of_resolv_conf_are_asked_with_edns_only_where_it_says_so() {
+        for (options, edns) in [("", false), ("\noptions edns0", true)] {
+            let servers = system(&format!("nameserver 127.0.0.1{options}"), "");
+            assert_eq!(servers.plain.is_some(), edns, "{options:?}");
+        }
+    }
+
+    /// The name of a record, and what it has: an address, or what it is an alias to.
+    type Given<'a> = (&'a str, &'a str);
+
+    /// The last parts of the addresses that count in an answer to a question for `a.test.` of these records.
+    fn counted(records: &[Given<'_>]) -> Vec<u8> {
+        let record = |&(name, data): &Given<'_>| {
+            let data = match data.parse::<IpAddr>() {
+                Ok(ip) => RData::from(ip),
+                Err(_) => RData::CNAME(CNAME(absolute(data).unwrap())),
+            };
+            Record::from_rdata(absolute(name).unwrap(), 60, data)
+        };
+        let name = absolute("a.test").unwrap();
+        let found = Lookup::new_with_max_ttl(
+            Query::query(name.clone(), RecordType::A),
+            records.iter().map(record),
+        );
+        let answer = Answer::to(&name, RecordType::A, &found);
+        let ips = answer.records.iter().filter_map(|record| record.data.ip_addr());
+        let last = |ip| match ip {
+            IpAddr::V4(ip) => ip.octets()[3],
+            IpAddr::V6(_) => panic!("none was asked for"),
+        };
+        ips.map(last).collect()
+    }
+
+    #[test]
+    fn only_records_of_the_name_and_of_what_its_aliases_lead_to_count() {
+        let table: &[(&[Given<'_>], &[u8])] = &[
+            (&[("a.test", "10.0.0.1"), ("A.TEST", "10.0.0.2")], &[1, 2]),
+            (&[("a.test", "10.0.0.1"), ("bank.test", "10.0.0.2")], &[1]),
+            (&[("bank.test", "10.0.0.2")], &[]),
+            (&[("a.test", "b.test"), ("b.test", "c.test"), ("c.test", "10.0.0.3")], &[3]),
+            (&[("c.test", "10.0.0.3"), ("b.test", "c.test"), ("a.test", "b.test")], &[3]),
+            (&[("a.test", "b.test"), ("b.test", "a.test"), ("b.test", "10.0.0.4")], &[4]),
+            (&[("bank.test", "b.test"), ("b.test", "10.0.0.5")], &[]),
+            (&[("a.test", "b.test"), ("b.test", "10.0.0.1"), ("x.test", "10.0.0.2")], &[1]),
+            (&[("a.test", "b.test"), ("a.test", "2001:db8::1")], &[]),
+        ];
+        for (records, expected) in table {
+            assert_eq!(counted(records), *expected, "{records:?}");
+        }
     }
 
     fn nothing(ttl: Option<u32>) -> Trouble {

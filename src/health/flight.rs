@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::balance::EndpointId;
 
-use super::probe::{Outcome, Probe};
+use super::probe::{End, Probe};
 use super::wake::Wake;
 
 /// Names the eventfd among the sockets: no [`EndpointId`] is as large.
@@ -32,8 +32,8 @@ const CROWD: usize = 8;
 /// Longer waits are cut to this.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// A probe that ended: whom it probed, when it began, what it found.
-pub(super) type Ended = (EndpointId, Instant, Outcome);
+/// A probe that ended: whom it probed, when it began, and how it ended.
+pub(super) type Ended = (EndpointId, Instant, End);
 
 /// The probes in flight.
 #[derive(Debug)]
@@ -120,30 +120,65 @@ impl Flight {
         Ok(())
     }
 
-    /// Gets on with those whose sockets the wait found ready; returns what ended thereby or by its time.
+    /// This process stood still: the time of each of them begins anew.
+    pub(super) fn pause(&mut self, now: Instant) {
+        for probe in self.probes.values_mut() {
+            probe.pause(now);
+        }
+        self.deadlines = self.probes.iter().map(|(&id, probe)| (probe.deadline(), id)).collect();
+    }
+
+    /// Gets on with those whose sockets the wait found ready; returns what ended thereby or by its time, before which each
+    /// has a last look at its socket.
     pub(super) fn advance(&mut self, now: Instant) -> Vec<Ended> {
         let mut ended = Vec::new();
         let mut ready = std::mem::take(&mut self.ready);
         for id in ready.drain(..) {
             let Some(probe) = self.probes.get_mut(&id) else { continue };
             let before = probe.interest();
-            if let Some(outcome) = probe.advance() {
-                ended.push((id, probe.started(), outcome));
+            let end = match probe.advance() {
+                None => watch(&self.epoll, probe, before).err().map(|_| End::Short),
+                end => end,
+            };
+            if let Some(end) = end {
+                ended.push((id, probe.started(), end));
                 self.remove(id);
-            } else if probe.interest() != before {
-                // Fails for want of memory; the probe then ends at its deadline.
-                let _ = epoll::modify(&self.epoll, &*probe, data(id), probe.interest());
             }
         }
         self.ready = ready; // for its memory
-        while let Some(&(_, id)) = self.deadlines.first().filter(|&&(at, _)| at <= now) {
-            if let Some(probe) = self.probes.get(&id) {
-                ended.push((id, probe.started(), Err(probe.expire())));
+        while let Some(&(deadline, id)) = self.deadlines.first().filter(|&&(at, _)| at <= now) {
+            let Some(probe) = self.probes.get_mut(&id) else {
+                self.deadlines.remove(&(deadline, id));
+                continue;
+            };
+            let before = probe.interest();
+            let end = match probe.look(now) {
+                None => watch(&self.epoll, probe, before).err().map(|_| End::Short),
+                end => end,
+            };
+            match end {
+                Some(end) => {
+                    ended.push((id, probe.started(), end));
+                    self.remove(id);
+                }
+                None => {
+                    self.deadlines.remove(&(deadline, id));
+                    self.deadlines.insert((probe.deadline(), id));
+                }
             }
-            self.remove(id);
         }
         ended
     }
+}
+
+/// Watches the probe's socket for what it waits for now, if that was something else before. An error means that the
+/// kernel has no memory for it.
+fn watch(epoll: &OwnedFd, probe: &Probe, before: EventFlags) -> io::Result<()> {
+    if probe.interest() == before {
+        return Ok(());
+    }
+    let id = probe.endpoint();
+    Ok(epoll::modify(epoll, probe, data(id), probe.interest())?)
 }
 
 fn data(id: EndpointId) -> EventData {

@@ -12,6 +12,24 @@ pub(super) enum Change {
     Down,
 }
 
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// What was expected.
+    Good,
+    /// Something else, or nothing in time. Requests may fare better.
+    Bad,
+    /// Nobody is there: requests fare no better.
+    Gone,
+}
+
+#[cfg(test)]
+impl From<bool> for Verdict {
+    fn from(success: bool) -> Self {
+        if success { Verdict::Good } else { Verdict::Bad }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Unknown,
@@ -45,6 +63,11 @@ impl Judge {
         };
         self.streak = if against { self.streak + 1 } else { 0 };
         (self.streak >= needed).then(|| self.enter(change))
+    }
+
+    /// Whether the next failure takes the endpoint down.
+    pub(super) fn is_about_to_fall(&self) -> bool {
+        self.state == State::Up && self.streak + 1 >= self.fall
     }
 
     /// Whether the endpoint may be picked.
@@ -114,6 +137,17 @@ mod tests {
         assert_eq!(play(5, 5, "+"), "U");
         assert_eq!(play(5, 5, "-"), "d");
         assert!(!Judge::new(5, 5).is_healthy());
+    }
+
+    #[test]
+    fn the_last_failure_before_the_fall_is_seen_coming() {
+        let mut judge = Judge::new(1, 2);
+        assert!(!judge.is_about_to_fall(), "nothing is known");
+        let seen = [true, false, true, false, false].map(|success| {
+            judge.observe(success);
+            judge.is_about_to_fall()
+        });
+        assert_eq!(seen, [false, true, false, true, false]);
     }
 
     #[test]

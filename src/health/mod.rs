@@ -13,19 +13,27 @@
 //! | `flight` | the probes in flight and the wait for them |
 //! | `probe` | one probe over one socket |
 //! | `judge` | rise and fall (pure) |
+//! | `checked` | one endpoint: what checks and workers make of it (pure) |
 //! | `ejection` | who is taken out for what workers saw, and how long (pure) |
+//! | `place` | where a name says that endpoints are (pure) |
+//! | `families` | which address family of a host has its turns (pure) |
 //! | `roster` | which endpoints there are; makes snapshots (pure) |
 //! | `names` | when each name is looked up, and what its answers come to (pure) |
 //! | `resolve` | names to places, on a thread of its own |
 //! | `dns` | one lookup: what is asked of name servers |
+//! | `hosts` | the hosts file (pure) |
 //! | `wake` | how other threads end the health thread's wait |
 
+mod checked;
 mod dns;
 mod ejection;
+mod families;
 mod flight;
+mod hosts;
 mod judge;
 mod monitor;
 mod names;
+mod place;
 mod probe;
 mod resolve;
 mod roster;
@@ -156,7 +164,7 @@ impl Health {
         source: Source,
     ) -> io::Result<Health> {
         let wake = Arc::new(Wake::new()?);
-        let roster = Roster::new(targets, ejection);
+        let roster = Roster::new(targets, ejection, Instant::now());
         let resolvers = Resolvers::start(roster.names().count(), source, &wake)?;
         let (sender, reports) = bounded(REPORTS);
         let inputs = Inputs { reports, resolvers, wake: Arc::clone(&wake) };

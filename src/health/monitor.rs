@@ -16,13 +16,17 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Receiver;
 use log::Level;
 
-use crate::balance::{EndpointId, EndpointState, Shared, Snapshot};
+use crate::balance::{EndpointId, EndpointState, Shared, Snapshot, Streak};
+use crate::base::shortage::Shortage;
 
+use super::checked::News;
 use super::flight::Flight;
+use super::judge::Verdict;
 use super::names::{self, Names};
-use super::probe::{Begun, Outcome, Probe};
+use super::place::Place;
+use super::probe::{Begun, End, Lack, Outcome, Probe};
 use super::resolve::{Answer, Query, Resolvers};
-use super::roster::{News, Place, Roster};
+use super::roster::Roster;
 use super::schedule::{Schedule, Urgency};
 use super::wake::Wake;
 use super::{Failure, Gate, REPORTS, Report};
@@ -35,6 +39,20 @@ const REPORTED_RESERVE: usize = 64;
 
 /// How long probing rests after the process ran out of descriptors.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long it sleeps at most while probes run: it sees by that whether it stood still.
+const BEAT: Duration = Duration::from_millis(200);
+
+/// A wait that ends later than it should by more than this was one in which this process stood still: it was stopped, or
+/// had no processor. What ran meanwhile says nothing of the other side.
+const STALL: Duration = Duration::from_millis(100);
+
+/// From when on such a wait is worth a line of the log, and how long from one such line to the next.
+const LONG_STALL: Duration = Duration::from_secs(1);
+const STALL_LINES: Duration = Duration::from_secs(10);
+
+/// How long after it workers may still report what it made them believe.
+const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// How long the thread rests after a contained panic or a failed wait, so that neither can spin.
 const MISHAP_PAUSE: Duration = Duration::from_millis(100);
@@ -64,6 +82,11 @@ pub(super) struct Monitor {
     first_round: FirstRound,
     /// Until when no probe is begun, since descriptors ran out.
     resting: Option<Instant>,
+    /// Those of which it was told that they cannot be probed.
+    barred: BTreeSet<EndpointId>,
+    /// When this process last stood still, as far as this thread saw, and when a line was last written about that.
+    stalled: Option<Instant>,
+    stall_told: Option<Instant>,
     /// Whether it was told that nothing is healthy.
     told_none: bool,
     /// Something the snapshot shows has changed since it was published.
@@ -111,6 +134,9 @@ impl Monitor {
             shared,
             first_round: FirstRound { deadline: Some(now + bound), gate },
             resting: None,
+            barred: BTreeSet::new(),
+            stalled: None,
+            stall_told: None,
             told_none: false,
             changed: true,
             unpublished_until: now,
@@ -138,11 +164,14 @@ impl Monitor {
     }
 
     fn turn(&mut self) {
-        self.wait();
+        let late = self.wait();
         let now = Instant::now();
         self.turned = now;
-        for (endpoint, started, outcome) in self.flight.advance(now) {
-            self.conclude(endpoint, now.saturating_duration_since(started), &outcome, now);
+        if late > STALL {
+            self.stand_up(late, now);
+        }
+        for (endpoint, started, end) in self.flight.advance(now) {
+            self.end(endpoint, now.saturating_duration_since(started), end, now);
         }
         self.take_reports(now);
         self.take_answers(now);
@@ -156,6 +185,10 @@ impl Monitor {
             self.tell_if_none_is_healthy();
             self.write_log();
         }
+        // While nothing is healthy, the first request after a return is to be served.
+        let hurry = self.shared.snapshot.load().healthy_count() == 0;
+        self.schedule.hurry(hurry, now);
+        self.names.hurry(hurry, now);
     }
 
     /// A panic may have lost a probe or a lookup: all are begun anew.
@@ -192,31 +225,91 @@ impl Monitor {
             .min()
     }
 
-    fn wait(&mut self) {
-        if let Err(error) = self.flight.wait(self.next_event(), self.turned + self.gather) {
+    /// Waits for something to do. How much later it ended than it should have.
+    fn wait(&mut self) -> Duration {
+        let beat = (self.flight.len() > 0).then(|| self.turned + BEAT);
+        let until = self.next_event().into_iter().chain(beat).min();
+        if let Err(error) = self.flight.wait(until, self.turned + self.gather) {
             log::error!("the health thread cannot wait: {error}");
             thread::sleep(MISHAP_PAUSE);
+        }
+        let due = until.unwrap_or_else(Instant::now);
+        Instant::now().saturating_duration_since(due)
+    }
+
+    /// This process stood still: the time of what runs begins anew.
+    fn stand_up(&mut self, late: Duration, now: Instant) {
+        self.stalled = Some(now);
+        self.flight.pause(now);
+        let told = self.stall_told.is_some_and(|at| now < at + STALL_LINES);
+        if late >= LONG_STALL && !told {
+            self.stall_told = Some(now);
+            let line = format!(
+                "this process stood still for {} ms: checks of that time do not count",
+                late.as_millis()
+            );
+            self.lines.push((Level::Warn, line));
+        }
+    }
+
+    /// A probe ended: with a verdict, or to be made again.
+    fn end(&mut self, id: EndpointId, took: Duration, end: End, now: Instant) {
+        match end {
+            End::Found(outcome) => self.conclude(id, took, &outcome, now),
+            End::Paused(reason) if !self.roster.excuse(id) => {
+                self.conclude(id, took, &Err(reason), now);
+            }
+            End::Paused(_) => self.schedule.repeat(id, now),
+            End::Short => self.schedule.postpone(id, now),
         }
     }
 
     fn conclude(&mut self, id: EndpointId, took: Duration, outcome: &Outcome, now: Instant) {
-        let Some(ruling) = self.roster.observe(id, outcome.is_ok(), now) else { return };
-        self.schedule.finish(id, now, ruling.wavering);
+        let verdict =
+            outcome.as_ref().map_or_else(super::probe::Reason::verdict, |_| Verdict::Good);
+        let first = self.roster.is_new(id);
+        let Some(ruling) = self.roster.observe(id, verdict, now) else { return };
+        self.barred.remove(&id);
+        self.schedule.finish(id, now, ruling.standing);
         if let Some(change) = ruling.change {
             self.changed = true;
-            self.tell_change(id, change, took, outcome);
+            self.tell_change(id, change, first, took, outcome);
         }
     }
 
-    fn tell_change(&mut self, id: EndpointId, change: News, took: Duration, outcome: &Outcome) {
+    fn tell_change(
+        &mut self,
+        id: EndpointId,
+        change: News,
+        first: bool,
+        took: Duration,
+        outcome: &Outcome,
+    ) {
         let took = took.as_millis();
         let (level, what) = match (change, outcome) {
             (News::Up, Ok(success)) => (Level::Info, format!("up: {success} in {took} ms")),
             (News::UpAgain, Ok(success)) => {
                 (Level::Info, format!("up again: {success} in {took} ms"))
             }
+            (News::Recovered, Ok(success)) => {
+                (Level::Info, format!("sound again: {success} in {took} ms"))
+            }
+            (News::Ejected(streak, count), _) => {
+                let why = Failure::Streak(streak, count);
+                (Level::Warn, format!("ejected until a probe succeeds: {why}"))
+            }
+            (News::Spared, Err(reason)) => (
+                Level::Warn,
+                format!(
+                    "kept though its probes fail, as the last one, which serves requests: {reason}"
+                ),
+            ),
+            (News::Down, Err(reason)) if first && self.roster.has_other_family(id) => (
+                Level::Info,
+                format!("left out: {reason}; its host has an address of the other family"),
+            ),
             (_, Err(reason)) => (Level::Warn, format!("down: {reason}")),
-            (News::Down, Ok(_)) => return, // no success takes an endpoint down
+            (News::Down | News::Spared, Ok(_)) => return, // no success does that
         };
         self.tell(id, level, &what);
     }
@@ -236,15 +329,19 @@ impl Monitor {
             if self.roster.is_healthy(endpoint) {
                 log::debug!("endpoint {}: {failure}, says a worker", endpoint.0);
                 self.schedule.report(endpoint, at, now);
-                if matches!(failure, Failure::Streak(..)) {
-                    self.eject(endpoint, failure, now);
+                let stalled = self.stalled.is_some_and(|stalled| at <= stalled + AFTERMATH);
+                if let Failure::Streak(streak, count) = failure
+                    && !(stalled && may_be_of_a_pause(streak))
+                {
+                    self.eject(endpoint, (streak, count), now);
                 }
             }
         }
     }
 
-    fn eject(&mut self, id: EndpointId, why: Failure, now: Instant) {
-        if let Some(time) = self.roster.eject(id, now) {
+    fn eject(&mut self, id: EndpointId, why: (Streak, u32), now: Instant) {
+        if let Some(time) = self.roster.accuse(id, why, now) {
+            let why = Failure::Streak(why.0, why.1);
             self.changed = true;
             self.terms.insert((now + time, id));
             let term = match time {
@@ -267,12 +364,15 @@ impl Monitor {
 
     fn take_answers(&mut self, now: Instant) {
         while let Some(Answer { target, finding }) = self.inputs.resolvers.next_answer() {
+            if let Some(why) = finding.trouble() {
+                self.changed |= self.roster.set_trouble(target, why);
+            }
             let outcome = self.names.take(target, finding, now);
             if let Some(news) = outcome.news {
                 self.tell_of_name(target, news, outcome.places.as_deref());
             }
             if let Some(places) = outcome.places {
-                let update = self.roster.set_addresses(target, &places);
+                let update = self.roster.set_addresses(target, &places, now);
                 self.changed |= update.changed;
                 update.added.into_iter().for_each(|id| self.welcome(id, now));
             }
@@ -337,17 +437,27 @@ impl Monitor {
         }
     }
 
-    /// Begins one probe; an error means that this process lacks descriptors for it.
+    /// Begins one probe; an error means that this process lacks what any probe needs.
     fn begin(&mut self, id: EndpointId, urgent: bool, now: Instant) -> io::Result<()> {
         let Some(endpoint) = self.roster.assignment(id) else { return Ok(()) };
-        let ended = match Probe::begin(id, &endpoint.address, &endpoint.plan, urgent, now)? {
-            Begun::InFlight(probe) => {
+        // Its time counts from here: of many that begin in one turn the last ones do so much later than the turn.
+        let started = Instant::now();
+        let ended = match Probe::begin(id, &endpoint.address, &endpoint.plan, urgent, started) {
+            Ok(Begun::InFlight(probe)) => {
                 self.flight.add(probe)?;
                 None
             }
-            Begun::Ended(outcome) => Some(outcome),
+            Ok(Begun::Ended(outcome)) => Some(outcome),
+            Err(Lack { shortage: Shortage::Descriptors | Shortage::Memory, error }) => {
+                return Err(error);
+            }
+            Err(Lack { error, .. }) => {
+                self.bar(id, &error, now);
+                return Ok(());
+            }
         };
-        self.schedule.begin(id, now);
+        self.schedule.begin(id, started);
+        self.roster.look_at(id, started);
         if self.resting.take().is_some() {
             self.lines
                 .push((Level::Info, "health probes go on: descriptors are free again".into()));
@@ -356,6 +466,15 @@ impl Monitor {
             self.conclude(id, Duration::ZERO, &outcome, now);
         }
         Ok(())
+    }
+
+    /// This endpoint cannot be probed from here now, which says nothing of it, nor of others.
+    fn bar(&mut self, id: EndpointId, error: &io::Error, now: Instant) {
+        self.schedule.postpone(id, now);
+        self.roster.try_in_vain(id);
+        if self.barred.insert(id) {
+            self.tell(id, Level::Warn, &format!("not probed, and keeps its health: {error}"));
+        }
     }
 
     fn rest(&mut self, error: &io::Error, now: Instant) {
@@ -371,6 +490,7 @@ impl Monitor {
             self.changed = true;
             self.schedule.remove(id);
             self.flight.remove(id);
+            self.barred.remove(&id);
             let healthy = self.roster.healthy_count();
             self.lines.push((
                 Level::Info,
@@ -431,6 +551,11 @@ fn why_none(snapshot: &Snapshot, unresolved: usize) -> String {
         line.push_str(&format!(", {unresolved} without an address"));
     }
     line
+}
+
+/// Whether a worker that stood still may have seen that where there was none of it.
+fn may_be_of_a_pause(streak: Streak) -> bool {
+    matches!(streak, Streak::ConnectFailures | Streak::Timeouts)
 }
 
 /// Calls `turn` until `stopped`. One that panics is logged, and the next is told: a health thread

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::place::{MAX_ADDRESSES, Place, one_for_each_address};
 use super::resolve::{Finding, Missing, Wanted};
-use super::roster::{MAX_ADDRESSES, Place, one_for_each_address};
 
 /// Shorter TTLs, zero among them, are raised to this: it bounds what one name costs its servers.
 const MIN_TTL: Duration = Duration::from_secs(1);
@@ -29,6 +29,9 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// However long that interval is.
 const MAX_RETRY: Duration = Duration::from_secs(30);
+
+/// And while nothing is healthy: the first address is waited for.
+const HURRIED_RETRY: Duration = Duration::from_secs(1);
 
 /// What is to be told of a name.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,6 +86,8 @@ struct Name {
 pub(super) struct Names {
     names: BTreeMap<usize, Name>,
     due: BTreeSet<(Instant, usize)>,
+    /// Nothing is healthy: what failed is asked for again soon.
+    hurry: bool,
 }
 
 impl Names {
@@ -107,7 +112,7 @@ impl Names {
         };
         let names: BTreeMap<usize, Name> = wanted.map(name).collect();
         let due = names.keys().map(|&target| (now, target)).collect();
-        Names { names, due }
+        Names { names, due, hurry: false }
     }
 
     /// The earliest time at which one is due.
@@ -133,6 +138,18 @@ impl Names {
         self.names.values().all(|name| name.answered)
     }
 
+    /// Whether there is a hurry from now on. When it begins, names that nobody answered are due soon.
+    pub(super) fn hurry(&mut self, hurry: bool, now: Instant) {
+        if std::mem::replace(&mut self.hurry, hurry) || !hurry {
+            return;
+        }
+        let soon = now + HURRIED_RETRY;
+        let failed = self.names.iter().filter(|(_, name)| name.failures > 0);
+        let late = failed.filter(|(_, name)| name.due.is_some_and(|due| due > soon));
+        let late: Vec<usize> = late.map(|(&target, _)| target).collect();
+        late.into_iter().for_each(|target| self.set_due(target, soon));
+    }
+
     /// Lookups may have been lost: all are begun anew.
     pub(super) fn restart(&mut self, now: Instant) {
         let targets: Vec<usize> = self.names.keys().copied().collect();
@@ -148,6 +165,8 @@ impl Names {
         };
         name.answered = true;
         let (outcome, wait) = match finding {
+            // The lookup goes on: nothing is due before its end.
+            Finding::Early(places) => return name.resolve_early(places),
             Finding::Places { places, ttl, missing: None } => name.resolve(places, ttl),
             Finding::Places { places, ttl, missing: Some(missing) } => {
                 name.resolve_in_part(places, ttl, missing)
@@ -156,6 +175,8 @@ impl Names {
             Finding::Unavailable { why, ttl } => (name.withdraw(why), bounded(ttl, MAX_TTL)),
             Finding::Failed(why) => (name.tell(News::Fails(why)), name.retry()),
         };
+        let failed = name.failures > 0;
+        let wait = if self.hurry && failed { wait.min(HURRIED_RETRY) } else { wait };
         self.set_due(target, now + wait);
         outcome
     }
@@ -179,8 +200,24 @@ impl Name {
         (Outcome { places: Some(places), news }, wait)
     }
 
-    /// What the rest of the answer would have said is not known, so what it may have had stays. Should that be too
-    /// many, what was found comes first: those that stay may be long gone.
+    /// What was found so far is added, and nothing is taken away before the rest is known.
+    fn resolve_early(&mut self, mut places: Vec<Place>) -> Outcome {
+        self.add_kept(&mut places, |_| true);
+        Outcome { places: Some(places), news: None }
+    }
+
+    /// Adds to what was found those of before that may stay. Should that be too many, what was found comes first: those that
+    /// stay may be long gone.
+    fn add_kept(&mut self, places: &mut Vec<Place>, may_stay: impl Fn(&Place) -> bool) {
+        let is_new = |old: &Place| places.iter().all(|new| new.address != old.address);
+        self.places.retain(|old| is_new(old) && may_stay(old));
+        self.places.truncate(MAX_ADDRESSES.saturating_sub(places.len()));
+        places.append(&mut self.places);
+        *places = one_for_each_address(std::mem::take(places));
+        self.places.clone_from(places);
+    }
+
+    /// What the rest of the answer would have said is not known, so what it may have had stays.
     fn resolve_in_part(
         &mut self,
         mut places: Vec<Place>,
@@ -188,12 +225,7 @@ impl Name {
         missing: Missing,
     ) -> (Outcome, Duration) {
         self.gone_since = None;
-        let is_new = |old: &Place| places.iter().all(|new| new.address != old.address);
-        self.places.retain(|old| is_new(old) && missing.may_have(&old.address));
-        self.places.truncate(MAX_ADDRESSES.saturating_sub(places.len()));
-        places.append(&mut self.places);
-        let places = one_for_each_address(places);
-        self.places.clone_from(&places);
+        self.add_kept(&mut places, |old| missing.may_have(&old.address));
         let told = self.tell(News::InPart(missing.why));
         let retry = self.retry();
         let wait = ttl.map_or(retry, |ttl| retry.min(bounded(ttl, MAX_TTL)));
@@ -337,6 +369,22 @@ mod tests {
     }
 
     #[test]
+    fn a_hurry_has_names_that_nobody_answers_asked_for_each_second() {
+        let (mut names, now) = asked();
+        (0..10).for_each(|_| drop(answer(&mut names, failed(), now)));
+        names.take(7, failed(), now);
+        assert_eq!(names.next_due(), Some(now + INTERVAL));
+        names.hurry(true, now);
+        assert_eq!(names.next_due(), Some(now + SECOND));
+        names.take_due(now + SECOND);
+        assert_eq!(answer(&mut names, failed(), now + SECOND).0, SECOND);
+        assert_eq!(answer(&mut names, found(&[1], Some(60)), now).0, 60 * SECOND);
+        names.hurry(false, now);
+        (0..10).for_each(|_| drop(answer(&mut names, failed(), now)));
+        assert_eq!(answer(&mut names, failed(), now).0, INTERVAL);
+    }
+
+    #[test]
     fn a_failure_takes_nothing_away_and_is_told_once_until_it_is_over() {
         let (mut names, now) = asked();
         answer(&mut names, found(&[1], Some(9)), now);
@@ -360,6 +408,19 @@ mod tests {
         assert_eq!(wait.as_millis(), 100, "the missing part is asked for again");
         let (_, whole) = answer(&mut names, found(&[2], Some(9)), now);
         assert_eq!(whole.places, Some(places(&[2])));
+    }
+
+    #[test]
+    fn what_is_found_early_is_added_while_the_lookup_goes_on() {
+        let (mut names, now) = asked();
+        let early = |lasts: &[u8]| Finding::Early(places(lasts));
+        let outcome = names.take(7, early(&[2]), now);
+        assert_eq!(outcome, Outcome { places: Some(places(&[2])), news: None });
+        assert!(names.all_answered());
+        assert_eq!(names.next_due(), None, "its end is to come");
+        answer(&mut names, found(&[1, 2], Some(9)), now);
+        assert_eq!(names.take(7, early(&[3]), now).places, Some(places(&[1, 2, 3])));
+        assert_eq!(answer(&mut names, found(&[3], Some(9)), now).1.places, Some(places(&[3])));
     }
 
     #[test]

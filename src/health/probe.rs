@@ -14,18 +14,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::balance::EndpointId;
 use crate::base::address::Address;
+use crate::base::shortage::Shortage;
 use crate::settings::{StatusRanges, Target, TargetAddress};
+
+use super::judge::Verdict;
 
 /// Bytes of an answer that are read while its head is awaited, interim answers included.
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Fields that the head of an answer may have.
 const MAX_FIELDS: usize = 256;
+
+/// How often the time of one probe begins anew because this process stood still.
+const MAX_PAUSES: u32 = 2;
 
 /// Longer timeouts are cut to this, so that no deadline overflows.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -55,6 +62,11 @@ impl Plan {
         });
         let timeout = health.timeout.min(MAX_TIMEOUT);
         Plan { request, expect: health.expect.clone(), timeout }
+    }
+
+    /// Whether a probe is a request, and not only a connection.
+    pub(super) fn asks(&self) -> bool {
+        self.request.is_some()
     }
 
     /// From the start of a probe to the end of the answer's head.
@@ -100,6 +112,49 @@ pub(super) enum Reason {
     UnexpectedStatus(u16),
     NotHttp,
     HeadTooLarge,
+}
+
+impl Reason {
+    /// What it says of requests to the same endpoint.
+    pub(super) fn verdict(&self) -> Verdict {
+        match self {
+            Reason::ConnectRefused | Reason::NotASocket => Verdict::Gone,
+            Reason::ConnectFailed(error) if error.kind() == ErrorKind::NotFound => Verdict::Gone,
+            _ => Verdict::Bad,
+        }
+    }
+
+    /// What was short on this side, so that it says nothing of the endpoint.
+    fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Reason::ConnectFailed(error) | Reason::Broken(error) => Shortage::of(error),
+            _ => None,
+        }
+    }
+
+    /// Whether the other side may have done that because this process stood still. (Its time began anew then, so that
+    /// one that was too long is not.)
+    fn may_be_of_a_pause(&self) -> bool {
+        matches!(self, Reason::Closed | Reason::Broken(_))
+    }
+}
+
+/// What this process lacks for a probe.
+#[derive(Debug)]
+pub(super) struct Lack {
+    pub(super) shortage: Shortage,
+    pub(super) error: io::Error,
+}
+
+/// How a probe ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// With what it found.
+    Found(Outcome),
+    /// With that, after this process stood still: nobody knows whether that is why.
+    Paused(Reason),
+    /// For want of something here.
+    Short,
 }
 
 /// What a probe that ended found.
@@ -158,6 +213,9 @@ pub(super) struct Probe {
     endpoint: EndpointId,
     socket: Socket,
     started: Instant,
+    deadline: Instant,
+    /// How often its time began anew.
+    pauses: u32,
     urgent: bool,
     phase: Phase,
     plan: Arc<Plan>,
@@ -172,32 +230,41 @@ pub(super) enum Begun {
 }
 
 impl Probe {
-    /// Begins a probe. An error means that this process lacks what a probe needs (descriptors, socket
-    /// memory): it says nothing about the endpoint.
+    /// Begins a probe, at `now`. An error means that this process lacks what a probe needs, or is kept from it: it says
+    /// nothing about the endpoint.
     pub(super) fn begin(
         endpoint: EndpointId,
         address: &Address,
         plan: &Arc<Plan>,
         urgent: bool,
         now: Instant,
-    ) -> io::Result<Begun> {
+    ) -> Result<Begun, Lack> {
         let (socket, place) = match open(address) {
             Ok(opened) => opened,
-            Err(error) if is_shortage(&error) => return Err(error),
-            Err(error) => return Ok(Begun::Ended(Err(Reason::ConnectFailed(error)))),
+            Err(error) => return ended_by(Shortage::of(&error), error, Reason::ConnectFailed),
         };
         let plan = Arc::clone(plan);
-        let mut probe =
-            Probe { endpoint, socket, started: now, urgent, phase: Phase::Connecting, plan };
+        let mut probe = Probe {
+            endpoint,
+            socket,
+            started: now,
+            deadline: now + plan.timeout,
+            pauses: 0,
+            urgent,
+            phase: Phase::Connecting,
+            plan,
+        };
         match probe.socket.connect(&place) {
-            Ok(()) => Ok(probe.advance().map_or_else(|| Begun::InFlight(probe), Begun::Ended)),
+            Ok(()) => Ok(probe.get_on().map_or_else(|| Begun::InFlight(probe), Begun::Ended)),
             // On this machine it has succeeded by now: the request need not wait for the next turn.
             Err(error) if is_in_progress(&error) && probe.plan.request.is_some() => {
-                Ok(probe.advance().map_or_else(|| Begun::InFlight(probe), Begun::Ended))
+                Ok(probe.get_on().map_or_else(|| Begun::InFlight(probe), Begun::Ended))
             }
             Err(error) if is_in_progress(&error) => Ok(Begun::InFlight(probe)),
-            Err(error) if is_shortage(&error) => Err(error),
-            Err(error) => Ok(Begun::Ended(Err(refusal(address, error)))),
+            Err(error) => {
+                let shortage = Shortage::of_connect(&error, address);
+                ended_by(shortage, error, |error| refusal(address, error))
+            }
         }
     }
 
@@ -218,7 +285,35 @@ impl Probe {
 
     /// When it must have ended.
     pub(super) fn deadline(&self) -> Instant {
-        self.started + self.plan.timeout
+        self.deadline
+    }
+
+    /// This process stood still while the probe ran, so that its time begins anew; but not more than a few times.
+    pub(super) fn pause(&mut self, now: Instant) {
+        self.pauses += 1;
+        if self.pauses <= MAX_PAUSES {
+            self.deadline = now + self.plan.timeout;
+        }
+    }
+
+    /// A last look when its time is over: what is there was there in time, as far as anybody can tell.
+    pub(super) fn look(&mut self, now: Instant) -> Option<End> {
+        let connecting = matches!(self.phase, Phase::Connecting);
+        while is_ready(&self.socket, self.interest()) {
+            let before = self.interest();
+            if let Some(end) = self.advance() {
+                return Some(end);
+            }
+            if self.interest() == before {
+                break;
+            }
+        }
+        if connecting && !matches!(self.phase, Phase::Connecting) && self.pauses < MAX_PAUSES {
+            // It was connected, and the request is sent only now.
+            self.pause(now);
+            return None;
+        }
+        Some(self.judge(Err(self.expire())))
     }
 
     /// What it waits for.
@@ -230,7 +325,25 @@ impl Probe {
     }
 
     /// Gets on as far as the socket allows.
-    pub(super) fn advance(&mut self) -> Option<Outcome> {
+    pub(super) fn advance(&mut self) -> Option<End> {
+        let outcome = self.get_on()?;
+        Some(self.judge(outcome))
+    }
+
+    /// Whether that is an outcome, or owing to this process.
+    fn judge(&self, outcome: Outcome) -> End {
+        match outcome {
+            Err(reason) if reason.shortage().is_some() => End::Short,
+            Err(reason)
+                if (1..=MAX_PAUSES).contains(&self.pauses) && reason.may_be_of_a_pause() =>
+            {
+                End::Paused(reason)
+            }
+            outcome => End::Found(outcome),
+        }
+    }
+
+    fn get_on(&mut self) -> Option<Outcome> {
         let (socket, plan) = (&self.socket, &*self.plan);
         let step = match &mut self.phase {
             Phase::Connecting => connected(socket, plan),
@@ -248,7 +361,7 @@ impl Probe {
     }
 
     /// What it failed of when its time was over.
-    pub(super) fn expire(&self) -> Reason {
+    fn expire(&self) -> Reason {
         match self.phase {
             Phase::Connecting => Reason::ConnectTimeout,
             _ => Reason::NoAnswer(self.plan.timeout),
@@ -280,10 +393,22 @@ fn is_in_progress(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::INPROGRESS) || error.kind() == ErrorKind::Interrupted
 }
 
-/// Out of descriptors or of memory for sockets: this process's trouble, not the endpoint's.
-fn is_shortage(error: &io::Error) -> bool {
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+/// What an error comes to that a call returned at once.
+fn ended_by(
+    shortage: Option<Shortage>,
+    error: io::Error,
+    reason: impl FnOnce(io::Error) -> Reason,
+) -> Result<Begun, Lack> {
+    match shortage {
+        Some(shortage) => Err(Lack { shortage, error }),
+        None => Ok(Begun::Ended(Err(reason(error)))),
+    }
+}
+
+/// Whether the socket has something of that now.
+fn is_ready(socket: &Socket, interest: EventFlags) -> bool {
+    let interest = if interest == EventFlags::IN { PollFlags::IN } else { PollFlags::OUT };
+    poll(&mut [PollFd::new(socket, interest)], Some(&Timespec::default())).is_ok_and(|it| it > 0)
 }
 
 fn connect_failure(error: io::Error) -> Reason {
@@ -528,18 +653,5 @@ mod tests {
         let fields =
             [b"HTTP/1.1 200 OK\r\n".as_slice(), &b"a:b\r\n".repeat(MAX_FIELDS + 1)].concat();
         assert!(matches!(judge(&fields), Some(Err(Reason::NotHttp))));
-    }
-
-    #[test]
-    fn only_shortages_of_this_process_are_not_the_endpoints_fault() {
-        for (errno, shortage) in [
-            (Errno::MFILE, true),
-            (Errno::NFILE, true),
-            (Errno::NOBUFS, true),
-            (Errno::CONNREFUSED, false),
-            (Errno::NETUNREACH, false),
-        ] {
-            assert_eq!(is_shortage(&errno.into()), shortage, "{errno}");
-        }
     }
 }

@@ -15,24 +15,35 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
 
 use crate::base::address::Address;
+use crate::base::shortage::Shortage;
 use crate::settings::TargetAddress;
 
 use super::dns::NameServers;
-use super::roster::{Place, one_for_each_address};
+use super::place::{Place, one_for_each_address};
 use super::wake::Wake;
 
 /// Turns a host name and a port into socket addresses. May block. An error or no address at all
 /// means that the name does not resolve now.
 pub(super) type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
+/// Takes what a lookup found while it still waits for a part.
+pub(super) type Early = dyn Fn(Vec<Place>) + Send + Sync;
+
 /// Blocking lookups at once.
 const BLOCKING: usize = 4;
 
+/// What a blocking lookup gets. One that takes longer is left to itself.
+const BLOCKING_DEADLINE: Duration = Duration::from_secs(4);
+
 /// What the system's configuration is read from.
-const SYSTEM_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+const SYSTEM_FILES: [&str; 2] = [RESOLV_CONF, HOSTS];
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
 
 /// What a target that is a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +78,8 @@ pub(super) enum Finding {
         /// What there may be beside these: a part of the lookup failed.
         missing: Option<Missing>,
     },
+    /// At least one place, while the lookup goes on: there may be more, and its end is to come.
+    Early(Vec<Place>),
     /// The name has no place, says who must know. The TTL is that of RFC 2308 section 5, where there is one.
     Nothing { why: String, ttl: Option<Duration> },
     /// The service is not available, says its SRV record (RFC 2782, a target of ".").
@@ -76,6 +89,16 @@ pub(super) enum Finding {
 }
 
 impl Finding {
+    /// Why there is no place, if there is none.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        match self {
+            Finding::Nothing { why, .. }
+            | Finding::Unavailable { why, .. }
+            | Finding::Failed(why) => Some(why),
+            Finding::Places { .. } | Finding::Early(_) => None,
+        }
+    }
+
     /// Those of these places that count. There must be one at least.
     pub(super) fn of(places: Vec<Place>, ttl: Option<Duration>, missing: Option<Missing>) -> Self {
         Finding::Places { places: one_for_each_address(places), ttl, missing }
@@ -206,9 +229,14 @@ fn serve(runtime: Runtime, mut inbox: UnboundedReceiver<Query>, post: &Post, sou
         let mut resolver = Resolver::new(source);
         while let Some(Query { target, wanted }) = inbox.recv().await {
             let (resolver, post) = (resolver.current(), post.clone());
+            let first = post.clone();
+            let early = move |places| {
+                let finding = Finding::Early(one_for_each_address(places));
+                first.send(Answer { target, finding });
+            };
             tokio::spawn(async move {
                 // A task of its own, so that a panic in a library is a failed lookup and no more.
-                let lookup = tokio::spawn(resolver.look_up(wanted)).await;
+                let lookup = tokio::spawn(resolver.look_up(wanted, early)).await;
                 let finding =
                     lookup.unwrap_or_else(|_| Finding::Failed("the resolver panicked".into()));
                 post.send(Answer { target, finding });
@@ -231,7 +259,38 @@ enum Resolver {
 #[derive(Clone)]
 enum Backend {
     NameServers(Arc<NameServers>),
-    Function(Arc<Resolve>),
+    Function(Blocking),
+}
+
+/// A function that may block, and who may be in it.
+#[derive(Clone)]
+struct Blocking {
+    resolve: Arc<Resolve>,
+    seats: Arc<Semaphore>,
+}
+
+impl Blocking {
+    fn on(resolve: Arc<Resolve>) -> Backend {
+        Backend::Function(Blocking { resolve, seats: Arc::new(Semaphore::new(BLOCKING)) })
+    }
+
+    /// A lookup that hangs keeps its seat, and its end is nobody's business any longer.
+    async fn look_up(self, name: Arc<str>, port: u16) -> Finding {
+        let Blocking { resolve, seats } = self;
+        let lookup = async {
+            let seat = seats.acquire_owned().await;
+            tokio::task::spawn_blocking(move || {
+                let _seat = seat;
+                resolve(&name, port)
+            })
+            .await
+        };
+        match timeout(BLOCKING_DEADLINE, lookup).await {
+            Ok(Ok(result)) => of_function(result),
+            Ok(Err(_)) => Finding::Failed("the resolver panicked".into()),
+            Err(_) => Finding::Failed("the resolver does not answer".into()),
+        }
+    }
 }
 
 impl Resolver {
@@ -240,9 +299,9 @@ impl Resolver {
             Source::Servers(servers) => Resolver::Fixed(
                 NameServers::new(&servers).map_or_else(|error| fall_back(&error), Backend::of),
             ),
-            Source::Function(resolve) => Resolver::Fixed(Backend::Function(resolve)),
+            Source::Function(resolve) => Resolver::Fixed(Blocking::on(resolve)),
             Source::System => {
-                Resolver::System { files: None, backend: Backend::Function(Arc::new(c_library)) }
+                Resolver::System { files: None, backend: Blocking::on(Arc::new(c_library)) }
             }
         }
     }
@@ -255,10 +314,12 @@ impl Resolver {
                 let before = files.replace(now);
                 if before != Some(now) {
                     let fell_back = before.is_some() && matches!(backend, Backend::Function(_));
-                    match NameServers::of_system() {
+                    match system() {
                         Ok(servers) => *backend = Backend::of(servers),
-                        Err(_) if fell_back => {} // which was told
-                        Err(error) => *backend = fall_back(&error),
+                        // For want of something here: whoever was asked is asked on, and the files are read next time.
+                        Err(Unread::Short) => *files = before,
+                        Err(Unread::Useless(_)) if fell_back => {} // which was told
+                        Err(Unread::Useless(error)) => *backend = fall_back(&error),
                     }
                 }
                 backend.clone()
@@ -267,13 +328,41 @@ impl Resolver {
     }
 }
 
+/// Why the system's configuration is not known.
+enum Unread {
+    /// This process lacks what reading it takes.
+    Short,
+    Useless(String),
+}
+
+/// The system's name servers, with its hosts file.
+fn system() -> Result<NameServers, Unread> {
+    let failed = |path: &str, error: io::Error| match Shortage::of(&error) {
+        Some(_) => Unread::Short,
+        None => Unread::Useless(format!("{path}: {error}")),
+    };
+    let resolv_conf = fs::read(RESOLV_CONF).map_err(|error| failed(RESOLV_CONF, error))?;
+    let hosts = match fs::read(HOSTS) {
+        Ok(hosts) => hosts,
+        Err(error) if Shortage::of(&error).is_some() => return Err(Unread::Short),
+        // A file that is not there is an empty one.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            log::warn!("{HOSTS} cannot be read, and no name of it is known: {error}");
+            Vec::new()
+        }
+    };
+    NameServers::of_system(&resolv_conf, &hosts)
+        .map_err(|error| Unread::Useless(format!("{RESOLV_CONF}: {error}")))
+}
+
 /// Says so: the C library gives no TTLs and no SRV records.
 fn fall_back(error: &str) -> Backend {
     log::warn!(
         "names are looked up by the C library, without TTLs and SRV records: {error}; \
          [dns] servers names others"
     );
-    Backend::Function(Arc::new(c_library))
+    Blocking::on(Arc::new(c_library))
 }
 
 /// What changes with a file; `None`: it cannot be read.
@@ -289,15 +378,15 @@ impl Backend {
         Backend::NameServers(Arc::new(servers))
     }
 
-    async fn look_up(self, wanted: Wanted) -> Finding {
+    async fn look_up(
+        self,
+        wanted: Wanted,
+        early: impl Fn(Vec<Place>) + Send + Sync + 'static,
+    ) -> Finding {
         match (self, wanted) {
-            (Backend::NameServers(servers), wanted) => servers.look_up(&wanted).await,
-            (Backend::Function(resolve), Wanted::Host { name, port }) => {
-                let lookup = tokio::task::spawn_blocking(move || resolve(&name, port));
-                match lookup.await {
-                    Ok(result) => of_function(result),
-                    Err(_) => Finding::Failed("the resolver panicked".into()),
-                }
+            (Backend::NameServers(servers), wanted) => servers.look_up(&wanted, &early).await,
+            (Backend::Function(blocking), Wanted::Host { name, port }) => {
+                blocking.look_up(name, port).await
             }
             (Backend::Function(_), Wanted::Service(_)) => Finding::Failed(
                 "SRV records need a name server, and none is known; write [dns] servers".into(),
@@ -332,8 +421,8 @@ mod tests {
     }
 
     fn run(resolve: Arc<Resolve>, wanted: Wanted) -> Finding {
-        let runtime = Builder::new_current_thread().build().unwrap();
-        runtime.block_on(Backend::Function(resolve).look_up(wanted))
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(Blocking::on(resolve).look_up(wanted, |_| panic!("it finds all at once")))
     }
 
     fn look(

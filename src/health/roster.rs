@@ -5,24 +5,25 @@
 //! target are sorted by address; `homes` names the target of every endpoint that exists; the probes of an
 //! ejected endpoint succeed, for one whose probes fail is down.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::balance::{Endpoint, EndpointId, EndpointState, Preference, Snapshot};
+use crate::balance::{
+    Endpoint, EndpointId, EndpointState, Preference, Snapshot, Streak, Unresolved,
+};
 use crate::base::address::Address;
 use crate::settings::{Ejection, Target, TargetAddress};
 
-use super::ejection::{Census, Record, allows};
-use super::judge::{Change, Judge};
+use super::checked::{Checked, Company, News};
+use super::ejection::{Census, allows};
+use super::families::{Families, family};
+use super::judge::Verdict;
+use super::place::{Place, one_for_each_address};
 use super::probe::Plan;
 use super::resolve::Wanted;
-
-/// Addresses of one name that are used; the rest, in address order, is left out. No honest name has
-/// as many, and a hostile one must not make endpoints without end.
-pub(super) const MAX_ADDRESSES: usize = 256;
+use super::schedule::Standing;
 
 /// How long an answer waits at most to be taken together with others.
 const GATHER_TIME: Duration = Duration::from_millis(5);
@@ -37,103 +38,8 @@ struct Member {
     fall: u32,
     plan: Arc<Plan>,
     endpoints: Vec<Checked>,
-}
-
-/// One endpoint.
-#[derive(Debug)]
-struct Checked {
-    id: EndpointId,
-    address: Address,
-    preference: Preference,
-    judge: Judge,
-    ejections: Record,
-    /// Its name no longer has this address; it goes as soon as its successors have been probed.
-    leaving: bool,
-}
-
-impl Checked {
-    fn new(id: EndpointId, place: &Place, rise: u32, fall: u32) -> Self {
-        Checked {
-            id,
-            address: place.address.clone(),
-            preference: place.preference(),
-            judge: Judge::new(rise, fall),
-            ejections: Record::default(),
-            leaving: false,
-        }
-    }
-
-    /// Whether that is another preference than it had.
-    fn prefer(&mut self, preference: Preference) -> bool {
-        std::mem::replace(&mut self.preference, preference) != preference
-    }
-
-    fn state(&self) -> EndpointState {
-        match (self.judge.is_unknown(), self.judge.is_healthy(), self.ejections.is_out()) {
-            (true, ..) => EndpointState::Unknown,
-            (_, false, _) => EndpointState::Down,
-            (_, true, true) => EndpointState::Ejected,
-            (_, true, false) => EndpointState::Up,
-        }
-    }
-
-    fn is_up(&self) -> bool {
-        self.state() == EndpointState::Up
-    }
-
-    fn eject(&mut self, rules: &Ejection, now: Instant) -> Duration {
-        let time = self.ejections.eject(rules, now);
-        if self.judge.is_wavering() {
-            self.ejections.cut_short(now);
-            return Duration::ZERO;
-        }
-        time
-    }
-
-    /// Follows a verdict of a probe: an ejection ends when a probe succeeds after its time or after one that
-    /// failed, or when as many have failed as take an endpoint down.
-    fn observe(&mut self, success: bool, now: Instant) -> Option<News> {
-        match self.judge.observe(success) {
-            Some(Change::Down) => {
-                self.ejections.give_way();
-                Some(News::Down)
-            }
-            Some(Change::Up) => {
-                self.ejections.come_in(now);
-                Some(News::Up)
-            }
-            None if success && self.ejections.is_over(now) => {
-                self.ejections.come_in(now);
-                Some(News::UpAgain)
-            }
-            None => {
-                if !success {
-                    self.ejections.cut_short(now);
-                }
-                None
-            }
-        }
-    }
-}
-
-/// Where a name says that an endpoint is, and how it stands beside the others of that name (RFC 2782).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) address: Address,
-    pub(super) weight: u16,
-    pub(super) priority: u16,
-}
-
-impl Place {
-    /// One of which the name says only the address: as good as any other.
-    pub(super) fn plain(address: Address) -> Self {
-        let Preference { priority, weight } = Preference::default();
-        Place { address, weight, priority }
-    }
-
-    fn preference(&self) -> Preference {
-        Preference { priority: self.priority, weight: self.weight }
-    }
+    /// What its last lookup failed of.
+    trouble: Arc<str>,
 }
 
 /// What an answer changed.
@@ -154,24 +60,13 @@ pub(super) struct Assignment {
     pub(super) plan: Arc<Plan>,
 }
 
-/// What a verdict changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum News {
-    /// The endpoint may be picked from now on.
-    Up,
-    /// Likewise, after it was ejected.
-    UpAgain,
-    /// The endpoint may not be picked: its probes fail.
-    Down,
-}
-
 /// What a verdict meant.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ruling {
     /// What changed.
     pub(super) change: Option<News>,
-    /// Up, but its last probes failed.
-    pub(super) wavering: bool,
+    /// How it stands now.
+    pub(super) standing: Standing,
 }
 
 /// Every target with its endpoints, in the order of the configuration.
@@ -186,14 +81,14 @@ pub(super) struct Roster {
 impl Roster {
     /// Targets with an IP address or a path have their endpoint at once, names have none before
     /// [`Roster::set_addresses`]. None is healthy.
-    pub(super) fn new(targets: Vec<Target>, ejection: Ejection) -> Self {
+    pub(super) fn new(targets: Vec<Target>, ejection: Ejection, now: Instant) -> Self {
         let mut roster =
             Roster { members: Vec::new(), ejection, homes: HashMap::new(), anyone_leaving: false };
         for (at, target) in targets.into_iter().enumerate() {
             roster.members.push(Member::new(&target));
             match target.address {
-                TargetAddress::Ip(address) => roster.settle(at, address.into()),
-                TargetAddress::Unix(path) => roster.settle(at, Address::Unix(path.into())),
+                TargetAddress::Ip(address) => roster.settle(at, address.into(), now),
+                TargetAddress::Unix(path) => roster.settle(at, Address::Unix(path.into()), now),
                 TargetAddress::Name { .. } | TargetAddress::Service(_) => {}
             }
         }
@@ -201,14 +96,19 @@ impl Roster {
     }
 
     /// The one endpoint of a target that is no name.
-    fn settle(&mut self, target: usize, address: Address) {
-        let _all_are_new = self.set_addresses(target, &[Place::plain(address)]);
+    fn settle(&mut self, target: usize, address: Address, now: Instant) {
+        let _all_are_new = self.set_addresses(target, &[Place::plain(address)], now);
     }
 
     /// The endpoints of the target at this position are now at `places`. Known ones keep their identity and health.
     /// Those that are gone stay until [`Roster::retire`]. Of several places with one address the
     /// lowest priority counts, and of those the greatest weight.
-    pub(super) fn set_addresses(&mut self, target: usize, places: &[Place]) -> Update {
+    pub(super) fn set_addresses(
+        &mut self,
+        target: usize,
+        places: &[Place],
+        now: Instant,
+    ) -> Update {
         let mut update = Update::default();
         let Some(member) = self.members.get_mut(target) else { return update };
         let places = one_for_each_address(places.to_vec());
@@ -219,10 +119,11 @@ impl Roster {
         }
         for place in places {
             match member.endpoints.binary_search_by(|e| e.address.cmp(&place.address)) {
-                Ok(known) => update.changed |= member.endpoints[known].prefer(place.preference()),
+                Ok(known) => update.changed |= member.endpoints[known].prefer(&place),
                 Err(at) => {
                     let Some(id) = fresh_id() else { break };
-                    member.endpoints.insert(at, Checked::new(id, &place, member.rise, member.fall));
+                    let streaks = (member.rise, member.fall);
+                    member.endpoints.insert(at, Checked::new(id, &place, streaks, now));
                     self.homes.insert(id, target);
                     update.added.push(id);
                 }
@@ -230,6 +131,16 @@ impl Roster {
         }
         update.changed |= !update.added.is_empty();
         update
+    }
+
+    /// The target's last lookup failed of that. Whether a snapshot shows it.
+    pub(super) fn set_trouble(&mut self, target: usize, why: &str) -> bool {
+        let Some(member) = self.members.get_mut(target) else { return false };
+        let is_new = &*member.trouble != why;
+        if is_new {
+            member.trouble = why.into();
+        }
+        is_new && member.endpoints.is_empty()
     }
 
     /// Removes and returns the endpoints that are leaving. A healthy one stays while its target has
@@ -240,7 +151,7 @@ impl Roster {
             return gone;
         }
         for member in &mut self.members {
-            let waiting = member.endpoints.iter().any(|e| !e.leaving && e.judge.is_unknown());
+            let waiting = member.endpoints.iter().any(|e| !e.leaving && e.is_new());
             let leaves = |e: &mut Checked| e.leaving && !(waiting && e.is_up());
             for endpoint in member.endpoints.extract_if(.., leaves) {
                 self.homes.remove(&endpoint.id);
@@ -255,20 +166,65 @@ impl Roster {
     pub(super) fn observe(
         &mut self,
         id: EndpointId,
-        success: bool,
+        verdict: impl Into<Verdict>,
         now: Instant,
     ) -> Option<Ruling> {
+        let company = self.company(id);
         let endpoint = self.find_mut(id)?;
-        let change = endpoint.observe(success, now);
-        Some(Ruling { change, wavering: endpoint.judge.is_wavering() })
+        let change = endpoint.observe(verdict.into(), &company, now);
+        let standing = match endpoint.is_up() {
+            _ if endpoint.judge.is_wavering() || endpoint.spared => Standing::Wavering,
+            true => Standing::Sound,
+            false => Standing::Out,
+        };
+        Some(Ruling { change, standing })
     }
 
-    /// Takes the endpoint out for what workers saw, if it is up and not too many are out. For how long: for no
-    /// time, but until a probe succeeds, if its last probe failed already.
-    pub(super) fn eject(&mut self, id: EndpointId, now: Instant) -> Option<Duration> {
+    fn company(&self, id: EndpointId) -> Company {
+        let alone = !self.checked().any(|other| other.id != id && other.is_up());
+        Company { alone, rules: self.ejection, census: self.census() }
+    }
+
+    /// Whether no probe of it was tried yet.
+    pub(super) fn is_new(&self, id: EndpointId) -> bool {
+        self.find(id).is_some_and(|(_, endpoint)| endpoint.is_new())
+    }
+
+    /// A probe of it begins: what it serves meanwhile tells of the same time.
+    pub(super) fn look_at(&mut self, id: EndpointId, now: Instant) {
+        if let Some(endpoint) = self.find_mut(id) {
+            endpoint.note_served(now);
+        }
+    }
+
+    /// A probe of it could not be made for want of something here, which tells nothing of it.
+    pub(super) fn try_in_vain(&mut self, id: EndpointId) {
+        if let Some(endpoint) = self.find_mut(id) {
+            endpoint.tried = true;
+        }
+    }
+
+    /// A probe of it failed as it may when this process stood still. Whether it is to be made again without a verdict: not
+    /// without end, since a process that always stands still could never tell.
+    pub(super) fn excuse(&mut self, id: EndpointId) -> bool {
+        self.find_mut(id).is_some_and(Checked::excuse)
+    }
+
+    /// Takes the endpoint out for what workers saw, if it is up, not too many are out, and what they saw needs no check to
+    /// confirm it. For how long: for no time, but until a probe succeeds, if its last probe failed already.
+    pub(super) fn accuse(
+        &mut self,
+        id: EndpointId,
+        (streak, count): (Streak, u32),
+        now: Instant,
+    ) -> Option<Duration> {
         let (rules, allowed) = (self.ejection, allows(&self.ejection, self.census()));
+        let asks = self.find(id)?.0.plan.asks();
         let endpoint = self.find_mut(id)?;
-        (allowed && endpoint.is_up()).then(|| endpoint.eject(&rules, now))
+        if !allowed || !endpoint.is_up() {
+            return None;
+        }
+        endpoint.accuse((streak, count), asks, &rules, now)
     }
 
     /// Whether the endpoint is ejected and its time is over: the next probe that succeeds brings it back.
@@ -312,7 +268,18 @@ impl Roster {
 
     /// How many there are to be healthy: endpoints, and targets that have none.
     pub(super) fn wanted_count(&self) -> usize {
-        self.members.iter().map(|member| member.endpoints.len().max(1)).sum()
+        let wanted = |member: &Member| {
+            let families = Families::of(&member.endpoints);
+            member.endpoints.iter().filter(|it| !families.leave_out(it)).count().max(1)
+        };
+        self.members.iter().map(wanted).sum()
+    }
+
+    /// Whether the endpoint's host has addresses of the other family too, of which one is up or was not looked at yet.
+    pub(super) fn has_other_family(&self, id: EndpointId) -> bool {
+        let Some((member, endpoint)) = self.find(id) else { return false };
+        let other = |it: &&Checked| it.host == endpoint.host && family(it) != family(endpoint);
+        member.endpoints.iter().filter(other).any(|it| it.is_up() || it.is_new())
     }
 
     /// How many targets have no endpoint: names that never resolved.
@@ -322,7 +289,7 @@ impl Roster {
 
     /// Whether every endpoint has been probed.
     pub(super) fn all_probed(&self) -> bool {
-        self.checked().all(|e| !e.judge.is_unknown())
+        self.checked().all(|e| !e.is_new())
     }
 
     /// The longest that a probe may take.
@@ -345,15 +312,29 @@ impl Roster {
     /// The snapshot of this moment: endpoints by target, then by address.
     pub(super) fn snapshot(&self, generation: u64) -> Snapshot {
         let endpoints = self.members.iter().flat_map(|member| {
-            member.endpoints.iter().map(|endpoint| Endpoint {
-                id: endpoint.id,
-                address: endpoint.address.clone(),
-                target: Arc::clone(&member.label),
-                state: endpoint.state(),
-                preference: endpoint.preference,
-            })
+            let families = Families::of(&member.endpoints);
+            let shown = member.endpoints.iter().filter(|it| !families.leave_out(it));
+            shown
+                .map(|endpoint| Endpoint {
+                    id: endpoint.id,
+                    address: endpoint.address.clone(),
+                    target: Arc::clone(&member.label),
+                    state: endpoint.state(),
+                    preference: Preference {
+                        alternate: families.stands_by(endpoint),
+                        ..endpoint.preference
+                    },
+                    served: endpoint.served.clone(),
+                })
+                .collect::<Vec<_>>()
+        });
+        let unresolved = self.members.iter().filter(|member| member.endpoints.is_empty());
+        let unresolved = unresolved.map(|member| Unresolved {
+            target: Arc::clone(&member.label),
+            reason: Arc::clone(&member.trouble),
         });
         Snapshot::new(generation, endpoints.collect())
+            .of_targets(self.members.len(), unresolved.collect())
     }
 
     fn census(&self) -> Census {
@@ -390,19 +371,9 @@ impl Member {
             fall: target.health.fall,
             plan: Arc::new(Plan::new(target)),
             endpoints: Vec::new(),
+            trouble: "it has not been looked up yet".into(),
         }
     }
-}
-
-/// The places that count, by address, and no more than there may be.
-pub(super) fn one_for_each_address(mut places: Vec<Place>) -> Vec<Place> {
-    let preference = |place: &Place| (place.priority, Reverse(place.weight));
-    places.sort_by(|one, other| {
-        one.address.cmp(&other.address).then(preference(one).cmp(&preference(other)))
-    });
-    places.dedup_by(|later, first| later.address == first.address);
-    places.truncate(MAX_ADDRESSES);
-    places
 }
 
 /// An identity no endpoint of this process ever had: pooled connections outlive rosters. `None` after
@@ -416,6 +387,7 @@ fn fresh_id() -> Option<EndpointId> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::MAX_ADDRESSES;
     use super::*;
     use std::net::SocketAddr;
 
@@ -438,13 +410,13 @@ mod tests {
     }
 
     fn roster(targets: Vec<Target>) -> Roster {
-        Roster::new(targets, Ejection::default())
+        Roster::new(targets, Ejection::default(), Instant::now())
     }
 
     /// The target's name has these addresses now. Returns the new endpoints.
     fn answer(roster: &mut Roster, target: usize, lasts: &[u8]) -> Vec<EndpointId> {
         let places: Vec<_> = lasts.iter().map(|&last| Place::plain(ip(last))).collect();
-        roster.set_addresses(target, &places).added
+        roster.set_addresses(target, &places, Instant::now()).added
     }
 
     /// The addresses of the snapshot; healthy ones with a `true`.
@@ -533,8 +505,25 @@ mod tests {
         let place = |port| Place::plain(SocketAddr::from(([10, 0, 0, 1], port)).into());
         let places: Vec<_> = (0..1_000u16).map(place).collect();
         let mut roster = roster(vec![named("a")]);
-        assert_eq!(roster.set_addresses(0, &places).added.len(), MAX_ADDRESSES);
-        assert_eq!(roster.set_addresses(0, &places), Update::default());
+        assert_eq!(roster.set_addresses(0, &places, Instant::now()).added.len(), MAX_ADDRESSES);
+        assert_eq!(roster.set_addresses(0, &places, Instant::now()), Update::default());
+    }
+
+    #[test]
+    fn a_target_without_an_address_is_shown_with_its_reason() {
+        let mut roster = roster(vec![named("a"), target(TargetAddress::Ip(socket(9)))]);
+        let shown = |roster: &Roster| {
+            let snapshot = roster.snapshot(1);
+            let why =
+                snapshot.unresolved().iter().map(|it| format!("{}: {}", it.target, it.reason));
+            (snapshot.targets(), why.collect::<Vec<_>>())
+        };
+        assert_eq!(shown(&roster), (2, vec!["a:80: it has not been looked up yet".to_owned()]));
+        assert!(roster.set_trouble(0, "gone") && !roster.set_trouble(0, "gone"));
+        assert_eq!(shown(&roster), (2, vec!["a:80: gone".to_owned()]));
+        answer(&mut roster, 0, &[1]);
+        assert_eq!(shown(&roster), (2, vec![]));
+        assert!(!roster.set_trouble(0, "no answer"), "it has an endpoint");
     }
 
     #[test]
@@ -553,7 +542,7 @@ mod tests {
         for &id in &ids {
             roster.observe(id, true, now);
         }
-        let time = roster.eject(ids[0], now).unwrap();
+        let time = roster.accuse(ids[0], (Streak::Resets, 5), now).unwrap();
         assert_eq!(seen(&roster), [(ip(1), false), (ip(2), true)]);
         (roster, ids[0], time)
     }
@@ -593,7 +582,8 @@ mod tests {
     fn an_ejected_endpoint_whose_probes_fail_is_down_and_comes_up_as_others_do() {
         let now = Instant::now();
         let (mut roster, id, time) = ejected(now);
-        assert_eq!(roster.observe(id, false, now).unwrap().change, Some(News::Down));
+        let failed = [(); 3].map(|()| roster.observe(id, false, now).unwrap().change);
+        assert_eq!(failed, [None, None, Some(News::Down)]);
         assert_eq!(state(&roster, id), EndpointState::Down);
         assert!(!roster.awaits_return(id, now + time));
         assert_eq!(roster.observe(id, true, now).unwrap().change, Some(News::Up));
@@ -605,7 +595,7 @@ mod tests {
         let now = Instant::now();
         let mut roster = two_that_fall_at_the_third(now);
         let id = roster.endpoints().next().unwrap().0;
-        assert!(roster.eject(id, now).unwrap() > Duration::ZERO);
+        assert!(roster.accuse(id, (Streak::Resets, 5), now).unwrap() > Duration::ZERO);
         let verdicts = [true, false, false, true, true];
         let news = verdicts.map(|success| roster.observe(id, success, now).unwrap().change);
         assert_eq!(news, [None, None, None, Some(News::UpAgain), None]);
@@ -617,7 +607,7 @@ mod tests {
         let mut roster = two_that_fall_at_the_third(now);
         let id = roster.endpoints().next().unwrap().0;
         roster.observe(id, false, now);
-        assert_eq!(roster.eject(id, now), Some(Duration::ZERO));
+        assert_eq!(roster.accuse(id, (Streak::Resets, 5), now), Some(Duration::ZERO));
         assert_eq!(state(&roster, id), EndpointState::Ejected);
         assert_eq!(roster.observe(id, true, now).unwrap().change, Some(News::UpAgain));
     }
@@ -627,12 +617,227 @@ mod tests {
         let now = Instant::now();
         let (mut roster, id, _) = ejected(now);
         let other = roster.endpoints().map(|(other, _)| other).find(|&other| other != id).unwrap();
-        assert_eq!(roster.eject(id, now), None, "it is out already");
-        assert_eq!(roster.eject(other, now), None, "half is out");
-        assert_eq!(roster.eject(EndpointId(u32::MAX), now), None, "there is no such endpoint");
-        roster.observe(id, false, now);
-        assert_eq!(roster.eject(other, now), None, "it is the last one");
-        assert_eq!(roster.eject(id, now), None, "it is down");
+        assert_eq!(roster.accuse(id, (Streak::Resets, 5), now), None, "it is out already");
+        assert_eq!(roster.accuse(other, (Streak::Resets, 5), now), None, "half is out");
+        assert_eq!(
+            roster.accuse(EndpointId(u32::MAX), (Streak::Resets, 5), now),
+            None,
+            "there is no such endpoint"
+        );
+        (0..3).for_each(|_| {
+            roster.observe(id, false, now);
+        });
+        assert_eq!(roster.accuse(other, (Streak::Resets, 5), now), None, "it is the last one");
+        assert_eq!(roster.accuse(id, (Streak::Resets, 5), now), None, "it is down");
+    }
+
+    fn up(roster: &mut Roster, target: usize, lasts: &[u8], now: Instant) -> Vec<EndpointId> {
+        let ids = answer(roster, target, lasts);
+        for &id in &ids {
+            roster.observe(id, Verdict::Good, now);
+        }
+        ids
+    }
+
+    fn served(roster: &Roster, id: EndpointId) {
+        roster.snapshot(1).endpoint(id).unwrap().served.mark();
+    }
+
+    fn changes<const N: usize>(
+        roster: &mut Roster,
+        id: EndpointId,
+        verdicts: [Verdict; N],
+        now: Instant,
+    ) -> [Option<News>; N] {
+        verdicts.map(|verdict| roster.observe(id, verdict, now).unwrap().change)
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_last_one_stays_while_it_serves_requests_and_its_probes_only_fail() {
+        use Verdict::{Bad, Gone, Good};
+        let now = Instant::now();
+        let mut roster = roster(vec![named("a")]);
+        let id = up(&mut roster, 0, &[1], now)[0];
+        served(&roster, id);
+        let news = changes(&mut roster, id, [Bad, Bad, Bad, Bad, Good], now + SECOND);
+        assert_eq!(news, [None, None, Some(News::Spared), None, Some(News::Recovered)]);
+        served(&roster, id);
+        let news = changes(&mut roster, id, [Bad, Bad, Bad], now + 2 * SECOND);
+        assert_eq!(news, [None, None, Some(News::Spared)]);
+        let news = changes(&mut roster, id, [Gone], now + 2 * SECOND);
+        assert_eq!(news, [Some(News::Down)], "nobody listens there");
+        assert_eq!(changes(&mut roster, id, [Good], now + 3 * SECOND), [Some(News::Up)]);
+        let news = changes(&mut roster, id, [Bad, Bad, Bad], now + 30 * SECOND);
+        assert_eq!(news, [None, None, Some(News::Down)], "it served nobody lately");
+    }
+
+    #[test]
+    fn one_that_is_not_the_last_goes_down_whatever_it_serves() {
+        use Verdict::Bad;
+        let now = Instant::now();
+        let mut roster = roster(vec![named("a")]);
+        let ids = up(&mut roster, 0, &[1, 2], now);
+        ids.iter().for_each(|&id| served(&roster, id));
+        let news = changes(&mut roster, ids[0], [Bad; 3], now + SECOND);
+        assert_eq!(news, [None, None, Some(News::Down)]);
+        let news = changes(&mut roster, ids[1], [Bad; 3], now + SECOND);
+        assert_eq!(news, [None, None, Some(News::Spared)]);
+        roster.observe(ids[0], Verdict::Good, now + SECOND);
+        let news = changes(&mut roster, ids[1], [Bad], now + SECOND);
+        assert_eq!(news, [Some(News::Down)], "the other one is back");
+    }
+
+    #[test]
+    fn a_mark_of_long_ago_tells_nothing_of_now() {
+        let now = Instant::now();
+        let mut roster = roster(vec![named("a")]);
+        let id = up(&mut roster, 0, &[1], now)[0];
+        served(&roster, id);
+        let news = changes(&mut roster, id, [Verdict::Bad; 3], now + 60 * SECOND);
+        assert_eq!(news[2], Some(News::Down));
+    }
+
+    #[test]
+    fn timeouts_and_failed_connects_take_an_endpoint_out_only_if_a_check_fails_too() {
+        let asks = HealthCheck { endpoint: Some("/".into()), ..HealthCheck::default() };
+        let one = |last| Target { address: TargetAddress::Ip(socket(last)), health: asks.clone() };
+        for streak in [Streak::Timeouts, Streak::ConnectFailures] {
+            for (verdict, news) in [
+                (Verdict::Good, None),
+                (Verdict::Bad, Some(News::Ejected(streak, 5))),
+                (Verdict::Gone, Some(News::Ejected(streak, 5))),
+            ] {
+                let now = Instant::now();
+                let mut roster = roster(vec![one(1), one(2)]);
+                let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
+                ids.iter().for_each(|&id| {
+                    roster.observe(id, Verdict::Good, now);
+                });
+                assert_eq!(roster.accuse(ids[0], (streak, 5), now), None);
+                assert_eq!(state(&roster, ids[0]), EndpointState::Up);
+                assert_eq!(changes(&mut roster, ids[0], [verdict], now), [news], "{verdict:?}");
+                let back = news.map(|_| News::UpAgain);
+                assert_eq!(changes(&mut roster, ids[0], [Verdict::Good], now), [back]);
+            }
+        }
+    }
+
+    #[test]
+    fn connects_that_fail_again_soon_after_a_good_check_do_take_it_out() {
+        let now = Instant::now();
+        let mut roster = roster(vec![named("a")]);
+        let id = up(&mut roster, 0, &[1, 2], now)[0];
+        assert_eq!(roster.accuse(id, (Streak::ConnectFailures, 5), now), None);
+        roster.observe(id, Verdict::Good, now);
+        let time = roster.accuse(id, (Streak::ConnectFailures, 5), now + SECOND);
+        assert_eq!(time, Some(5 * SECOND));
+    }
+
+    #[test]
+    fn where_a_check_is_a_connection_timeouts_count_unless_others_are_served() {
+        for serves in [true, false] {
+            let now = Instant::now();
+            let mut roster = roster(vec![named("a")]);
+            let id = up(&mut roster, 0, &[1, 2], now)[0];
+            if serves {
+                served(&roster, id);
+            }
+            let time = roster.accuse(id, (Streak::Timeouts, 5), now + SECOND);
+            assert_eq!(time, (!serves).then_some(5 * SECOND));
+        }
+    }
+
+    #[test]
+    fn an_ejected_one_is_back_with_a_good_check_when_nobody_else_is_up() {
+        let now = Instant::now();
+        let (mut roster, id, _) = ejected(now);
+        let other = roster.endpoints().map(|(other, _)| other).find(|&other| other != id).unwrap();
+        assert_eq!(changes(&mut roster, id, [Verdict::Good], now), [None]);
+        assert_eq!(changes(&mut roster, other, [Verdict::Gone; 3], now)[2], Some(News::Down));
+        assert_eq!(changes(&mut roster, id, [Verdict::Good], now), [Some(News::UpAgain)]);
+    }
+
+    fn six(last: u16) -> SocketAddr {
+        SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 80))
+    }
+
+    /// A name with so many IPv4 and IPv6 addresses, and one with a single IPv4 address.
+    fn dual(fours: u8, sixes: u16) -> (Roster, Vec<EndpointId>) {
+        let mut roster = roster(vec![named("a"), named("b")]);
+        let mut places: Vec<_> = (1..=fours).map(|last| Place::plain(ip(last))).collect();
+        places.extend((1..=sixes).map(|last| Place::plain(six(last).into())));
+        let mut ids = roster.set_addresses(0, &places, Instant::now()).added;
+        ids.extend(answer(&mut roster, 1, &[99]));
+        (roster, ids)
+    }
+
+    /// Who has turns, in order.
+    fn turns(roster: &Roster) -> Vec<EndpointId> {
+        let snapshot = roster.snapshot(1);
+        let mut turns = Vec::new();
+        while let Some(next) = snapshot.healthy_at(turns.len()).filter(|it| !turns.contains(&it.id))
+        {
+            turns.push(next.id);
+        }
+        turns
+    }
+
+    #[test]
+    fn both_families_of_a_name_have_one_share_together() {
+        let now = Instant::now();
+        for (fours, sixes, first) in [(1, 1, 1..2), (2, 1, 0..2), (2, 2, 2..4), (1, 3, 1..4)] {
+            let (mut roster, ids) = dual(fours, sixes);
+            ids.iter().for_each(|&id| {
+                roster.observe(id, Verdict::Good, now);
+            });
+            let expected = [&ids[first], &ids[ids.len() - 1..]].concat();
+            assert_eq!(turns(&roster), expected, "{fours} and {sixes}");
+            assert_eq!(roster.snapshot(1).healthy_count(), ids.len(), "the others stand by");
+        }
+    }
+
+    #[test]
+    fn the_other_family_takes_over_when_the_one_with_the_turns_goes_down() {
+        let now = Instant::now();
+        let (mut roster, ids) = dual(1, 1);
+        ids.iter().for_each(|&id| {
+            roster.observe(id, Verdict::Good, now);
+        });
+        assert_eq!(turns(&roster), [ids[1], ids[2]]);
+        changes(&mut roster, ids[1], [Verdict::Gone; 3], now);
+        assert_eq!(turns(&roster), [ids[0], ids[2]]);
+        assert_eq!(roster.snapshot(1).endpoints().len(), 3, "it was up, and is missed");
+    }
+
+    #[test]
+    fn a_family_in_which_nobody_ever_answered_is_left_out_while_the_other_one_was_seen() {
+        let now = Instant::now();
+        let (mut roster, ids) = dual(1, 1);
+        assert_eq!(roster.wanted_count(), 3);
+        roster.observe(ids[1], Verdict::Gone, now);
+        assert!(roster.has_other_family(ids[1]));
+        assert_eq!(roster.snapshot(1).endpoints().len(), 3, "nothing is known of the other one");
+        roster.observe(ids[0], Verdict::Good, now);
+        assert_eq!((roster.snapshot(1).endpoints().len(), roster.wanted_count()), (2, 2));
+        changes(&mut roster, ids[0], [Verdict::Gone; 3], now);
+        assert_eq!(roster.snapshot(1).endpoints().len(), 2);
+        roster.observe(ids[1], Verdict::Good, now);
+        assert_eq!(roster.snapshot(1).endpoints().len(), 3);
+    }
+
+    #[test]
+    fn the_hosts_of_a_service_are_told_apart() {
+        let now = Instant::now();
+        let mut roster = roster(vec![named("a")]);
+        let at = |address, host| Place { host, ..Place::plain(address) };
+        let places = [at(ip(1), 7), at(six(2).into(), 8)];
+        let ids = roster.set_addresses(0, &places, now).added;
+        ids.iter().for_each(|&id| {
+            roster.observe(id, Verdict::Good, now);
+        });
+        assert_eq!(turns(&roster), ids, "one has IPv4 and the other IPv6");
     }
 
     #[test]
@@ -643,7 +848,7 @@ mod tests {
     }
 
     fn place(last: u8, priority: u16, weight: u16) -> Place {
-        Place { address: ip(last), weight, priority }
+        Place { address: ip(last), weight, priority, host: 0 }
     }
 
     /// The last part of each address in one round of turns.
@@ -661,15 +866,19 @@ mod tests {
     fn a_new_weight_or_priority_is_a_change_that_leaves_identity_and_health_alone() {
         let mut roster = roster(vec![named("a")]);
         let places = [place(1, 0, 1), place(2, 0, 1)];
-        let update = roster.set_addresses(0, &places);
+        let update = roster.set_addresses(0, &places, Instant::now());
         assert!(update.changed && update.added.len() == 2);
         for &id in &update.added {
             roster.observe(id, true, Instant::now());
         }
         assert_eq!(round(&roster)[..4], [1, 2, 1, 2]);
-        assert_eq!(roster.set_addresses(0, &places), Update::default(), "nothing is new");
+        assert_eq!(
+            roster.set_addresses(0, &places, Instant::now()),
+            Update::default(),
+            "nothing is new"
+        );
         for (second, turns) in [(place(2, 0, 3), [2, 1, 2, 2]), (place(2, 1, 3), [1; 4])] {
-            let update = roster.set_addresses(0, &[place(1, 0, 1), second]);
+            let update = roster.set_addresses(0, &[place(1, 0, 1), second], Instant::now());
             assert_eq!(update, Update { added: vec![], changed: true });
             assert_eq!(round(&roster)[..4], turns);
             assert_eq!(roster.healthy_count(), 2);
@@ -682,12 +891,15 @@ mod tests {
     fn the_next_priority_takes_over_and_gives_back_with_the_first_success() {
         let now = Instant::now();
         let mut roster = roster(vec![named("a")]);
-        let ids = roster.set_addresses(0, &[place(1, 10, 1), place(2, 20, 1)]).added;
+        let ids =
+            roster.set_addresses(0, &[place(1, 10, 1), place(2, 20, 1)], Instant::now()).added;
         for &id in &ids {
             roster.observe(id, true, now);
         }
         let mut after = |success| {
-            roster.observe(ids[0], success, now);
+            (0..3).for_each(|_| {
+                roster.observe(ids[0], success, now);
+            });
             (round(&roster)[0], roster.snapshot(1).healthy_count(), roster.healthy_count())
         };
         assert_eq!([true, false, true].map(&mut after), [(1, 2, 2), (2, 1, 1), (1, 2, 2)]);
@@ -697,10 +909,10 @@ mod tests {
     fn of_several_places_with_one_address_the_first_choice_counts_in_any_order() {
         let mut places = [place(1, 2, 9), place(1, 1, 3), place(2, 0, 1), place(1, 1, 5)];
         let mut roster = roster(vec![named("a")]);
-        assert_eq!(roster.set_addresses(0, &places).added.len(), 2);
+        assert_eq!(roster.set_addresses(0, &places, Instant::now()).added.len(), 2);
         places.reverse();
-        assert_eq!(roster.set_addresses(0, &places), Update::default());
+        assert_eq!(roster.set_addresses(0, &places, Instant::now()), Update::default());
         let first = roster.snapshot(1).endpoints()[0].preference;
-        assert_eq!(first, Preference { priority: 1, weight: 5 });
+        assert_eq!(first, Preference { priority: 1, weight: 5, alternate: false });
     }
 }

@@ -23,6 +23,15 @@ const MAX_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
 /// of a thousand probes a second each would otherwise wake a thread and find the caches cold.
 const GRID: Duration = Duration::from_millis(50);
 
+/// How soon a job is repeated whose result decides nothing yet, or where the interval is shorter, after it.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// From one routine start of a key to the next at most, while there is a hurry; at least two fifths of it.
+const HURRY: Duration = Duration::from_millis(250);
+
+/// And for each key, so that a thousand of them come to no more than about 500 starts a second.
+const HURRY_EACH: Duration = Duration::from_millis(3);
+
 /// Why a key is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Urgency {
@@ -30,6 +39,17 @@ pub(super) enum Urgency {
     Routine,
     /// A worker reported a failure.
     Reported,
+}
+
+/// How a key stands after a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// As it should.
+    Sound,
+    /// Its last jobs decide nothing yet.
+    Wavering,
+    /// It is of no use: where there is a hurry, it is one for this key.
+    Out,
 }
 
 #[derive(Debug)]
@@ -58,6 +78,8 @@ pub(super) struct Schedule<K> {
     /// Where the grid begins: when the first key was added.
     origin: Option<Instant>,
     random: u64,
+    /// Nothing works until a job succeeds: all of them are begun often.
+    hurry: bool,
 }
 
 impl<K: Copy + Ord + Hash> Schedule<K> {
@@ -69,6 +91,7 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
             reported: BTreeSet::new(),
             origin: None,
             random: seed | 1, // xorshift never leaves zero
+            hurry: false,
         }
     }
 
@@ -114,6 +137,41 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
         }
     }
 
+    /// Whether there is a hurry from now on. When it begins, whoever waits for long is due soon.
+    pub(super) fn hurry(&mut self, hurry: bool, now: Instant) {
+        if !std::mem::replace(&mut self.hurry, hurry) && hurry {
+            let waiting: Vec<(Instant, K)> = self.routine.iter().copied().collect();
+            for (due, key) in waiting {
+                let soon = now + self.pace();
+                if soon < due {
+                    self.entries.entry(key).and_modify(|entry| entry.spread = false);
+                    self.enqueue(key, soon, Urgency::Routine);
+                }
+            }
+        }
+    }
+
+    /// How long a key waits while there is a hurry: never in step with others.
+    fn pace(&mut self) -> Duration {
+        let keys = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        HURRY.max(HURRY_EACH.saturating_mul(keys)).mul_f64(1.0 - 0.6 * self.draw())
+    }
+
+    /// The job of `key` came to nothing for want of something here: it is repeated soon, but not at once.
+    pub(super) fn postpone(&mut self, key: K, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.running = false;
+        let due = now + RECHECK.min(entry.interval);
+        self.enqueue(key, due, Urgency::Routine);
+    }
+
+    /// The job of `key` came to nothing since this process stood still: it is repeated at once.
+    pub(super) fn repeat(&mut self, key: K, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.running = false;
+        self.enqueue(key, now, Urgency::Reported);
+    }
+
     /// Takes at most `limit` keys that are due for this reason, the longest overdue first. Each must
     /// be given to [`Schedule::begin`] or [`Schedule::put_back`] before the next call.
     pub(super) fn take_due(&mut self, urgency: Urgency, now: Instant, limit: usize) -> Vec<K> {
@@ -147,16 +205,29 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
         }
     }
 
-    /// The job of `key` is over. `wavering`: its results do not decide anything yet, so that a
-    /// job which a report caused is repeated soon rather than after the interval.
-    pub(super) fn finish(&mut self, key: K, now: Instant, wavering: bool) {
+    /// The job of `key` is over. While it wavers, the job is repeated soon rather than after the interval, and sooner still
+    /// if a report caused it.
+    pub(super) fn finish(&mut self, key: K, now: Instant, standing: Standing) {
         let (random, origin) = (self.draw(), self.origin.unwrap_or(now));
+        let hurried = self.hurry && standing == Standing::Out;
+        let wavering = standing == Standing::Wavering;
+        let soon = match (hurried, wavering) {
+            (true, _) => Some(self.pace()),
+            (_, true) => Some(RECHECK),
+            _ => None,
+        };
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.running = false;
         let (due, urgency) = if entry.again || (wavering && entry.urgency == Urgency::Reported) {
             (entry.report_due(now), Urgency::Reported)
         } else {
-            (entry.routine_due(now, random, origin), Urgency::Routine)
+            // Those that hurry together must not stay together.
+            entry.spread &= !hurried;
+            let due = match soon {
+                Some(soon) => entry.due_after(soon.min(entry.interval), now),
+                None => entry.routine_due(now, random, origin),
+            };
+            (due, Urgency::Routine)
         };
         self.enqueue(key, due, urgency);
     }
@@ -202,6 +273,11 @@ impl Entry {
     fn report_due(&self, now: Instant) -> Instant {
         let gap = REPORT_GAP.min(self.interval);
         self.reported_start.map_or(now, |last| now.max(last + gap))
+    }
+
+    /// So long after the last start, or at once where that has passed.
+    fn due_after(&self, wait: Duration, now: Instant) -> Instant {
+        (self.started.unwrap_or(now) + wait).max(now + MIN_INTERVAL)
     }
 
     /// After the first job anywhere in what is left of the interval, so that keys added together
@@ -250,7 +326,7 @@ mod tests {
         let mut schedule = Schedule::new(1);
         schedule.add(7, 3600 * SECOND, start);
         assert_eq!(begin_due(&mut schedule, start), [7]);
-        schedule.finish(7, start + MS, false);
+        schedule.finish(7, start + MS, Standing::Sound);
         (schedule, start + MS)
     }
 
@@ -273,7 +349,7 @@ mod tests {
         let mut last = start;
         assert_eq!(begin_due(&mut schedule, start), [1]);
         for round in 0..200 {
-            schedule.finish(1, last + 3 * MS, false);
+            schedule.finish(1, last + 3 * MS, Standing::Sound);
             let due = schedule.next_due(Routine).unwrap();
             let gap = due - last;
             assert!(gap <= 5 * SECOND, "{gap:?}");
@@ -295,7 +371,7 @@ mod tests {
         for key in 0..1_000 {
             // Half of them end late, as hung ones do: they must not start again together.
             let end = if key % 2 == 0 { start } else { start + 2 * SECOND };
-            schedule.finish(key, end, false);
+            schedule.finish(key, end, Standing::Sound);
         }
         for &(due, _) in &schedule.routine {
             tenths[(due - start).as_millis() as usize / 1_000] += 1;
@@ -313,7 +389,7 @@ mod tests {
             for _ in 0..1_000 {
                 let due = schedule.next_due(Routine).unwrap();
                 for key in begin_due(&mut schedule, due) {
-                    schedule.finish(key, due + MS, false);
+                    schedule.finish(key, due + MS, Standing::Sound);
                     if due > start && due <= start + interval {
                         dues.insert(due);
                     }
@@ -331,7 +407,7 @@ mod tests {
             let mut schedule = Schedule::new(seed);
             (0..50).for_each(|key| schedule.add(key, SECOND, start));
             begin_due(&mut schedule, start);
-            (0..50).for_each(|key| schedule.finish(key, start, false));
+            (0..50).for_each(|key| schedule.finish(key, start, Standing::Sound));
             schedule.routine.into_iter().collect::<Vec<_>>()
         };
         assert_eq!(deadlines(9), deadlines(9));
@@ -370,7 +446,7 @@ mod tests {
         schedule.report(7, now, now);
         begin_due(&mut schedule, now + MS);
         schedule.report(7, now, now + 2 * MS);
-        schedule.finish(7, now + 3 * MS, false);
+        schedule.finish(7, now + 3 * MS, Standing::Sound);
         schedule.report(7, now, now + 4 * MS);
         assert_eq!(schedule.next_due(Reported), None);
     }
@@ -383,7 +459,7 @@ mod tests {
         begin_due(&mut schedule, start);
         schedule.report(7, start + MS, start + MS);
         assert_eq!(schedule.next_due(Reported), None, "one at a time");
-        schedule.finish(7, start + 2 * MS, false);
+        schedule.finish(7, start + 2 * MS, Standing::Sound);
         assert_eq!(begin_due(&mut schedule, start + 2 * MS), [7]);
     }
 
@@ -396,7 +472,7 @@ mod tests {
             schedule.report(7, now, now);
             starts += begin_due(&mut schedule, now).len();
             schedule.report(7, now, now);
-            schedule.finish(7, now, false);
+            schedule.finish(7, now, Standing::Sound);
             now += MS;
         }
         assert_eq!(starts, 100);
@@ -409,14 +485,66 @@ mod tests {
         for step in 0..3 {
             let at = now + step * REPORT_GAP;
             assert_eq!(begin_due(&mut schedule, at), [7]);
-            schedule.finish(7, at + MS, step < 2);
+            let standing = if step < 2 { Standing::Wavering } else { Standing::Sound };
+            schedule.finish(7, at + MS, standing);
         }
         assert_eq!(schedule.next_due(Reported), None);
         let routine = schedule.next_due(Routine).unwrap();
         assert!(routine > now + 1800 * SECOND);
         begin_due(&mut schedule, routine);
-        schedule.finish(7, routine, true);
+        schedule.finish(7, routine, Standing::Wavering);
         assert_eq!(schedule.next_due(Reported), None);
+        assert_eq!(schedule.next_due(Routine), Some(routine + RECHECK), "less soon otherwise");
+    }
+
+    #[test]
+    fn a_hurry_makes_every_key_due_soon_again_and_again_until_it_ends() {
+        let (mut schedule, now) = settled();
+        schedule.hurry(true, now);
+        let mut last = now;
+        for _ in 0..50 {
+            let due = schedule.next_due(Routine).unwrap();
+            assert!((100 * MS..=250 * MS).contains(&(due - last)), "{:?}", due - last);
+            assert_eq!(begin_due(&mut schedule, due), [7]);
+            schedule.finish(7, due + MS, Standing::Out);
+            schedule.hurry(true, due + MS);
+            last = due;
+        }
+        schedule.hurry(false, last);
+        let due = schedule.next_due(Routine).unwrap();
+        begin_due(&mut schedule, due);
+        schedule.finish(7, due, Standing::Sound);
+        assert!(schedule.next_due(Routine).unwrap() > due + 10 * SECOND);
+    }
+
+    #[test]
+    fn a_hurry_of_many_keys_starts_a_bounded_number_of_them_a_second() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(11);
+        (0..1_000).for_each(|key| schedule.add(key, 5 * SECOND, start));
+        begin_due(&mut schedule, start);
+        (0..1_000).for_each(|key| schedule.finish(key, start, Standing::Out));
+        schedule.hurry(true, start);
+        let (mut starts, end) = (0, start + 20 * SECOND);
+        while let Some(due) = schedule.next_due(Routine).filter(|due| *due < end) {
+            for key in begin_due(&mut schedule, due) {
+                starts += 1;
+                schedule.finish(key, due, Standing::Out);
+            }
+        }
+        assert!((6_000..=11_000).contains(&starts), "{starts}");
+    }
+
+    #[test]
+    fn a_job_that_came_to_nothing_is_repeated_at_once_or_after_a_pause() {
+        let (mut schedule, now) = settled();
+        schedule.report(7, now, now);
+        begin_due(&mut schedule, now);
+        schedule.postpone(7, now);
+        assert_eq!(schedule.next_due(Routine), Some(now + RECHECK));
+        assert_eq!(begin_due(&mut schedule, now + RECHECK), [7]);
+        schedule.repeat(7, now + RECHECK);
+        assert_eq!(schedule.next_due(Reported), Some(now + RECHECK));
     }
 
     #[test]
@@ -425,7 +553,7 @@ mod tests {
         schedule.report(7, now, now);
         begin_due(&mut schedule, now);
         schedule.remove(7);
-        schedule.finish(7, now, true);
+        schedule.finish(7, now, Standing::Wavering);
         schedule.report(7, now + MS, now + MS);
         schedule.put_back(7);
         assert_eq!((schedule.next_due(Routine), schedule.next_due(Reported)), (None, None));
@@ -440,7 +568,7 @@ mod tests {
             for _ in 0..3 {
                 let due = schedule.next_due(Routine).unwrap();
                 begin_due(&mut schedule, due);
-                schedule.finish(1, due, false);
+                schedule.finish(1, due, Standing::Sound);
                 assert!(schedule.next_due(Routine).unwrap() > due);
             }
         }

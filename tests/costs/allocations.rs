@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use evenly::balance::{Endpoint, EndpointId, EndpointState, Preference, Shared, Snapshot};
+use evenly::balance::{Endpoint, EndpointId, EndpointState, Preference, Served, Shared, Snapshot};
 use evenly::settings::{Settings, Tcp};
 use evenly::worker::{self, Job, Stage, listener};
 
@@ -110,6 +110,7 @@ fn published(origins: &Origins) -> Arc<Shared> {
         target: "origin".into(),
         state: EndpointState::Up,
         preference: Preference::default(),
+        served: Served::default(),
     };
     let endpoints = (0..).zip(&origins.addresses).map(endpoint).collect();
     shared.snapshot.store(Arc::new(Snapshot::new(1, endpoints)));

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenly::balance::{Endpoint, EndpointId, EndpointState, Preference, Shared, Snapshot};
+use evenly::balance::{Endpoint, EndpointId, EndpointState, Preference, Served, Shared, Snapshot};
 use evenly::base::address::Address;
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Net, Readiness, Token};
@@ -135,6 +135,7 @@ pub(crate) fn snapshot(count: u16) -> Snapshot {
         target: "target".into(),
         state: EndpointState::Up,
         preference: Preference::default(),
+        served: Served::default(),
     };
     Snapshot::new(1, (0..count).map(endpoint).collect())
 }

@@ -35,6 +35,7 @@ pub(crate) struct Asked {
     pub(crate) name: String,
     pub(crate) kind: RecordType,
     pub(crate) tcp: bool,
+    pub(crate) edns: bool,
     pub(crate) at: Instant,
 }
 
@@ -46,6 +47,10 @@ struct State {
     table: HashMap<String, Vec<Record>>,
     /// SRV answers bring the addresses of their hosts along.
     generous: bool,
+    /// What it does with questions that use EDNS, if something else than with others.
+    edns: Option<Mode>,
+    /// Records of other names that it puts into every answer.
+    unasked: Vec<Record>,
     negative_ttl: u32,
     asked: Vec<Asked>,
 }
@@ -68,6 +73,8 @@ impl NameServer {
                 exceptions: HashMap::new(),
                 table: HashMap::new(),
                 generous: false,
+                edns: None,
+                unasked: Vec::new(),
                 negative_ttl: 1,
                 asked: Vec::new(),
             })),
@@ -128,6 +135,17 @@ impl NameServer {
 
     pub(crate) fn set_generous(&self) {
         self.state.lock().unwrap().generous = true;
+    }
+
+    /// Treats questions that use EDNS otherwise.
+    pub(crate) fn set_edns(&self, mode: Mode) {
+        self.state.lock().unwrap().edns = Some(mode);
+    }
+
+    /// Puts this address of a name that nobody asks for into every answer.
+    pub(crate) fn add_unasked(&self, name: &str, ip: IpAddr) {
+        let record = Record::from_rdata(absolute(name), 60, RData::from(ip));
+        self.state.lock().unwrap().unasked.push(record);
     }
 
     pub(crate) fn set_negative_ttl(&self, ttl: u32) {
@@ -229,9 +247,11 @@ impl State {
         let question = Message::from_vec(question).ok()?;
         let query = question.queries.first()?.clone();
         let (name, kind) = (key(query.name()), query.query_type());
-        self.asked.push(Asked { name: name.clone(), kind, tcp, at: Instant::now() });
+        let edns = question.edns.is_some();
+        self.asked.push(Asked { name: name.clone(), kind, tcp, edns, at: Instant::now() });
         let exceptions = [Some(kind), None].map(|kind| self.exceptions.get(&(name.clone(), kind)));
         let mode = exceptions.into_iter().flatten().next().copied().unwrap_or(self.mode);
+        let mode = self.edns.filter(|_| edns).unwrap_or(mode);
         let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
         answer.metadata.recursion_available = true;
         answer.add_query(query.clone());
@@ -260,6 +280,7 @@ impl State {
         if !answer.answers.iter().any(|r| r.record_type() == query.query_type()) {
             answer.add_authority(self.soa());
         }
+        answer.add_answers(self.unasked.iter().cloned());
         if self.generous {
             for record in answer.answers.clone() {
                 if let RData::SRV(srv) = &record.data {

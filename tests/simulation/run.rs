@@ -11,7 +11,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenly::balance::{Endpoint, EndpointId, EndpointState, Preference, Shared, Snapshot, Streak};
+use evenly::balance::{
+    Endpoint, EndpointId, EndpointState, Preference, Served, Shared, Snapshot, Streak,
+};
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Suspicion};
 use evenly::metrics::WorkerCounters;
@@ -639,6 +641,7 @@ pub(crate) fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
         target: "sim".into(),
         state: if healthy { EndpointState::Up } else { EndpointState::Down },
         preference: Preference::default(),
+        served: Served::default(),
     });
     Arc::new(Snapshot::new(generation, endpoints.collect()))
 }

@@ -160,7 +160,7 @@ impl Scene {
     /// One target whose second endpoint stands by for its first, and a client.
     pub(crate) fn with_standby() -> (Scene, usize) {
         let mut endpoints = snapshot(1, &[true, true]).endpoints().to_vec();
-        endpoints[1].preference = Preference { priority: 1, weight: 1 };
+        endpoints[1].preference = Preference { priority: 1, weight: 1, alternate: false };
         let mut scene = Scene::with(CALM, Arc::new(Snapshot::new(1, endpoints)));
         let client = scene.client();
         (scene, client)

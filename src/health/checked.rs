@@ -1,0 +1,232 @@
+//! One endpoint: what its checks and the workers say of it, and what that makes it. Pure.
+//!
+//! Owns its judge, its ejections, and what it served; the others matter to it only as [`Company`]. Reads no clock (`now` is an
+//! argument). Invariants: the checks of an ejected endpoint succeed, for one whose checks fail is down; a suspicion waits for
+//! the next verdict and no longer.
+
+use std::time::{Duration, Instant};
+
+use crate::balance::{EndpointId, EndpointState, Preference, Served, Streak};
+use crate::base::address::Address;
+use crate::settings::Ejection;
+
+use super::ejection::{Census, Record, allows};
+use super::judge::{Change, Judge, Verdict};
+use super::place::Place;
+
+/// A request that was served is a sign of life for so long.
+const LATELY: Duration = Duration::from_secs(10);
+
+/// So many checks in a row are made again, at most, since this process stood still.
+const MAX_EXCUSED: u32 = 2;
+
+/// What a verdict changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// The endpoint may be picked from now on.
+    Up,
+    /// Likewise, after it was ejected.
+    UpAgain,
+    /// The endpoint may not be picked: its probes fail.
+    Down,
+    /// The endpoint may not be picked: workers saw so many of a kind, and a check failed too.
+    Ejected(Streak, u32),
+    /// Its probes fail, but it is the last one, and serves requests: it may be picked on.
+    Spared,
+    /// Its probes succeed again, without its having been down.
+    Recovered,
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) id: EndpointId,
+    pub(super) address: Address,
+    pub(super) host: u64,
+    pub(super) preference: Preference,
+    pub(super) judge: Judge,
+    pub(super) ejections: Record,
+    /// What workers saw of it, until a check has shown whether there is more to it.
+    suspicion: Option<(Streak, u32)>,
+    /// When a check last cleared it of a suspicion.
+    cleared: Option<Instant>,
+    pub(super) served: Served,
+    /// When that was last asked, and when it last had served.
+    asked: Instant,
+    served_at: Option<Instant>,
+    /// Its checks fail as often as takes an endpoint down, but it is the last one and serves requests.
+    pub(super) spared: bool,
+    /// Checks in a row that were made again without a verdict.
+    excused: u32,
+    /// It was looked at, if in vain for want of something here.
+    pub(super) tried: bool,
+    /// It was up at some time.
+    pub(super) known: bool,
+    /// Its name no longer has this address; it goes as soon as its successors have been probed.
+    pub(super) leaving: bool,
+}
+
+/// How it stands with the others when a verdict comes.
+pub(super) struct Company {
+    /// None of them is up.
+    pub(super) alone: bool,
+    pub(super) rules: Ejection,
+    pub(super) census: Census,
+}
+
+impl Checked {
+    pub(super) fn new(id: EndpointId, place: &Place, member: (u32, u32), now: Instant) -> Self {
+        Checked {
+            id,
+            address: place.address.clone(),
+            host: place.host,
+            preference: place.preference(),
+            judge: Judge::new(member.0, member.1),
+            ejections: Record::default(),
+            suspicion: None,
+            cleared: None,
+            served: Served::default(),
+            asked: now,
+            served_at: None,
+            spared: false,
+            excused: 0,
+            tried: false,
+            known: false,
+            leaving: false,
+        }
+    }
+
+    /// Whether that is another preference than it had.
+    pub(super) fn prefer(&mut self, place: &Place) -> bool {
+        let preference = place.preference();
+        let before = (self.preference, self.host);
+        (self.preference, self.host) = (preference, place.host);
+        before != (preference, place.host)
+    }
+
+    pub(super) fn state(&self) -> EndpointState {
+        match (self.judge.is_unknown(), self.judge.is_healthy(), self.ejections.is_out()) {
+            (true, ..) => EndpointState::Unknown,
+            (_, false, _) => EndpointState::Down,
+            (_, true, true) => EndpointState::Ejected,
+            (_, true, false) => EndpointState::Up,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.state() == EndpointState::Up
+    }
+
+    /// Whether no check of it has even been tried.
+    pub(super) fn is_new(&self) -> bool {
+        self.judge.is_unknown() && !self.tried
+    }
+
+    /// Takes note of what it served since it was last asked. An answer to a question of long ago tells nothing of when.
+    pub(super) fn note_served(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(std::mem::replace(&mut self.asked, now));
+        if self.served.take() && since <= LATELY {
+            self.served_at = Some(now);
+        }
+    }
+
+    fn served_lately(&self, now: Instant) -> bool {
+        self.served_at.is_some_and(|at| now.saturating_duration_since(at) <= LATELY)
+    }
+
+    /// Whether a check of it that failed is to be made again without a verdict.
+    pub(super) fn excuse(&mut self) -> bool {
+        self.excused += 1;
+        self.excused <= MAX_EXCUSED
+    }
+
+    /// What workers saw: an ejection and for how long, or a suspicion that the next check confirms or clears. `asks`: its
+    /// check is a request, and not only a connection.
+    pub(super) fn accuse(
+        &mut self,
+        (streak, count): (Streak, u32),
+        asks: bool,
+        rules: &Ejection,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.note_served(now);
+        let again = self.cleared.is_some_and(|at| now.saturating_duration_since(at) <= rules.time);
+        let hasty = match streak {
+            // These a check can repeat; if they come back soon, it does not see what workers see.
+            Streak::ConnectFailures => !again,
+            // These may be the requests' own doing, however often they come back.
+            Streak::Timeouts => asks || self.served_lately(now),
+            Streak::Resets | Streak::Errors => false,
+        };
+        if hasty && !self.judge.is_wavering() {
+            let checked = asks || streak == Streak::ConnectFailures;
+            self.suspicion = checked.then_some((streak, count));
+            return None;
+        }
+        Some(self.eject(rules, now))
+    }
+
+    fn eject(&mut self, rules: &Ejection, now: Instant) -> Duration {
+        self.suspicion = None;
+        let time = self.ejections.eject(rules, now);
+        if self.judge.is_wavering() {
+            self.ejections.cut_short(now);
+            return Duration::ZERO;
+        }
+        time
+    }
+
+    /// Follows a verdict of a probe: an ejection ends when a probe succeeds after its time or after one that
+    /// failed, or when as many have failed as take an endpoint down; and a success ends it too while nobody else is up.
+    pub(super) fn observe(
+        &mut self,
+        verdict: Verdict,
+        company: &Company,
+        now: Instant,
+    ) -> Option<News> {
+        self.note_served(now);
+        self.tried = true;
+        self.excused = 0;
+        if verdict == Verdict::Good {
+            return self.succeed(company, now);
+        }
+        let spare = verdict == Verdict::Bad
+            && company.alone
+            && self.is_up()
+            && self.judge.is_about_to_fall()
+            && self.served_lately(now);
+        if spare {
+            return (!std::mem::replace(&mut self.spared, true)).then_some(News::Spared);
+        }
+        self.spared = false;
+        if self.judge.observe(false) == Some(Change::Down) {
+            self.suspicion = None;
+            self.ejections.give_way();
+            return Some(News::Down);
+        }
+        self.ejections.cut_short(now);
+        let (streak, count) = self.suspicion.take().filter(|_| self.is_up())?;
+        allows(&company.rules, company.census).then(|| {
+            self.eject(&company.rules, now);
+            News::Ejected(streak, count)
+        })
+    }
+
+    fn succeed(&mut self, company: &Company, now: Instant) -> Option<News> {
+        if self.suspicion.take().is_some() {
+            self.cleared = Some(now);
+        }
+        self.known = true;
+        let spared = std::mem::take(&mut self.spared);
+        let needed = company.alone && company.rules.share < 100;
+        if self.judge.observe(true) == Some(Change::Up) {
+            self.ejections.come_in(now);
+            Some(News::Up)
+        } else if self.ejections.is_over(now) || self.ejections.is_out() && needed {
+            self.ejections.come_in(now);
+            Some(News::UpAgain)
+        } else {
+            spared.then_some(News::Recovered)
+        }
+    }
+}
