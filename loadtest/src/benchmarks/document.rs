@@ -199,6 +199,8 @@ fn mixed(section: &mixed::Section) -> String {
          \x20 are medians of the rounds; ratios are medians of the ratios within rounds (least-most).\n\
          - Uploads are counted in bytes of the wire, of which one-byte chunks have six for each of content. CPU is the proxy's for a unit of\n\
          \x20 the load. \"no proxy\" is the generator before its own origin: what it adds to every figure by itself, when its own core is full.\n\
+         - Counting begins when every connection of the small requests has had its first answer; \"warm\" is the longest that this took, with all\n\
+         \x20 connections of the load opened at the same moment.\n\
          - \"waited\" is the share of time in which the proxy or the generator was ready and did not run, or the host had taken a CPU;\n\
          \x20 rounds above {:.0} % are disturbed, and left out unless fewer than 5 are left.\n\n",
         section.command,
@@ -227,8 +229,8 @@ fn mixed_table(found: &mixed::Found, text: &mut String) {
     let _ = write!(
         text,
         "\n### mixed, {}: a small GET beside {}\n\n\
-         | subject | p50 ms | p99 ms | max ms | at fixed times: p50 | p99 | max | {} | evenly's over it | CPU us | their p99 ms | its core | generator | waited | calm rounds | failed |\n\
-         | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
+         | subject | p50 ms | p99 ms | max ms | at fixed times: p50 | p99 | max | {} | evenly's over it | CPU us | their p99 ms | warm ms | its core | generator | waited | calm rounds | failed |\n\
+         | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
         found.name, found.title, found.unit
     );
     let ms = |micros: f64| if micros > 0.0 { figure(micros / 1000.0) } else { String::new() };
@@ -240,10 +242,11 @@ fn mixed_table(found: &mixed::Found, text: &mut String) {
         let theirs = ms(row.visits_p99);
         let _ = writeln!(
             text,
-            "| {} | {p50} | {p99} | {most} | {open_p50} | {open_p99} | {open_most} | {} | {ratio} | {} | {theirs} | {:.0} % | {:.0} % | {:.1} % | {} of {} | {} of {} |",
+            "| {} | {p50} | {p99} | {most} | {open_p50} | {open_p99} | {open_most} | {} | {ratio} | {} | {theirs} | {} | {:.0} % | {:.0} % | {:.1} % | {} of {} | {} of {} |",
             row.subject,
             figure(row.bulk),
             figure(row.cpu_micros),
+            ms(row.warm),
             row.busy * 100.0,
             row.generator_busy * 100.0,
             row.delay * 100.0,

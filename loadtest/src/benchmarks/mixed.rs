@@ -147,6 +147,9 @@ pub(super) struct Row {
     pub(super) busy: f64,
     pub(super) generator_busy: f64,
     pub(super) delay: f64,
+    /// The longest that it took until all connections of the small requests had their first answer, in microseconds.
+    #[serde(default)]
+    pub(super) warm: f64,
     /// Small requests that were measured.
     pub(super) requests: u64,
     pub(super) failed: u64,
@@ -214,6 +217,7 @@ impl Record {
             busy: of(|sample| sample.busy),
             generator_busy: of(|sample| sample.generator_busy),
             delay: of(|sample| sample.delay),
+            warm: self.all.warm * 1e6,
             requests: self.all.closed.seen() + self.all.open.seen(),
             failed: self.all.faults.total(),
             faults: self.all.faults.describe(),
@@ -460,7 +464,7 @@ fn table(found: &Found, rows: &[Row]) -> String {
     let mut text = format!("\na small GET beside {}\n", found.title);
     let _ = writeln!(
         text,
-        "  {:<9} {:>8} {:>8} {:>8} | {:>8} {:>8} {:>8} | {:>13} {:>7} {:>8} | {:>5} {:>5} {:>6} {:>6}",
+        "  {:<9} {:>8} {:>8} {:>8} | {:>8} {:>8} {:>8} | {:>13} {:>7} {:>8} | {:>6} | {:>5} {:>5} {:>6} {:>6}",
         "ms",
         "p50",
         "p99",
@@ -471,6 +475,7 @@ fn table(found: &Found, rows: &[Row]) -> String {
         found.unit,
         "CPU us",
         "own p99",
+        "warm",
         "core",
         "gen.",
         "waited",
@@ -485,10 +490,11 @@ fn table(found: &Found, rows: &[Row]) -> String {
         let own = ms(row.visits_p99);
         let _ = writeln!(
             text,
-            "  {:<9} {p50:>8} {p99:>8} {most:>8} | {open:>8} {open_p99:>8} {open_most:>8} | {:>13.1} {:>7.1} {own:>8} | {:>4.0}% {:>4.0}% {:>5.1}% {:>3}/{}",
+            "  {:<9} {p50:>8} {p99:>8} {most:>8} | {open:>8} {open_p99:>8} {open_most:>8} | {:>13.1} {:>7.1} {own:>8} | {:>6.0} | {:>4.0}% {:>4.0}% {:>5.1}% {:>3}/{}",
             row.subject,
             row.bulk,
             row.cpu_micros,
+            row.warm / 1000.0,
             row.busy * 100.0,
             row.generator_busy * 100.0,
             row.delay * 100.0,

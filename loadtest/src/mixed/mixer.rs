@@ -233,9 +233,15 @@ impl Engine {
         };
         play.crowd.begin(&registry)?;
         play.probes.begin(&registry, &mut play.outcome);
-        while Instant::now() < from {
+        let began = Instant::now();
+        let mut warm = None;
+        while Instant::now() < from || warm.is_none() && began.elapsed() < PATIENCE {
             self.step(&registry, &mut play, events)?;
+            if warm.is_none() && play.probes.are_warm() {
+                warm = Some(began.elapsed());
+            }
         }
+        play.outcome.warm = warm.unwrap_or(PATIENCE).as_secs_f64();
         let before = Reading::take(&slice.watched);
         let window = Window { from: before.at, to: before.at + slice.time };
         play.window = window;

@@ -112,6 +112,9 @@ pub(crate) struct Outcome {
     pub(crate) open: Histogram,
     /// New connections, from when each was due to the end of its answer.
     pub(crate) visits: Histogram,
+    /// How long it took until every connection of the small requests had its first answer, beside the load that began
+    /// with it, in seconds.
+    pub(crate) warm: f64,
     /// Bytes of bulk that the clients sent or received.
     pub(crate) bytes: u64,
     /// Visits that were answered while it counted.
@@ -145,6 +148,7 @@ impl Outcome {
         self.closed.merge(&other.closed);
         self.open.merge(&other.open);
         self.visits.merge(&other.visits);
+        self.warm = self.warm.max(other.warm);
         self.bytes += other.bytes;
         self.visited += other.visited;
         self.faults.merge(&other.faults);

@@ -201,6 +201,12 @@ impl Probes {
         }
     }
 
+    /// Whether every connection has had its first answer.
+    pub(super) fn are_warm(&self) -> bool {
+        let is_cold = |client: &Client| matches!(client.state, State::Connecting | State::Warming);
+        !self.clients.iter().any(is_cold)
+    }
+
     /// Requests that are to be measured and have no answer.
     pub(super) fn outstanding(&self, window: Window) -> usize {
         let waits = |client: &&Client| matches!(client.state, State::Asking(since) if window.contains(since));
