@@ -1,17 +1,17 @@
-//! `evenly`: an HTTP load balancer for the edge.
+//! `evenly`: an HTTP/1.1 load balancer, to stand behind a TLS terminator.
 //!
 //! Worker threads share nothing on the request path but an immutable snapshot of the healthy endpoints and one
 //! round-robin counter. This is the map; `docs/design.md` follows one request through it, file by file. A
-//! room imports only rooms below it, and siblings do not import one another (`tests/architecture.rs`):
+//! room imports only rooms below it, and of those only the ones that `tests/architecture.rs` lists for it:
 //!
 //! ```text
 //! main.rs      arguments -> settings -> run; error -> exit code
 //! cli          the command line, as data
 //! server       starts and stops everything in order; signals; drain
 //!
+//! admin/       the admin thread: /metrics, /status
 //! worker/      one thread: poll -> mark readiness -> engine.turn(now); the only room that names mio
 //! health/      the health thread: schedule, probes, verdicts, names, ejection; publishes snapshots
-//! admin/       the admin thread: /metrics, /status
 //! config/      the file -> validated settings; every error names file, line, key and remedy
 //! demo         two small origins for `make run`
 //!

@@ -121,7 +121,7 @@ impl std::fmt::Display for TargetAddress {
     }
 }
 
-/// How the endpoints of one target are probed (DESIGN.md section 6, `[health]`).
+/// How the endpoints of one target are probed (`[health]`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
     /// Path and query of the HTTP probe, starting with `/`. `None` (the default): a TCP connect is the probe.

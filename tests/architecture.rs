@@ -1,4 +1,4 @@
-//! Keeps the rooms of `src/` apart (DESIGN.md section 3): an import that runs upward or sideways fails here, and so does
+//! Keeps the rooms of `src/` apart: an import that runs upward or sideways fails here, and so does
 //! a socket, a clock or a lock named in a room that must work without.
 //!
 //! Owns the table of rooms. It reads source as tokens, so comments and strings do not count; nor does code that is
@@ -439,6 +439,20 @@ fn the_table_itself_points_downward_only() {
             assert!(row(target) > row(room.name), "{} imports {import}", room.name);
         }
     }
+}
+
+#[test]
+fn the_map_in_lib_rs_has_every_room_in_the_order_of_the_table() {
+    let map: Vec<&str> = include_str!("../src/lib.rs")
+        .lines()
+        .skip_while(|line| !line.starts_with("//! ```text"))
+        .skip(1)
+        .take_while(|line| !line.starts_with("//! ```"))
+        .filter_map(|line| line.strip_prefix("//! ")?.split_whitespace().next())
+        .map(|name| name.trim_end_matches(['/']).trim_end_matches(".rs"))
+        .collect();
+    let table: Vec<&str> = ROOMS.iter().map(|room| room.name).skip(1).collect();
+    assert_eq!(map, table);
 }
 
 /// The faults of a made-up file, without their places.

@@ -8,7 +8,7 @@ use crate::play::{Story, api};
 const ONE: Piece = Piece::Api(1);
 const TWO: Piece = Piece::Api(2);
 
-/// Every answer of evenly's own has these fields; the body of a 503 is its reason phrase (DESIGN.md section 5).
+/// Every answer of evenly's own has these fields; the body of a 503 is its reason phrase.
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\n\
                            Content-Type: text/plain; charset=utf-8\r\n\
                            Content-Length: 19\r\n\r\n";
