@@ -2,6 +2,8 @@
 //!
 //! It owns the threads and the order of start and stop. It does no work of its own while they run.
 
+mod descriptors;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +12,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -22,17 +23,12 @@ use crate::base::thread;
 use crate::demo::Origin;
 use crate::engine::Suspicion;
 use crate::health::{Failure, Health, Reporter};
-use crate::settings::{
-    AccessSink, HealthCheck, Settings, Target, TargetAddress, Tcp, Workers as Count,
-};
-use crate::worker::{self, Job, Seat, Stage, Workers, listener, net};
+use crate::settings::{AccessSink, HealthCheck, Settings, Target, TargetAddress, Workers as Count};
+use crate::worker::listener::{self, Claim, Scope};
+use crate::worker::{self, Job, Seat, Stage, Workers, net};
 
-/// Descriptors kept for everything but connections: listeners, polls, probes, logs.
-const RESERVED_DESCRIPTORS: u64 = 128;
 /// How long workers may take to end at once.
 const STOP_TIME: Duration = Duration::from_secs(5);
-/// The fewest client connections worth starting for.
-const LEAST_CONNECTIONS: u64 = 16;
 
 /// Why the server ended other than by being asked to.
 #[derive(Debug)]
@@ -48,7 +44,12 @@ pub enum ServerError {
     /// A thread, a signal handler or a poll could not be had.
     Start(&'static str, io::Error),
     /// The descriptor limit is too low to serve.
-    Descriptors(u64),
+    Descriptors {
+        /// How many there may be.
+        limit: u64,
+        /// How many there must be.
+        needed: u64,
+    },
     /// Every worker ended without being told to.
     Workers,
     /// So many workers did not end when they were told to.
@@ -68,10 +69,9 @@ impl fmt::Display for ServerError {
             }
             ServerError::Congestion(name, error) => fmt_congestion(f, name, error),
             ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
-            ServerError::Descriptors(limit) => write!(
+            ServerError::Descriptors { limit, needed } => write!(
                 f,
-                "file descriptor limit is {limit}; at least {} are needed (ulimit -n, LimitNOFILE=)",
-                RESERVED_DESCRIPTORS + 2 * LEAST_CONNECTIONS
+                "file descriptor limit is {limit}; at least {needed} are needed (ulimit -n, LimitNOFILE=)"
             ),
             ServerError::Workers => f.write_str("all workers have ended; see the log above"),
             ServerError::AccessLog(sink, error) => fmt_access_log(f, sink, error),
@@ -239,33 +239,38 @@ fn serve(
     if let Some(name) = &settings.tcp.congestion {
         net::try_congestion(name).map_err(|error| ServerError::Congestion(name.clone(), error))?;
     }
-    let cap = connection_cap(settings.limits.connections)?;
     let count = worker_count(settings.workers);
+    let shares = descriptors::share_out(&settings, count)?;
+    let cap = shares.clients;
     log::info!(
         "evenly {} with {count} workers; connections: up to {cap}",
         env!("CARGO_PKG_VERSION")
     );
+    // What can be wrong with an address or a file is told at once, not after the first round of checks.
+    let scopes = listener::scopes(&settings.listen);
+    let claims = claim_all(&settings, &scopes)?;
+    let admin = settings.admin.map(claim_admin).transpose()?;
+    let (writer, outlet) = Writer::start(&settings.log)
+        .map_err(|error| ServerError::AccessLog(settings.log.access.clone(), error))?
+        .unzip();
     let shared =
         Arc::new(Shared::new(Budget::new(settings.retry.budget, settings.retry.budget_floor)));
     let (targets, dns) = (settings.targets.clone(), settings.dns.clone());
     let health = Health::start(targets, settings.ejection, dns, Arc::clone(&shared))
         .map_err(|error| ServerError::Start("the health thread", error))?;
-    let (writer, outlet) = Writer::start(&settings.log)
-        .map_err(|error| ServerError::AccessLog(settings.log.access.clone(), error))?
-        .unzip();
     if !first_round(&health, inbox, writer.as_ref()) {
         log::info!("stopped before it began to serve");
         return Ok(());
     }
-    let (listeners, addresses) = bind_all(&settings.listen, &settings.tcp, count)?;
-    let (workers, seats) = worker::prepare(listeners, cap)
+    let addresses: Vec<SocketAddr> = claims.iter().map(Claim::address).collect();
+    let (workers, seats) = worker::prepare(listen_all(claims, count)?, cap, shares.of_worker)
         .map_err(|error| ServerError::Start("a worker's poll", error))?;
     let woken = Arc::clone(&workers);
     shared.bell.hang(move || woken.wake());
     let others = writer.as_ref().map(|writer| Arc::clone(&writer.counters)).unwrap_or_default();
     let sources =
         Sources { workers: Arc::clone(&workers), shared: Arc::clone(&shared), others, started };
-    let admin = settings.admin.map(|address| start_admin(address, sources)).transpose()?;
+    let admin = admin.map(|claim| start_admin(claim, sources)).transpose()?;
     // What workers go by is what came of them.
     settings.workers = Count::Count(count);
     settings.limits.connections = Some(cap);
@@ -277,8 +282,9 @@ fn serve(
         outlet,
     };
     let threads = start_workers(&parts, seats, &health, events)?;
-    for address in &addresses {
-        log::info!("listening on http://{address}");
+    for (address, scope) in addresses.iter().zip(scopes) {
+        let families = if scope.ipv4_too { " (IPv6 and IPv4)" } else { "" };
+        log::info!("listening on http://{address}{families}");
     }
     listening(&addresses);
     let outcome = wait(parts.settings.timeouts.drain, &workers, inbox, writer.as_ref());
@@ -297,13 +303,16 @@ fn serve(
     outcome
 }
 
-fn start_admin(address: SocketAddr, sources: Sources) -> Result<Admin, ServerError> {
-    let failed = |error| ServerError::BindAdmin(address, error);
-    let listener = admin::bind(address).map_err(failed)?;
-    let real = listener.local_addr().map_err(failed)?;
+fn claim_admin(address: SocketAddr) -> Result<admin::Claim, ServerError> {
+    admin::claim(address).map_err(|error| ServerError::BindAdmin(address, error))
+}
+
+fn start_admin(claim: admin::Claim, sources: Sources) -> Result<Admin, ServerError> {
+    let address = claim.address;
+    let listener = claim.listen().map_err(|error| ServerError::BindAdmin(address, error))?;
     let admin = Admin::start(listener, sources)
         .map_err(|error| ServerError::Start("the admin thread", error))?;
-    log::info!("admin listening on http://{real}");
+    log::info!("admin listening on http://{address}");
     Ok(admin)
 }
 
@@ -339,34 +348,6 @@ fn watch_signals(events: Sender<Event>) -> Result<signal_hook::iterator::Handle,
     Ok(handle)
 }
 
-/// Raises the soft descriptor limit to the hard one, and derives how many clients there may be: each may
-/// need an upstream connection too.
-fn connection_cap(wanted: Option<usize>) -> Result<usize, ServerError> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    let current = current.unwrap_or(1 << 20).min(1 << 30);
-    let room = current.saturating_sub(RESERVED_DESCRIPTORS) / 2;
-    if room < LEAST_CONNECTIONS {
-        return Err(ServerError::Descriptors(current));
-    }
-    let room = usize::try_from(room).unwrap_or(usize::MAX);
-    match wanted {
-        Some(wanted) if wanted > room => {
-            log::warn!(
-                "limits.connections = {wanted} needs more than the {current} descriptors allowed; \
-                 using {room}; raise the limit (ulimit -n, LimitNOFILE=)"
-            );
-            Ok(room)
-        }
-        Some(wanted) => Ok(wanted),
-        None => Ok(room),
-    }
-}
-
 fn worker_count(workers: Count) -> usize {
     match workers {
         Count::Count(count) => count,
@@ -375,24 +356,27 @@ fn worker_count(workers: Count) -> usize {
     }
 }
 
-/// The listeners of each worker, and the addresses they came to have.
-type Bound = (Vec<Vec<std::net::TcpListener>>, Vec<SocketAddr>);
+/// Takes all addresses to listen on.
+fn claim_all(settings: &Settings, scopes: &[Scope]) -> Result<Vec<Claim>, ServerError> {
+    let claim = |(&address, &scope): (&SocketAddr, &Scope)| {
+        listener::claim(address, scope, &settings.tcp)
+            .map_err(|error| ServerError::Bind(address, error))
+    };
+    settings.listen.iter().zip(scopes).map(claim).collect()
+}
 
-fn bind_all(listen: &[SocketAddr], tcp: &Tcp, workers: usize) -> Result<Bound, ServerError> {
+/// Listens: the sockets of each worker.
+fn listen_all(
+    claims: Vec<Claim>,
+    workers: usize,
+) -> Result<Vec<Vec<std::net::TcpListener>>, ServerError> {
     let mut listeners: Vec<Vec<std::net::TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
-    for &wanted in listen {
-        // With port 0 the first listener gets a port, which the others then share.
-        let mut address = wanted;
-        for list in &mut listeners {
-            let failed = |error| ServerError::Bind(address, error);
-            let socket = listener::bind(address, tcp).map_err(failed)?;
-            address = socket.local_addr().map_err(failed)?;
-            list.push(socket);
-        }
-        addresses.push(address);
+    for claim in claims {
+        let address = claim.address();
+        let sockets = claim.listen(workers).map_err(|error| ServerError::Bind(address, error))?;
+        listeners.iter_mut().zip(sockets).for_each(|(list, socket)| list.push(socket));
     }
-    Ok((listeners, addresses))
+    Ok(listeners)
 }
 
 /// What every worker's job is made of.

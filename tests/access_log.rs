@@ -26,14 +26,19 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Answers every connection once, then ends it.
+/// Answers every connection once, then ends it; what asks for `/hang` is never answered.
 fn origin() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let _ = stream.read(&mut [0; 4096]);
+            let mut request = [0; 4096];
+            let count = stream.read(&mut request).unwrap_or_default();
+            if request[..count].starts_with(b"GET /hang ") {
+                std::thread::spawn(move || stream.read(&mut [0]));
+                continue;
+            }
             let _ = stream.write_all(
                 b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
             );
@@ -320,4 +325,27 @@ fn a_client_cannot_drive_the_terminal_of_who_reads_the_log() {
     let text = std::fs::read_to_string(&log).unwrap();
     assert!(text.trim_end().is_ascii(), "{text:?}");
     assert_eq!(entries(&text)[0]["user_agent"], agent);
+}
+
+#[test]
+fn what_is_cut_at_the_end_of_a_drain_has_its_entry() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n[timeouts]\ndrain = \"300ms\"";
+    let mut evenly = Program::logging_to(log.to_str().unwrap(), admin, Stdio::null());
+    let admin = evenly.logged("admin listening on http://");
+    let mut client = TcpStream::connect(&evenly.address).unwrap();
+    client.write_all(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    until("the request is at the target", || {
+        let mut stream = TcpStream::connect(&admin).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text.contains("\nevenly_requests_total 1\n")
+    });
+    evenly.stop();
+    let entries = entries(&std::fs::read_to_string(&log).unwrap());
+    assert_eq!(entries.len(), 1);
+    assert_eq!((&entries[0]["end"], &entries[0]["status"]), (&"cut".into(), &0.into()));
+    assert!(entries[0]["upstream"].is_string(), "{}", entries[0]);
 }

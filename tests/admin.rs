@@ -553,7 +553,8 @@ fn the_admin_thread_gives_way_to_the_workers() {
         ["admin", "worker-0", "worker-1"].iter().all(|name| nice.contains_key(*name))
     });
     for worker in ["worker-0", "worker-1"] {
-        assert!(nice["admin"] > nice[worker], "{nice:?}");
+        // Whatever the process was started with.
+        assert_eq!(nice["admin"], (nice[worker] + 10).min(19), "{nice:?}");
     }
 }
 

@@ -31,10 +31,16 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::balance::Shared;
 use crate::metrics::Counters;
 use crate::worker::Workers;
+
+/// Descriptors that it may need: the listener, the eventfd, its visitors, and one that comes.
+pub const MOST_DESCRIPTORS: u64 = serve::VISITS as u64 + 3;
+/// Visitors that may wait in the kernel.
+const BACKLOG: i32 = 128;
 
 /// Where the admin thread reads what it shows.
 #[derive(Clone)]
@@ -56,18 +62,40 @@ pub struct Admin {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Opens the admin listener. Unlike the workers' listeners it shares its address with nobody.
+/// The admin address, taken but not listened on yet. Unlike the workers' listeners it shares it with nobody.
+#[derive(Debug)]
+pub struct Claim {
+    socket: Socket,
+    /// The address, with its port.
+    pub address: SocketAddr,
+}
+
+/// Takes `address` for the admin listener.
 ///
 /// # Errors
-/// When `address` cannot be bound.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+/// When `address` cannot be bound, or somebody listens on it.
+pub fn claim(address: SocketAddr) -> io::Result<Claim> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    let address = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok(Claim { socket, address })
+}
+
+impl Claim {
+    /// Listens.
+    ///
+    /// # Errors
+    /// When somebody else has begun to.
+    pub fn listen(self) -> io::Result<TcpListener> {
+        self.socket.listen(BACKLOG)?;
+        Ok(self.socket.into())
+    }
 }
 
 impl Admin {
-    /// Serves `listener`, which [`bind`] has opened, until it is stopped.
+    /// Serves `listener`, which must not block, until it is stopped.
     ///
     /// # Errors
     /// When an eventfd or a thread cannot be made.

@@ -17,7 +17,7 @@ use super::visit::Visit;
 use super::{Sources, answer};
 
 /// Visitors at once. One more takes the place of the one that has been here longest.
-const VISITS: usize = 32;
+pub(super) const VISITS: usize = 32;
 /// How long a visit may take.
 const VISIT_TIME: Duration = Duration::from_secs(5);
 /// Pause after an accept or a wait that failed: retrying at once would only spin.
@@ -28,7 +28,8 @@ const NICENESS: i32 = 10;
 /// Serves until `stop` is written.
 pub(super) fn run(listener: &TcpListener, stop: &OwnedFd, sources: &Sources) {
     // On Linux this is for the calling thread alone. Without it the thread is merely less polite.
-    let _ = rustix::process::setpriority_process(None, NICENESS);
+    let own = rustix::process::getpriority_process(None).unwrap_or(0);
+    let _ = rustix::process::setpriority_process(None, (own + NICENESS).min(19));
     let mut visits = Vec::new();
     while let Some(ready) = wait(listener, stop, &visits) {
         step(&mut visits, &ready.visits, sources);

@@ -12,9 +12,7 @@ mod client;
 mod conn;
 mod entries;
 mod net;
-mod patient;
 mod pools;
-mod shortage;
 mod streaks;
 mod turn;
 mod upstream;
@@ -38,9 +36,7 @@ use client::Client;
 use conn::WINDOW;
 use entries::Entries;
 pub use net::{Net, Readiness, Token};
-use patient::Patient;
 use pools::Pools;
-use shortage::Shortages;
 use turn::Ready;
 use upstream::Upstream;
 
@@ -80,8 +76,7 @@ struct Scratch {
 
 /// All connections of one worker.
 pub struct Engine<N: Net> {
-    net: Patient<N>,
-    shortages: Shortages,
+    net: N,
     clients: Slab<Client<N::Conn>>,
     upstreams: Slab<Upstream<N::Conn>>,
     pools: Pools,
@@ -103,6 +98,8 @@ pub struct Engine<N: Net> {
     trusted: Box<[Network]>,
     counters: WorkerCounters,
     suspicions: Vec<(EndpointId, Suspicion)>,
+    /// Connections of both sides there may be, as long as an idle one to a target can make room.
+    sockets: usize,
     /// `None` while the access log is off.
     entries: Option<Entries>,
     /// Client connections that ended since [`Engine::take_closed`].
@@ -144,8 +141,7 @@ impl<N: Net> Engine<N> {
         let mut pools = Pools::new(settings);
         pools.follow(&snapshot, &shared.links, &mut Vec::new());
         Engine {
-            net: Patient::new(net),
-            shortages: Shortages::default(),
+            net,
             clients: Slab::with_room(ROOM),
             upstreams: Slab::with_room(ROOM),
             pools,
@@ -167,6 +163,7 @@ impl<N: Net> Engine<N> {
             trusted: settings.trusted_proxies.clone().into_boxed_slice(),
             counters,
             suspicions: Vec::new(),
+            sockets: usize::MAX,
             entries: logs.then(Entries::default),
             closed: 0,
             noted: 0,
@@ -178,23 +175,38 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    /// Takes a fresh client connection on. `false` if the event queue has no room for it: it is closed then, and it is better
-    /// to take no more for a moment.
-    pub fn accept(&mut self, socket: N::Conn, peer: SocketAddr, now: Tick) -> bool {
+    /// Sets how many connections of both sides there may be: one more takes the place of an idle one to a target.
+    pub fn limit_sockets(&mut self, sockets: usize) {
+        self.sockets = sockets;
+    }
+
+    /// Makes room for one more connection.
+    fn make_room(&mut self) {
+        while self.clients.len() + self.upstreams.len() >= self.sockets
+            && let Some(idle) = self.pools.pop_any()
+        {
+            self.close_upstream(idle);
+        }
+    }
+
+    /// Takes a fresh client connection on.
+    pub fn accept(&mut self, socket: N::Conn, peer: SocketAddr, now: Tick) {
         self.observe(now);
         let ip = peer.ip().to_canonical();
+        let token = Token::Client(self.clients.next_key());
         let mut client = Client::new(socket, ip, self.is_trusted(ip));
         self.counters.accepted.bump();
-        let Some(token) = self.register(&mut client.conn.socket) else {
+        if let Err(error) = self.net.register(&mut client.conn.socket, token) {
+            log::warn!("a client connection is dropped: it cannot be registered: {error}");
             self.closed += 1;
             self.counters.closed.bump();
-            return false;
-        };
+            return;
+        }
         let idle = self.idle_time();
         client.evictable = Due::at(self.now.after(EVICTION_GRACE));
         client.conn.set_deadline(&mut self.wheel, token, self.now.after(idle));
         self.clients.insert(client);
-        true
+        self.make_room();
     }
 
     fn is_trusted(&self, ip: IpAddr) -> bool {
@@ -259,7 +271,7 @@ impl<N: Net> Engine<N> {
     /// or than the one before if this was not asked, is taken for a pause of the whole worker.
     pub fn next_deadline(&self) -> Option<Tick> {
         let trim = self.buffers.has_free().then_some(self.trim_at);
-        let next = self.wheel.next().into_iter().chain(trim).chain(self.shortages.retry_at()).min();
+        let next = self.wheel.next().into_iter().chain(trim).min();
         self.wake_by.set(next.unwrap_or(Tick::NEVER));
         next
     }
@@ -350,7 +362,7 @@ impl<N: Net> Engine<N> {
 
     /// The network, for a simulation to play with.
     pub fn net_mut(&mut self) -> &mut N {
-        &mut self.net.net
+        &mut self.net
     }
 
     /// Checks that the connections' links agree; for simulations and tests.

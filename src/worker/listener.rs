@@ -5,7 +5,7 @@
 //! forgotten; nothing is retried before a pause is over or a connection has ended.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -15,7 +15,6 @@ use nix::sys::socket::setsockopt;
 use nix::{libc, setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
 use crate::settings::Tcp;
 
@@ -23,8 +22,6 @@ use crate::settings::Tcp;
 pub const BACKLOG: i32 = 4096;
 /// Connections one listener hands out in a turn.
 const ACCEPTS_A_TURN: usize = 16;
-/// Connections that may fail one after another before others get their turn.
-const FAILURES_A_TURN: usize = 16;
 /// How long nothing is accepted after descriptors or connections ran out, unless one ends before.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -38,17 +35,95 @@ sockopt_impl!(
     u32
 );
 
-/// Opens a listener on `address` that shares it with the other workers' listeners.
+/// An address that is this process's own, and on which nobody is listened to yet.
+///
+/// Taking it and listening are two steps, so that an address in use is told before anything else is begun, and clients
+/// are refused until there is somebody to serve them. Both steps find another process that listens there; a connection
+/// of an earlier one in TIME_WAIT is no hindrance.
+#[derive(Debug)]
+pub struct Claim {
+    first: Socket,
+    address: SocketAddr,
+    tcp: Tcp,
+    scope: Scope,
+}
+
+/// What a listener gets beside connections to its very address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scope {
+    /// `[::]` gets IPv4 connections too.
+    pub ipv4_too: bool,
+    /// Another listener of this process has the port on an address that this one overlaps.
+    pub overlaps: bool,
+}
+
+/// The scope of each of these addresses, if all of them are listened on.
+pub fn scopes(addresses: &[SocketAddr]) -> Vec<Scope> {
+    let wildcard =
+        |ip: IpAddr, port| addresses.iter().any(|other| other.port() == port && other.ip() == ip);
+    let ipv4_too = |address: &SocketAddr| {
+        address.ip() == Ipv6Addr::UNSPECIFIED
+            && !wildcard(Ipv4Addr::UNSPECIFIED.into(), address.port())
+    };
+    let overlap = |one: &SocketAddr, other: &SocketAddr| {
+        let is_over =
+            one.ip().is_unspecified() && (one.is_ipv6() == other.is_ipv6() || ipv4_too(one));
+        one.port() == other.port() && (one.ip() == other.ip() || is_over)
+    };
+    let scope = |(at, one): (usize, &SocketAddr)| Scope {
+        ipv4_too: ipv4_too(one),
+        overlaps: addresses[..at].iter().any(|other| overlap(one, other) || overlap(other, one)),
+    };
+    addresses.iter().enumerate().map(scope).collect()
+}
+
+/// Takes `address`. Port 0 becomes one that is free.
 ///
 /// # Errors
-/// When the address cannot be bound, or the kernel refuses an option of `tcp`.
-pub fn bind(address: SocketAddr, tcp: &Tcp) -> io::Result<std::net::TcpListener> {
+/// When another process listens on it, it cannot be bound for another reason, or the kernel refuses an option of `tcp`.
+pub fn claim(address: SocketAddr, scope: Scope, tcp: &Tcp) -> io::Result<Claim> {
+    // Without SO_REUSEPORT, with which the kernel would let all processes of a user have one address.
+    let first = bound(address, scope, tcp, false)?;
+    let address = first.local_addr()?.as_socket().unwrap_or(address);
+    Ok(Claim { first, address, tcp: tcp.clone(), scope })
+}
+
+impl Claim {
+    /// The address, with its port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Listens, with so many sockets that share the address.
+    ///
+    /// # Errors
+    /// When another process has begun to listen there, or there is no room for a socket.
+    pub fn listen(self, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+        let Claim { first, address, tcp, scope } = self;
+        if scope.overlaps {
+            first.set_reuse_port(true)?;
+        }
+        // The kernel looks anew whether anybody else listens there: of two processes that have both bound it, which
+        // SO_REUSEADDR allows, one fails here.
+        first.listen(BACKLOG)?;
+        first.set_reuse_port(true)?;
+        let mut list = vec![first.into()];
+        for _ in 1..count {
+            let other = bound(address, scope, &tcp, true)?;
+            other.listen(BACKLOG)?;
+            list.push(other.into());
+        }
+        Ok(list)
+    }
+}
+
+/// A socket for a listener.
+fn bound(address: SocketAddr, scope: Scope, tcp: &Tcp, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     if address.is_ipv6() {
-        // So that `0.0.0.0` and `[::]` can both be listened on, each for its own family.
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(!scope.ipv4_too)?;
     }
     // Accepted connections inherit what follows: one call less for each.
     socket.set_tcp_nodelay(true)?;
@@ -61,8 +136,7 @@ pub fn bind(address: SocketAddr, tcp: &Tcp) -> io::Result<std::net::TcpListener>
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 struct Listener {
@@ -90,8 +164,8 @@ pub enum Accepted {
     One(Socket, SocketAddr),
     /// None waits, or enough were taken in this turn.
     NoMore,
-    /// It waits still: something is short here, or the listener fails again and again.
-    Failed(io::Error),
+    /// There is no descriptor for it.
+    OutOfDescriptors(io::Error),
 }
 
 impl Listeners {
@@ -205,27 +279,17 @@ impl Listener {
     }
 
     fn accept_one(&self) -> Accepted {
-        first_accepted(|| self.socket.accept())
-    }
-}
-
-/// The first connection that `accept` yields. An error other than a shortage of ours is of one connection that waited:
-/// its client has left, the network between is broken, or a filter forbids it (accept(2)). The next one may be sound, but
-/// a listener that only fails must not hold up the turn.
-fn first_accepted(
-    mut accept: impl FnMut() -> io::Result<(mio::net::TcpStream, SocketAddr)>,
-) -> Accepted {
-    let mut failures = 0;
-    loop {
-        let error = match accept() {
-            Ok((stream, peer)) => return Accepted::One(OwnedFd::from(stream).into(), peer),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::NoMore,
-            Err(error) => error,
-        };
-        failures += 1;
-        let short = Shortage::of(&error).is_some_and(Shortage::gives_way);
-        if short || failures == FAILURES_A_TURN {
-            return Accepted::Failed(error);
+        loop {
+            match self.socket.accept() {
+                Ok((stream, peer)) => return Accepted::One(OwnedFd::from(stream).into(), peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::NoMore,
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM: it is still there when there is room again.
+                Err(error) if matches!(error.raw_os_error(), Some(23 | 24 | 105 | 12)) => {
+                    return Accepted::OutOfDescriptors(error);
+                }
+                // The client left before it was accepted; the next one may be there.
+                Err(_) => {}
+            }
         }
     }
 }
@@ -237,6 +301,108 @@ mod tests {
 
     use super::*;
 
+    fn listening(address: SocketAddr, tcp: &Tcp) -> Vec<std::net::TcpListener> {
+        claim(address, scopes(&[address])[0], tcp).unwrap().listen(2).unwrap()
+    }
+
+    #[test]
+    fn the_sockets_of_a_claim_share_its_connections() {
+        let list = listening(([127, 0, 0, 1], 0).into(), &Tcp::default());
+        let address = list[0].local_addr().unwrap();
+        let _clients: Vec<_> = (0..200).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let counts: Vec<usize> =
+            list.iter().map(|one| std::iter::from_fn(|| one.accept().ok()).count()).collect();
+        assert_eq!(counts.iter().sum::<usize>(), 200);
+        assert!(counts.iter().all(|&count| count > 20), "{counts:?}");
+    }
+
+    #[test]
+    fn an_address_on_which_anybody_listens_is_refused_whatever_its_shape() {
+        let tcp = Tcp::default();
+        let alone = Scope::default();
+        let list = listening(([127, 0, 0, 1], 0).into(), &tcp);
+        let address = list[0].local_addr().unwrap();
+        let port = address.port();
+        for taken in [address, ([0, 0, 0, 0], port).into()] {
+            let error = claim(taken, alone, &tcp).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{taken}");
+        }
+        let wildcard = listening(([0, 0, 0, 0], 0).into(), &tcp);
+        let port = wildcard[0].local_addr().unwrap().port();
+        assert!(claim(([127, 0, 0, 1], port).into(), alone, &tcp).is_err());
+        let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(claim(plain.local_addr().unwrap(), alone, &tcp).is_err());
+    }
+
+    #[test]
+    fn of_two_that_start_at_once_one_listens() {
+        let (tcp, scope) = (Tcp::default(), Scope::default());
+        let one = claim(([127, 0, 0, 1], 0).into(), scope, &tcp).unwrap();
+        let other = claim(one.address(), scope, &tcp).unwrap();
+        assert!(TcpStream::connect(one.address()).is_err(), "nobody listens yet");
+        let list = one.listen(2).unwrap();
+        let error = other.listen(2).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(TcpStream::connect(list[0].local_addr().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn connections_of_an_earlier_process_are_no_hindrance() {
+        let tcp = Tcp::default();
+        let list = listening(([127, 0, 0, 1], 0).into(), &tcp);
+        let address = list[0].local_addr().unwrap();
+        let clients: Vec<_> = (0..8).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let taken: Vec<_> =
+            list.iter().flat_map(|one| std::iter::from_fn(|| one.accept().ok())).collect();
+        assert_eq!(taken.len(), 8);
+        // The side that closes first has them in TIME_WAIT.
+        drop((taken, list, clients));
+        claim(address, Scope::default(), &tcp).unwrap().listen(2).unwrap();
+    }
+
+    #[test]
+    fn an_ipv6_wildcard_takes_ipv4_too_unless_that_has_its_own() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let scope = |ipv4_too, overlaps| Scope { ipv4_too, overlaps };
+        for (addresses, expected) in [
+            (vec![at("[::]:1")], vec![scope(true, false)]),
+            (vec![at("[::]:1"), at("0.0.0.0:2")], vec![scope(true, false), scope(false, false)]),
+            (vec![at("[::]:1"), at("0.0.0.0:1")], vec![scope(false, false); 2]),
+            (vec![at("[::]:1"), at("127.0.0.1:1")], vec![scope(true, false), scope(false, true)]),
+            (vec![at("[::1]:1"), at("[::]:1")], vec![scope(false, false), scope(true, true)]),
+            (
+                vec![at("127.0.0.1:1"), at("0.0.0.0:1")],
+                vec![scope(false, false), scope(false, true)],
+            ),
+        ] {
+            assert_eq!(scopes(&addresses), expected, "{addresses:?}");
+        }
+        let tcp = Tcp::default();
+        let list = listening(at("[::]:0"), &tcp);
+        let port = list[0].local_addr().unwrap().port();
+        for address in [at("127.0.0.1:0"), at("[::1]:0")] {
+            assert!(TcpStream::connect(SocketAddr::new(address.ip(), port)).is_ok());
+        }
+        assert!(
+            claim(SocketAddr::new(at("0.0.0.0:0").ip(), port), Scope::default(), &tcp).is_err()
+        );
+    }
+
+    #[test]
+    fn listeners_of_one_process_may_overlap() {
+        let tcp = Tcp::default();
+        let free = claim(([127, 0, 0, 1], 0).into(), Scope::default(), &tcp).unwrap().address();
+        let addresses = [free, SocketAddr::from(([0, 0, 0, 0], free.port()))];
+        let claims: Vec<Claim> = addresses
+            .iter()
+            .zip(scopes(&addresses))
+            .map(|(&address, scope)| claim(address, scope, &tcp).unwrap())
+            .collect();
+        let lists: Vec<_> = claims.into_iter().map(|claim| claim.listen(2).unwrap()).collect();
+        let _client = TcpStream::connect(free).unwrap();
+        assert!(lists[0].iter().any(accepts), "the nearer one takes it");
+    }
+
     fn accepts(listener: &std::net::TcpListener) -> bool {
         match listener.accept() {
             Ok(_) => true,
@@ -246,37 +412,10 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_only_fails_is_left_for_a_while() {
-        let eperm = || io::Error::from_raw_os_error(libc::EPERM);
-        let mut calls = 0;
-        let accepted = first_accepted(|| {
-            calls += 1;
-            Err(eperm())
-        });
-        assert!(matches!(accepted, Accepted::Failed(_)), "nothing else was there");
-        assert_eq!(calls, FAILURES_A_TURN);
-        let mut errors = vec![io::ErrorKind::WouldBlock.into(), eperm(), eperm()];
-        let accepted = first_accepted(|| Err(errors.pop().expect("it stops at WouldBlock")));
-        assert!(matches!(accepted, Accepted::NoMore), "some failed, and no more wait");
-    }
-
-    #[test]
-    fn what_is_short_here_is_not_tried_again_at_once() {
-        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
-            let mut calls = 0;
-            let accepted = first_accepted(|| {
-                calls += 1;
-                Err(io::Error::from_raw_os_error(errno))
-            });
-            assert!(matches!(accepted, Accepted::Failed(_)) && calls == 1, "{errno}");
-        }
-    }
-
-    #[test]
     fn a_connection_that_says_nothing_is_handed_out_at_once_unless_that_is_deferred() {
         for defer_accept in [None, Some(Duration::from_secs(60))] {
             let tcp = Tcp { defer_accept, ..Tcp::default() };
-            let listener = bind(([127, 0, 0, 1], 0).into(), &tcp).unwrap();
+            let listener = listening(([127, 0, 0, 1], 0).into(), &tcp).remove(0);
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             assert_eq!(accepts(&listener), defer_accept.is_none());
             client.write_all(b"GET ").unwrap();

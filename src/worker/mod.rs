@@ -25,7 +25,6 @@ use crate::access::BATCH_TIME;
 use crate::access::dates::Dates;
 use crate::access::writer::Outlet;
 use crate::balance::{EndpointId, Shared};
-use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
 use crate::engine::{Engine, Net, Suspicion, Token};
 use crate::metrics::WorkerCounters;
@@ -74,6 +73,8 @@ pub struct Workers {
     pub panics: AtomicU64,
     /// Client connections there may be.
     pub cap: usize,
+    /// Connections to clients and targets that each may have.
+    pub share: usize,
 }
 
 impl Workers {
@@ -122,13 +123,15 @@ pub struct Seat {
     left: bool,
 }
 
-/// Prepares `listeners.len()` workers, each with its own listeners.
+/// Prepares `listeners.len()` workers, each with its own listeners: `cap` clients may be connected to all of them, and each may
+/// have `share` connections to clients and targets.
 ///
 /// # Errors
 /// When the kernel has no room for another poll.
 pub fn prepare(
     listeners: Vec<Vec<std::net::TcpListener>>,
     cap: usize,
+    share: usize,
 ) -> io::Result<(Arc<Workers>, Vec<Seat>)> {
     let (mut peers, mut seats) = (Vec::new(), Vec::new());
     for sockets in listeners {
@@ -144,7 +147,7 @@ pub fn prepare(
         seats.push(Seat { poll, listeners, left: false });
     }
     let workers =
-        Workers { stages: Stages::new(peers.len()), peers, panics: AtomicU64::new(0), cap };
+        Workers { stages: Stages::new(peers.len()), peers, panics: AtomicU64::new(0), cap, share };
     Ok((Arc::new(workers), seats))
 }
 
@@ -211,13 +214,14 @@ fn work(seat: &mut Seat, job: &Job) {
     };
     let counters = Arc::clone(&job.workers.peers[job.me].counters);
     let shared = Arc::clone(&job.shared);
-    let engine = Engine::new(
+    let mut engine = Engine::new(
         Sockets::new(registry, job.settings.tcp.congestion.clone()),
         &job.settings,
         job.fallback_host.clone(),
         shared,
         counters,
     );
+    engine.limit_sockets(job.workers.share);
     let mut worker = Worker {
         job,
         engine,
@@ -252,6 +256,9 @@ fn work(seat: &mut Seat, job: &Job) {
             let _ = asker.waker.wake();
         }
         let done = worker.follow_stage(seat, now);
+        if done {
+            worker.engine.cut_all();
+        }
         worker.hand_entries_over(now, done);
         if done {
             return;
@@ -329,7 +336,7 @@ impl Worker<'_> {
             seat.listeners.accept(seat.poll.registry(), now, |accepted| {
                 full = !match accepted {
                     Accepted::One(stream, address) => self.admit(stream, address, now),
-                    Accepted::Failed(error) => self.make_room(&error, now),
+                    Accepted::OutOfDescriptors(error) => self.make_room(&error, now),
                     Accepted::NoMore => true,
                 };
                 !full
@@ -348,7 +355,8 @@ impl Worker<'_> {
     /// has to wait.
     fn admit(&mut self, stream: Socket, address: SocketAddr, now: Tick) -> bool {
         if self.has_room() || self.evict_idle() {
-            return self.place(stream, address, now);
+            self.place(stream, address, now);
+            return true;
         }
         self.parked = Some((stream, address));
         self.ask_for_room();
@@ -387,41 +395,35 @@ impl Worker<'_> {
         evicted.then_some(asker)
     }
 
-    /// Gives a fresh connection to the worker with the fewest. `false` if this one could not take it: no more is accepted
-    /// for a moment then.
-    fn place(&mut self, stream: Socket, address: SocketAddr, now: Tick) -> bool {
+    /// Gives a fresh connection to the worker with the fewest.
+    fn place(&mut self, stream: Socket, address: SocketAddr, now: Tick) {
         let workers = &*self.job.workers;
         let to = workers.least_loaded(self.job.me);
         workers.peers[to].load.fetch_add(1, Ordering::Relaxed);
         if to == self.job.me {
-            return self.engine.accept(stream, address, now);
-        }
-        if let Err((stream, address)) = workers.peers[to].handed_over.push((stream, address)) {
+            self.engine.accept(stream, address, now);
+        } else if let Err((stream, address)) = workers.peers[to].handed_over.push((stream, address))
+        {
             workers.peers[to].load.fetch_sub(1, Ordering::Relaxed);
             self.peer().load.fetch_add(1, Ordering::Relaxed);
-            return self.engine.accept(stream, address, now);
+            self.engine.accept(stream, address, now);
+        } else {
+            // If this fails the connection waits for that worker's next event.
+            let _ = workers.peers[to].waker.wake();
         }
-        // If this fails the connection waits for that worker's next event.
-        let _ = workers.peers[to].waker.wake();
-        true
     }
 
-    /// Accepting failed. If something is short an idle connection makes room; else, or without one, accepting pauses.
+    /// Descriptors ran out: an idle connection makes room, or accepting pauses.
     fn make_room(&mut self, error: &io::Error, now: Tick) -> bool {
-        let short = Shortage::of(error).is_some_and(Shortage::gives_way);
-        if short {
-            self.peer().counters.shortages.bump();
-        }
-        let freed = short && self.engine.free_descriptor();
-        self.settle_closed();
         if self.quiet_until <= now {
             self.quiet_until = now.after(QUIET);
-            let remedy = match short {
-                true => "raise the limit (ulimit -n) or lower limits.connections",
-                false => "look for a packet filter or a security module that forbids it",
-            };
-            log::warn!("no new connection is accepted: {error}; {remedy}");
+            log::warn!(
+                "no descriptor for a new connection: {error}; raise the limit (ulimit -n) or lower \
+                 limits.connections"
+            );
         }
+        let freed = self.engine.free_descriptor();
+        self.settle_closed();
         freed
     }
 
@@ -493,7 +495,11 @@ mod tests {
 
     #[test]
     fn a_worker_that_panics_is_counted_and_goes_on_with_its_listener() {
-        let listener = listener::bind(([127, 0, 0, 1], 0).into(), &Default::default()).unwrap();
+        let listener =
+            listener::claim(([127, 0, 0, 1], 0).into(), Default::default(), &Default::default())
+                .and_then(|claim| claim.listen(1))
+                .unwrap()
+                .remove(0);
         let address = listener.local_addr().unwrap();
         let poll = Poll::new().unwrap();
         let listeners = Listeners::new(vec![listener], poll.registry(), FIRST_LISTENER).unwrap();

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -135,16 +134,6 @@ impl Net for Sockets {
         let _ = conn.shutdown(Shutdown::Write);
     }
 
-    fn has_sent_all(&mut self, conn: &mut Socket) -> bool {
-        // With this option a socket is writable when less than so much was not sent yet. Where it fails nobody waits.
-        if conn.set_tcp_notsent_lowat(1).is_err() {
-            return true;
-        }
-        let mut socket = [PollFd::new(&*conn, PollFlags::OUT)];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut socket, Some(&at_once)) != Ok(0)
-    }
-
     fn reset(&mut self, conn: Socket) {
         // Without the option the close is a plain one, which is the best that is left then.
         let _ = conn.set_linger(Some(Duration::ZERO));
@@ -172,7 +161,10 @@ mod tests {
         // Every kernel has it, and lets everybody have it.
         for wanted in [Some("reno".to_owned()), None] {
             let tcp = Tcp { congestion: wanted.clone(), ..Tcp::default() };
-            let listener = listener::bind(([127, 0, 0, 1], 0).into(), &tcp).unwrap();
+            let listener = listener::claim(([127, 0, 0, 1], 0).into(), Default::default(), &tcp)
+                .and_then(|claim| claim.listen(1))
+                .unwrap()
+                .remove(0);
             let poll = mio::Poll::new().unwrap();
             let registry = poll.registry().try_clone().unwrap();
             let mut sockets = Sockets::new(registry, wanted.clone());

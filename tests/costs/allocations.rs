@@ -68,9 +68,12 @@ fn a_response_in_chunks_allocates_nothing() {
 fn a_worker_on_real_sockets_allocates_nothing() {
     static METER: AtomicU64 = AtomicU64::new(0);
     let origins = Origins::start(CLIENTS);
-    let socket = listener::bind(([127, 0, 0, 1], 0).into(), &Tcp::default()).expect("a listener");
+    let socket = listener::claim(([127, 0, 0, 1], 0).into(), Default::default(), &Tcp::default())
+        .and_then(|claim| claim.listen(1))
+        .expect("a listener")
+        .remove(0);
     let address = socket.local_addr().expect("an address");
-    let (workers, mut seats) = worker::prepare(vec![vec![socket]], 1_000).expect("a poll");
+    let (workers, mut seats) = worker::prepare(vec![vec![socket]], 1_000, 4_000).expect("a poll");
     let seat = seats.pop().expect("one seat");
     let job = Job {
         me: 0,

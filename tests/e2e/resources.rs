@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::harness::{
     Client, End, Evenly, Gate, Meeting, OpenOnDrop, Origin, Start, Then, answer, assert_same,
     pattern, until, until_still,
@@ -272,10 +274,11 @@ fn more_clients_than_descriptors_neither_kill_nor_spin_and_all_are_served_in_the
     let evenly = Start::before(&[&origin]).descriptors(200).start();
     let mut clients: Vec<Client> = (0..150).map(|_| evenly.client()).collect();
     clients.iter_mut().for_each(|client| client.send(GET));
-    // (200 - 128) / 2, and each worker may take one more while the others do.
-    until("as many as there may be are at the target", || origin.requests() >= 36);
+    // Each worker may take one more while the others do.
+    let most = most_connections(&evenly);
+    until("as many as there may be are at the target", || origin.requests() >= most);
     until_still("the target", STILL, || origin.requests());
-    assert!(origin.requests() <= 37, "{} at once", origin.requests());
+    assert!(origin.requests() <= most + 1, "{} at once", origin.requests());
     assert_not_spinning(&evenly);
     // Some leave, and others take their places.
     clients.drain(..100).for_each(drop);
@@ -324,4 +327,43 @@ fn idle_connections_to_targets_make_room_when_descriptors_run_out() {
         assert_eq!(client.get("/").text(), "at once");
     }
     assert_not_spinning(&evenly);
+}
+
+/// How many client connections it says that there may be.
+fn most_connections(evenly: &Evenly) -> usize {
+    let log = evenly.log();
+    let said =
+        log.iter().find_map(|line| Some(line.split_once("connections: up to ")?.1.to_owned()));
+    said.unwrap().parse().unwrap()
+}
+
+#[test]
+fn checks_the_admin_listener_and_logs_have_descriptors_however_many_clients_there_are() {
+    let (a, gate) = gated();
+    let _open = OpenOnDrop(&gate);
+    let b = Origin::named("b");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let tables =
+        format!("[log]\naccess = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"", log.display());
+    let evenly =
+        Start::before(&[&a, &b]).watching(&a).watching(&b).descriptors(260).config(&tables).start();
+    // Half of the requests wait, so that every worker has as many connections as it may.
+    let mut clients: Vec<Client> = (0..300).map(|_| evenly.client()).collect();
+    clients.iter_mut().for_each(|client| client.send(GET));
+    let most = most_connections(&evenly);
+    until("as many as there may be are connected", || evenly.proc_entries("fd").len() > most);
+    until_still("the target", STILL, || a.requests());
+    std::fs::rename(&log, folder.path().join("old")).unwrap();
+    evenly.signal(Signal::USR1);
+    until("the log is opened anew", || evenly.logged("is opened anew") == 1 && log.exists());
+    b.set_healthy(false);
+    until("a check has found it", || evenly.logged("is down") >= 1);
+    let admin = evenly
+        .log()
+        .iter()
+        .find_map(|line| Some(line.split_once("admin listening on http://")?.1.to_owned()));
+    let mut visitor = Client::to(admin.unwrap().parse().unwrap());
+    assert_eq!(visitor.get("/metrics").status, 200);
+    assert_eq!(evenly.logged("no descriptor"), 0, "{:#?}", evenly.log());
 }

@@ -1,7 +1,7 @@
 //! What an operator sees: addresses, options that win over the file, log lines.
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 
 use crate::harness::{Client, Evenly, Origin, Start, until};
@@ -89,36 +89,63 @@ fn a_congestion_control_that_no_kernel_has_ends_it_with_1_and_those_there_are() 
     assert!(log.contains(&line), "{log}");
 }
 
-#[test]
-fn an_address_in_use_ends_it_with_1_and_the_reason() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
+/// What one that is to listen on `address` says before it ends with 1.
+#[track_caller]
+fn refused(address: &str, target: &Origin) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_evenly"))
-        .args(["run", "--target", "127.0.0.1:1", "--listen", &address])
+        .args(["run", "--target", &target.target(), "--health-check-endpoint", "/healthz"])
+        .args(["--listen", address])
         .output()
         .unwrap();
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{log}");
-    let port = taken.local_addr().unwrap().port();
-    let line = format!(
-        "cannot listen on {address}: another process has it (ss -ltnp 'sport = :{port}' shows which); \
-         end that, or choose another address with --listen or in the file"
-    );
-    assert!(log.contains(&line), "{log}");
+    assert!(!log.contains("is down"), "the first round is not waited for: {log}");
+    log
 }
 
 #[test]
-fn an_address_of_another_machine_is_said_to_be_one() {
-    let output = Command::new(env!("CARGO_BIN_EXE_evenly"))
-        .args(["run", "--target", "127.0.0.1:1", "--listen", "192.0.2.1:0"])
-        .output()
-        .unwrap();
-    let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{log}");
+fn an_address_in_use_ends_it_at_once_with_1_and_the_reason() {
+    let hanging = Origin::named("a");
+    hanging.hang();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let log = refused(&address.to_string(), &hanging);
+    let line = format!(
+        "cannot listen on {address}: another process has it (ss -ltnp 'sport = :{}' shows which); \
+         end that, or choose another address with --listen or in the file",
+        address.port()
+    );
+    assert!(log.contains(&line), "{log}");
+    let log = refused("192.0.2.1:0", &hanging);
     assert!(
         log.contains("no interface of this machine has 192.0.2.1 (ip address lists them)"),
         "{log}"
     );
+}
+
+#[test]
+fn a_second_process_on_the_same_address_is_refused() {
+    let origin = Origin::named("a");
+    let evenly = Evenly::before(&[&origin]);
+    let port = evenly.address().port();
+    for address in [format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}"), format!("[::]:{port}")]
+    {
+        assert!(refused(&address, &origin).contains("another process has it"), "{address}");
+    }
+    assert_eq!(evenly.client().get("/").status, 200);
+}
+
+#[test]
+fn an_ipv6_wildcard_serves_ipv4_too_and_says_so() {
+    let origin = Origin::named("a");
+    let evenly = Start::before(&[&origin]).listen(&["[::]:0"]).start();
+    assert_eq!(evenly.logged("(IPv6 and IPv4)"), 1);
+    for ip in ["127.0.0.1", "::1"] {
+        let address = SocketAddr::new(ip.parse().unwrap(), evenly.address().port());
+        let mut client = Client::to(address);
+        assert_eq!(client.get("/").text(), "a");
+        assert_eq!(origin.last_head().field("X-Forwarded-For"), Some(ip));
+    }
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     if before.ends_with("admin ") {
         return None;
     }
-    let end = rest.find('"').unwrap_or(rest.len());
+    let end = rest.find(['"', ' ']).unwrap_or(rest.len());
     rest[..end].parse().ok()
 }
 
