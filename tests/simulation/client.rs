@@ -249,7 +249,7 @@ impl Client {
     fn read(&mut self, far: &mut Far<'_>, model: &mut Model) {
         while !self.server_ended && self.read_again <= far.now() {
             let sips = self.manner.sips > 0;
-            let most = if sips { far.sip() } else { self.manner.appetite.0 };
+            let most = if sips { far.part(40) } else { self.manner.appetite.0 };
             match far.read(most) {
                 Got::Bytes(bytes) => {
                     self.reader.push(&bytes);
@@ -418,7 +418,7 @@ impl Client {
                 Some(count) => {
                     self.out.consume(count);
                     self.moved(count, far, model);
-                    if matches!(self.stage, Stage::Body(_))
+                    if matches!(self.stage, Stage::Body(1..))
                         && self.manner.naps > 0
                         && self.rng.chance(30)
                     {

@@ -795,9 +795,9 @@ impl Far<'_> {
         self.network.now
     }
 
-    /// As little of what the pipe holds as a slow peer takes at once.
-    pub(crate) fn sip(&self) -> usize {
-        self.network.weather.capacity / 40
+    /// A part of what the pipe holds: as much as a slow peer takes at once.
+    pub(crate) fn part(&self, parts: usize) -> usize {
+        self.network.weather.capacity / parts
     }
 
     pub(crate) fn read(&mut self, most: usize) -> Got {

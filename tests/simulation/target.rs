@@ -242,7 +242,7 @@ impl Target {
         }
         loop {
             let sips = self.sips > 0 && self.current.as_ref().is_some_and(|it| !it.request_done);
-            match far.read(if sips { far.sip() } else { self.appetite.0 }) {
+            match far.read(if sips { far.part(6) } else { self.appetite.0 }) {
                 Got::Bytes(bytes) => {
                     self.reader.push(&bytes);
                     self.take_events(far, model);
@@ -259,7 +259,7 @@ impl Target {
             }
             if sips {
                 self.sips -= 1;
-                self.read_again = far.now() + self.rng.within(3_000_000..=5_000_000);
+                self.read_again = far.now() + self.rng.within(1_000_000..=4_000_000);
                 return;
             }
             if self.appetite.1 > 0 {
