@@ -37,8 +37,12 @@ pub enum End {
     Answered,
     /// The response had begun and was cut.
     Cut,
-    /// The client left.
-    Abandoned,
+    /// The client closed its connection before the response was whole.
+    ClientClosed,
+    /// It had become a tunnel, which one of the two closed.
+    TunnelClosed,
+    /// It had become a tunnel, in which nothing was said for `timeouts.tunnel_idle`.
+    TunnelIdle,
 }
 
 impl End {
@@ -48,7 +52,9 @@ impl End {
             End::Finished => "finished",
             End::Answered => "answered",
             End::Cut => "cut",
-            End::Abandoned => "abandoned",
+            End::ClientClosed => "client-closed",
+            End::TunnelClosed => "tunnel-closed",
+            End::TunnelIdle => "tunnel-idle",
         }
     }
 }

@@ -153,6 +153,7 @@ evenly_unavailable_answers_total 0
 evenly_saturated_answers_total 0
 evenly_exchanges_cut_total 0
 evenly_exchanges_abandoned_total 0
+evenly_tunnels_ended_total 0
 evenly_upstream_connects_total 0
 evenly_upstream_connect_failures_total 0
 evenly_requests_replayed_total 0

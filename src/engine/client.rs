@@ -369,6 +369,7 @@ impl<N: Net> Engine<N> {
             return self.drop_client(key);
         }
         if silent && client.session.is_tunnel() {
+            self.end_entry(key, End::TunnelIdle);
             return self.drop_client(key);
         }
         if silent && client.session.streams_to_upstream() {
@@ -493,10 +494,13 @@ impl<N: Net> Engine<N> {
     pub(super) fn drop_client(&mut self, key: Key) {
         let is_under_way =
             |client: &Client<_>| client.upstream.is_some() && !client.session.is_idle();
-        if self.clients.get(key).is_some_and(is_under_way) {
+        let is_tunnel = self.clients.get(key).is_some_and(|client| client.session.is_tunnel());
+        if is_tunnel {
+            self.counters.tunnels.bump();
+        } else if self.clients.get(key).is_some_and(is_under_way) {
             self.counters.abandoned.bump();
         }
-        self.end_entry(key, End::Abandoned);
+        self.end_entry(key, if is_tunnel { End::TunnelClosed } else { End::ClientClosed });
         self.part(key);
         drop(self.forget_client(key));
     }
@@ -506,7 +510,7 @@ impl<N: Net> Engine<N> {
     fn give_up(&mut self, key: Key) {
         let begun = self.clients.get(key).is_some_and(|client| !client.session.awaits_response());
         self.counters.abandoned.bump();
-        self.end_entry(key, End::Abandoned);
+        self.end_entry(key, End::ClientClosed);
         self.part(key);
         if let Some(client) = self.forget_client(key)
             && begun

@@ -749,6 +749,7 @@ impl<N: Net> Engine<N> {
             return self.part(owner);
         }
         if client.session.is_tunnel() {
+            self.end_entry(owner, End::TunnelIdle);
             return self.drop_client(owner);
         }
         if is_clients_turn(client, upstream) {

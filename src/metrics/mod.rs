@@ -53,6 +53,8 @@ pub struct Counters {
     pub cut: Counter,
     /// Exchanges that the client left.
     pub abandoned: Counter,
+    /// Tunnels that ended, however.
+    pub tunnels: Counter,
     /// Upstream connections opened.
     pub dialed: Counter,
     /// Connects that failed or timed out.
@@ -104,6 +106,7 @@ pub const COUNTERS: [Description; COUNT] = describe! {
     saturated "evenly_saturated_answers_total" "Of the 503s because no endpoint took the request, those because every endpoint had limits.requests_per_target requests."
     cut "evenly_exchanges_cut_total" "Exchanges cut after the response had begun."
     abandoned "evenly_exchanges_abandoned_total" "Exchanges that the client left."
+    tunnels "evenly_tunnels_ended_total" "Tunnels (WebSocket) that ended, closed by either side or idle."
     dialed "evenly_upstream_connects_total" "Upstream connections begun."
     connect_failed "evenly_upstream_connect_failures_total" "Upstream connects that failed or timed out."
     replayed "evenly_requests_replayed_total" "Requests sent once more after a connection died."
