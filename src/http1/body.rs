@@ -20,7 +20,7 @@ const MAX_CHUNK_LINE: usize = 1024;
 const MAX_SIZE_DIGITS: usize = 16;
 
 /// How many bytes of extensions may come beyond one for each byte of payload: extensions are read for nothing.
-const MAX_IDLE_EXTENSIONS: u32 = 16 * 1024;
+const MAX_IDLE_EXTENSIONS: u16 = 16 * 1024;
 
 /// Reads one body. After an error it must not be used again.
 ///
@@ -53,8 +53,21 @@ enum State {
     Done,
 }
 
-/// Bytes of chunk extensions beyond one for each byte of payload; at most [`MAX_IDLE_EXTENSIONS`].
-type Idle = u32;
+/// What is remembered from one chunk to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Idle {
+    /// Bytes of chunk extensions beyond one for each byte of payload; at most [`MAX_IDLE_EXTENSIONS`].
+    bytes: u16,
+    /// A response's: white space may follow a size.
+    padded: bool,
+}
+
+impl Idle {
+    /// After so many bytes of payload.
+    fn less(self, payload: u16) -> Self {
+        Self { bytes: self.bytes.saturating_sub(payload), ..self }
+    }
+}
 
 /// What one call took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,13 +81,24 @@ pub struct Decoded {
 }
 
 impl BodyDecoder {
-    /// A decoder at the first byte of the body.
+    /// A decoder at the first byte of a request's body.
     #[must_use]
     pub fn new(length: BodyLength) -> Self {
+        Self::with(length, false)
+    }
+
+    /// A decoder at the first byte of a response's body: some servers pad the sizes of their chunks with spaces, which nobody
+    /// reads as anything else.
+    #[must_use]
+    pub fn of_response(length: BodyLength) -> Self {
+        Self::with(length, true)
+    }
+
+    fn with(length: BodyLength, padded: bool) -> Self {
         let state = match length {
             BodyLength::None | BodyLength::Length(0) => State::Done,
             BodyLength::Length(length) => State::Length(length),
-            BodyLength::Chunked => State::ChunkLine { idle: 0 },
+            BodyLength::Chunked => State::ChunkLine { idle: Idle { bytes: 0, padded } },
             BodyLength::UntilClose => State::UntilClose,
         };
         Self { state }
@@ -145,7 +169,7 @@ impl BodyDecoder {
                         let payload = consumed + 3..consumed + 3 + usize::from(size);
                         gather(input, &mut data, payload);
                         consumed += behind;
-                        self.state = State::ChunkLine { idle: idle.saturating_sub(size.into()) };
+                        self.state = State::ChunkLine { idle: idle.less(size.into()) };
                         continue;
                     }
                     self.chunk_line(idle, rest)?
@@ -172,12 +196,13 @@ impl BodyDecoder {
 
     /// The functions below return the bytes they took; 0 for as long as more are needed.
     fn chunk_line(&mut self, idle: Idle, rest: &[u8]) -> Result<usize, &'static str> {
-        let Some(line) = ChunkLine::read(rest)? else { return Ok(0) };
-        let idle = u64::from(idle) + line.extension as u64;
-        let idle = Idle::try_from(idle.saturating_sub(line.size)).unwrap_or(Idle::MAX);
-        if idle > MAX_IDLE_EXTENSIONS {
+        let Some(line) = ChunkLine::read(rest, idle.padded)? else { return Ok(0) };
+        let bytes = u64::from(idle.bytes) + line.extension as u64;
+        let bytes = u16::try_from(bytes.saturating_sub(line.size)).unwrap_or(u16::MAX);
+        if bytes > MAX_IDLE_EXTENSIONS {
             return Err("The chunk extensions outweigh the payload.");
         }
+        let idle = Idle { bytes, ..idle };
         self.state = match line.size {
             0 => State::Trailers,
             left => State::Chunk { left, idle },
@@ -308,7 +333,8 @@ struct ChunkLine {
 
 impl ChunkLine {
     /// The line at the start of `rest`; None as long as it has no end and no fault.
-    fn read(rest: &[u8]) -> Result<Option<Self>, &'static str> {
+    /// `padded`: white space without an extension may follow the size.
+    fn read(rest: &[u8], padded: bool) -> Result<Option<Self>, &'static str> {
         let is_hex = |byte: &&u8| byte.is_ascii_hexdigit();
         let digits = rest.iter().take(MAX_SIZE_DIGITS + 1).take_while(is_hex).count();
         if digits > MAX_SIZE_DIGITS || (digits == 0 && !rest.is_empty()) {
@@ -325,7 +351,9 @@ impl ChunkLine {
         };
         match line {
             Line::Whole(extension, _) => {
-                extensions(extension)?;
+                if !(padded && syntax::trim(extension).is_empty()) {
+                    extensions(extension)?;
+                }
                 let len = digits + extension.len() + 2;
                 Ok(Some(Self { size: hex(size)?, extension: extension.len(), len }))
             }

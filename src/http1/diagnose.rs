@@ -104,7 +104,7 @@ fn is_spoken(version: &[u8]) -> bool {
 fn status_line(line: &[u8], is_whole: bool) -> Result<(), &'static str> {
     let (start, reason) = line.split_at(line.len().min(STATUS_PATTERN.len()));
     let version_is_spoken = start.get(..8).is_none_or(is_spoken);
-    let status_is_valid = start.get(9).is_none_or(|hundreds| matches!(hundreds, b'1'..=b'5'));
+    let status_is_valid = start.get(9).is_none_or(|hundreds| matches!(hundreds, b'1'..=b'9'));
     let is_exact = fits(start, STATUS_PATTERN)
         && version_is_spoken
         && status_is_valid

@@ -19,8 +19,10 @@ pub(crate) enum Kind {
     /// Nothing special: end-to-end.
     Plain,
     Connection,
-    /// `Proxy-Connection`, `TE`, `HTTP2-Settings`: about one hop, never passed on.
+    /// `Proxy-Connection`, `HTTP2-Settings`: about one hop, never passed on.
     Hop,
+    /// About one hop too; we say ourselves that trailers are taken.
+    Te,
     /// `Keep-Alive`: about one hop too, and a target's says how long it keeps an idle connection.
     KeepAlive,
     Trailer,
@@ -48,7 +50,7 @@ impl Kind {
     pub(crate) fn of(name: &[u8]) -> Self {
         match name.len() {
             _ if matches!(name.first(), Some(b'x' | b'X')) => Self::of_x(name),
-            2 if is(name, b"te") => Self::Hop,
+            2 if is(name, b"te") => Self::Te,
             3 if is(name, b"via") => Self::Via,
             4 if is(name, b"host") => Self::Host,
             6 if is(name, b"expect") => Self::Expect,
@@ -173,6 +175,8 @@ pub(crate) struct Survey<'b> {
     pub(crate) host: Values<'b>,
     pub(crate) expect: Expect,
     pub(crate) max_forwards: Values<'b>,
+    /// `TE` has `trailers`.
+    pub(crate) takes_trailers: bool,
     /// Credentials are of a scheme that authenticates the connection.
     pub(crate) binds_connection: bool,
     /// The last field's `timeout`, in seconds.
@@ -190,7 +194,11 @@ pub(crate) enum Expect {
 
 impl Expect {
     fn add(&mut self, value: &[u8]) {
-        let is_continue = value.eq_ignore_ascii_case(b"100-continue") && *self != Self::Unknown;
+        // An empty element says nothing (RFC 9110 section 5.6.1.2); a field without any says something unknown.
+        let mut expectations = syntax::list(value).filter(|one| !one.is_empty()).peekable();
+        let is_continue = *self != Self::Unknown
+            && expectations.peek().is_some()
+            && expectations.all(|one| one.eq_ignore_ascii_case(b"100-continue"));
         *self = if is_continue { Self::Continue } else { Self::Unknown };
     }
 }
@@ -207,6 +215,11 @@ fn idle_seconds(value: &[u8]) -> Option<u16> {
         syntax::number(seconds)
             .map(|seconds| u16::try_from(seconds.min(65_534)).unwrap_or_default())
     })
+}
+
+/// Is `trailers` among the values of a TE field?
+fn takes_trailers(value: &[u8]) -> bool {
+    syntax::list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Does a challenge, or do credentials, name a scheme that authenticates the connection and not the request (RFC 4559
@@ -236,6 +249,7 @@ impl<'b> Survey<'b> {
             Kind::Host => self.host.add(field.value),
             Kind::Expect => self.expect.add(field.value),
             Kind::MaxForwards => self.max_forwards.add(field.value),
+            Kind::Te => self.takes_trailers |= takes_trailers(field.value),
             Kind::Credentials => self.binds_connection |= names_bound_scheme(field.value),
             Kind::KeepAlive => self.idle_seconds = idle_seconds(field.value),
             _ => {}

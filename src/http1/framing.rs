@@ -64,14 +64,22 @@ pub(crate) enum Declared {
     Chunked,
 }
 
+/// Whose message it is. A request is exact or refused; of a response, which comes from a server that the operator chose, is
+/// taken what is old but has one meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    Client(Version),
+    Target,
+}
+
 impl Framing<'_> {
     /// Rules 3 to 5. The status is what a request with that fault is refused with.
-    pub(crate) fn declared(self, version: Version) -> Result<Declared, Refusal> {
+    pub(crate) fn declared(self, sender: Sender) -> Result<Declared, Refusal> {
         if self.transfer_encoding == Values::Absent {
-            return content_length(self.content_length);
+            return content_length(self.content_length, sender);
         }
-        // RFC 9112 section 6.1: a 1.0 message with Transfer-Encoding has faulty framing.
-        if version == Version::Http10 {
+        // RFC 9112 section 6.1: a 1.0 message with Transfer-Encoding has faulty framing. That of a response ends its connection.
+        if sender == Sender::Client(Version::Http10) {
             return Err(Refusal::bad("HTTP/1.0 knows no Transfer-Encoding."));
         }
         // Rule 3, where the RFC leaves the choice to refuse.
@@ -79,30 +87,43 @@ impl Framing<'_> {
             return Err(Refusal::bad("There is Content-Length beside Transfer-Encoding."));
         }
         match self.transfer_encoding.only() {
-            Some(value) => transfer_encoding(value),
+            Some(value) => transfer_encoding(value, sender),
             None => Err(Refusal::bad("There is more than one Transfer-Encoding.")),
         }
     }
 }
 
-/// Rule 5: digits only, and one value. A list is refused, duplicates of the same bytes are one.
-fn content_length(values: Values<'_>) -> Result<Declared, Refusal> {
+/// Rule 5: digits only, and one value. Duplicates of the same bytes are one; so is a response's list of the same number, while
+/// a request's is refused.
+fn content_length(values: Values<'_>, sender: Sender) -> Result<Declared, Refusal> {
+    let invalid = Refusal::bad("The Content-Length is not a valid number.");
     match values {
         Values::Absent => Ok(Declared::Nothing),
-        Values::Same(value, _) => syntax::number(value)
-            .map(Declared::Length)
-            .ok_or(Refusal::bad("The Content-Length is not a valid number.")),
+        Values::Same(value, _) if sender == Sender::Target => {
+            let first = syntax::list(value).next().and_then(syntax::number).ok_or(invalid)?;
+            let same = syntax::list(value).all(|one| syntax::number(one) == Some(first));
+            same.then_some(Declared::Length(first)).ok_or(invalid)
+        }
+        Values::Same(value, _) => syntax::number(value).map(Declared::Length).ok_or(invalid),
         Values::Differing => Err(Refusal::bad("There are two different Content-Lengths.")),
     }
 }
 
-/// Rule 4: the one coding that is known is `chunked`, once. Others are not implemented (RFC 9112 section 6.1).
-fn transfer_encoding(value: &[u8]) -> Result<Declared, Refusal> {
-    if value.eq_ignore_ascii_case(b"chunked") {
+/// Rule 4: the one coding that is known is `chunked`, once. Others are not implemented (RFC 9112 section 6.1), and a request that
+/// does not end in `chunked` has no end that can be found (section 6.3).
+fn transfer_encoding(value: &[u8], sender: Sender) -> Result<Declared, Refusal> {
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    if is_chunked(value) {
         return Ok(Declared::Chunked);
     }
-    let is_other = |coding: &[u8]| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"chunked");
-    if syntax::list(value).any(is_other) {
+    let codings = || syntax::list(value).filter(|coding| !coding.is_empty());
+    if sender == Sender::Target && codings().count() == 1 && codings().all(is_chunked) {
+        return Ok(Declared::Chunked);
+    }
+    if !syntax::list(value).last().is_some_and(is_chunked) {
+        return Err(Refusal::bad("The last transfer coding is not chunked."));
+    }
+    if codings().any(|coding| !is_chunked(coding)) {
         return Err(Refusal::new(501, "Only the transfer coding chunked is known."));
     }
     Err(Refusal::bad("The Transfer-Encoding is not exactly chunked."))

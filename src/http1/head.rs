@@ -10,7 +10,7 @@ use httparse::{Header, Status};
 
 use super::diagnose::{self, MAX_METHOD};
 use super::fields::{Expect, Fields, Kind, Options, Survey, names_bound_scheme};
-use super::framing::{self, BodyLength, Declared, Values};
+use super::framing::{self, BodyLength, Declared, Sender, Values};
 use super::syntax;
 use super::target::Target;
 use super::{BadMessage, Method, Progress, Refusal, Version};
@@ -70,6 +70,8 @@ pub struct RequestHead<'h, 'b> {
     pub upgrade: Option<&'b [u8]>,
     /// Its credentials authenticate the connection that they are sent on, as NTLM's do.
     pub binds_connection: bool,
+    /// Does the client take trailers: `TE: trailers` in HTTP/1.1 (RFC 9110 section 10.1.4)?
+    pub takes_trailers: bool,
     /// OPTIONS with `Max-Forwards: 0`: to be answered here (RFC 9110 section 7.6.2).
     pub max_forwards_zero: bool,
     /// Bytes of input the head took, an empty line before it included.
@@ -97,7 +99,7 @@ impl<'b> RequestHead<'_, 'b> {
 /// A whole response head that may be passed on.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'h, 'b> {
-    /// 100..=599.
+    /// 100..=999.
     pub status: u16,
     /// The target's version.
     pub version: Version,
@@ -142,6 +144,22 @@ pub fn parse_request<'h, 'b>(
             if window.len() < limits.bytes { Ok(Progress::Partial) } else { Err(too_large(window)) }
         }
         Err(_) => Err(malformed()),
+    }
+}
+
+/// Writes the version of the request line at the start of `input` as `HTTP/1.1` if it is `HTTP/1.2` or above, which promises the
+/// same and may be served so (RFC 9110 section 2.5). Was it?
+pub fn lower_minor(input: &mut [u8]) -> bool {
+    let end =
+        memchr::memchr(b'\n', input.get(2..).unwrap_or_default()).map_or(input.len(), |at| at + 2);
+    let line = input.get_mut(..end).unwrap_or_default();
+    let len = line.len() - usize::from(line.ends_with(b"\r"));
+    match line.get_mut(..len).and_then(|line| line.split_last_mut()) {
+        Some((minor @ b'2'..=b'9', before)) if before.ends_with(b" HTTP/1.") => {
+            *minor = b'1';
+            true
+        }
+        _ => false,
     }
 }
 
@@ -198,7 +216,8 @@ impl<'h, 'b> RawRequest<'h, 'b> {
         let method = Method::of(self.method);
         let form = Target::of(method, self.target)?;
         let host = host(self.version, self.survey.host)?;
-        let body = framing::request_body(self.survey.framing.declared(self.version)?);
+        let body =
+            framing::request_body(self.survey.framing.declared(Sender::Client(self.version))?);
         options_are_few(self.survey.options)?;
         let expect_continue = expect_continue(self.version, self.survey.expect)?;
         let max_forwards = max_forwards(method, self.survey.max_forwards)?;
@@ -215,6 +234,7 @@ impl<'h, 'b> RawRequest<'h, 'b> {
             expect_continue,
             upgrade: upgrade(self.version, &self.survey),
             binds_connection: self.survey.binds_connection,
+            takes_trailers: self.version == Version::Http11 && self.survey.takes_trailers,
             max_forwards_zero: max_forwards == Some(0),
             len: self.len,
             form,
@@ -320,18 +340,20 @@ fn judge_response<'h, 'b>(
     malformed: impl Fn() -> BadMessage,
 ) -> Result<Progress<ResponseHead<'h, 'b>>, BadMessage> {
     let httparse::Response { version, code, headers, .. } = response;
-    let status = code.filter(|code| (100..=599).contains(code)).ok_or_else(&malformed)?;
+    let status = code.filter(|code| (100..=999).contains(code)).ok_or_else(&malformed)?;
     let version = Version::of_minor(version);
     if !status_line_is_exact(headers, head) {
         return Err(malformed());
     }
     let (fields, survey) = Fields::survey(headers, head).ok_or_else(&malformed)?;
-    let declared = survey.framing.declared(version)?;
+    let declared = survey.framing.declared(Sender::Target)?;
     options_are_few(survey.options)?;
+    let is_faulty = version == Version::Http10 && declared == Declared::Chunked;
     Ok(Progress::Complete(ResponseHead {
         status,
         version,
         keep_alive: keep_alive(version, survey.options)
+            && !is_faulty
             && !announces_a_forbidden_body(status, declared),
         upgrade: upgrade(version, &survey),
         idle_seconds: survey.idle_seconds,

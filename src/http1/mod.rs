@@ -15,6 +15,7 @@ mod diagnose;
 mod fields;
 pub mod framing;
 pub mod head;
+pub mod mend;
 pub mod rewrite;
 mod syntax;
 mod target;

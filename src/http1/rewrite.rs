@@ -146,9 +146,12 @@ pub fn request(
     if head.body == BodyLength::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    if head.upgrade.is_some() {
-        out.extend_from_slice(b"Connection: upgrade\r\n");
-    }
+    out.extend_from_slice(match (head.upgrade.is_some(), head.takes_trailers) {
+        (false, false) => b"",
+        (true, false) => b"Connection: upgrade\r\n",
+        (false, true) => b"TE: trailers\r\nConnection: TE\r\n",
+        (true, true) => b"TE: trailers\r\nConnection: upgrade, TE\r\n",
+    });
     forwarded_fields(head, by, out);
     if let Some(pseudonym) = by.via {
         pseudonym.append(head.version, out);
@@ -207,10 +210,12 @@ fn request_fate<'b>(
     match field.kind {
         Kind::Connection
         | Kind::Hop
+        | Kind::Te
         | Kind::KeepAlive
         | Kind::TransferEncoding
         | Kind::Imitation => Fate::Go,
-        Kind::ContentLength => stay_if(!again),
+        Kind::ContentLength if again => Fate::Go,
+        Kind::ContentLength => plain(field.value),
         Kind::Host => authority(head).map_or(Fate::Stay, Fate::Value),
         Kind::XForwardedFor => Fate::Go,
         Kind::XForwardedProto | Kind::XForwardedHost => {
@@ -257,9 +262,18 @@ pub fn response(
     out: &mut Vec<u8>,
 ) {
     const VERSION: &[u8] = b"HTTP/1.1";
+    /// Behind the status.
+    const REASON: usize = b"HTTP/1.1 200".len();
     out.reserve(head.len + 128);
     out.extend_from_slice(VERSION);
-    let mut runs = Runs { input, from: VERSION.len(), out };
+    let mut from = VERSION.len();
+    if input.get(REASON) == Some(&b'\r') {
+        // The space behind a status must be there although nothing follows it (RFC 9112 section 4).
+        out.extend_from_slice(input.get(from..REASON).unwrap_or_default());
+        out.push(b' ');
+        from = REASON;
+    }
+    let mut runs = Runs { input, from, out };
     let mut content_lengths = 0;
     head.fields.visit(|field| {
         content_lengths += u32::from(field.kind == Kind::ContentLength);
@@ -281,6 +295,16 @@ pub fn response(
     out.extend_from_slice(b"\r\n");
 }
 
+/// The Content-Length in its plain form: one number without leading zeros.
+fn plain<'b>(value: &[u8]) -> Fate<'b> {
+    let first = syntax::list(value).next().and_then(syntax::number);
+    match (value, first) {
+        ([b'1'..=b'9', rest @ ..], _) if rest.iter().all(u8::is_ascii_digit) => Fate::Stay,
+        (_, Some(number)) => Fate::Number(number),
+        (_, None) => Fate::Stay,
+    }
+}
+
 fn response_fate<'b>(
     field: &Field<'b>,
     head: &ResponseHead<'_, 'b>,
@@ -289,10 +313,15 @@ fn response_fate<'b>(
 ) -> Fate<'b> {
     let stay_if = |stays| if stays { Fate::Stay } else { Fate::Go };
     match field.kind {
-        Kind::Connection | Kind::Hop | Kind::KeepAlive | Kind::TransferEncoding => Fate::Go,
-        Kind::ContentLength => {
-            stay_if(by.framing == ClientFraming::AsIs && !again && !head.forbids_content_length())
+        Kind::Connection | Kind::Hop | Kind::Te | Kind::KeepAlive | Kind::TransferEncoding => {
+            Fate::Go
         }
+        Kind::ContentLength
+            if by.framing != ClientFraming::AsIs || again || head.forbids_content_length() =>
+        {
+            Fate::Go
+        }
+        Kind::ContentLength => plain(field.value),
         Kind::Upgrade => stay_if(by.connection == ClientConnection::Upgrade),
         _ if field.nominated && !is_kept_although_nominated(field.name) => Fate::Go,
         Kind::Trailer => stay_if(by.framing == ClientFraming::Chunked),

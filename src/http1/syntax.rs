@@ -6,9 +6,9 @@ use std::net::Ipv6Addr;
 
 /// A byte of a token: method, field name, connection option (RFC 9110 section 5.6.2).
 pub(crate) const TOKEN: u8 = 1;
-/// A byte of a path, `%` included, and `[` `]` `|`, which browsers send raw (RFC 3986 section 3.3).
+/// A byte of a path, `%` included, and `[` `]` `|` `^`, which browsers send raw (RFC 3986 section 3.3).
 pub(crate) const PATH: u8 = 2;
-/// A byte of a query, `%` included, and the raw ``{}|^`[]`` that browsers send (RFC 3986 section 3.4).
+/// A byte of a query, `%` included, and the raw ``{}|^`[]\`` that browsers send (RFC 3986 section 3.4).
 pub(crate) const QUERY: u8 = 4;
 /// A byte of a field value or reason phrase (RFC 9110 section 5.5).
 pub(crate) const VALUE: u8 = 8;
@@ -23,8 +23,8 @@ const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
     mark(&mut table, b"!#$%&'*+-.^_`|~", TOKEN);
     mark(&mut table, b"-._~%!$&'()*+,;=", PATH | QUERY | REG_NAME);
-    mark(&mut table, b":@/[]|", PATH | QUERY);
-    mark(&mut table, b"?{}^`", QUERY);
+    mark(&mut table, b":@/[]|^", PATH | QUERY);
+    mark(&mut table, b"?{}`\\", QUERY);
     mark(&mut table, b"%", PERCENT);
     table[b'\t' as usize] |= VALUE;
     let mut byte = b' ';
@@ -167,6 +167,7 @@ pub(crate) fn next_line(input: &[u8]) -> Result<Line<'_>, &'static str> {
 
 /// Name and trimmed value of a whole field line (RFC 9112 section 5).
 pub(crate) fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
+    begins_with_text(line)?;
     let colon = memchr::memchr(b':', line).ok_or("A field line has no colon.")?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     if name.is_empty() {
@@ -185,10 +186,16 @@ pub(crate) fn field_line_in_part(line: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-fn field_name_bytes(name: &[u8]) -> Result<(), &'static str> {
-    if matches!(name.first(), Some(b' ' | b'\t')) {
-        return Err("A line begins with white space.");
+/// A line that continues the one before it (obs-fold, RFC 9112 section 5.2) is refused, whatever it holds.
+fn begins_with_text(line: &[u8]) -> Result<(), &'static str> {
+    match line.first() {
+        Some(b' ' | b'\t') => Err("A field line begins with white space (obs-fold)."),
+        _ => Ok(()),
     }
+}
+
+fn field_name_bytes(name: &[u8]) -> Result<(), &'static str> {
+    begins_with_text(name)?;
     all(name, TOKEN).then_some(()).ok_or("A field name holds a character that is not allowed.")
 }
 

@@ -12,7 +12,7 @@ pub(crate) enum Target<'b> {
     Origin,
     /// `*`, only with OPTIONS.
     Asterisk,
-    /// `http://authority/path?query`; the rest may be empty or begin with `?`.
+    /// `http://authority/path?query`, or `https`; the rest may be empty or begin with `?`.
     Absolute {
         /// A valid `host[:port]`.
         authority: &'b str,
@@ -51,11 +51,14 @@ fn connect(text: &str) -> Refusal {
 }
 
 fn absolute(text: &str) -> Result<Target<'_>, Refusal> {
-    let scheme = text.as_bytes().get(..7).unwrap_or_default();
-    if !scheme.eq_ignore_ascii_case(b"http://") {
+    // TLS may have ended in front of us: the scheme says nothing of this connection (RFC 9110 section 7.4).
+    let is_http = |scheme: &&str| {
+        text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    let Some(scheme) = ["http://", "https://"].into_iter().find(is_http) else {
         return Err(Refusal::bad("The request target is neither a path nor an http URI."));
-    }
-    let after = &text[7..];
+    };
+    let after = &text[scheme.len()..];
     let (authority, rest) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
     if !syntax::is_authority(authority.as_bytes()) {
         return Err(Refusal::bad("The host in the request target is not valid."));

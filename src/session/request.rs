@@ -30,13 +30,31 @@ impl Session {
         }
     }
 
+    /// Empty lines between requests say nothing, and must not look like the beginning of one (RFC 9112 section 2.2).
     fn request_head(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
+        let empty = input.chunks_exact(2).take_while(|line| line == b"\r\n").count() * 2;
+        if empty > 0 {
+            self.scanned = 0;
+        }
+        match input.get_mut(empty..) {
+            Some(rest) if !rest.is_empty() => self.one_request_head(cx, rest, out).behind(empty),
+            _ => Step { consumed: empty, body: 0..0, next: Next::NeedMore },
+        }
+    }
+
+    fn one_request_head(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
         if !self.worth_a_look(input, cx.limits.bytes) {
             return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
         }
         let mut space = FieldSpace::new();
         let (len, length) = match head::parse_request(input, cx.limits, &mut space) {
-            Err(refusal) => return self.refuse(&refusal, out),
+            Err(refusal) => {
+                if refusal.status == 505 && head::lower_minor(input) {
+                    self.scanned = 0;
+                    return self.one_request_head(cx, input, out);
+                }
+                return self.refuse(&refusal, out);
+            }
             Ok(Progress::Partial) => {
                 return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
             }

@@ -6,7 +6,8 @@ use super::{
     Remedy, Reuse, Session, Step, Steps, frame, pass_all, retry,
 };
 use crate::http1::body::{BodyDecoder, Decoded};
-use crate::http1::head::{self, FieldSpace, ResponseHead};
+use crate::http1::head::{self, FieldSpace, HeadLimits, ResponseHead};
+use crate::http1::mend;
 use crate::http1::rewrite::{self, ClientConnection, ClientFraming, ResponseRewrite};
 use crate::http1::{BadMessage, BodyLength, Progress, Version};
 
@@ -85,24 +86,51 @@ impl Session {
             return Ok(Headed::Partial);
         }
         let mut space = FieldSpace::new();
-        let head = match head::parse_response(input, cx.limits, &mut space)? {
-            Progress::Partial => return Ok(Headed::Partial),
-            Progress::Complete(head) => head,
+        let (head_len, length) = match head::parse_response(input, cx.limits, &mut space) {
+            Ok(Progress::Partial) => return Ok(Headed::Partial),
+            Ok(Progress::Complete(head)) => (head.len, self.judged(cx, &head, input, out)?),
+            Err(bad) => {
+                let Some(mended) = mend::response(input, cx.limits) else { return Err(bad) };
+                let limits = HeadLimits { bytes: cx.limits.bytes + mended.head.len(), ..cx.limits };
+                let mut space = FieldSpace::new();
+                match head::parse_response(&mended.head, limits, &mut space)? {
+                    Progress::Partial if input.len() < cx.limits.bytes => {
+                        return Ok(Headed::Partial);
+                    }
+                    Progress::Partial => return Err(bad),
+                    Progress::Complete(head) => {
+                        let taken = mended.taken.ok_or(bad)?;
+                        (taken, self.judged(cx, &head, &mended.head, out)?)
+                    }
+                }
+            }
         };
         self.scanned = 0;
-        let length = match head.status {
-            101 => {
-                self.switch_protocols(cx, &head, input, out)?;
-                BodyLength::None
+        let Some(length) = length else { return Ok(Headed::Interim(head_len)) };
+        match self.behind_head(cx, length, &mut input[head_len..], out) {
+            Ok(step) => Ok(Headed::Final(step.behind(head_len))),
+            Err(bad) => {
+                // Its head has not gone out: the client can still be answered.
+                self.answering = Answering::Awaited;
+                self.exchange.status = 0;
+                Err(bad)
             }
-            100..200 => {
-                self.interim(cx, &head, input, out)?;
-                return Ok(Headed::Interim(head.len));
-            }
-            _ => self.final_head(cx, &head, input, out)?,
-        };
-        let len = head.len;
-        Ok(Headed::Final(self.behind_head(cx, length, &mut input[len..], out)?.behind(len)))
+        }
+    }
+
+    /// Passes a whole head on. `None` if it was an interim one, else where its body ends.
+    fn judged(
+        &mut self,
+        cx: &Context,
+        head: &ResponseHead<'_, '_>,
+        input: &[u8],
+        out: &mut Output,
+    ) -> Result<Option<BodyLength>, BadMessage> {
+        match head.status {
+            101 => self.switch_protocols(cx, head, input, out).map(|()| Some(BodyLength::None)),
+            100..200 => self.interim(cx, head, input, out).map(|()| None),
+            _ => self.final_head(cx, head, input, out).map(Some),
+        }
     }
 
     /// What follows a final head in the same read.
@@ -215,7 +243,7 @@ impl Session {
         self.private |= head.binds_connection();
         let reusable = head.keep_alive && !matches!(length, BodyLength::UntilClose);
         self.answering = Answering::Body {
-            decoder: BodyDecoder::new(length),
+            decoder: BodyDecoder::of_response(length),
             framing,
             chunks: matches!(framing, ClientFraming::Chunked).then_some(Chunks::Open),
             reusable,

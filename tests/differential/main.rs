@@ -123,7 +123,28 @@ const ALLOWED: &[Exception] = &[
         why: "RFC 9112 section 4 has a space before an empty reason, which many servers leave out (hyper takes it, too).",
         covers: |input, stop| stop.says("marker: StatusLine") && input.get(12) == Some(&b'\r'),
     },
+    Exception { other: Other::Hyper, why: OLD, covers: |input, _| is_old(input) },
+    Exception { other: Other::Kawa, why: OLD, covers: |input, _| is_old(input) },
 ];
+
+const OLD: &str = "What old servers write is taken where it has one meaning: chunked from HTTP/1.0 (RFC 9112 section 6.1, whose \
+                   connection ends), lists with one value, statuses beyond 599.";
+
+/// Is there a response in `input` that only an old server writes?
+fn is_old(input: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(input).to_lowercase();
+    let lines = || text.split("\r\n");
+    let is_list = |line: &str| {
+        (line.starts_with("content-length") || line.starts_with("transfer-encoding"))
+            && line.contains(',')
+    };
+    let is_high = |line: &str| {
+        line.starts_with("http/1.") && line.get(9..10).is_some_and(|digit| digit >= "6")
+    };
+    text.contains("http/1.0") && text.contains("chunked")
+        || lines().any(is_list)
+        || lines().any(is_high)
+}
 
 /// `input` up to the first empty line.
 fn head_of(input: &[u8]) -> &[u8] {
@@ -284,7 +305,8 @@ fn responses_agree_with_hyper(input: &[u8], step: usize) -> Result<Outcome, Stri
                 == (&message.start, message.version, &message.body, message.consumed)
         });
         if !agrees {
-            return Err(format!("to {method} we see {message:?}\n  hyper sees {hyper:?}"));
+            let wrong = || format!("to {method} we see {message:?}\n  hyper sees {hyper:?}");
+            return exception(Other::Hyper, input, &hyper.stop).ok_or_else(wrong);
         }
     }
     Ok(Outcome::of(was_taken))
@@ -422,6 +444,10 @@ fn passed_responses_are_sound(input: &[u8], step: usize) -> Result<Outcome, Stri
         let read = ours::response(method, input, step);
         let passed = ours::passed_on(method, version, input, step);
         let switches = read.messages.first().is_some_and(|message| message.start == "101");
+        if passed.is_some() && read.messages.is_empty() && matches!(read.stop, Stop::Refused(_)) {
+            // A head that was mended, which the codec alone does not do.
+            return Ok(Outcome::Excepted(OLD));
+        }
         if passed.is_some() == (read.messages.is_empty() || switches) {
             return Err(format!(
                 "{method}: the codec reads {read:?}, the session passes {passed:?}"
@@ -435,6 +461,9 @@ fn passed_responses_are_sound(input: &[u8], step: usize) -> Result<Outcome, Stri
             ([original], [seen]) => is_sound_response(original, seen, passed.len()),
             _ => false,
         };
+        if !is_sound && is_old(input) {
+            return Ok(Outcome::Excepted(OLD));
+        }
         if !is_sound {
             let passed = passed.escape_ascii();
             return Err(format!("of {original:?}\n  we make \"{passed}\"\n  hyper sees {seen:?}"));
@@ -460,7 +489,10 @@ fn every_exception_is_needed() {
         note(requests_agree_with_hyper(&input, input.len()));
         note(requests_agree_with_kawa(&input, input.len()));
     }
-    seeds::responses().iter().for_each(|input| note(responses_agree_with_kawa(input, input.len())));
+    for input in seeds::responses() {
+        note(responses_agree_with_kawa(&input, input.len()));
+        note(responses_agree_with_hyper(&input, input.len()));
+    }
     for exception in ALLOWED {
         assert!(needed.contains(&exception.why), "no seed needs: {}", exception.why);
     }

@@ -108,14 +108,17 @@ fn request_message<'n>(
     consumed: usize,
     names: impl Iterator<Item = &'n str>,
 ) -> Message {
-    let (authority, target) = match head.target.get(..7) {
-        Some(scheme) if scheme.eq_ignore_ascii_case("http://") => {
-            let after = &head.target[7..];
+    let is_scheme = |scheme: &&str| {
+        head.target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    let (authority, target) = match ["http://", "https://"].into_iter().find(is_scheme) {
+        Some(scheme) => {
+            let after = &head.target[scheme.len()..];
             let (authority, rest) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
             let slash = if rest.starts_with('/') { "" } else { "/" };
             (Some(authority.to_owned()), format!("{slash}{rest}"))
         }
-        _ => (None, head.target.to_owned()),
+        None => (None, head.target.to_owned()),
     };
     Message {
         start: head.method_text.to_owned(),

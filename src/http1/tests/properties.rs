@@ -99,7 +99,7 @@ fn count(names: &[String], name: &str) -> usize {
 }
 
 const HOP_BY_HOP: [&str; 5] =
-    ["keep-alive", "proxy-connection", "te", "http2-settings", "x_forwarded_for"];
+    ["keep-alive", "proxy-connection", "http2-settings", "trailers", "x_forwarded_for"];
 
 static US: Pseudonym = Pseudonym::new(1);
 
@@ -124,7 +124,9 @@ fn check_sent_request(input: &[u8], trusted: bool) {
     let names = names_of(&sent);
     let framing = count(&names, "content-length") + count(&names, "transfer-encoding");
     assert_eq!(framing, usize::from(head.body != BodyLength::None));
-    assert_eq!(count(&names, "connection"), usize::from(head.upgrade.is_some()));
+    let connection = head.upgrade.is_some() || head.takes_trailers;
+    assert_eq!(count(&names, "connection"), usize::from(connection));
+    assert_eq!(count(&names, "te"), usize::from(head.takes_trailers));
     assert_eq!(count(&names, "upgrade"), usize::from(head.upgrade.is_some()));
     assert_eq!(count(&names, "x-forwarded-for"), 1);
     assert_eq!(count(&names, "x-forwarded-proto"), 1);

@@ -19,7 +19,8 @@ fn status_lines_are_exact() {
             ("HTTP/1.1 100 Continue\r\n\r\n", Whole, s),
             ("HTTP/1.1 599 x\r\n\r\n", Whole, s),
             ("HTTP/1.1 099 x\r\n\r\n", BAD, "RFC 9110 15"),
-            ("HTTP/1.1 600 x\r\n\r\n", BAD, "RFC 9110 15"),
+            ("HTTP/1.1 600 x\r\n\r\n", Whole, "RFC 9110 15"),
+            ("HTTP/1.1 999 x\r\n\r\n", Whole, "RFC 9110 15"),
             ("HTTP/1.1 000 x\r\n\r\n", BAD, "RFC 9110 15"),
             ("HTTP/1.1 20 x\r\n\r\n", BAD, s),
             ("HTTP/1.1 2000 x\r\n\r\n", BAD, s),
@@ -50,7 +51,7 @@ fn status_lines_are_exact() {
             ("HTTP/1.1 200 O", Partial, s),
             ("HTTP/1.", Partial, s),
             ("", Partial, s),
-            ("HTTP/1.1 6", BAD, "at once"),
+            ("HTTP/1.1 0", BAD, "at once"),
             ("HTTP/1.3", BAD, "at once"),
             ("\r\n", BAD, "at once"),
         ],
@@ -76,7 +77,9 @@ fn fields_and_framing_are_exact() {
             ("A: \0\r\n", BAD, "RFC 9110 5.5"),
             ("Content-Length: 5\r\nContent-Length: 5\r\n", Whole, s),
             ("Content-Length: 5\r\nContent-Length: 6\r\n", BAD, s),
-            ("Content-Length: 5, 5\r\n", BAD, s),
+            ("Content-Length: 5, 5\r\n", Whole, s),
+            ("Content-Length: 5, 6\r\n", BAD, s),
+            ("Content-Length: 5,\r\n", BAD, s),
             ("Content-Length: x\r\n", BAD, s),
             ("Content-Length: -1\r\n", BAD, s),
             ("Content-Length: 18446744073709551617\r\n", BAD, s),
@@ -89,8 +92,10 @@ fn fields_and_framing_are_exact() {
         ],
         response,
     );
-    let old = b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert_eq!(response_outcome(old, LIMITS), BAD, "RFC 9112 6.1");
+    let old = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut space = FieldSpace::new();
+    let Ok(Progress::Complete(head)) = parse_response(old, LIMITS, &mut space) else { panic!() };
+    assert!(!head.keep_alive, "RFC 9112 6.1: the connection ends behind it");
 }
 
 #[test]

@@ -41,8 +41,8 @@ fn hop_by_hop_fields_stay_behind() {
                  HTTP2-Settings: x\r\nTrailer: x\r\nC: 3\r\n";
     assert_eq!(
         fields(lines, &STRANGER),
-        format!("A: 1\r\nB: 2\r\nC: 3\r\n{OURS}"),
-        "RFC 9110 7.6.1"
+        format!("A: 1\r\nB: 2\r\nC: 3\r\nTE: trailers\r\nConnection: TE\r\n{OURS}"),
+        "RFC 9110 7.6.1 and 10.1.4"
     );
 }
 
@@ -173,6 +173,30 @@ fn an_upgrade_is_asked_for_anew() {
 }
 
 #[test]
+fn that_trailers_are_taken_is_said_anew() {
+    let te = "TE: trailers\r\nConnection: TE\r\n";
+    assert_eq!(fields("TE: gzip;q=0.5, Trailers\r\n", &STRANGER), format!("{te}{OURS}"));
+    assert_eq!(fields("TE: gzip\r\nConnection: TE\r\n", &STRANGER), OURS);
+    assert_eq!(
+        fields("Connection: TE, upgrade\r\nTE: trailers\r\nUpgrade: x\r\n", &STRANGER),
+        format!("Upgrade: x\r\nTE: trailers\r\nConnection: upgrade, TE\r\n{OURS}")
+    );
+    let old = sent_on("GET / HTTP/1.0\r\nHost: a\r\nTE: trailers\r\n\r\n", &STRANGER);
+    assert_eq!(old, format!("GET / HTTP/1.1\r\nHost: a\r\n{OURS}"));
+}
+
+#[test]
+fn a_length_leaves_in_its_plain_form() {
+    for (sent, wanted) in [("5", "5"), ("005", "5"), ("0", "0"), ("000", "0")] {
+        let lines = format!("Content-Length: {sent}\r\n");
+        assert_eq!(fields(&lines, &STRANGER), format!("Content-Length: {wanted}\r\n{OURS}"));
+        assert_eq!(response_fields(200, &lines, &AS_IS), format!("Content-Length: {wanted}\r\n"));
+    }
+    let list = response_fields(200, "Content-Length: 05, 5\r\n", &AS_IS);
+    assert_eq!(list, "Content-Length: 5\r\n", "RFC 9112 6.3");
+}
+
+#[test]
 fn max_forwards_is_counted_down_for_options() {
     let send = |method: &str, value: &str| {
         let input = format!("{method} / HTTP/1.1\r\nMax-Forwards: {value} \r\nHost: a\r\n\r\n");
@@ -243,7 +267,7 @@ fn a_response_without_holes_is_copied() {
         b"HTTP/1.1 200 \xe9 x\r\nA:  b\r\nContent-Length: 5\r\nX-Forwarded-For: 1\r\n\r\nhello";
     assert_eq!(passed_on(input, &AS_IS), input[..input.len() - 5]);
     for line in ["HTTP/1.1 200\r\n\r\n", "HTTP/1.1 200 \r\n\r\n"] {
-        assert_eq!(passed_on(line.as_bytes(), &AS_IS), line.as_bytes());
+        assert_eq!(passed_on(line.as_bytes(), &AS_IS), b"HTTP/1.1 200 \r\n\r\n", "RFC 9112 4");
     }
     assert_eq!(
         passed_on(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\n", &AS_IS),

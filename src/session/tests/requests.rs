@@ -48,6 +48,39 @@ fn a_request_that_has_come_back_goes_no_further() {
 }
 
 #[test]
+fn empty_lines_between_requests_are_taken_at_once_and_say_nothing() {
+    let mut talk = Talk::of("\r\n\r\n");
+    assert!(talk.client.is_empty() && talk.session.is_idle(), "nothing waits for its rest");
+    talk.client_says(&format!("\r\n{GET}"));
+    assert!(talk.heard_by_target().starts_with("GET / "));
+    talk.target_says(OK).goes_on();
+    talk.client_says("\r");
+    assert_eq!(talk.client, b"\r", "it may become one");
+    talk.client_says("\n").client_says(GET);
+    assert!(talk.heard_by_target().starts_with("GET / "));
+}
+
+#[test]
+fn a_later_minor_version_is_served_as_1_1() {
+    for minor in ["1.2", "1.9"] {
+        let mut talk = Talk::of(&GET.replace("1.1", minor));
+        assert_eq!(talk.heard_by_target(), request("GET / HTTP/1.1", "Host: a\r\n", ""));
+        talk.target_says(OK);
+        assert_eq!((talk.heard_by_client().as_str(), talk.ending), (OK, Some(Ending::KeepAlive)));
+        let mut talk = Talk::new();
+        for byte in GET.replace("1.1", minor).chars() {
+            talk.client_says(&byte.to_string());
+        }
+        assert_eq!(talk.heard_by_target(), request("GET / HTTP/1.1", "Host: a\r\n", ""));
+    }
+    for line in ["GET / HTTP/2.1", "GET / HTTP/1.2 ", "GET HTTP/1.2"] {
+        let mut talk = Talk::of(&format!("{line}\r\nHost: a\r\n\r\n"));
+        assert_eq!(talk.next, Next::Answered, "{line}");
+        assert!(talk.answer().0 >= 400);
+    }
+}
+
+#[test]
 fn a_pipelined_request_waits_for_the_first_to_be_answered() {
     let mut talk = Talk::of(&format!("{GET}GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"));
     assert!(!talk.session.wants_client_bytes());

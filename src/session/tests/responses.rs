@@ -341,7 +341,14 @@ fn what_is_no_response_is_a_502() {
         "220 smtp\r\n",
         "HTTP/1.1 99 Low\r\n\r\n",
         "HTTP/2 200 OK\r\n\r\n",
-        "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        "HTTP/1.1 200 OK\r\nA: b\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\nA: b\r\nContent-Length: 0\n\n",
+        "HTTP/1.1 200 OK\nContent-Length: 1\nContent-Length: 2\n\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n folded\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: \0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
@@ -352,6 +359,66 @@ fn what_is_no_response_is_a_502() {
     }
     let mut talk = Talk::of(GET);
     talk.target_says("220 smtp\r\n");
+    assert_eq!(talk.target_fails(Failure::BadResponse, true, true), Remedy::Answer(502));
+    assert_eq!((talk.answer().0, talk.ending), (502, Some(Ending::KeepAlive)));
+}
+
+#[test]
+fn what_old_targets_write_is_read_if_it_has_one_meaning_and_leaves_in_exact_form() {
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    let chunks = "2\r\nok\r\n0\r\n\r\n";
+    for (response, wanted) in [
+        ("HTTP/1.1 200 OK\nContent-Length: 2\n\nok".to_owned(), OK.to_owned()),
+        ("HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(), OK.to_owned()),
+        ("HTTP/1.1 200 OK\r\nContent-Length \t: 2\r\n\r\nok".to_owned(), OK.to_owned()),
+        ("HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok".to_owned(), OK.replace("OK", "")),
+        ("HTTP/1.1 200\nContent-Length: 2\n\nok".to_owned(), OK.replace("OK", "")),
+        (OK.replace("200", "999"), OK.replace("200", "999")),
+        (
+            format!("HTTP/1.0 200 OK\r\n{chunked}\r\n{chunks}"),
+            format!("HTTP/1.1 200 OK\r\n{chunked}\r\n{chunks}"),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: , chunked\r\n\r\n2 \t\r\nok\r\n0  \r\n\r\n"
+                .to_owned(),
+            format!("HTTP/1.1 200 OK\r\n{chunked}\r\n{chunks}"),
+        ),
+    ] {
+        let mut talk = Talk::of(GET);
+        talk.target_says(&response);
+        assert_eq!(talk.heard_by_client(), wanted, "{response:?}");
+        let old = response.starts_with("HTTP/1.0");
+        assert_eq!(talk.reuse, Some(if old { Reuse::No } else { Reuse::Pool }), "{response:?}");
+        let mut talk = Talk::of(GET);
+        for byte in response.chars() {
+            talk.target_says(&byte.to_string());
+        }
+        let heard = talk.heard_by_client();
+        let (head, body) = heard.split_once("\r\n\r\n").unwrap();
+        assert_eq!(Some(head), wanted.split("\r\n\r\n").next(), "byte by byte");
+        assert!(body.contains('o') && talk.ending == Some(Ending::KeepAlive), "{heard}");
+    }
+}
+
+#[test]
+fn a_response_ends_with_its_head_where_that_is_the_rule_whatever_its_fields_say() {
+    for framing in ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"] {
+        for (request, status) in
+            [(GET, 204), (GET, 304), ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", 200)]
+        {
+            let mut talk = Talk::of(request);
+            talk.target_says(&format!("HTTP/1.1 {status} X\r\n{framing}\r\n"));
+            assert_eq!(talk.ending, Some(Ending::KeepAlive), "{status} {framing}");
+            assert!(talk.heard_by_client().ends_with("\r\n\r\n"));
+        }
+    }
+}
+
+#[test]
+fn a_broken_first_chunk_that_came_with_its_head_is_answered() {
+    let mut talk = Talk::of(GET);
+    talk.target_says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n");
+    assert_eq!(talk.next, Next::Failed(Failure::BadResponse));
     assert_eq!(talk.target_fails(Failure::BadResponse, true, true), Remedy::Answer(502));
     assert_eq!((talk.answer().0, talk.ending), (502, Some(Ending::KeepAlive)));
 }

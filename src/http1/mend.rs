@@ -1,0 +1,76 @@
+//! Response heads as old servers write them, put into the form that the rest of this room reads.
+//!
+//! Owns: which liberties of a target have one meaning: lines that all end in LF, a minor version above 1 (RFC 9110 section 2.5),
+//! white space before a colon (RFC 9112 section 5.1). Does not own: whether the mended head is sound; it is read like any other.
+//! Invariants: requests never come here; a head whose lines end in both ways is left as it is, for somebody may have written the
+//! one into the other.
+
+use super::HeadLimits;
+
+/// A head in exact form.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mended {
+    /// The bytes to read instead.
+    pub head: Vec<u8>,
+    /// How many bytes of the input it stands for, if it is whole.
+    pub taken: Option<usize>,
+}
+
+/// Mends the head at the start of `input`, as far as it has come. `None` if there is nothing to mend, or it cannot be.
+#[must_use]
+pub fn response(input: &[u8], limits: HeadLimits) -> Option<Mended> {
+    let window = input.get(..limits.bytes.min(input.len()))?;
+    let line_end = memchr::memchr(b'\n', window);
+    let first = window.get(..line_end.unwrap_or(window.len()))?;
+    let bare = line_end.is_some() && !first.ends_with(b"\r");
+    let mut mended = Mended { head: Vec::with_capacity(window.len() + 64), taken: None };
+    let mut rest = window;
+    while let Some(end) = memchr::memchr(b'\n', rest) {
+        let line = rest.get(..end)?;
+        let text = match (line.strip_suffix(b"\r"), bare) {
+            (Some(text), false) => text,
+            (None, true) => line,
+            _ => return None,
+        };
+        match mended.head.is_empty() {
+            true => status_line(text, &mut mended.head),
+            false => field_line(text, &mut mended.head),
+        }
+        mended.head.extend_from_slice(b"\r\n");
+        rest = rest.get(end + 1..)?;
+        if text.is_empty() {
+            mended.taken = Some(window.len() - rest.len());
+            break;
+        }
+    }
+    if mended.taken.is_none() {
+        // A line that has no end yet.
+        match mended.head.is_empty() {
+            true => status_line(rest, &mut mended.head),
+            false => field_line(rest, &mut mended.head),
+        }
+    }
+    let len = mended.taken.unwrap_or(window.len());
+    (window.get(..len) != Some(&*mended.head)).then_some(mended)
+}
+
+/// `HTTP/1.2` and above promise all that `HTTP/1.1` does.
+fn status_line(line: &[u8], out: &mut Vec<u8>) {
+    match line.strip_prefix(b"HTTP/1.") {
+        Some([b'2'..=b'9', rest @ ..]) => {
+            out.extend_from_slice(b"HTTP/1.1");
+            out.extend_from_slice(rest);
+        }
+        _ => out.extend_from_slice(line),
+    }
+}
+
+fn field_line(line: &[u8], out: &mut Vec<u8>) {
+    let colon = memchr::memchr(b':', line).unwrap_or(line.len());
+    let (name, rest) = line.split_at(colon);
+    let blank = name.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let name =
+        if rest.is_empty() || blank == name.len() { name } else { &name[..name.len() - blank] };
+    out.extend_from_slice(name);
+    out.extend_from_slice(rest);
+}
