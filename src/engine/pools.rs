@@ -52,6 +52,8 @@ struct Pool {
     serves_several: bool,
     /// Connections that are fresh: no response has begun on them.
     fresh: u32,
+    /// Since when none of them has got further, in milliseconds as those of [`Idle`].
+    waiting_since: u32,
     streaks: Streaks,
     /// Requests of this worker that are with it.
     busy: u32,
@@ -95,6 +97,10 @@ struct Patience {
     seen: Option<Duration>,
 }
 
+/// A target that serves several connections at once begins to respond on the next one within so many milliseconds of the one
+/// before; if it does not, it may serve one at a time, and the next one waits behind that. Less would close connections
+/// of a burst that have all just been opened.
+const IN_THE_WAY: u32 = 100;
 /// For a target of which nothing is known. Few servers close an idle connection sooner, and to open one a second costs nothing.
 const SAFE: Duration = Duration::from_secs(1);
 /// A connection that was idle for less than this was not closed for being idle: its target ended, or closes each one.
@@ -275,7 +281,9 @@ impl Pools {
         if status < 500 {
             pool.served.mark();
         }
-        let in_the_way = pool.fresh > 0 && !pool.serves_several;
+        let in_the_way = pool.fresh > 0
+            && !pool.serves_several
+            && millis(now).wrapping_sub(pool.waiting_since) >= IN_THE_WAY;
         let key = key.filter(|_| pool.idle.len() < self.cap && !in_the_way);
         pool.idle.extend(key.map(|key| Idle::new(key, now)));
         self.len += usize::from(key.is_some());
@@ -290,16 +298,20 @@ impl Pools {
     }
 
     /// A connection to the endpoint is begun.
-    pub(super) fn begun(&mut self, endpoint: EndpointId) {
+    pub(super) fn begun(&mut self, endpoint: EndpointId, now: Tick) {
         if let Some(pool) = self.pools.get_mut(&endpoint) {
+            if pool.fresh == 0 {
+                pool.waiting_since = millis(now);
+            }
             pool.fresh += 1;
         }
     }
 
     /// A connection is fresh no more: a response has begun on it, or, without one, it has ended.
-    pub(super) fn matured(&mut self, endpoint: EndpointId, responded: bool) {
+    pub(super) fn matured(&mut self, endpoint: EndpointId, responded: bool, now: Tick) {
         let Some(pool) = self.pools.get_mut(&endpoint) else { return };
         pool.fresh -= 1;
+        pool.waiting_since = millis(now);
         let known = pool.busy as usize + pool.idle.len() - pool.fresh as usize;
         pool.serves_several |= responded && known > 1;
     }
@@ -380,6 +392,7 @@ impl Pools {
             patience: Patience::default(),
             serves_several: false,
             fresh: 0,
+            waiting_since: 0,
             streaks: Streaks::default(),
             busy: 0,
             share: u32::MAX,
@@ -512,26 +525,27 @@ mod tests {
         follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
         let begin = |pools: &mut Pools| {
             assert!(pools.enter(at));
-            pools.begun(at);
+            pools.begun(at, Tick(0));
         };
         let give_back = |pools: &mut Pools, nth| {
-            let back = pools.give_back(at, Some(key(nth)), 200, Tick(0));
+            let back =
+                pools.give_back(at, Some(key(nth)), 200, Tick(u64::from(IN_THE_WAY) * 1_000));
             pools.leave(at);
             (back.kept, back.brief)
         };
         begin(&mut pools);
-        pools.matured(at, true);
+        pools.matured(at, true, Tick(0));
         assert_eq!(give_back(&mut pools, 1), (true, true), "it is alone");
         pools.pop(at, Tick(0));
         assert!(pools.enter(at));
         begin(&mut pools);
         assert_eq!(give_back(&mut pools, 1), (false, true), "the other one may wait behind it");
-        pools.matured(at, true);
+        pools.matured(at, true, Tick(0));
         assert_eq!(give_back(&mut pools, 2), (true, true), "it was alone when it was served");
         begin(&mut pools);
-        pools.matured(at, false);
+        pools.matured(at, false, Tick(0));
         begin(&mut pools);
-        pools.matured(at, true);
+        pools.matured(at, true, Tick(0));
         assert_eq!(give_back(&mut pools, 3), (true, false), "it was served beside another");
     }
 
