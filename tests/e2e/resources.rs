@@ -309,7 +309,7 @@ fn idle_connections_to_targets_make_room_when_descriptors_run_out() {
     let evenly = Start::before(&origins.iter().collect::<Vec<_>>())
         .workers(1)
         .descriptors(170)
-        .config("[health]\ninterval = \"1h\"")
+        .config("[health]\ninterval = \"1h\"\n[limits]\nrequests_per_target = 100")
         .start();
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| evenly.client()).collect();
     // All clients meet at one target after another: each gets so many connections, which stay.
