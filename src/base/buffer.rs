@@ -7,9 +7,13 @@
 //! behind are freed by [`Pool::trim`].
 
 /// Bytes that fit a chunk without a buffer of its own: a small GET, rewritten, does.
-const SMALL: usize = 188;
+const SMALL: usize = 184;
 /// Capacities of buffers that are kept for reuse. Anything larger goes back to the allocator.
-const CLASSES: [usize; 5] = [256, 1024, 4096, 16 * 1024, 64 * 1024];
+const CLASSES: [usize; 7] = [256, 1024, 4096, 16 * 1024, 64 * 1024, 128 * 1024, 320 * 1024];
+/// A worker that has lent more than this is short of memory: its slow readers wait with little.
+const PLENTY: usize = 32 * 1024 * 1024;
+/// What one reads at once then.
+const LITTLE: usize = 16 * 1024;
 /// Bytes of free chunks kept in each class.
 const FREE_BYTES: usize = 512 * 1024;
 
@@ -20,6 +24,8 @@ pub struct Chunk(Box<Waiting>);
 #[derive(Debug)]
 struct Waiting {
     taken: u32,
+    /// Its capacity when it was lent.
+    lent: u32,
     bytes: Bytes,
 }
 
@@ -60,12 +66,15 @@ impl Bytes {
         }
     }
 
-    fn has_room(&self, count: usize) -> bool {
-        let capacity = match self {
+    fn capacity(&self) -> usize {
+        match self {
             Bytes::Few(..) => SMALL,
             Bytes::Many(bytes) => bytes.capacity(),
-        };
-        capacity - self.as_slice().len() >= count
+        }
+    }
+
+    fn has_room(&self, count: usize) -> bool {
+        self.capacity() - self.as_slice().len() >= count
     }
 
     /// Drops the first `count` bytes.
@@ -110,7 +119,7 @@ impl Chunk {
 
     /// What still waits, to be decoded in place.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        let Waiting { taken, bytes } = &mut *self.0;
+        let Waiting { taken, bytes, .. } = &mut *self.0;
         &mut bytes.as_mut_slice()[*taken as usize..]
     }
 
@@ -151,6 +160,8 @@ pub struct Pool {
     /// The fewest that were free of each class since the last [`Pool::trim`]: nobody needed them.
     unneeded: [usize; CLASSES.len() + 1],
     lent: usize,
+    /// Capacities of the chunks that are lent, as they were then.
+    lent_bytes: usize,
 }
 
 impl Pool {
@@ -162,6 +173,8 @@ impl Pool {
             waiting.bytes.extend(piece);
         }
         self.lent += 1;
+        waiting.lent = u32::try_from(waiting.bytes.capacity()).unwrap_or(u32::MAX);
+        self.lent_bytes += waiting.lent as usize;
         Chunk(waiting)
     }
 
@@ -177,13 +190,14 @@ impl Pool {
                 Some(0) => Bytes::Few([0; SMALL], 0),
                 _ => Bytes::Many(Vec::with_capacity(class.map_or(len, capacity))),
             };
-            Box::new(Waiting { taken: 0, bytes })
+            Box::new(Waiting { taken: 0, lent: 0, bytes })
         })
     }
 
     /// Ends the loan of `chunk`.
     pub fn take_back(&mut self, chunk: Chunk) {
         self.lent -= 1;
+        self.lent_bytes -= chunk.0.lent as usize;
         let mut waiting = chunk.0;
         if let Some(class) = waiting.bytes.class()
             && self.free[class].len() < FREE_BYTES / capacity(class)
@@ -208,6 +222,11 @@ impl Pool {
     /// Whether there are free chunks: [`Pool::trim`] may find some unneeded.
     pub fn has_free(&self) -> bool {
         self.free.iter().any(|free| !free.is_empty())
+    }
+
+    /// How much of `wanted` bytes may be read for somebody who may not take them: all, or little when much is lent.
+    pub fn allow(&self, wanted: usize) -> usize {
+        if self.lent_bytes < PLENTY { wanted } else { wanted.min(LITTLE) }
     }
 
     /// How many chunks are lent.
@@ -263,7 +282,7 @@ mod tests {
     fn free_chunks_are_bounded_and_odd_sizes_are_not_kept() {
         let mut pool = Pool::default();
         let chunks: Vec<Chunk> = (0..20).map(|_| pool.lend(&[&[0; 60_000]])).collect();
-        let huge = pool.lend(&[&[0; 200_000]]);
+        let huge = pool.lend(&[&[0; 400_000]]);
         for chunk in chunks.into_iter().chain([huge]) {
             pool.take_back(chunk);
         }
@@ -271,5 +290,19 @@ mod tests {
             pool.free.iter().flatten().filter_map(|kept| kept.bytes.class()).map(capacity).sum();
         assert_eq!(kept, FREE_BYTES);
         assert!(size_of::<Waiting>() <= 200, "what malloc gives for 208 bytes");
+    }
+
+    #[test]
+    fn those_who_wait_have_little_when_much_is_lent_and_again_more_when_it_is_back() {
+        let mut pool = Pool::default();
+        let big = [0; 200_000];
+        let mut lent = Vec::new();
+        while pool.allow(256 * 1024) > LITTLE {
+            lent.push(pool.lend(&[&big]));
+        }
+        assert_eq!(lent.len(), PLENTY.div_ceil(320 * 1024));
+        assert_eq!(pool.allow(100), 100);
+        lent.into_iter().for_each(|chunk| pool.take_back(chunk));
+        assert_eq!((pool.allow(256 * 1024), pool.lent_bytes), (256 * 1024, 0));
     }
 }

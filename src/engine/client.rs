@@ -15,7 +15,9 @@ use crate::session::{ClientEnd, Ending, Next, Output, Session, Step};
 
 /// The most that is read at once while a request head is expected, which bounds what pipelined requests
 /// may pile up in memory.
-const HEAD_READ: usize = 32 * 1024;
+const HEAD_READ: usize = 16 * 1024;
+/// How often it is looked whether all is sent that a client is to have before its connection is reset.
+const RESET_LOOK: Duration = Duration::from_millis(50);
 /// Bodies up to this size are copied behind their head: one piece is cheaper to send than two.
 const JOIN: usize = 4096;
 
@@ -30,6 +32,8 @@ pub(super) enum Closing {
     Linger,
     /// Our side has ended.
     Lingering,
+    /// It is reset when all that was written is sent, or at [`Client::evictable`].
+    Reset,
 }
 
 /// Endpoints that did not take a request. In a box of its own: nearly always there are none.
@@ -56,7 +60,7 @@ pub(super) struct Client<S> {
     head_begun: bool,
     /// When a tunnel's other side ended: ours ends when all is written.
     pub(super) end_after_flush: bool,
-    /// While it idles: from when on it may be closed to make room.
+    /// While it idles: from when on it may be closed to make room. While it is to be reset: when that is done at the latest.
     pub(super) evictable: Due,
 }
 
@@ -130,7 +134,9 @@ impl<N: Net> Engine<N> {
         let streams = client.session.streams_to_upstream();
         let limit = match client.upstream.filter(|_| streams) {
             Some(upstream) => match self.upstreams.get(upstream) {
-                Some(upstream) if upstream.takes_more() => upstream.conn.window(),
+                Some(upstream) if upstream.takes_more() => {
+                    self.buffers.allow(upstream.conn.window())
+                }
                 _ => return Flow::Wait,
             },
             None if streams => return Flow::Wait,
@@ -304,7 +310,7 @@ impl<N: Net> Engine<N> {
                 client.conn.set_deadline(wheel, Token::Client(key), now.after(LINGER));
                 client.conn.readable = true;
             }
-            Closing::No | Closing::Lingering => {}
+            Closing::No | Closing::Lingering | Closing::Reset => {}
         }
         true
     }
@@ -363,6 +369,9 @@ impl<N: Net> Engine<N> {
         let Some(client) = clients.get_mut(key) else { return };
         if client.may_have_gone() {
             return self.give_up(key);
+        }
+        if client.closing == Closing::Reset {
+            return self.reset_client(key);
         }
         let silent = client.conn.outbox.is_none() && client.closing == Closing::No;
         if silent && client.session.is_idle() && client.conn.inbox.is_none() {
@@ -471,9 +480,29 @@ impl<N: Net> Engine<N> {
         self.counters.cut.bump();
         self.end_entry(key, End::Cut);
         self.part(key);
-        if let Some(client) = self.forget_client(key)
-            && reset
-        {
+        if reset {
+            self.reset_client(key);
+        } else {
+            drop(self.forget_client(key));
+        }
+    }
+
+    /// Resets a client's connection, after what it was sent: what the kernel still holds of that would be lost with it.
+    fn reset_client(&mut self, key: Key) {
+        let Engine { clients, net, buffers, wheel, timeouts, now, .. } = self;
+        let Some(client) = clients.get_mut(key) else { return };
+        if client.closing != Closing::Reset {
+            client.closing = Closing::Reset;
+            client.evictable = Due::at(now.after(timeouts.client_body));
+        }
+        // A client that has not taken what waits here does not read.
+        let wait = client.conn.outbox.is_none() && !client.evictable.has_come(*now);
+        if wait && !net.has_sent_all(&mut client.conn.socket) {
+            client.hold.take().into_iter().for_each(|hold| buffers.take_back(hold));
+            client.conn.set_deadline(wheel, Token::Client(key), now.after(RESET_LOOK));
+            return;
+        }
+        if let Some(client) = self.forget_client(key) {
             self.net.reset(client.conn.socket);
         }
     }

@@ -101,6 +101,11 @@ pub trait Net {
     /// Ends our side of the connection after what was written.
     fn shutdown(&mut self, conn: &mut Self::Conn);
 
+    /// Whether all that was written has left this machine, so that a reset takes nothing of it back.
+    fn has_sent_all(&mut self, _conn: &mut Self::Conn) -> bool {
+        true
+    }
+
     /// Closes the connection by a reset, so that the peer cannot take it for a proper end.
     fn reset(&mut self, conn: Self::Conn);
 }

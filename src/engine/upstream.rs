@@ -470,13 +470,14 @@ impl<N: Net> Engine<N> {
     }
 
     fn upstream_read(&mut self, key: Key, owner: Key, scratch: &mut Scratch) -> Flow {
-        let Engine { clients, upstreams, net, cx, .. } = self;
+        let Engine { clients, upstreams, net, buffers, cx, .. } = self;
         let Scratch { read, out } = scratch;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
         else {
             return Flow::Wait;
         };
-        let mut source = match upstream.conn.fill(net, read, client.conn.window()) {
+        let limit = buffers.allow(client.conn.window());
+        let mut source = match upstream.conn.fill(net, read, limit) {
             Filled::Bytes(source) => source,
             Filled::Nothing => return Flow::Wait,
             Filled::End => {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -132,6 +133,16 @@ impl Net for Sockets {
     fn shutdown(&mut self, conn: &mut Socket) {
         // A connection that is gone already needs no end.
         let _ = conn.shutdown(Shutdown::Write);
+    }
+
+    fn has_sent_all(&mut self, conn: &mut Socket) -> bool {
+        // With this option a socket is writable when less than so much was not sent yet. Where it fails nobody waits.
+        if conn.set_tcp_notsent_lowat(1).is_err() {
+            return true;
+        }
+        let mut socket = [PollFd::new(&*conn, PollFlags::OUT)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut socket, Some(&at_once)) != Ok(0)
     }
 
     fn reset(&mut self, conn: Socket) {

@@ -387,3 +387,22 @@ fn a_response_flows_while_its_request_still_comes() {
     }
     assert_eq!(client.wire.exactly(5).unwrap(), b"0\r\n\r\n");
 }
+
+#[test]
+fn what_a_target_sent_before_it_died_reaches_a_slow_client_before_the_reset() {
+    const LEN: usize = 1_000_000;
+    let origin = Origin::start(|wire, _| {
+        let head = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{LEN:x}\r\n");
+        let sent = wire.send(head).and_then(|()| wire.send(pattern(LEN)));
+        let _ = sent.and_then(|()| wire.send("\r\n"));
+        Then::Close
+    });
+    let evenly = Evenly::before(&[&origin]);
+    let mut client = evenly.client();
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(client.response_head().unwrap().status, 200);
+    until("the target has died", || origin.ended() == 1);
+    // Nothing was read yet, and much of it waits in the kernel.
+    assert_same(&client.wire.exactly(LEN).unwrap(), &pattern(LEN));
+    assert_eq!(client.end(), End::Reset);
+}
