@@ -156,6 +156,7 @@ evenly_exchanges_abandoned_total 0
 evenly_tunnels_ended_total 0
 evenly_upstream_connects_total 0
 evenly_upstream_connect_failures_total 0
+evenly_own_shortages_total 0
 evenly_requests_replayed_total 0
 evenly_access_entries_lost_total 0
 evenly_client_connections{worker=\"0\"} 2

@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use super::net::{Net, Readiness, Token};
+use super::patient::is_short;
 use crate::base::buffer::{Chunk, Pool};
 use crate::base::tick::Tick;
 use crate::base::wheel::{Due, Fired, Wheel};
@@ -27,6 +28,8 @@ pub(super) struct Conn<S> {
     pub(super) queued: bool,
     /// It moved much when it last ran: it takes its turn with the others that do, behind those that do not.
     pub(super) bulk: bool,
+    /// A call failed for want of memory: it runs again when some time is over, since no event will say so.
+    pub(super) short: bool,
     /// What `inbox` holds is not enough for the next step.
     pub(super) starved: bool,
     /// How much may be read for this connection to take: what it has shown to take at once.
@@ -87,6 +90,7 @@ impl<S> Conn<S> {
             broken: false,
             queued: false,
             bulk: false,
+            short: false,
             starved: false,
             window: WINDOW,
             inbox: None,
@@ -137,7 +141,10 @@ impl<S> Conn<S> {
                     self.readable = false;
                     return Filled::Nothing;
                 }
-                io::ErrorKind::Interrupted => return Filled::Nothing,
+                _ if is_short(&error) => {
+                    self.short = true;
+                    return Filled::Nothing;
+                }
                 _ => {
                     self.readable = false;
                     return Filled::Broken;
@@ -198,9 +205,18 @@ impl<S> Conn<S> {
         if total == 0 {
             return Ok(0);
         }
-        let written = write_pieces(net, &mut self.socket, pieces)?;
+        let written = match write_pieces(net, &mut self.socket, pieces) {
+            Ok(written) => {
+                self.writable &= written == total;
+                written
+            }
+            Err(error) if is_short(&error) => {
+                self.short = true;
+                0
+            }
+            Err(error) => return Err(error),
+        };
         if written < total {
-            self.writable = false;
             let mut skip = written;
             let rest = pieces.map(|piece| {
                 let from = skip.min(piece.len());
@@ -239,7 +255,10 @@ impl<S> Conn<S> {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_short(&error) => {
+                    self.short = true;
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -322,15 +341,12 @@ fn write_pieces<N: Net>(
         [one, [], []] | [[], one, []] | [[], [], one] => Some(one),
         _ => None,
     };
-    loop {
-        let result = match single {
-            Some(one) => net.write(socket, one),
-            None => net.write_vectored(socket, &pieces.map(IoSlice::new)),
-        };
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-            other => return other,
-        }
+    let result = match single {
+        Some(one) => net.write(socket, one),
+        None => net.write_vectored(socket, &pieces.map(IoSlice::new)),
+    };
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        other => other,
     }
 }

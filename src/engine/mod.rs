@@ -12,7 +12,9 @@ mod client;
 mod conn;
 mod entries;
 mod net;
+mod patient;
 mod pools;
+mod shortage;
 mod streaks;
 mod turn;
 mod upstream;
@@ -36,7 +38,9 @@ use client::Client;
 use conn::WINDOW;
 use entries::Entries;
 pub use net::{Net, Readiness, Token};
+use patient::Patient;
 use pools::Pools;
+use shortage::Shortages;
 use turn::Ready;
 use upstream::Upstream;
 
@@ -76,7 +80,8 @@ struct Scratch {
 
 /// All connections of one worker.
 pub struct Engine<N: Net> {
-    net: N,
+    net: Patient<N>,
+    shortages: Shortages,
     clients: Slab<Client<N::Conn>>,
     upstreams: Slab<Upstream<N::Conn>>,
     pools: Pools,
@@ -141,7 +146,8 @@ impl<N: Net> Engine<N> {
         let mut pools = Pools::new(settings);
         pools.follow(&snapshot, &shared.links, &mut Vec::new());
         Engine {
-            net,
+            net: Patient::new(net),
+            shortages: Shortages::default(),
             clients: Slab::with_room(ROOM),
             upstreams: Slab::with_room(ROOM),
             pools,
@@ -189,24 +195,24 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    /// Takes a fresh client connection on.
-    pub fn accept(&mut self, socket: N::Conn, peer: SocketAddr, now: Tick) {
+    /// Takes a fresh client connection on. `false` if the event queue has no room for it: it is closed then, and it is better
+    /// to take no more for a moment.
+    pub fn accept(&mut self, socket: N::Conn, peer: SocketAddr, now: Tick) -> bool {
         self.observe(now);
         let ip = peer.ip().to_canonical();
-        let token = Token::Client(self.clients.next_key());
         let mut client = Client::new(socket, ip, self.is_trusted(ip));
         self.counters.accepted.bump();
-        if let Err(error) = self.net.register(&mut client.conn.socket, token) {
-            log::warn!("a client connection is dropped: it cannot be registered: {error}");
+        let Some(token) = self.register(&mut client.conn.socket) else {
             self.closed += 1;
             self.counters.closed.bump();
-            return;
-        }
+            return false;
+        };
         let idle = self.idle_time();
         client.evictable = Due::at(self.now.after(EVICTION_GRACE));
         client.conn.set_deadline(&mut self.wheel, token, self.now.after(idle));
         self.clients.insert(client);
         self.make_room();
+        true
     }
 
     fn is_trusted(&self, ip: IpAddr) -> bool {
@@ -271,7 +277,7 @@ impl<N: Net> Engine<N> {
     /// or than the one before if this was not asked, is taken for a pause of the whole worker.
     pub fn next_deadline(&self) -> Option<Tick> {
         let trim = self.buffers.has_free().then_some(self.trim_at);
-        let next = self.wheel.next().into_iter().chain(trim).min();
+        let next = self.wheel.next().into_iter().chain(trim).chain(self.shortages.retry_at()).min();
         self.wake_by.set(next.unwrap_or(Tick::NEVER));
         next
     }
@@ -362,7 +368,7 @@ impl<N: Net> Engine<N> {
 
     /// The network, for a simulation to play with.
     pub fn net_mut(&mut self) -> &mut N {
-        &mut self.net
+        &mut self.net.net
     }
 
     /// Checks that the connections' links agree; for simulations and tests.

@@ -345,6 +345,15 @@ impl Pools {
         }
     }
 
+    /// A healthy endpoint that has an idle connection.
+    pub(super) fn some_idle(&self) -> Option<EndpointId> {
+        if self.len == 0 {
+            return None;
+        }
+        let idle = |pool: &Pool| pool.healthy && !pool.idle.is_empty();
+        self.pools.iter().find(|(_, pool)| idle(pool)).map(|(id, _)| *id)
+    }
+
     /// Any idle connection, to be closed when descriptors run out.
     pub(super) fn pop_any(&mut self) -> Option<Key> {
         if self.len == 0 {

@@ -76,6 +76,7 @@ impl<N: Net> Engine<N> {
         if snapshot.generation != self.snapshot.generation {
             self.follow(Arc::clone(snapshot));
         }
+        self.retry_short();
         self.note_requests();
         self.trim_buffers();
         let mut batch =
@@ -95,6 +96,7 @@ impl<N: Net> Engine<N> {
         self.run_bulk();
         self.leave_the_lost();
         self.fire_timers();
+        self.follow_shortage();
     }
 
     /// Takes note of the time. If we stood still since it was last looked at, all time limits are so much later: what
@@ -248,7 +250,7 @@ impl<N: Net> Engine<N> {
             if !conn.is_due(wheel, entry, *now) {
                 continue;
             }
-            if conn.queued {
+            if conn.queued || conn.short {
                 // It is not the peer that is late.
                 conn.look_again(wheel, entry.key, *now);
                 continue;

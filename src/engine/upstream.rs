@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::client::{Client, Closing, join_small};
 use super::conn::{Conn, Filled};
+use super::patient::is_short;
 use super::pools::Pools;
 use super::turn::Flow;
 use super::{Engine, Net, Scratch, Suspicion, Token};
 use crate::access::End;
 use crate::balance::{self, EndpointId, Streak};
+use crate::base::shortage::Shortage;
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::session::{Break, Ending, Failure, Next, Output, Remedy, Reuse, Session, Step};
@@ -100,7 +102,12 @@ impl<N: Net> Engine<N> {
     }
 
     /// Sends a request's first bytes on the idle connection to `endpoint` that was used last. `false` if there is none.
-    fn send_on_idle(&mut self, key: Key, endpoint: EndpointId, pieces: [&[u8]; 3]) -> bool {
+    pub(super) fn send_on_idle(
+        &mut self,
+        key: Key,
+        endpoint: EndpointId,
+        pieces: [&[u8]; 3],
+    ) -> bool {
         while let Some((idle, safe)) = self.pools.pop(endpoint, self.now) {
             if !safe && self.clients.get(key).is_some_and(|client| self.is_precious(client)) {
                 // The others are older still. One is closed for each that is opened, or they would pile up.
@@ -183,24 +190,33 @@ impl<N: Net> Engine<N> {
     /// Opens a connection to `endpoint`, where the request has a place, for the request that is held, or to another one if
     /// that fails at once.
     fn dial(&mut self, key: Key, mut endpoint: EndpointId) -> Found {
+        let mut ways = 0;
         loop {
             let error = match self.connect(key, endpoint) {
                 Ok(()) => return Found::Yes,
                 Err(error) => error,
             };
-            if is_out_of_descriptors(&error) {
-                // Ours, not the target's fault: an idle connection makes room.
-                match self.pools.pop_any() {
-                    Some(idle) => self.close_upstream(idle),
-                    None => {
-                        self.pools.leave(endpoint);
-                        return Found::No;
-                    }
+            let address = self.pools.address(endpoint).cloned();
+            let short = address.and_then(|address| {
+                Some((Shortage::of_connect(&error, &address)?, format!("no connect to {address}")))
+            });
+            if let Some((shortage, what)) = &short {
+                self.note_shortage(*shortage, what, &error);
+                // Of memory an idle connection needs less if it is used than if it makes way.
+                let use_it = *shortage == Shortage::Memory && self.pools.some_idle().is_some();
+                if !use_it && self.makes_way(*shortage, &mut ways) {
+                    continue;
                 }
-                continue;
             }
             self.pools.leave(endpoint);
-            match self.move_on(key, endpoint, Suspicion::ConnectRefused) {
+            let next = match short {
+                Some(_) if self.send_held_on_idle(key) => return Found::Yes,
+                // What every connect needs is short: no other address helps.
+                Some((shortage, _)) if shortage.gives_way() => None,
+                Some(_) => self.next_after(key, endpoint),
+                None => self.move_on(key, endpoint, Suspicion::ConnectRefused),
+            };
+            match next {
                 Some(next) => endpoint = next,
                 None => return Found::No,
             }
@@ -304,6 +320,10 @@ impl<N: Net> Engine<N> {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                 upstream.conn.writable = false;
+                return false;
+            }
+            Err(error) if is_short(&error) => {
+                upstream.conn.short = true;
                 return false;
             }
             Err(_) => {
@@ -827,9 +847,4 @@ fn is_clients_turn<S>(client: &Client<S>, upstream: &Upstream<S>) -> bool {
 fn is_stale<N: Net>(net: &mut N, conn: &mut Conn<N::Conn>) -> bool {
     let mut byte = [0];
     !matches!(net.read(&mut conn.socket, &mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    // EMFILE and ENFILE; the standard library has no kind for them.
-    matches!(error.raw_os_error(), Some(23 | 24))
 }

@@ -59,6 +59,8 @@ pub struct Counters {
     pub dialed: Counter,
     /// Connects that failed or timed out.
     pub connect_failed: Counter,
+    /// Calls that failed for want of something on this host: descriptors, memory, local ports, or a rule of its own.
+    pub shortages: Counter,
     /// Requests sent once more after a connection died.
     pub replayed: Counter,
     /// Access log entries that were not written: no room on their way to the writer, or a write that failed.
@@ -109,6 +111,7 @@ pub const COUNTERS: [Description; COUNT] = describe! {
     tunnels "evenly_tunnels_ended_total" "Tunnels (WebSocket) that ended, closed by either side or idle."
     dialed "evenly_upstream_connects_total" "Upstream connections begun."
     connect_failed "evenly_upstream_connect_failures_total" "Upstream connects that failed or timed out."
+    shortages "evenly_own_shortages_total" "Calls that failed for want of descriptors, memory or local ports here, or by a rule of this host."
     replayed "evenly_requests_replayed_total" "Requests sent once more after a connection died."
     entries_lost "evenly_access_entries_lost_total" "Access log entries that were not written: no room on their way to the writer, or a write that failed."
 };

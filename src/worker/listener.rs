@@ -15,6 +15,7 @@ use nix::sys::socket::setsockopt;
 use nix::{libc, setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
 use crate::settings::Tcp;
 
@@ -22,6 +23,8 @@ use crate::settings::Tcp;
 pub const BACKLOG: i32 = 4096;
 /// Connections one listener hands out in a turn.
 const ACCEPTS_A_TURN: usize = 16;
+/// Connections that may fail one after another before others get their turn.
+const FAILURES_A_TURN: usize = 16;
 /// How long nothing is accepted after descriptors or connections ran out, unless one ends before.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -164,8 +167,8 @@ pub enum Accepted {
     One(Socket, SocketAddr),
     /// None waits, or enough were taken in this turn.
     NoMore,
-    /// There is no descriptor for it.
-    OutOfDescriptors(io::Error),
+    /// It waits still: something is short here, or the listener fails again and again.
+    Failed(io::Error),
 }
 
 impl Listeners {
@@ -279,17 +282,27 @@ impl Listener {
     }
 
     fn accept_one(&self) -> Accepted {
-        loop {
-            match self.socket.accept() {
-                Ok((stream, peer)) => return Accepted::One(OwnedFd::from(stream).into(), peer),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::NoMore,
-                // EMFILE, ENFILE, ENOBUFS, ENOMEM: it is still there when there is room again.
-                Err(error) if matches!(error.raw_os_error(), Some(23 | 24 | 105 | 12)) => {
-                    return Accepted::OutOfDescriptors(error);
-                }
-                // The client left before it was accepted; the next one may be there.
-                Err(_) => {}
-            }
+        first_accepted(|| self.socket.accept())
+    }
+}
+
+/// The first connection that `accept` yields. An error other than a shortage of ours is of one connection that waited:
+/// its client has left, the network between is broken, or a filter forbids it (accept(2)). The next one may be sound, but
+/// a listener that only fails must not hold up the turn.
+fn first_accepted(
+    mut accept: impl FnMut() -> io::Result<(mio::net::TcpStream, SocketAddr)>,
+) -> Accepted {
+    let mut failures = 0;
+    loop {
+        let error = match accept() {
+            Ok((stream, peer)) => return Accepted::One(OwnedFd::from(stream).into(), peer),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::NoMore,
+            Err(error) => error,
+        };
+        failures += 1;
+        let short = Shortage::of(&error).is_some_and(Shortage::gives_way);
+        if short || failures == FAILURES_A_TURN {
+            return Accepted::Failed(error);
         }
     }
 }
@@ -408,6 +421,33 @@ mod tests {
             Ok(_) => true,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn a_listener_that_only_fails_is_left_for_a_while() {
+        let eperm = || io::Error::from_raw_os_error(libc::EPERM);
+        let mut calls = 0;
+        let accepted = first_accepted(|| {
+            calls += 1;
+            Err(eperm())
+        });
+        assert!(matches!(accepted, Accepted::Failed(_)), "nothing else was there");
+        assert_eq!(calls, FAILURES_A_TURN);
+        let mut errors = vec![io::ErrorKind::WouldBlock.into(), eperm(), eperm()];
+        let accepted = first_accepted(|| Err(errors.pop().expect("it stops at WouldBlock")));
+        assert!(matches!(accepted, Accepted::NoMore), "some failed, and no more wait");
+    }
+
+    #[test]
+    fn what_is_short_here_is_not_tried_again_at_once() {
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            let mut calls = 0;
+            let accepted = first_accepted(|| {
+                calls += 1;
+                Err(io::Error::from_raw_os_error(errno))
+            });
+            assert!(matches!(accepted, Accepted::Failed(_)) && calls == 1, "{errno}");
         }
     }
 

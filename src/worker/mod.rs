@@ -25,6 +25,7 @@ use crate::access::BATCH_TIME;
 use crate::access::dates::Dates;
 use crate::access::writer::Outlet;
 use crate::balance::{EndpointId, Shared};
+use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
 use crate::engine::{Engine, Net, Suspicion, Token};
 use crate::metrics::WorkerCounters;
@@ -336,7 +337,7 @@ impl Worker<'_> {
             seat.listeners.accept(seat.poll.registry(), now, |accepted| {
                 full = !match accepted {
                     Accepted::One(stream, address) => self.admit(stream, address, now),
-                    Accepted::OutOfDescriptors(error) => self.make_room(&error, now),
+                    Accepted::Failed(error) => self.make_room(&error, now),
                     Accepted::NoMore => true,
                 };
                 !full
@@ -355,8 +356,7 @@ impl Worker<'_> {
     /// has to wait.
     fn admit(&mut self, stream: Socket, address: SocketAddr, now: Tick) -> bool {
         if self.has_room() || self.evict_idle() {
-            self.place(stream, address, now);
-            return true;
+            return self.place(stream, address, now);
         }
         self.parked = Some((stream, address));
         self.ask_for_room();
@@ -395,35 +395,41 @@ impl Worker<'_> {
         evicted.then_some(asker)
     }
 
-    /// Gives a fresh connection to the worker with the fewest.
-    fn place(&mut self, stream: Socket, address: SocketAddr, now: Tick) {
+    /// Gives a fresh connection to the worker with the fewest. `false` if this one could not take it: no more is accepted
+    /// for a moment then.
+    fn place(&mut self, stream: Socket, address: SocketAddr, now: Tick) -> bool {
         let workers = &*self.job.workers;
         let to = workers.least_loaded(self.job.me);
         workers.peers[to].load.fetch_add(1, Ordering::Relaxed);
         if to == self.job.me {
-            self.engine.accept(stream, address, now);
-        } else if let Err((stream, address)) = workers.peers[to].handed_over.push((stream, address))
-        {
+            return self.engine.accept(stream, address, now);
+        }
+        if let Err((stream, address)) = workers.peers[to].handed_over.push((stream, address)) {
             workers.peers[to].load.fetch_sub(1, Ordering::Relaxed);
             self.peer().load.fetch_add(1, Ordering::Relaxed);
-            self.engine.accept(stream, address, now);
-        } else {
-            // If this fails the connection waits for that worker's next event.
-            let _ = workers.peers[to].waker.wake();
+            return self.engine.accept(stream, address, now);
         }
+        // If this fails the connection waits for that worker's next event.
+        let _ = workers.peers[to].waker.wake();
+        true
     }
 
-    /// Descriptors ran out: an idle connection makes room, or accepting pauses.
+    /// Accepting failed. If something is short an idle connection makes room; else, or without one, accepting pauses.
     fn make_room(&mut self, error: &io::Error, now: Tick) -> bool {
+        let short = Shortage::of(error).is_some_and(Shortage::gives_way);
+        if short {
+            self.peer().counters.shortages.bump();
+        }
+        let freed = short && self.engine.free_descriptor();
+        self.settle_closed();
         if self.quiet_until <= now {
             self.quiet_until = now.after(QUIET);
-            log::warn!(
-                "no descriptor for a new connection: {error}; raise the limit (ulimit -n) or lower \
-                 limits.connections"
-            );
+            let remedy = match short {
+                true => "raise the limit (ulimit -n) or lower limits.connections",
+                false => "look for a packet filter or a security module that forbids it",
+            };
+            log::warn!("no new connection is accepted: {error}; {remedy}");
         }
-        let freed = self.engine.free_descriptor();
-        self.settle_closed();
         freed
     }
 

@@ -42,6 +42,8 @@ const ALL: [(&str, Hardship); 8] = [
 const ORDINARY: &[Hardship] = &[
     Hardship::Pauses,
     Hardship::LongTurns,
+    Hardship::LocalErrors,
+    Hardship::UnreadBytes,
     Hardship::UntakenLog,
     Hardship::ClockSteps,
     Hardship::LateWakeUps,

@@ -256,6 +256,8 @@ impl Model {
             Fate::Refused(502..=504) | Fate::Cut if self.may_fail(request) => {}
             // There was nothing to connect with.
             Fate::Refused(503) if request.begun <= self.short_until => {}
+            // Its connection was idle and gave way while it was on its way.
+            Fate::Unanswered if request.taken.is_empty() && request.begun <= self.short_until => {}
             // An answer to nobody that came when somebody waited for one.
             Fate::Refused(_) if request.taken.iter().any(|wire| self.poisoned.contains(wire)) => {}
             Fate::Refused(408) if self.profile == Profile::Stormy => {}

@@ -12,7 +12,7 @@ use evenly::engine::Engine;
 use evenly::metrics::WorkerCounters;
 use evenly::settings::Settings;
 
-use crate::net::{Door, Far, Got, Network, SimNet, Weather};
+use crate::net::{Door, Far, Got, Network, Short, SimNet, Weather};
 use crate::random::Rng;
 use crate::run::snapshot;
 
@@ -432,4 +432,58 @@ fn content_that_may_lie_unread_goes_with_a_reset() {
     assert!(scene.hears(client).0.starts_with("HTTP/1.1 200 "));
     assert_eq!(scene.engine.upstream_count(), 0);
     assert_eq!(scene.hears(target).1, "reset");
+}
+
+#[test]
+fn for_want_of_local_ports_a_connection_that_is_there_is_used_and_nobody_is_blamed() {
+    let (mut scene, client) = Scene::with_standby();
+    scene.says(client, GET);
+    scene.settle();
+    let pooled = scene.arrival();
+    scene.says(pooled, b"HTTP/1.1 204 Done\r\n\r\n");
+    scene.settle();
+    let all = [Short::Ports(0), Short::Ports(1)].map(|short| (u64::MAX, short));
+    scene.network.borrow_mut().shortages.extend(all);
+    // The first takes the pooled connection, the second finds none.
+    let others = [scene.client(), scene.client()];
+    for other in others {
+        scene.says(other, GET);
+        scene.settle();
+    }
+    assert_eq!(scene.hears(pooled).0.matches("GET /r/1").count(), 2);
+    assert!(scene.hears(others[1]).0.starts_with("HTTP/1.1 503 "), "nothing is left for it");
+    assert_eq!((scene.counters.shortages.get(), scene.counters.connect_failed.get()), (2, 0));
+    assert_eq!(scene.engine.take_suspicions().count(), 0);
+}
+
+#[test]
+fn for_want_of_local_ports_towards_one_endpoint_the_other_one_is_used() {
+    let mut scene = Scene::with(CALM, snapshot(1, &[true, true]));
+    scene.network.borrow_mut().shortages.push((u64::MAX, Short::Ports(0)));
+    for _ in 0..2 {
+        let client = scene.client();
+        scene.says(client, GET);
+        scene.settle();
+        assert_eq!(scene.network.borrow_mut().arrivals.pop().map(|(host, _)| host), Some(1));
+    }
+    assert_eq!(scene.engine.take_suspicions().count(), 0);
+}
+
+#[test]
+fn for_want_of_descriptors_what_is_idle_gives_way() {
+    let (mut scene, client, target) = Scene::exchange(CALM, GET);
+    scene.says(target, b"HTTP/1.1 204 Done\r\n\r\n");
+    scene.settle();
+    assert_eq!(scene.engine.idle_upstream_count(), 1);
+    scene.wait(Duration::from_secs(1));
+    // The pooled connection carries another request now, so that a third can only have the idle client's place.
+    let [second, third] = [scene.client(), scene.client()];
+    scene.says(second, GET);
+    scene.settle();
+    let open = scene.network.borrow().near_open();
+    scene.network.borrow_mut().shortages.push((u64::MAX, Short::Descriptors(open)));
+    scene.says(third, GET);
+    scene.settle();
+    assert_ne!(scene.hears(client).1, "open", "it was idle for longest");
+    assert!(scene.network.borrow_mut().arrivals.pop().is_some(), "the third has a connection");
 }

@@ -1,0 +1,138 @@
+//! What the engine does when something is short on this side: what gives way, what is tried again and when, and the one
+//! line about it. The list of such errors is [`base::shortage`](crate::base::shortage).
+//!
+//! Invariants: nothing of it is reported as an endpoint's fault or counted in a streak; a failed call is made again only
+//! after something gave way, at most [`WAYS`] times, or when [`RETRY`] is over.
+
+use std::io;
+use std::time::Duration;
+
+use super::{Engine, Net, Token};
+use crate::base::shortage::Shortage;
+use crate::base::slab::Key;
+use crate::base::tick::Tick;
+
+/// When connections whose calls failed for want of memory run again. No event tells when there is some.
+const RETRY: Duration = Duration::from_millis(30);
+/// The least time between two lines.
+const QUIET: Duration = Duration::from_secs(10);
+/// Connections that may give way to one.
+pub(super) const WAYS: usize = 2;
+
+/// Where the engine stands with shortages.
+#[derive(Debug, Default)]
+pub(super) struct Shortages {
+    /// When connections whose calls failed run again.
+    retry_at: Option<Tick>,
+    /// Until when a shortage is not worth another line.
+    quiet_until: Tick,
+}
+
+impl Shortages {
+    pub(super) fn retry_at(&self) -> Option<Tick> {
+        self.retry_at
+    }
+}
+
+impl<N: Net> Engine<N> {
+    /// Counts a call that failed for want of something here, and says so now and then.
+    pub(super) fn note_shortage(&mut self, shortage: Shortage, what: &str, error: &io::Error) {
+        self.counters.shortages.bump();
+        if self.shortages.quiet_until <= self.now {
+            self.shortages.quiet_until = self.now.after(QUIET);
+            log::warn!("{what}: {error}; no fault of the other side; {}", remedy(shortage));
+        }
+    }
+
+    /// A call to `endpoint` failed for want of something here: counts it, and makes way where that can help. `true` if
+    /// the call may be made again; `ways` says how often it was.
+    pub(super) fn makes_way(&mut self, shortage: Shortage, ways: &mut usize) -> bool {
+        *ways += 1;
+        shortage.gives_way() && *ways <= WAYS && self.free_descriptor()
+    }
+
+    /// Sends the request that is held on an idle connection to any healthy endpoint: what is there needs nothing that is
+    /// short. `false` if there is none.
+    pub(super) fn send_held_on_idle(&mut self, key: Key) -> bool {
+        let Some(hold) = self.clients.get_mut(key).and_then(|client| client.hold.take()) else {
+            return false;
+        };
+        // Those of a stack may all be gone, or too old for a request that may not be repeated.
+        for _ in 0..WAYS {
+            let idle = self.pools.some_idle().filter(|&it| self.pools.has_room(it));
+            let Some(endpoint) = idle.filter(|&it| self.pools.enter(it)) else { break };
+            if self.send_on_idle(key, endpoint, [hold.as_slice(), &[], &[]]) {
+                self.buffers.take_back(hold);
+                self.queue_client(key);
+                return true;
+            }
+            self.pools.leave(endpoint);
+        }
+        match self.clients.get_mut(key) {
+            Some(client) => client.hold = Some(hold),
+            None => self.buffers.take_back(hold),
+        }
+        false
+    }
+
+    /// Remembers that connections wait for memory, so that they run again.
+    pub(super) fn follow_shortage(&mut self) {
+        if self.net.take_short() {
+            let error = io::ErrorKind::OutOfMemory.into();
+            self.note_shortage(Shortage::Memory, "a connection waits for memory", &error);
+            self.shortages.retry_at.get_or_insert(self.now.after(RETRY));
+        }
+    }
+
+    /// Lets the connections run again whose calls failed for want of memory.
+    pub(super) fn retry_short(&mut self) {
+        if self.shortages.retry_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        self.shortages.retry_at = None;
+        let short: Vec<Key> = self.clients.keys().collect();
+        for key in short {
+            if self.clients.get_mut(key).is_some_and(|it| std::mem::take(&mut it.conn.short)) {
+                self.queue_client(key);
+            }
+        }
+        let short: Vec<Key> = self.upstreams.keys().collect();
+        for key in short {
+            if self.upstreams.get_mut(key).is_some_and(|it| std::mem::take(&mut it.conn.short)) {
+                self.queue_upstream(key);
+            }
+        }
+    }
+
+    /// Registers a fresh client connection, in the place of an idle one if that is what it takes.
+    pub(super) fn register(&mut self, conn: &mut N::Conn) -> Option<Token> {
+        let mut ways = 0;
+        loop {
+            // Whoever gives way may leave its key to this one.
+            let token = Token::Client(self.clients.next_key());
+            let Err(error) = self.net.register(conn, token) else { return Some(token) };
+            let shortage = Shortage::of(&error).unwrap_or(Shortage::Descriptors);
+            self.note_shortage(shortage, "a client connection is not registered", &error);
+            if !self.makes_way(shortage, &mut ways) {
+                return None;
+            }
+        }
+    }
+}
+
+fn remedy(shortage: Shortage) -> &'static str {
+    match shortage {
+        Shortage::Descriptors => {
+            "raise the limit (ulimit -n, LimitNOFILE=, fs.epoll.max_user_watches) or lower limits.connections"
+        }
+        Shortage::Memory => {
+            "give the machine more memory (or net.ipv4.tcp_mem) or lower limits.connections"
+        }
+        Shortage::Ports => {
+            "widen net.ipv4.ip_local_port_range, or raise limits.idle_per_target so that connections are kept"
+        }
+        Shortage::Barred => {
+            "look for a packet filter, a route or an interface of this host that forbids it"
+        }
+    }
+}
