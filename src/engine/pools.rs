@@ -50,8 +50,9 @@ struct Pool {
     /// It has begun a response while it had another connection of ours. Until then it may be one that serves one connection at a
     /// time, and an idle one may be what others wait behind.
     serves_several: bool,
-    /// Connections that are fresh: no response has begun on them.
-    fresh: u32,
+    /// Connections on which no response has begun, in the order in which they were opened, as long as it is not known
+    /// that the target serves several at once.
+    fresh: Vec<Key>,
     /// Since when none of them has got further, in milliseconds as those of [`Idle`].
     waiting_since: u32,
     streaks: Streaks,
@@ -281,9 +282,8 @@ impl Pools {
         if status < 500 {
             pool.served.mark();
         }
-        let in_the_way = pool.fresh > 0
-            && !pool.serves_several
-            && millis(now).wrapping_sub(pool.waiting_since) >= IN_THE_WAY;
+        let in_the_way =
+            !pool.fresh.is_empty() && millis(now).wrapping_sub(pool.waiting_since) >= IN_THE_WAY;
         let key = key.filter(|_| pool.idle.len() < self.cap && !in_the_way);
         pool.idle.extend(key.map(|key| Idle::new(key, now)));
         self.len += usize::from(key.is_some());
@@ -297,23 +297,30 @@ impl Pools {
         }
     }
 
-    /// A connection to the endpoint is begun.
-    pub(super) fn begun(&mut self, endpoint: EndpointId, now: Tick) {
-        if let Some(pool) = self.pools.get_mut(&endpoint) {
-            if pool.fresh == 0 {
+    /// The connection `key` to the endpoint is begun.
+    pub(super) fn begun(&mut self, endpoint: EndpointId, key: Key, now: Tick) {
+        if let Some(pool) = self.pools.get_mut(&endpoint)
+            && !pool.serves_several
+        {
+            if pool.fresh.is_empty() {
                 pool.waiting_since = millis(now);
             }
-            pool.fresh += 1;
+            pool.fresh.push(key);
         }
     }
 
-    /// A connection is fresh no more: a response has begun on it, or, without one, it has ended.
-    pub(super) fn matured(&mut self, endpoint: EndpointId, responded: bool, now: Tick) {
+    /// A connection is fresh no more: a response has begun on it, or, without one, it has ended. A response beside another
+    /// connection that is served, or before one that was opened earlier, shows that the target serves several at once.
+    pub(super) fn matured(&mut self, endpoint: EndpointId, key: Key, responded: bool, now: Tick) {
         let Some(pool) = self.pools.get_mut(&endpoint) else { return };
-        pool.fresh -= 1;
+        let Some(at) = pool.fresh.iter().position(|&other| other == key) else { return };
+        pool.fresh.remove(at);
         pool.waiting_since = millis(now);
-        let known = pool.busy as usize + pool.idle.len() - pool.fresh as usize;
-        pool.serves_several |= responded && known > 1;
+        let known = (pool.busy as usize + pool.idle.len()).saturating_sub(pool.fresh.len());
+        if responded && (at > 0 || known > 1) {
+            pool.serves_several = true;
+            pool.fresh.clear();
+        }
     }
 
     /// A connect to the endpoint came about.
@@ -400,7 +407,7 @@ impl Pools {
             idle: Vec::new(),
             patience: Patience::default(),
             serves_several: false,
-            fresh: 0,
+            fresh: Vec::new(),
             waiting_since: 0,
             streaks: Streaks::default(),
             busy: 0,
@@ -530,32 +537,54 @@ mod tests {
     #[test]
     fn an_idle_connection_is_in_the_way_until_its_target_has_shown_that_it_serves_several() {
         let mut pools = pools(8, Ejection::default());
-        let at = EndpointId(1);
+        let (at, start) = (EndpointId(1), Tick(0));
+        let later = start.after(Duration::from_millis(IN_THE_WAY.into()));
         follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
-        let begin = |pools: &mut Pools| {
+        let begin = |pools: &mut Pools, nth| {
             assert!(pools.enter(at));
-            pools.begun(at, Tick(0));
+            pools.begun(at, key(nth), start);
         };
-        let give_back = |pools: &mut Pools, nth| {
-            let back =
-                pools.give_back(at, Some(key(nth)), 200, Tick(u64::from(IN_THE_WAY) * 1_000));
+        let give_back = |pools: &mut Pools, nth, now| {
+            let back = pools.give_back(at, Some(key(nth)), 200, now);
             pools.leave(at);
             (back.kept, back.brief)
         };
-        begin(&mut pools);
-        pools.matured(at, true, Tick(0));
-        assert_eq!(give_back(&mut pools, 1), (true, true), "it is alone");
-        pools.pop(at, Tick(0));
+        begin(&mut pools, 1);
+        pools.matured(at, key(1), true, start);
+        assert_eq!(give_back(&mut pools, 1, start), (true, true), "it is alone");
+        pools.pop(at, start);
         assert!(pools.enter(at));
-        begin(&mut pools);
-        assert_eq!(give_back(&mut pools, 1), (false, true), "the other one may wait behind it");
-        pools.matured(at, true, Tick(0));
-        assert_eq!(give_back(&mut pools, 2), (true, true), "it was alone when it was served");
-        begin(&mut pools);
-        pools.matured(at, false, Tick(0));
-        begin(&mut pools);
-        pools.matured(at, true, Tick(0));
-        assert_eq!(give_back(&mut pools, 3), (true, false), "it was served beside another");
+        begin(&mut pools, 2);
+        assert_eq!(give_back(&mut pools, 1, start), (true, true), "the other one has just begun");
+        pools.pop(at, start);
+        assert!(pools.enter(at));
+        assert_eq!(give_back(&mut pools, 1, later), (false, true), "it may wait behind it");
+        pools.matured(at, key(2), true, later);
+        assert_eq!(
+            give_back(&mut pools, 2, later),
+            (true, true),
+            "it was alone when it was served"
+        );
+        begin(&mut pools, 3);
+        pools.matured(at, key(3), false, start);
+        begin(&mut pools, 4);
+        pools.matured(at, key(4), true, start);
+        assert_eq!(give_back(&mut pools, 4, later), (true, false), "it was served beside another");
+    }
+
+    #[test]
+    fn a_response_before_one_that_was_asked_for_earlier_shows_that_a_target_serves_several() {
+        let mut pools = pools(8, Ejection::default());
+        let at = EndpointId(1);
+        follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
+        for nth in [1, 2] {
+            assert!(pools.enter(at));
+            pools.begun(at, key(nth), Tick(0));
+        }
+        pools.matured(at, key(2), true, Tick(0));
+        let later = Tick(0).after(Duration::from_secs(60));
+        let back = pools.give_back(at, Some(key(2)), 200, later);
+        assert!(back.kept && !back.brief, "it is not in the way of the first");
     }
 
     #[test]

@@ -243,7 +243,7 @@ impl<N: Net> Engine<N> {
             end_after_flush: false,
             ended: false,
         });
-        self.pools.begun(endpoint, self.now);
+        self.pools.begun(endpoint, upstream, self.now);
         if let Some(client) = self.clients.get_mut(key) {
             client.upstream = Some(upstream);
         }
@@ -518,7 +518,7 @@ impl<N: Net> Engine<N> {
         let step = client.session.upstream_bytes(cx, input, out);
         if upstream.fresh && matches!(step.next, Next::ToClient | Next::Finished { .. }) {
             upstream.fresh = false;
-            self.pools.matured(upstream.endpoint, true, self.now);
+            self.pools.matured(upstream.endpoint, key, true, self.now);
         }
         self.upstream_act(key, owner, &step, input, out);
         let Some(upstream) = self.upstreams.get_mut(key).filter(|u| u.client == Some(owner)) else {
@@ -800,7 +800,7 @@ impl<N: Net> Engine<N> {
         let Some(mut upstream) = self.upstreams.remove(key) else { return };
         upstream.conn.release(&mut self.buffers);
         if upstream.fresh {
-            self.pools.matured(upstream.endpoint, false, self.now);
+            self.pools.matured(upstream.endpoint, key, false, self.now);
         }
         if upstream.client.is_some() {
             self.pools.leave(upstream.endpoint);

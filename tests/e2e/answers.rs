@@ -78,7 +78,6 @@ fn a_response_that_breaks_off_is_seen_to_be_broken() {
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfive!",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfive!\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nfive!",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfive!\r\nnot a size\r\n",
     ] {
         for then in [Then::Close, Then::Reset] {
             let origin = Origin::saying(part, then);
@@ -86,6 +85,26 @@ fn a_response_that_breaks_off_is_seen_to_be_broken() {
             assert_cut(&mut evenly.client());
         }
     }
+}
+
+#[test]
+fn a_body_that_breaks_before_anything_of_it_was_sent_is_a_502_and_later_a_cut() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfive!\r\n";
+    let origin = Origin::saying(format!("{head}not a size\r\n"), Then::Close);
+    assert_explained(&Evenly::before(&[&origin]).client().get("/"), 502);
+    let origin = Origin::start(move |wire, _| {
+        wire.send(head).unwrap();
+        // What follows comes when the client has what was before it.
+        let _ = wire.exactly(1);
+        let _ = wire.send("not a size\r\n");
+        Then::Close
+    });
+    let evenly = Evenly::before(&[&origin]);
+    let mut client = evenly.client();
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\n");
+    assert_eq!(client.response_head().unwrap().status, 200);
+    client.send("x");
+    assert!(client.wire.rest().map_or(true, |rest| !rest.ends_with(b"\r\n0\r\n\r\n")));
 }
 
 #[test]
