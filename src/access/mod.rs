@@ -76,6 +76,8 @@ pub struct Facts {
     pub bytes: u64,
     /// How it ended.
     pub end: End,
+    /// Why it was answered by us or cut, in a sentence without quotes; empty otherwise.
+    pub reason: &'static str,
 }
 
 /// An exchange under way: what its entry will say of the request.
@@ -87,6 +89,8 @@ pub struct Pending {
     pub upstream: Option<Address>,
     /// Bytes of the body so far.
     pub bytes: u64,
+    /// Why it is answered by us or cut; empty so far.
+    pub reason: &'static str,
     /// The text parts, each ended by a NUL, which no head can hold.
     pub text: Vec<u8>,
 }
@@ -105,6 +109,7 @@ impl Pending {
         self.at = at;
         self.upstream = None;
         self.bytes = 0;
+        self.reason = "";
         self.text.clear();
         self.text.extend_from_slice(text);
     }
@@ -205,6 +210,7 @@ mod tests {
             status: 200,
             bytes: 3,
             end: End::Finished,
+            reason: "",
         }
     }
 

@@ -84,7 +84,12 @@ impl Renderer {
         string(out, agent);
         put(out, ",\"end\":\"");
         put(out, facts.end.as_str());
-        put(out, "\"}\n");
+        out.push(b'"');
+        if !facts.reason.is_empty() {
+            put(out, ",\"reason\":");
+            string(out, facts.reason.as_bytes());
+        }
+        put(out, "}\n");
     }
 
     /// The combined log format of Apache httpd.
@@ -259,6 +264,7 @@ mod tests {
             status: 200,
             bytes: 128,
             end: End::Finished,
+            reason: "",
         };
         let mut out = Vec::new();
         let time = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
@@ -276,6 +282,7 @@ mod tests {
         assert_eq!((&value["status"], &value["duration_ms"]), (&200.into(), &1.5.into()));
         assert_eq!(value["upstream"], "127.0.0.1:8001");
         assert_eq!(value["end"], "finished");
+        assert!(value.get("reason").is_none());
     }
 
     #[test]
@@ -331,6 +338,7 @@ mod tests {
             status: 204,
             bytes: 0,
             end: End::Cut,
+            reason: "a \"b\"",
         };
         let mut renderer = Renderer::new(AccessFormat::Json);
         let mut told = Vec::new();
@@ -343,6 +351,7 @@ mod tests {
                 (&"2001:db8::1".into(), &"unix:/a\"b".into())
             );
             assert_eq!(value["duration_ms"], 61_000.0);
+            assert_eq!(value["reason"], "a \"b\"");
             told.push(value["time"].as_str().unwrap().get(17..).unwrap().to_owned());
         }
         assert_eq!(told, ["01.007Z", "01.999Z", "02.000Z", "01.500Z"]);

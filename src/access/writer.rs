@@ -410,6 +410,7 @@ mod tests {
             status: 503,
             bytes: 0,
             end: Ended::Answered,
+            reason: "",
         }
     }
 

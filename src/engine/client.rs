@@ -421,6 +421,7 @@ impl<N: Net> Engine<N> {
     /// Sends an answer of our own; the upstream, if there is one, is not needed any more.
     pub(super) fn send_answer(&mut self, key: Key, out: &mut Output) {
         self.counters.answered.bump();
+        self.note_reason(key, out.reason);
         self.add_to_entry(key, body_len(&out.head));
         self.part(key);
         self.send_client(key, [&out.head, &[], &out.tail]);

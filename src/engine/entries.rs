@@ -44,6 +44,15 @@ impl<N: Net> Engine<N> {
         }
     }
 
+    /// Why the exchange will have ended otherwise than by the target's whole response.
+    pub(super) fn note_reason(&mut self, key: Key, reason: &'static str) {
+        if self.entries.is_some()
+            && let Some(entry) = self.clients.get_mut(key).and_then(|client| client.entry.as_mut())
+        {
+            entry.reason = reason;
+        }
+    }
+
     /// The exchange ended.
     pub(super) fn end_entry(&mut self, key: Key, end: End) {
         let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
@@ -58,6 +67,7 @@ impl<N: Net> Engine<N> {
             status: client.session.status(),
             bytes: pending.bytes,
             end,
+            reason: if matches!(end, End::Answered | End::Cut) { pending.reason } else { "" },
         };
         if !entries.batch.push(facts, &pending.text) {
             self.counters.entries_lost.bump();

@@ -666,6 +666,14 @@ impl<N: Net> Engine<N> {
         let broken = self.describe_break(owner, client, upstream, failure);
         let Some(client) = self.clients.get_mut(owner) else { return };
         let remedy = client.session.upstream_failed(&self.cx, broken, out);
+        if remedy != Remedy::Replay {
+            self.note_reason(owner, out.reason);
+        }
+        if failure == Failure::BadResponse
+            && let Some(address) = self.pools.address(endpoint)
+        {
+            log::debug!("{address}: its response is not passed on: {}", out.reason);
+        }
         if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {
             self.suspicions.push((endpoint, Suspicion::Reset));
             if !blameless {

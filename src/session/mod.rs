@@ -76,6 +76,8 @@ pub struct Output {
     /// What the access log says of a request whose head was whole, if [`Context::describe`] asks for it:
     /// request line, Host, Referer, User-Agent, each ended by a NUL.
     pub line: Vec<u8>,
+    /// Why the exchange ended otherwise than by the target's whole response, in a sentence; empty if it did not.
+    pub reason: &'static str,
     trailers: Vec<u8>,
 }
 
@@ -85,6 +87,7 @@ impl Output {
         self.head.clear();
         self.tail.clear();
         self.line.clear();
+        self.reason = "";
         self.trailers.clear();
     }
 }
@@ -376,7 +379,10 @@ impl Session {
         cx.replay && exchange.at_hand && !exchange.replayed && self.is_idempotent()
     }
 
-    fn answer_with(&mut self, status: u16, why: &str, out: &mut Output) {
+    fn answer_with(&mut self, status: u16, why: &'static str, out: &mut Output) {
+        if out.reason.is_empty() {
+            out.reason = why;
+        }
         let close = !self.exchange.keep_alive || !self.request_complete();
         self.exchange.keep_alive = !close;
         let head_only = self.exchange.method == Method::Head;
@@ -404,6 +410,7 @@ impl Session {
     pub fn no_upstream(&mut self, cx: &Context, out: &mut Output) {
         out.clear();
         self.exchange.keep_alive &= !cx.draining;
+        out.reason = "no target takes the request";
         self.answer_with(503, "", out);
     }
 

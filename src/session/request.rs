@@ -139,6 +139,7 @@ impl Session {
     fn refuse(&mut self, refusal: &Refusal, out: &mut Output) -> Step {
         out.head.clear();
         out.tail.clear();
+        out.reason = refusal.why;
         self.reading = Reading::Closed;
         self.exchange.keep_alive = false;
         if matches!(self.answering, Answering::Body { .. }) {

@@ -19,7 +19,8 @@ impl Session {
             Answering::Body { decoder, chunks, reusable, .. } => {
                 let decoded = match decoder.decode(input, cx.limits, &mut out.trailers) {
                     Ok(decoded) => decoded,
-                    Err(_) => {
+                    Err(bad) => {
+                        out.reason = bad.why;
                         return Step {
                             consumed: 0,
                             body: 0..0,
@@ -37,6 +38,7 @@ impl Session {
             Answering::Tunnel => pass_all(input, Next::ToClient),
             Answering::Nothing | Answering::Complete => {
                 // Nobody asked for this: the connection is not to be trusted any more.
+                out.reason = "a response that nobody asked for";
                 Step { consumed: input.len(), body: 0..0, next: Next::Failed(Failure::BadResponse) }
             }
         }
@@ -65,7 +67,8 @@ impl Session {
                     return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
                 }
                 Ok(Headed::Final(step)) => return step.behind(at),
-                Err(_) => {
+                Err(bad) => {
+                    out.reason = bad.why;
                     return Step {
                         consumed: 0,
                         body: 0..0,
@@ -284,7 +287,12 @@ impl Session {
     /// The exchange with the target broke. Says what is to be done, by the table in `retry`; an answer
     /// is then in `out`.
     pub fn upstream_failed(&mut self, cx: &Context, broken: Break, out: &mut Output) -> Remedy {
+        let found = std::mem::take(&mut out.reason);
         out.clear();
+        out.reason = match broken.failure {
+            Failure::BadResponse | Failure::ClientBroke if !found.is_empty() => found,
+            failure => failure.why(),
+        };
         let remedy = retry::remedy(&self.situation(broken));
         match remedy {
             Remedy::Replay => self.exchange.replayed = true,

@@ -91,6 +91,32 @@ fn a_target_that_hangs_has_its_idempotent_request_sent_to_another_one_once() {
 }
 
 #[test]
+fn why_an_exchange_failed_is_known() {
+    for (response, failure, why) in [
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Failure::BadResponse,
+            "There is more than one Transfer-Encoding.",
+        ),
+        ("HTTP/1.1 099 Low\r\n\r\n", Failure::BadResponse, "The status line is not exact."),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n folded\r\n\r\n",
+            Failure::BadResponse,
+            "A field line begins with white space (obs-fold).",
+        ),
+        ("HTTP/1.1 2", Failure::HeadTimeout, "the target did not answer in time"),
+        ("HTTP/1.1 2", Failure::Reset, "the target closed the connection"),
+    ] {
+        let mut talk = Talk::of(GET);
+        talk.target_says(response);
+        talk.target_fails(failure, true, false);
+        assert_eq!(talk.out.reason, why, "{response:?}");
+    }
+    let talk = Talk::of("GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(talk.out.reason, "There is no Host.");
+}
+
+#[test]
 fn a_response_that_ends_too_soon_is_cut_visibly() {
     let length = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe";
     let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n";
