@@ -84,6 +84,10 @@ impl<N: Net> Net for Patient<N> {
         self.net.shutdown(conn);
     }
 
+    fn has_sent_all(&mut self, conn: &mut N::Conn) -> bool {
+        self.net.has_sent_all(conn)
+    }
+
     fn reset(&mut self, conn: N::Conn) {
         self.net.reset(conn);
     }
