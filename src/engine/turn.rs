@@ -123,7 +123,7 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    fn read_clock(&mut self) {
+    pub(super) fn read_clock(&mut self) {
         let now = self.net.now();
         self.observe(now);
     }

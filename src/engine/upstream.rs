@@ -230,6 +230,8 @@ impl<N: Net> Engine<N> {
         let address = self.pools.address(endpoint).ok_or(io::ErrorKind::NotFound)?;
         let socket = self.net.connect(address, token)?;
         self.counters.dialed.bump();
+        // The limit of a connect is a short one: what the turn has taken until now is not to be a part of it.
+        self.read_clock();
         let mut conn = Conn::new(socket);
         conn.set_deadline(&mut self.wheel, token, self.now.after(self.timeouts.connect));
         let upstream = self.upstreams.insert(Upstream {
