@@ -175,6 +175,8 @@ pub(crate) struct Survey<'b> {
     pub(crate) host: Values<'b>,
     pub(crate) expect: Expect,
     pub(crate) max_forwards: Values<'b>,
+    /// There is a Via.
+    via: bool,
     /// `TE` has `trailers`.
     pub(crate) takes_trailers: bool,
     /// Credentials are of a scheme that authenticates the connection.
@@ -252,6 +254,7 @@ impl<'b> Survey<'b> {
             Kind::Te => self.takes_trailers |= takes_trailers(field.value),
             Kind::Credentials => self.binds_connection |= names_bound_scheme(field.value),
             Kind::KeepAlive => self.idle_seconds = idle_seconds(field.value),
+            Kind::Via => self.via = true,
             _ => {}
         }
     }
@@ -268,6 +271,8 @@ pub(crate) struct Fields<'h, 'b> {
     marks: Marks,
     /// Does Connection name a field?
     nominates: bool,
+    /// Is there a Via?
+    via: bool,
 }
 
 impl<'h, 'b> Fields<'h, 'b> {
@@ -284,7 +289,13 @@ impl<'h, 'b> Fields<'h, 'b> {
             survey.add(index, field);
         }
         let nominates = survey.options.others > 0;
-        Some((Self { list, origin, end, marks: survey.marks, nominates }, survey))
+        let (marks, via) = (survey.marks, survey.via);
+        Some((Self { list, origin, end, marks, nominates, via }, survey))
+    }
+
+    /// Is there a Via? Nearly always there is none, and to look for it field by field costs more than all that is done with it.
+    pub(crate) fn has_via(&self) -> bool {
+        self.via
     }
 
     /// Where the field lines end.

@@ -88,7 +88,8 @@ impl RequestHead<'_, '_> {
                 hop.split(|&byte| byte == b' ' || byte == b'\t').filter(|word| !word.is_empty());
             words.nth(1).is_some_and(|name| name.eq_ignore_ascii_case(by.name()))
         };
-        self.fields.values(Kind::Via).any(|value| syntax::list(value).any(is_by))
+        self.fields.has_via()
+            && self.fields.values(Kind::Via).any(|value| syntax::list(value).any(is_by))
     }
 }
 
@@ -297,11 +298,13 @@ pub fn response(
 
 /// The Content-Length in its plain form: one number without leading zeros.
 fn plain<'b>(value: &[u8]) -> Fate<'b> {
-    let first = syntax::list(value).next().and_then(syntax::number);
-    match (value, first) {
-        ([b'1'..=b'9', rest @ ..], _) if rest.iter().all(u8::is_ascii_digit) => Fate::Stay,
-        (_, Some(number)) => Fate::Number(number),
-        (_, None) => Fate::Stay,
+    match value {
+        b"0" => Fate::Stay,
+        [b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => Fate::Stay,
+        _ => {
+            let first = syntax::list(value).next().and_then(syntax::number);
+            first.map_or(Fate::Stay, Fate::Number)
+        }
     }
 }
 
