@@ -302,8 +302,8 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    /// Whether the last look has changed nothing for the connection whose time was over then. It may have found work for it:
-    /// then the time is over when that is done.
+    /// Whether the last look has changed nothing for the connection whose time was over then. It may have found work for it,
+    /// or have failed for want of memory: then the time is over when that is done.
     fn is_still_late(&mut self, token: Token, deadline: Due) -> bool {
         let Engine { clients, upstreams, wheel, now, .. } = self;
         let conn = match token {
@@ -311,10 +311,11 @@ impl<N: Net> Engine<N> {
             Token::Upstream(key) => upstreams.get_mut(key).map(|upstream| &mut upstream.conn),
         };
         let Some(conn) = conn.filter(|conn| conn.deadline() == deadline) else { return false };
-        if conn.queued {
+        let works = conn.queued || conn.short;
+        if works {
             conn.look_again(wheel, token, *now);
         }
-        !conn.queued
+        !works
     }
 
     /// Something moved through a tunnel, if it is one: the limit of both its sides begins anew.
