@@ -43,6 +43,7 @@ const ORDINARY: &[Hardship] = &[
     Hardship::Pauses,
     Hardship::LongTurns,
     Hardship::LocalErrors,
+    Hardship::SlowPeers,
     Hardship::UnreadBytes,
     Hardship::UntakenLog,
     Hardship::ClockSteps,

@@ -1,6 +1,6 @@
 //! Scripted targets: one connection at a time, in all the ways in which a target may answer, or not.
 
-use crate::hardship::Hardship;
+use crate::hardship::{Hardship, Hardships};
 use crate::message::{Event, Framing, Queue, Reader};
 use crate::model::{Answer, Body, Fate, Kind, Model, Profile, Request};
 use crate::net::{Far, Got};
@@ -66,13 +66,20 @@ struct Plan {
 }
 
 impl Plan {
-    fn invent(rng: &mut Rng, request: &Request, model: (bool, bool), len: u64) -> Plan {
-        let (stormy, careless) = model;
+    fn invent(
+        rng: &mut Rng,
+        request: &Request,
+        (stormy, hardships): (bool, &Hardships),
+        len: u64,
+    ) -> Plan {
+        let careless = hardships.has(Hardship::UnreadBytes);
+        // Whoever sips an early answer may be given up on while it lingers.
+        let prompt = !hardships.has(Hardship::SlowPeers);
         let bodies = matches!(request.method, "POST" | "PUT" | "PATCH");
         let careless = careless && !bodies && request.len > 0 && request.kind == Kind::Plain;
         let tunnel = request.kind == Kind::Upgrade { agreed: true };
         let malice = (stormy && !tunnel && rng.chance(15)).then(|| Malice::invent(rng));
-        let early = careless || request.has_body() && rng.chance(12);
+        let early = careless || request.has_body() && prompt && rng.chance(12);
         let how = if rng.chance(50) { Death::End } else { Death::Reset };
         let death = (stormy && rng.chance(15)).then(|| (rng.within(0..=len), how));
         let status =
@@ -257,7 +264,7 @@ impl Target {
                     return far.close();
                 }
             }
-            if sips {
+            if sips && self.current.as_ref().is_some_and(|it| !it.request_done) {
                 self.sips -= 1;
                 self.read_again = far.now() + self.rng.within(1_000_000..=4_000_000);
                 return;
@@ -340,11 +347,11 @@ impl Target {
     /// Chooses how to answer.
     fn decide(&mut self, id: u64, far: &mut Far<'_>, model: &mut Model) -> Current {
         let stormy = model.profile == Profile::Stormy;
-        let careless = model.hardships.has(Hardship::UnreadBytes);
-        let slow = model.hardships.has(Hardship::SlowPeers);
+        let hardships = model.hardships.clone();
+        let slow = hardships.has(Hardship::SlowPeers);
         let len = model.size(&mut self.rng);
         let request = model.get(id);
-        let plan = Plan::invent(&mut self.rng, request, (stormy, careless), len);
+        let plan = Plan::invent(&mut self.rng, request, (stormy, &hardships), len);
         let attempt = request.answers.len();
         request.answers.push(plan.answer(far.wire));
         self.give_interims(&plan, request.expect);
