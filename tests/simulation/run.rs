@@ -330,7 +330,9 @@ impl World {
         let mut network = self.network.borrow_mut();
         let failed = std::mem::take(&mut network.failed_calls);
         assert!(failed <= FAILED_CALLS, "the engine spins: {failed} calls of one turn failed");
-        let parked = &network.parked;
+        // What was taken for an answer on a poisoned one seemed to end its exchange.
+        let poisoned = &self.model.poisoned;
+        let parked: Vec<_> = network.parked.iter().filter(|it| !poisoned.contains(it)).collect();
         assert!(parked.is_empty(), "exchanges were left by an end, not a reset: wires {parked:?}");
         self.now = self.now.max(network.now);
         for wire in std::mem::take(&mut network.turned_away) {

@@ -364,7 +364,8 @@ impl Target {
             .tell(far.network.now, || format!("wire {} answers {id} by {plan:?}", far.wire));
         let delay = self.rng.weighted(&[(60, 0), (30, 2_000), (10, 700_000)]);
         let mut until = far.now() + self.rng.within(0..=delay);
-        if slow && self.rng.chance(15) {
+        // Scripts do nothing while a call takes its time, so that they seem later than they are.
+        if slow && !hardships.has(Hardship::LongTurns) && self.rng.chance(15) {
             // Just before the limit.
             until = far.now() + self.rng.within(29_000_000..=29_900_000);
         }
