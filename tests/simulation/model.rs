@@ -258,6 +258,8 @@ impl Model {
             Fate::Refused(503) if request.begun <= self.short_until => {}
             // Its connection was idle and gave way while it was on its way.
             Fate::Unanswered if request.taken.is_empty() && request.begun <= self.short_until => {}
+            // Likewise, while a slow reader had not read the answer before.
+            Fate::Cut if request.begun <= self.short_until && !request.closes => {}
             // An answer to nobody that came when somebody waited for one.
             Fate::Refused(_) if request.taken.iter().any(|wire| self.poisoned.contains(wire)) => {}
             Fate::Refused(408) if self.profile == Profile::Stormy => {}
