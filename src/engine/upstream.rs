@@ -158,7 +158,7 @@ impl<N: Net> Engine<N> {
         if let Some(entry) = &mut client.entry {
             entry.upstream = pools.address(upstream.endpoint).cloned();
         }
-        if client.session.may_replay(cx) {
+        if client.session.may_replay(cx) || sent == 0 {
             client.hold = Some(buffers.lend(&pieces));
         }
         true
@@ -360,7 +360,7 @@ impl<N: Net> Engine<N> {
             Ok(count) => upstream.sent = count > 0,
             Err(_) => upstream.turn_deaf(buffers),
         }
-        if client.session.may_replay(cx) || upstream.deaf {
+        if client.session.may_replay(cx) || !upstream.sent {
             client.hold = Some(hold);
         } else {
             buffers.take_back(hold);
@@ -396,6 +396,12 @@ impl<N: Net> Engine<N> {
     }
 
     pub(super) fn upstream_step(&mut self, key: Key) -> Flow {
+        if let Some(owner) = self.is_spoilt(key) {
+            let mut scratch = self.scratch.take().expect("one step at a time");
+            self.upstream_failed(owner, Failure::Closed, &mut scratch.out);
+            self.scratch = Some(scratch);
+            return Flow::Wait;
+        }
         self.flush_upstream(key);
         let Some(upstream) = self.upstreams.get(key) else { return Flow::Wait };
         let Some(owner) = upstream.client else {
@@ -414,6 +420,17 @@ impl<N: Net> Engine<N> {
         let flow = self.upstream_read(key, owner, &mut scratch);
         self.scratch = Some(scratch);
         flow
+    }
+
+    /// Whose request waits for a connection, not a byte of it sent, that has ended meanwhile or has said something unasked:
+    /// that would be taken for its response.
+    fn is_spoilt(&mut self, key: Key) -> Option<Key> {
+        let Engine { upstreams, net, .. } = self;
+        let upstream = upstreams.get_mut(key)?;
+        let waits = !upstream.sent && !upstream.deaf && upstream.conn.outbox.is_some();
+        let stirred = upstream.conn.readable || upstream.conn.read_closed;
+        let owner = upstream.client.filter(|_| waits && stirred)?;
+        is_stale(net, &mut upstream.conn).then_some(owner)
     }
 
     fn flush_upstream(&mut self, key: Key) {
