@@ -27,6 +27,9 @@ const GARBAGE: [&[u8]; 10] = [
 /// How long a client waits for a 100 before it sends its body all the same.
 const CONTINUE_WAIT: u64 = 1_500_000;
 
+/// The longest way of a request to the engine, in microseconds.
+const WAY: u64 = 20_000;
+
 /// How a client goes about it.
 #[derive(Debug, Clone)]
 struct Manner {
@@ -99,6 +102,8 @@ pub(crate) struct Client {
     /// A write failed, and so took the error that a read would have told.
     write_failed: bool,
     shut: bool,
+    /// When its connection was closed while something was short.
+    gave_way: Option<u64>,
     over: bool,
     moved: u64,
     /// When something last went either way.
@@ -153,6 +158,7 @@ impl Client {
             server_ended: false,
             write_failed: false,
             shut: false,
+            gave_way: None,
             over: false,
             moved: 0,
             progress: now,
@@ -181,6 +187,11 @@ impl Client {
     /// Its connection was closed at once, for want of something.
     pub(crate) fn turned_away(&mut self, model: &mut Model) {
         self.leave(model);
+    }
+
+    /// Its connection was closed while something was short, which it may have seen to be idle.
+    pub(crate) fn gave_way(&mut self, now: u64) {
+        self.gave_way = Some(now);
     }
 
     /// Its connection breaks down on the way.
@@ -381,7 +392,15 @@ impl Client {
         }
         for id in self.awaited.drain(..) {
             let unanswered = Fate::Unanswered;
-            let fate = if self.shut { model.given_up(unanswered) } else { unanswered };
+            // A request on its way to a connection that gave way comes too late.
+            let late = self.gave_way.is_some_and(|at| model.get(id).begun + WAY >= at);
+            let fate = if late && model.get(id).taken.is_empty() {
+                Fate::Left
+            } else if self.shut {
+                model.given_up(unanswered)
+            } else {
+                unanswered
+            };
             model.settle(id, fate);
         }
         for id in self.todo.drain(..) {

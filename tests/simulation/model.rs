@@ -252,10 +252,11 @@ impl Model {
             Fate::Open => panic!("request {id} is still open at the end: {request:?}"),
             Fate::Answered | Fate::Left => {}
             Fate::Refused(_) if matches!(request.kind, Kind::Garbage(_) | Kind::BrokenBody) => {}
-            Fate::Cut if request.kind == Kind::BrokenBody => {}
+            // The reset that shows a cut may overtake what was sent.
+            Fate::Cut | Fate::Unanswered if request.kind == Kind::BrokenBody => {}
             Fate::Refused(502..=504) | Fate::Cut if self.may_fail(request) => {}
-            // There was nothing to connect with.
-            Fate::Refused(503) if request.begun <= self.short_until => {}
+            // There was nothing to connect with, at first or when its target went down.
+            Fate::Refused(502 | 503) if request.begun <= self.short_until => {}
             // Its connection was idle and gave way while it was on its way.
             Fate::Unanswered if request.taken.is_empty() && request.begun <= self.short_until => {}
             // Likewise, while a slow reader had not read the answer before.

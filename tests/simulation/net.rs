@@ -171,6 +171,8 @@ pub(crate) struct Network {
     pub(crate) failed_calls: u32,
     /// Client connections that the poll did not take.
     pub(crate) turned_away: Vec<usize>,
+    /// Client connections that the engine closed while something was short.
+    pub(crate) gave_way: Vec<usize>,
     /// Upstream connections that the engine closed by an end in the middle of an exchange: their ports are in TIME_WAIT.
     pub(crate) parked: Vec<usize>,
     /// The longest time that passed in one call since that was last looked at.
@@ -202,6 +204,7 @@ impl Network {
             shortages: Vec::new(),
             failed_calls: 0,
             turned_away: Vec::new(),
+            gave_way: Vec::new(),
             parked: Vec::new(),
             stalled: 0,
             stalls: STALLS,
@@ -327,6 +330,8 @@ impl Network {
                 end.error = Some(ECONNRESET);
                 // Linux, on which the engine runs, keeps what has arrived; clients may run on others.
                 if side == Side::Far && self.rng.chance(self.weather.lossy_resets) {
+                    // An end behind what is lost is lost with it.
+                    end.ended &= pipe.arrived.is_empty();
                     pipe.arrived.clear();
                 }
                 let back = &mut wire.pipes[side.other() as usize];
@@ -438,6 +443,10 @@ impl Network {
             return Err(io::Error::from_raw_os_error(error));
         }
         Ok(())
+    }
+
+    fn is_short(&self) -> bool {
+        self.shortages.iter().any(|(until, _)| *until >= self.now)
     }
 
     /// The error of a connect to `host` or, without one, of a registration, if something is short.
@@ -591,6 +600,7 @@ impl Network {
     }
 
     fn close(&mut self, at: usize, side: Side) {
+        let short = self.is_short();
         let wire = &mut self.wires[at];
         let end = &mut wire.ends[side as usize];
         if !std::mem::replace(&mut end.open, false) {
@@ -600,6 +610,9 @@ impl Network {
         let waits = side == Side::Near && in_order && !end.ended && !end.reset;
         if waits && wire.under_way && wire.tap.is_some() {
             self.parked.push(at);
+        }
+        if side == Side::Near && wire.host.is_none() && short {
+            self.gave_way.push(at);
         }
         let (unread, shut, dead) =
             (!wire.pipes[side as usize].arrived.is_empty(), end.shut, end.reset);

@@ -335,6 +335,11 @@ impl World {
         let parked: Vec<_> = network.parked.iter().filter(|it| !poisoned.contains(it)).collect();
         assert!(parked.is_empty(), "exchanges were left by an end, not a reset: wires {parked:?}");
         self.now = self.now.max(network.now);
+        for wire in std::mem::take(&mut network.gave_way) {
+            if let Some(client) = self.clients.get_mut(&wire) {
+                client.gave_way(self.now);
+            }
+        }
         for wire in std::mem::take(&mut network.turned_away) {
             if let Some(client) = self.clients.get_mut(&wire) {
                 client.turned_away(&mut self.model);
