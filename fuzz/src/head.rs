@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use evenly::http1::{
-    BodyLength, ClientConnection, ClientFraming, FieldSpace, Method, Progress, Pseudonym, RequestRewrite,
-    ResponseRewrite, parse_request, parse_response, rewrite,
+    BodyLength, ClientConnection, ClientFraming, FieldSpace, Method, Progress, Pseudonym,
+    RequestRewrite, ResponseRewrite, parse_request, parse_response, rewrite,
 };
 
 use crate::LIMITS;
@@ -50,7 +50,7 @@ fn response_verdict(input: &[u8]) -> Verdict {
     match parse_response(input, LIMITS, &mut FieldSpace::new()) {
         Ok(Progress::Partial) => Verdict::Partial,
         Ok(Progress::Complete(head)) => {
-            assert!(head.len <= input.len() && (100..=599).contains(&head.status));
+            assert!(head.len <= input.len() && (100..=999).contains(&head.status));
             Verdict::Whole(head.len)
         }
         Err(_) => Verdict::Refused(502),
@@ -101,8 +101,11 @@ fn passed_response_is_sound(input: &[u8], framing: ClientFraming) {
         Ok(_) if framing != ClientFraming::AsIs => framing,
         _ => return,
     };
-    let by =
-        ResponseRewrite { framing: as_sent, connection: ClientConnection::Implicit, via: Some(&US) };
+    let by = ResponseRewrite {
+        framing: as_sent,
+        connection: ClientConnection::Implicit,
+        via: Some(&US),
+    };
     let mut passed = Vec::new();
     rewrite::response(&head, input, &by, &mut passed);
     let limits = evenly::http1::HeadLimits { bytes: usize::MAX, fields: 256 };
