@@ -12,11 +12,14 @@ use super::syntax;
 
 /// More connection options than this make a head malformed: each is compared with each field.
 const MAX_OPTIONS: u16 = 128;
+/// Special fields of a head whose kinds are kept. Most heads have fewer.
+const KNOWN: usize = 8;
 
 /// What a field is to a proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Nothing special: end-to-end.
+    #[default]
     Plain,
     Connection,
     /// `Proxy-Connection`, `HTTP2-Settings`: about one hop, never passed on.
@@ -169,6 +172,10 @@ impl Options {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Survey<'b> {
     marks: Marks,
+    /// The kinds of the first marked fields: to find each out again would cost as much as the rest of a field.
+    kinds: [Kind; KNOWN],
+    /// Fields that are marked.
+    marked: usize,
     pub(crate) options: Options,
     pub(crate) framing: Framing<'b>,
     pub(crate) upgrade: Values<'b>,
@@ -243,6 +250,10 @@ impl<'b> Survey<'b> {
             return;
         }
         self.marks.set(index);
+        if let Some(known) = self.kinds.get_mut(self.marked) {
+            *known = kind;
+        }
+        self.marked += 1;
         match kind {
             Kind::Connection => self.options.add(field.value),
             Kind::TransferEncoding => self.framing.transfer_encoding.add(field.value),
@@ -269,6 +280,7 @@ pub(crate) struct Fields<'h, 'b> {
     /// Where the empty line stands that ends the head.
     end: usize,
     marks: Marks,
+    kinds: [Kind; KNOWN],
     /// Does Connection name a field?
     nominates: bool,
     /// Is there a Via?
@@ -276,11 +288,15 @@ pub(crate) struct Fields<'h, 'b> {
 }
 
 impl<'h, 'b> Fields<'h, 'b> {
-    /// Looks at each field of `head` once. None if a line ends in a bare LF, which httparse allows.
-    pub(crate) fn survey(list: &'h [Header<'b>], head: &'b [u8]) -> Option<(Self, Survey<'b>)> {
+    /// Looks at each field of `head` once and notes in `survey`, an empty one, what it says. None if a line ends in a bare LF,
+    /// which httparse allows.
+    pub(crate) fn survey(
+        list: &'h [Header<'b>],
+        head: &'b [u8],
+        survey: &mut Survey<'b>,
+    ) -> Option<Self> {
         let end = head.strip_suffix(b"\r\n").filter(|rest| rest.ends_with(b"\r\n"))?.len();
         let origin = head.as_ptr().addr();
-        let mut survey = Survey::default();
         for (index, field) in list.iter().enumerate() {
             let start = field.name.as_ptr().addr().wrapping_sub(origin);
             if head.get(start.wrapping_sub(2)) != Some(&b'\r') {
@@ -289,8 +305,8 @@ impl<'h, 'b> Fields<'h, 'b> {
             survey.add(index, field);
         }
         let nominates = survey.options.others > 0;
-        let (marks, via) = (survey.marks, survey.via);
-        Some((Self { list, origin, end, marks, nominates, via }, survey))
+        let (marks, kinds, via) = (survey.marks, survey.kinds, survey.via);
+        Some(Self { list, origin, end, marks, kinds, nominates, via })
     }
 
     /// Is there a Via? Nearly always there is none, and to look for it field by field costs more than all that is done with it.
@@ -316,7 +332,12 @@ impl<'h, 'b> Fields<'h, 'b> {
 
     /// The special fields, in order.
     pub(crate) fn marked(&self) -> impl Iterator<Item = Field<'b>> {
-        self.marks.iter().filter_map(|index| self.field(index))
+        self.marks.iter().enumerate().filter_map(|(nth, index)| {
+            let header = self.list.get(index)?;
+            let known = self.kinds.get(nth).copied();
+            let kind = known.unwrap_or_else(|| Kind::of(header.name.as_bytes()));
+            Some(self.field(index, header, kind))
+        })
     }
 
     /// The values of the fields of one special kind, in order.
@@ -327,24 +348,25 @@ impl<'h, 'b> Fields<'h, 'b> {
     /// Calls `visit` for each field that may not pass as it is: the special ones and those that Connection names.
     pub(crate) fn visit(&self, mut visit: impl FnMut(Field<'b>)) {
         if self.nominates {
-            (0..self.list.len()).filter_map(|index| self.field(index)).for_each(&mut visit);
+            for (index, header) in self.list.iter().enumerate() {
+                visit(self.field(index, header, Kind::of(header.name.as_bytes())));
+            }
         } else {
             self.marked().for_each(visit);
         }
     }
 
-    fn field(&self, index: usize) -> Option<Field<'b>> {
-        let header = self.list.get(index)?;
+    fn field(&self, index: usize, header: &Header<'b>, kind: Kind) -> Field<'b> {
         let next = self.list.get(index + 1);
-        Some(Field {
-            kind: Kind::of(header.name.as_bytes()),
+        Field {
+            kind,
             nominated: self.nominates && self.is_nominated(header.name.as_bytes()),
             name: header.name.as_bytes(),
             value: header.value,
             start: self.offset(header.name.as_bytes()),
             value_start: self.offset(header.value),
             end: next.map_or(self.end, |next| self.offset(next.name.as_bytes())),
-        })
+        }
     }
 
     fn offset(&self, bytes: &[u8]) -> usize {

@@ -99,12 +99,16 @@ fn content_length(values: Values<'_>, sender: Sender) -> Result<Declared, Refusa
     let invalid = Refusal::bad("The Content-Length is not a valid number.");
     match values {
         Values::Absent => Ok(Declared::Nothing),
+        // Before the list, which it nearly always is not: that takes longer to find out.
+        Values::Same(value, _) if let Some(length) = syntax::number(value) => {
+            Ok(Declared::Length(length))
+        }
         Values::Same(value, _) if sender == Sender::Target => {
             let first = syntax::list(value).next().and_then(syntax::number).ok_or(invalid)?;
             let same = syntax::list(value).all(|one| syntax::number(one) == Some(first));
             same.then_some(Declared::Length(first)).ok_or(invalid)
         }
-        Values::Same(value, _) => syntax::number(value).map(Declared::Length).ok_or(invalid),
+        Values::Same(..) => Err(invalid),
         Values::Differing => Err(Refusal::bad("There are two different Content-Lengths.")),
     }
 }

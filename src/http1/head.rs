@@ -135,8 +135,9 @@ pub fn parse_request<'h, 'b>(
     };
     match request.parse_with_uninit_headers(window, space.first(field_limit)) {
         Ok(Status::Complete(len)) => {
-            let raw = RawRequest::of(request, &window[..len]).ok_or_else(malformed)?;
-            raw.judge().map(Progress::Complete)
+            let mut survey = Survey::default();
+            let raw = RawRequest::of(request, &window[..len], &mut survey).ok_or_else(malformed)?;
+            raw.judge(&survey).map(Progress::Complete)
         }
         // httparse gives a version up one byte before it is all there.
         Ok(Status::Partial) | Err(httparse::Error::Version) => {
@@ -181,13 +182,16 @@ struct RawRequest<'h, 'b> {
     line_end: usize,
     len: usize,
     fields: Fields<'h, 'b>,
-    survey: Survey<'b>,
 }
 
 impl<'h, 'b> RawRequest<'h, 'b> {
     /// None if httparse was more lenient than we are.
     #[inline]
-    fn of(request: httparse::Request<'h, 'b>, head: &'b [u8]) -> Option<Self> {
+    fn of(
+        request: httparse::Request<'h, 'b>,
+        head: &'b [u8],
+        survey: &mut Survey<'b>,
+    ) -> Option<Self> {
         let httparse::Request { method, path, version, headers } = request;
         let (method, target) = (method?, path?);
         let line_start = method.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
@@ -199,28 +203,18 @@ impl<'h, 'b> RawRequest<'h, 'b> {
             return None;
         }
         let version = Version::of_minor(version);
-        let (fields, survey) = Fields::survey(headers, head)?;
-        Some(Self {
-            version,
-            method,
-            target,
-            line_start,
-            line_end,
-            len: head.len(),
-            fields,
-            survey,
-        })
+        let fields = Fields::survey(headers, head, survey)?;
+        Some(Self { version, method, target, line_start, line_end, len: head.len(), fields })
     }
 
-    fn judge(self) -> Result<RequestHead<'h, 'b>, Refusal> {
+    fn judge(self, survey: &Survey<'b>) -> Result<RequestHead<'h, 'b>, Refusal> {
         let method = Method::of(self.method);
         let form = Target::of(method, self.target)?;
-        let host = host(self.version, self.survey.host)?;
-        let body =
-            framing::request_body(self.survey.framing.declared(Sender::Client(self.version))?);
-        options_are_few(self.survey.options)?;
-        let expect_continue = expect_continue(self.version, self.survey.expect)?;
-        let max_forwards = max_forwards(method, self.survey.max_forwards)?;
+        let host = host(self.version, survey.host)?;
+        let body = framing::request_body(survey.framing.declared(Sender::Client(self.version))?);
+        options_are_few(survey.options)?;
+        let expect_continue = expect_continue(self.version, survey.expect)?;
+        let max_forwards = max_forwards(method, survey.max_forwards)?;
         if method == Method::Trace {
             return Err(Refusal::new(405, "TRACE is not enabled."));
         }
@@ -230,11 +224,11 @@ impl<'h, 'b> RawRequest<'h, 'b> {
             method_text: self.method,
             target: self.target,
             body,
-            keep_alive: keep_alive(self.version, self.survey.options),
+            keep_alive: keep_alive(self.version, survey.options),
             expect_continue,
-            upgrade: upgrade(self.version, &self.survey),
-            binds_connection: self.survey.binds_connection,
-            takes_trailers: self.version == Version::Http11 && self.survey.takes_trailers,
+            upgrade: upgrade(self.version, survey),
+            binds_connection: survey.binds_connection,
+            takes_trailers: self.version == Version::Http11 && survey.takes_trailers,
             max_forwards_zero: max_forwards == Some(0),
             len: self.len,
             form,
@@ -345,7 +339,8 @@ fn judge_response<'h, 'b>(
     if !status_line_is_exact(headers, head) {
         return Err(malformed());
     }
-    let (fields, survey) = Fields::survey(headers, head).ok_or_else(&malformed)?;
+    let mut survey = Survey::default();
+    let fields = Fields::survey(headers, head, &mut survey).ok_or_else(&malformed)?;
     let declared = survey.framing.declared(Sender::Target)?;
     options_are_few(survey.options)?;
     let is_faulty = version == Version::Http10 && declared == Declared::Chunked;

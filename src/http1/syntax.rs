@@ -82,13 +82,24 @@ pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// A number of digits only, at most `i64::MAX`: a bigger one overflows in somebody's parser.
 pub(crate) fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
+    /// So many digits are below `i64::MAX` whatever they are.
+    const SURE: usize = 18;
+    let (sure, more) = digits.split_at(digits.len().min(SURE));
+    if sure.is_empty() {
         return None;
     }
-    let value = digits.iter().try_fold(0u64, |value, &byte| {
+    let mut value = 0;
+    for &byte in sure {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + u64::from(digit);
+    }
+    for &byte in more {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        value.checked_mul(10)?.checked_add(digit)
-    })?;
+        value = value.checked_mul(10)?.checked_add(digit)?;
+    }
     (value <= i64::MAX.unsigned_abs()).then_some(value)
 }
 

@@ -47,6 +47,23 @@ fn hop_by_hop_fields_stay_behind() {
 }
 
 #[test]
+fn any_number_of_special_fields_is_treated_alike() {
+    for count in [1, 7, 8, 9, 20] {
+        let lines = "X-Real-IP: 1\r\nA: 2\r\nTrailer: 3\r\n".repeat(count);
+        assert_eq!(fields(&lines, &STRANGER), format!("{}{OURS}", "A: 2\r\n".repeat(count)));
+    }
+}
+
+#[test]
+fn an_address_is_written_as_everybody_writes_it() {
+    for octet in 0..=u8::MAX {
+        let client = IpAddr::from([octet, 0, 255 - octet, octet]);
+        let sent = fields("", &RequestRewrite { client, ..STRANGER });
+        assert!(sent.starts_with(&format!("X-Forwarded-For: {client}\r\n")), "{sent}");
+    }
+}
+
+#[test]
 fn a_nomination_never_strips_what_frames_routes_or_names_the_client() {
     let lines = "Connection: Host, Content-Length, X-Forwarded-For, Forwarded, X-Real-IP, A\r\n\
                  Content-Length: 5\r\nX-Forwarded-For: 1\r\nForwarded: for=2\r\nX-Real-IP: 3\r\n\
