@@ -463,6 +463,17 @@ fn hung_and_dripping_targets_are_down_at_the_timeout() {
     }
 }
 
+/// A target that serves one connection at a time looks at no check while it has an idle connection of a worker.
+#[test]
+fn workers_are_asked_once_for_what_may_be_in_the_way_of_a_check_that_waits() {
+    let origin = Origin::start(Behaviour::Hang);
+    let health = HealthCheck { timeout: 300 * MS, interval: HOUR, ..check() };
+    let watch = Watch::start(vec![at(origin.address, health)]);
+    watch.first_round();
+    let asked = watch.shared.asks.follow(&mut 0);
+    assert_eq!(asked, Some(vec![watch.id(origin.address)]));
+}
+
 #[test]
 fn a_target_goes_down_after_fall_failures_and_up_after_rise_successes() {
     let origin = Origin::start(Behaviour::Answer(OK));

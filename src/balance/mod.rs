@@ -4,6 +4,7 @@
 //! This room owns no socket, clock or lock; the order of turns is `rotation`'s. Invariants: a snapshot is never edited after
 //! it was published; only the health thread publishes; the rotation is empty only when no endpoint is healthy.
 
+pub mod asks;
 pub mod bell;
 pub mod budget;
 pub mod links;
@@ -20,6 +21,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::base::address::Address;
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use asks::Asks;
 use bell::Bell;
 use budget::Budget;
 use links::Links;
@@ -326,6 +328,8 @@ pub struct Shared {
     pub budget: Budget,
     /// What workers know together of their connections to each endpoint.
     pub links: Links,
+    /// Whose idle connections are in somebody's way.
+    pub asks: Asks,
     /// Ends the sleep of the workers.
     pub bell: Bell,
     /// Tells this process from every other one, in the `Via` field. 0 unless it was made by [`Shared::new`].

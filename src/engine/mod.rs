@@ -95,6 +95,8 @@ pub struct Engine<N: Net> {
     fired: Vec<Fired<Token>>,
     shared: Arc<Shared>,
     snapshot: Arc<Snapshot>,
+    /// Asks for idle connections that were followed.
+    asks_seen: usize,
     /// Endpoints that went down with this snapshot: what waits for them is to be looked at.
     lost: Vec<EndpointId>,
     cx: Context,
@@ -145,6 +147,7 @@ impl<N: Net> Engine<N> {
         let snapshot = shared.snapshot.load_full();
         let mut pools = Pools::new(settings);
         pools.follow(&snapshot, &shared.links, &mut Vec::new());
+        let asks_seen = shared.asks.count();
         Engine {
             net: Patient::new(net),
             shortages: Shortages::default(),
@@ -162,6 +165,7 @@ impl<N: Net> Engine<N> {
             fired: Vec::with_capacity(FIRED),
             shared,
             snapshot,
+            asks_seen,
             lost: Vec::new(),
             cx,
             timeouts: settings.timeouts,
@@ -252,6 +256,26 @@ impl<N: Net> Engine<N> {
         self.snapshot = snapshot;
     }
 
+    /// Asks the other workers, and this one, for the idle connections that requests may be waiting behind.
+    fn ask_others(&mut self) {
+        let waiting = self.pools.waiting(self.now);
+        if !waiting.is_empty() {
+            self.shared.asks.ask(&waiting);
+            self.shared.bell.ring();
+            self.follow_asks();
+        }
+    }
+
+    /// Closes the idle connections that somebody may be waiting behind.
+    fn follow_asks(&mut self) {
+        let asked = self.shared.asks.follow(&mut self.asks_seen);
+        let mut out = Vec::new();
+        for endpoint in asked.unwrap_or_else(|| self.pools.endpoints()) {
+            self.pools.give_up(endpoint, self.now, &mut out);
+        }
+        out.into_iter().for_each(|key| self.close_upstream(key));
+    }
+
     /// Tells the retry budget, a few times a second, how many requests there were.
     fn note_requests(&mut self) {
         if self.note_at <= self.now {
@@ -277,7 +301,15 @@ impl<N: Net> Engine<N> {
     /// or than the one before if this was not asked, is taken for a pause of the whole worker.
     pub fn next_deadline(&self) -> Option<Tick> {
         let trim = self.buffers.has_free().then_some(self.trim_at);
-        let next = self.wheel.next().into_iter().chain(trim).chain(self.shortages.retry_at()).min();
+        let ask = Some(self.pools.ask_at()).filter(|&at| at < Tick::NEVER);
+        let next = self
+            .wheel
+            .next()
+            .into_iter()
+            .chain(trim)
+            .chain(self.shortages.retry_at())
+            .chain(ask)
+            .min();
         self.wake_by.set(next.unwrap_or(Tick::NEVER));
         next
     }

@@ -53,8 +53,13 @@ struct Pool {
     /// Connections on which no response has begun, in the order in which they were opened, as long as it is not known
     /// that the target serves several at once.
     fresh: Vec<Key>,
-    /// Since when none of them has got further, in milliseconds as those of [`Idle`].
-    waiting_since: u32,
+    /// Since when none of them has got further.
+    waiting_since: Tick,
+    /// When others are asked for the connections they may be waiting behind, if none of them gets further until then.
+    ask_at: Tick,
+    /// Others wait, or have waited just now, behind connections of this worker: until then none is kept, as long as it is
+    /// not known that the target serves several at once.
+    yields_until: Tick,
     streaks: Streaks,
     /// Requests of this worker that are with it.
     busy: u32,
@@ -63,6 +68,34 @@ struct Pool {
     /// What all workers know, where there is a limit for all of them.
     link: Option<Arc<Link>>,
     served: Served,
+}
+
+impl Pool {
+    fn enter(&mut self, most: Most) -> bool {
+        let entered = match (most, &self.link) {
+            (Most::Count(most), Some(link)) => link.enter(most),
+            _ => self.busy < self.share,
+        };
+        self.busy += u32::from(entered);
+        entered
+    }
+
+    fn leave(&mut self) {
+        self.busy -= 1;
+        self.link.iter().for_each(|link| link.leave(1));
+    }
+
+    fn pop(&mut self, len: &mut usize, now: Tick) -> Option<(Key, bool)> {
+        let idle = self.idle.pop()?;
+        *len -= 1;
+        Some((idle.key, idle.age(now) <= self.patience.safe()))
+    }
+
+    /// None of its fresh connections has got further before `now`.
+    fn waits_from(&mut self, now: Tick) {
+        self.waiting_since = now;
+        self.ask_at = now.after(IN_THE_WAY);
+    }
 }
 
 /// A connection in a stack.
@@ -101,7 +134,10 @@ struct Patience {
 /// A target that serves several connections at once begins to respond on the next one within so many milliseconds of the one
 /// before; if it does not, it may serve one at a time, and the next one waits behind that. Less would close connections
 /// of a burst that have all just been opened.
-const IN_THE_WAY: u32 = 100;
+pub(super) const IN_THE_WAY: Duration = Duration::from_millis(100);
+/// For so long is no connection kept that others have asked for. Whoever waits longer asks again; and of a target that serves one
+/// connection at a time, one request in so much time waits for [`IN_THE_WAY`].
+const YIELD: Duration = Duration::from_secs(5);
 /// For a target of which nothing is known. Few servers close an idle connection sooner, and to open one a second costs nothing.
 const SAFE: Duration = Duration::from_secs(1);
 /// A connection that was idle for less than this was not closed for being idle: its target ended, or closes each one.
@@ -175,6 +211,8 @@ pub(super) struct Pools {
     most: Most,
     /// Connections in all stacks.
     len: usize,
+    /// The earliest of all pools.
+    ask_at: Tick,
 }
 
 impl Drop for Pools {
@@ -189,7 +227,14 @@ impl Drop for Pools {
 impl Pools {
     pub(super) fn new(settings: &Settings) -> Self {
         let (cap, ejection) = (settings.limits.idle_per_target, settings.ejection);
-        Pools { pools: HashMap::default(), cap, ejection, most: Most::of(settings), len: 0 }
+        Pools {
+            pools: HashMap::default(),
+            cap,
+            ejection,
+            most: Most::of(settings),
+            len: 0,
+            ask_at: Tick::NEVER,
+        }
     }
 
     fn healthy(&self, endpoint: EndpointId) -> Option<&Pool> {
@@ -211,13 +256,18 @@ impl Pools {
     /// Takes a place for a request, if the endpoint is healthy and has room.
     pub(super) fn enter(&mut self, endpoint: EndpointId) -> bool {
         let most = self.most;
-        let Some(pool) = self.healthy_mut(endpoint) else { return false };
-        let entered = match (most, &pool.link) {
-            (Most::Count(most), Some(link)) => link.enter(most),
-            _ => pool.busy < pool.share,
-        };
-        pool.busy += u32::from(entered);
-        entered
+        self.healthy_mut(endpoint).is_some_and(|pool| pool.enter(most))
+    }
+
+    /// Likewise, and takes the connection to it that was used last, as [`Pools::pop`] does. `None` if there is no place.
+    pub(super) fn enter_and_pop(
+        &mut self,
+        endpoint: EndpointId,
+        now: Tick,
+    ) -> Option<Option<(Key, bool)>> {
+        let Pools { pools, len, most, .. } = self;
+        let pool = pools.get_mut(&endpoint).filter(|pool| pool.healthy)?;
+        pool.enter(*most).then(|| pool.pop(len, now))
     }
 
     /// Takes a place for a request that nobody has room for, or that was with this endpoint before. `false` if that is not
@@ -237,8 +287,7 @@ impl Pools {
     /// A request is not with its endpoint any more.
     pub(super) fn leave(&mut self, endpoint: EndpointId) {
         let Some(pool) = self.pools.get_mut(&endpoint) else { return };
-        pool.busy -= 1;
-        pool.link.iter().for_each(|link| link.leave(1));
+        pool.leave();
         if pool.busy == 0 && !pool.healthy {
             self.pools.remove(&endpoint);
         }
@@ -260,14 +309,11 @@ impl Pools {
 
     /// Takes the connection to `endpoint` that was used last, and whether its target is safe not to close it just now.
     pub(super) fn pop(&mut self, endpoint: EndpointId, now: Tick) -> Option<(Key, bool)> {
-        let pool = self.pools.get_mut(&endpoint)?;
-        let idle = pool.idle.pop()?;
-        self.len -= 1;
-        Some((idle.key, idle.age(now) <= pool.patience.safe()))
+        self.pools.get_mut(&endpoint)?.pop(&mut self.len, now)
     }
 
     /// The endpoint gave a whole answer with `status`, which ends what it did wrong in a row. Keeps the
-    /// connection, if it can be used again, unless the stack is full or the endpoint is not healthy.
+    /// connection, if it can be used again, unless the stack is full or the endpoint is not healthy: its request has left then.
     pub(super) fn give_back(
         &mut self,
         endpoint: EndpointId,
@@ -282,11 +328,14 @@ impl Pools {
         if status < 500 {
             pool.served.mark();
         }
-        let in_the_way =
-            !pool.fresh.is_empty() && millis(now).wrapping_sub(pool.waiting_since) >= IN_THE_WAY;
+        let in_the_way = now < pool.yields_until
+            || !pool.fresh.is_empty() && now.since(pool.waiting_since) >= IN_THE_WAY;
         let key = key.filter(|_| pool.idle.len() < self.cap && !in_the_way);
-        pool.idle.extend(key.map(|key| Idle::new(key, now)));
-        self.len += usize::from(key.is_some());
+        if let Some(key) = key {
+            pool.idle.push(Idle::new(key, now));
+            self.len += 1;
+            pool.leave();
+        }
         GivenBack { kept: key.is_some(), brief: !pool.serves_several, errors }
     }
 
@@ -303,9 +352,10 @@ impl Pools {
             && !pool.serves_several
         {
             if pool.fresh.is_empty() {
-                pool.waiting_since = millis(now);
+                pool.waits_from(now);
             }
             pool.fresh.push(key);
+            self.ask_at = self.ask_at.min(pool.ask_at);
         }
     }
 
@@ -315,12 +365,52 @@ impl Pools {
         let Some(pool) = self.pools.get_mut(&endpoint) else { return };
         let Some(at) = pool.fresh.iter().position(|&other| other == key) else { return };
         pool.fresh.remove(at);
-        pool.waiting_since = millis(now);
+        pool.waits_from(now);
         let known = (pool.busy as usize + pool.idle.len()).saturating_sub(pool.fresh.len());
         if responded && (at > 0 || known > 1) {
             pool.serves_several = true;
             pool.fresh.clear();
+            pool.yields_until = now;
         }
+        if !pool.fresh.is_empty() {
+            self.ask_at = self.ask_at.min(pool.ask_at);
+        }
+    }
+
+    /// When [`Pools::waiting`] has something to say at the earliest.
+    pub(super) fn ask_at(&self) -> Tick {
+        self.ask_at
+    }
+
+    /// The endpoints whose fresh connections have waited for so long that others may be in the way. Each is told again if that
+    /// goes on.
+    pub(super) fn waiting(&mut self, now: Tick) -> Vec<EndpointId> {
+        let mut waiting = Vec::new();
+        self.ask_at = Tick::NEVER;
+        for (&endpoint, pool) in self.pools.iter_mut().filter(|(_, pool)| !pool.fresh.is_empty()) {
+            if pool.ask_at <= now {
+                pool.ask_at = now.after(YIELD / 2);
+                waiting.push(endpoint);
+            }
+            self.ask_at = self.ask_at.min(pool.ask_at);
+        }
+        waiting
+    }
+
+    /// Somebody waits for the endpoint: the idle connections to it that may be in the way come out, to be closed, and no more
+    /// are kept for a while.
+    pub(super) fn give_up(&mut self, endpoint: EndpointId, now: Tick, out: &mut Vec<Key>) {
+        let Some(pool) = self.pools.get_mut(&endpoint).filter(|pool| !pool.serves_several) else {
+            return;
+        };
+        pool.yields_until = now.after(YIELD);
+        self.len -= pool.idle.len();
+        out.extend(pool.idle.drain(..).map(|idle| idle.key));
+    }
+
+    /// All endpoints that are known.
+    pub(super) fn endpoints(&self) -> Vec<EndpointId> {
+        self.pools.keys().copied().collect()
     }
 
     /// A connect to the endpoint came about.
@@ -408,7 +498,9 @@ impl Pools {
             patience: Patience::default(),
             serves_several: false,
             fresh: Vec::new(),
-            waiting_since: 0,
+            waiting_since: Tick::default(),
+            ask_at: Tick::NEVER,
+            yields_until: Tick::default(),
             streaks: Streaks::default(),
             busy: 0,
             share: u32::MAX,
@@ -450,6 +542,7 @@ mod tests {
     }
 
     fn keeps(pools: &mut Pools, endpoint: u32, at: u32) -> bool {
+        pools.squeeze_in(EndpointId(endpoint));
         pools.give_back(EndpointId(endpoint), Some(key(at)), 200, Tick(0)).kept
     }
 
@@ -538,7 +631,7 @@ mod tests {
     fn an_idle_connection_is_in_the_way_until_its_target_has_shown_that_it_serves_several() {
         let mut pools = pools(8, Ejection::default());
         let (at, start) = (EndpointId(1), Tick(0));
-        let later = start.after(Duration::from_millis(IN_THE_WAY.into()));
+        let later = start.after(IN_THE_WAY);
         follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
         let begin = |pools: &mut Pools, nth| {
             assert!(pools.enter(at));
@@ -546,7 +639,9 @@ mod tests {
         };
         let give_back = |pools: &mut Pools, nth, now| {
             let back = pools.give_back(at, Some(key(nth)), 200, now);
-            pools.leave(at);
+            if !back.kept {
+                pools.leave(at);
+            }
             (back.kept, back.brief)
         };
         begin(&mut pools, 1);
@@ -570,6 +665,54 @@ mod tests {
         begin(&mut pools, 4);
         pools.matured(at, key(4), true, start);
         assert_eq!(give_back(&mut pools, 4, later), (true, false), "it was served beside another");
+    }
+
+    #[test]
+    fn the_idle_connections_that_somebody_asks_for_come_out_and_no_more_are_kept_for_a_while() {
+        let (at, mut out) = (EndpointId(1), Vec::new());
+        let mut pools = pools(8, Ejection::default());
+        follow(&mut pools, &snapshot(&[(1, true), (2, true)]), &mut Vec::new());
+        assert!(keeps(&mut pools, 1, 1) && keeps(&mut pools, 2, 2));
+        pools.give_up(at, Tick(0), &mut out);
+        assert_eq!((out, pools.len()), (vec![key(1)], 1));
+        let mut kept = |now| {
+            pools.squeeze_in(at);
+            pools.give_back(at, Some(key(3)), 200, now).kept
+        };
+        assert!(!kept(Tick(0)) && kept(Tick(0).after(YIELD)));
+    }
+
+    #[test]
+    fn a_target_that_serves_several_gives_nothing_up() {
+        let (at, mut out) = (EndpointId(1), Vec::new());
+        let mut pools = pools(8, Ejection::default());
+        follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
+        for nth in [1, 2] {
+            assert!(pools.enter(at));
+            pools.begun(at, key(nth), Tick(0));
+        }
+        pools.matured(at, key(2), true, Tick(0));
+        assert!(pools.give_back(at, Some(key(2)), 200, Tick(0)).kept);
+        pools.give_up(at, Tick(0), &mut out);
+        assert_eq!((out, pools.len()), (vec![], 1));
+    }
+
+    #[test]
+    fn a_fresh_connection_that_waits_is_told_of_when_others_may_be_in_the_way_and_again_later() {
+        let at = EndpointId(1);
+        let mut pools = pools(8, Ejection::default());
+        follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
+        assert_eq!(pools.ask_at(), Tick::NEVER);
+        assert!(pools.enter(at));
+        pools.begun(at, key(1), Tick(5));
+        let first = Tick(5).after(IN_THE_WAY);
+        assert_eq!((pools.ask_at(), pools.waiting(Tick(5))), (first, vec![]));
+        assert_eq!(pools.waiting(first), [at]);
+        assert!(pools.ask_at() > first && pools.ask_at() < first.after(YIELD));
+        let second = pools.ask_at();
+        assert_eq!(pools.waiting(second), [at]);
+        pools.matured(at, key(1), true, second);
+        assert_eq!((pools.waiting(second.after(YIELD)), pools.ask_at()), (vec![], Tick::NEVER));
     }
 
     #[test]

@@ -61,7 +61,8 @@ impl<N: Net> Engine<N> {
         for _ in 0..WAYS {
             let idle = self.pools.some_idle().filter(|&it| self.pools.has_room(it));
             let Some(endpoint) = idle.filter(|&it| self.pools.enter(it)) else { break };
-            if self.send_on_idle(key, endpoint, [hold.as_slice(), &[], &[]]) {
+            let idle = self.pools.pop(endpoint, self.now);
+            if self.send_on_idle(key, endpoint, idle, [hold.as_slice(), &[], &[]]) {
                 self.buffers.take_back(hold);
                 self.queue_client(key);
                 return true;

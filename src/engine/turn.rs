@@ -41,8 +41,6 @@ pub(super) struct Ready {
     upstreams: Vec<Key>,
     /// Those that moved much when they last ran.
     bulk: VecDeque<Token>,
-    /// Spare memory for the list that is being worked through.
-    spare: Vec<Key>,
 }
 
 impl Ready {
@@ -51,7 +49,6 @@ impl Ready {
             clients: Vec::with_capacity(READY),
             upstreams: Vec::with_capacity(READY),
             bulk: VecDeque::new(),
-            spare: Vec::with_capacity(READY),
         }
     }
 
@@ -76,23 +73,28 @@ impl<N: Net> Engine<N> {
         if snapshot.generation != self.snapshot.generation {
             self.follow(Arc::clone(snapshot));
         }
+        if self.shared.asks.count() > self.asks_seen {
+            self.follow_asks();
+        }
+        if self.pools.ask_at() <= self.now {
+            self.ask_others();
+        }
         self.retry_short();
         self.note_requests();
         self.trim_buffers();
-        let mut batch =
-            std::mem::replace(&mut self.ready.upstreams, std::mem::take(&mut self.ready.spare));
-        for (at, key) in batch.drain(..).enumerate() {
-            self.run_upstream(key);
+        // Who becomes ready meanwhile runs in the next turn.
+        let ready = self.ready.upstreams.len();
+        for at in 0..ready {
+            self.run_upstream(self.ready.upstreams[at]);
             self.watch_clock(at);
         }
-        self.ready.spare = batch;
-        let mut batch =
-            std::mem::replace(&mut self.ready.clients, std::mem::take(&mut self.ready.spare));
-        for (at, key) in batch.drain(..).enumerate() {
-            self.run_client(key, false);
+        self.ready.upstreams.drain(..ready);
+        let ready = self.ready.clients.len();
+        for at in 0..ready {
+            self.run_client(self.ready.clients[at], false);
             self.watch_clock(at);
         }
-        self.ready.spare = batch;
+        self.ready.clients.drain(..ready);
         self.run_bulk();
         self.leave_the_lost();
         self.fire_timers();

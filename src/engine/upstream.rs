@@ -71,14 +71,14 @@ impl<N: Net> Engine<N> {
         let endpoint = endpoint.id;
         let Some(client) = self.clients.get_mut(key) else { return true };
         client.ticket = ticket;
-        let endpoint = match self.pools.enter(endpoint) {
-            true => endpoint,
-            false => match self.enter_other(ticket, &[]) {
-                Some(other) => other,
+        let (endpoint, idle) = match self.pools.enter_and_pop(endpoint, self.now) {
+            Some(idle) => (endpoint, idle),
+            None => match self.enter_other(ticket, &[]) {
+                Some(other) => (other, self.pools.pop(other, self.now)),
                 None => return false,
             },
         };
-        if self.send_on_idle(key, endpoint, pieces) {
+        if self.send_on_idle(key, endpoint, idle, pieces) {
             return true;
         }
         if let Some(client) = self.clients.get_mut(key) {
@@ -101,22 +101,25 @@ impl<N: Net> Engine<N> {
         self.send_on(key, own, pieces)
     }
 
-    /// Sends a request's first bytes on the idle connection to `endpoint` that was used last. `false` if there is none.
+    /// Sends a request's first bytes on `idle`, the idle connection to `endpoint` that was used last, and whether it is safe, or on
+    /// the one before it. `false` if there is none.
     pub(super) fn send_on_idle(
         &mut self,
         key: Key,
         endpoint: EndpointId,
+        mut idle: Option<(Key, bool)>,
         pieces: [&[u8]; 3],
     ) -> bool {
-        while let Some((idle, safe)) = self.pools.pop(endpoint, self.now) {
+        while let Some((at, safe)) = idle {
             if !safe && self.clients.get(key).is_some_and(|client| self.is_precious(client)) {
                 // The others are older still. One is closed for each that is opened, or they would pile up.
-                self.close_upstream(idle);
+                self.close_upstream(at);
                 return false;
             }
-            if self.send_on(key, idle, pieces) {
+            if self.send_on(key, at, pieces) {
                 return true;
             }
+            idle = self.pools.pop(endpoint, self.now);
         }
         false
     }
@@ -640,7 +643,6 @@ impl<N: Net> Engine<N> {
         upstream.conn.bulk = false;
         let mut idle = self.timeouts.upstream_idle;
         if owner.is_none() {
-            self.pools.leave(endpoint);
             idle = if back.brief { idle.min(BRIEF) } else { idle };
         }
         let until = self.now.after(idle);

@@ -29,6 +29,9 @@ const MAX_EVENTS: usize = 512;
 /// Probes in flight from which on a wait lets answers gather. Fewer are taken one by one.
 const CROWD: usize = 8;
 
+/// How long a probe waits before workers are asked for what may be in its way.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Longer waits are cut to this.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
@@ -44,6 +47,8 @@ pub(super) struct Flight {
     deadlines: BTreeSet<(Instant, EndpointId)>,
     /// How many of them must be heard at once.
     urgent: usize,
+    /// When those are told of that have waited for long.
+    ask_at: Option<Instant>,
     /// Whose sockets the last wait found ready.
     ready: Vec<EndpointId>,
 }
@@ -59,6 +64,7 @@ impl Flight {
             probes: HashMap::new(),
             deadlines: BTreeSet::new(),
             urgent: 0,
+            ask_at: None,
             ready: Vec::new(),
         })
     }
@@ -68,9 +74,28 @@ impl Flight {
         self.probes.len()
     }
 
-    /// The earliest time at which one of them is over.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|&(deadline, _)| deadline)
+    /// The earliest time at which one of them is over, or [`Flight::waiting`] has something to say.
+    pub(super) fn next_event(&self) -> Option<Instant> {
+        self.deadlines.first().map(|&(deadline, _)| deadline).into_iter().chain(self.ask_at).min()
+    }
+
+    /// Whose probes have waited for so long that idle connections of workers may be in their way. Each is told once, a crowd
+    /// together.
+    pub(super) fn waiting(&mut self, now: Instant) -> Vec<EndpointId> {
+        if self.ask_at.is_none_or(|at| now < at) {
+            return Vec::new();
+        }
+        let mut waiting = Vec::new();
+        let mut left = false;
+        for (&id, probe) in &mut self.probes {
+            match now.saturating_duration_since(probe.started()) >= PATIENCE {
+                true if probe.ask() => waiting.push(id),
+                true => {}
+                false => left = true,
+            }
+        }
+        self.ask_at = left.then_some(now + PATIENCE);
+        waiting
     }
 
     /// Watches one more. An error means that this process lacks what that needs; the probe is dropped.
@@ -79,6 +104,7 @@ impl Flight {
         epoll::add(&self.epoll, &probe, data(id), probe.interest())?;
         self.deadlines.insert((probe.deadline(), id));
         self.urgent += usize::from(probe.is_urgent());
+        self.ask_at.get_or_insert(probe.started() + PATIENCE);
         self.probes.insert(id, probe);
         Ok(())
     }
@@ -88,6 +114,7 @@ impl Flight {
         if let Some(probe) = self.probes.remove(&id) {
             self.deadlines.remove(&(probe.deadline(), id));
             self.urgent -= usize::from(probe.is_urgent());
+            self.ask_at = self.ask_at.filter(|_| !self.probes.is_empty());
         }
     }
 
@@ -96,6 +123,7 @@ impl Flight {
         self.probes.clear();
         self.deadlines.clear();
         self.urgent = 0;
+        self.ask_at = None;
     }
 
     /// Blocks until then, or until a probe's socket or another thread stirs. A crowd of probes of which none is urgent

@@ -173,6 +173,11 @@ impl Monitor {
         for (endpoint, started, end) in self.flight.advance(now) {
             self.end(endpoint, now.saturating_duration_since(started), end, now);
         }
+        let waiting = self.flight.waiting(now);
+        if !waiting.is_empty() {
+            self.shared.asks.ask(&waiting);
+            self.shared.bell.ring();
+        }
         self.take_reports(now);
         self.take_answers(now);
         self.ask_names(now);
@@ -217,7 +222,7 @@ impl Monitor {
         let publish = self.changed.then_some(self.unpublished_until);
         let first_round = self.first_round.deadline.map(|at| publish.map_or(at, |it| at.max(it)));
         begin
-            .chain(self.flight.next_deadline())
+            .chain(self.flight.next_event())
             .chain(self.names.next_due())
             .chain(first_round)
             .chain(publish)

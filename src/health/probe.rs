@@ -217,6 +217,8 @@ pub(super) struct Probe {
     /// How often its time began anew.
     pauses: u32,
     urgent: bool,
+    /// Workers were asked for what may be in its way.
+    asked: bool,
     phase: Phase,
     plan: Arc<Plan>,
 }
@@ -251,6 +253,7 @@ impl Probe {
             deadline: now + plan.timeout,
             pauses: 0,
             urgent,
+            asked: false,
             phase: Phase::Connecting,
             plan,
         };
@@ -281,6 +284,11 @@ impl Probe {
     /// Whether its outcome is waited for.
     pub(super) fn is_urgent(&self) -> bool {
         self.urgent
+    }
+
+    /// Workers are asked for what may be in its way. Were they not before?
+    pub(super) fn ask(&mut self) -> bool {
+        !std::mem::replace(&mut self.asked, true)
     }
 
     /// When it must have ended.

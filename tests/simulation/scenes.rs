@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use evenly::balance::{Endpoint, Preference, Shared, Snapshot};
@@ -31,6 +32,7 @@ pub(crate) const CALM: Weather = Weather {
 };
 
 pub(crate) const GET: &[u8] = b"GET /r/1 HTTP/1.1\r\nHost: sim\r\n\r\n";
+pub(crate) const SMALL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const UPGRADE: &[u8] =
     b"GET /r/1 HTTP/1.1\r\nHost: sim\r\nConnection: upgrade\r\nUpgrade: sim\r\n\r\n";
 const SWITCH: &[u8] = b"HTTP/1.1 101 Yes\r\nConnection: upgrade\r\nUpgrade: sim\r\n\r\n";
@@ -40,6 +42,7 @@ pub(crate) struct Scene {
     pub(crate) counters: WorkerCounters,
     pub(crate) network: Rc<RefCell<Network>>,
     pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) now: u64,
 }
 
@@ -50,20 +53,34 @@ impl Scene {
 
     /// Between clients and the endpoints of `snapshot`.
     pub(crate) fn with(weather: Weather, snapshot: Arc<Snapshot>) -> Scene {
+        let shared = Arc::new(Shared::default());
+        shared.snapshot.store(Arc::clone(&snapshot));
+        Scene::of(weather, snapshot, shared)
+    }
+
+    /// Another worker of the same process, with a network of its own.
+    fn beside(other: &Scene) -> Scene {
+        Scene::of(CALM, Arc::clone(&other.snapshot), Arc::clone(&other.shared))
+    }
+
+    fn of(weather: Weather, snapshot: Arc<Snapshot>, shared: Arc<Shared>) -> Scene {
         let host = |endpoint: &Endpoint| match endpoint.address {
             Address::Ip(address) => address,
             Address::Unix(_) => unreachable!("every endpoint of a scene has an IP address"),
         };
         let hosts = snapshot.endpoints().iter().map(host).collect();
         let network = Rc::new(RefCell::new(Network::new(Rng::new(0), weather, hosts)));
-        let shared = Arc::new(Shared::default());
-        shared.snapshot.store(Arc::clone(&snapshot));
         let net = SimNet(Rc::clone(&network));
         let counters = WorkerCounters::default();
         let settings = Settings::default();
-        let engine =
-            Engine::new(net, &settings, "sim".to_owned(), shared, WorkerCounters::clone(&counters));
-        Scene { engine, counters, network, snapshot, now: 0 }
+        let engine = Engine::new(
+            net,
+            &settings,
+            "sim".to_owned(),
+            Arc::clone(&shared),
+            WorkerCounters::clone(&counters),
+        );
+        Scene { engine, counters, network, snapshot, shared, now: 0 }
     }
 
     pub(crate) fn client(&mut self) -> usize {
@@ -176,6 +193,37 @@ impl Scene {
         assert!(scene.hears(target).0.contains(" /r/1 HTTP/1.1\r\n"));
         (scene, client, target)
     }
+}
+
+/// A target that may serve one connection at a time looks at no other while it has an idle one of ours.
+#[test]
+fn a_worker_whose_request_waits_gets_the_others_to_give_their_idle_connections_up() {
+    let (mut holder, client, target) = Scene::exchange(CALM, GET);
+    holder.says(target, SMALL);
+    holder.settle();
+    assert_eq!(holder.engine.idle_upstream_count(), 1);
+    let mut waiter = Scene::beside(&holder);
+    let late = waiter.client();
+    waiter.says(late, GET);
+    waiter.settle();
+    let rung = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&rung);
+    holder.shared.bell.hang(move || _ = count.fetch_add(1, Ordering::Relaxed));
+    for scene in [&mut waiter, &mut holder] {
+        scene.wait(Duration::from_millis(150));
+        scene.turn(|_| {});
+        scene.settle();
+    }
+    assert!(rung.load(Ordering::Relaxed) > 0, "those that sleep are woken");
+    assert_eq!(holder.engine.idle_upstream_count(), 0);
+    assert_eq!(holder.hears(target).1, "end", "in order: it was idle");
+    // Its next connection is in nobody's way for a while either.
+    holder.says(client, GET);
+    holder.settle();
+    let target = holder.arrival();
+    holder.says(target, SMALL);
+    holder.settle();
+    assert_eq!(holder.engine.idle_upstream_count(), 0);
 }
 
 #[test]

@@ -6,12 +6,11 @@ use evenly::base::tick::Tick;
 use evenly::settings::Settings;
 
 use crate::net::Weather;
-use crate::scenes::{CALM, GET, Scene};
+use crate::scenes::{CALM, GET, SMALL, Scene};
 
 /// More than a connection may move at a time.
 const MUCH: usize = 4 << 20;
 const WIDE: Weather = Weather { capacity: 2 * MUCH, ..CALM };
-const SMALL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 impl Scene {
     /// A client whose request is at its target, on a connection of its own.
