@@ -12,7 +12,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use nix::sys::signal::SigSet;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::access::writer::{Outlet, Writer};
@@ -333,6 +334,10 @@ fn first_round(health: &Health, inbox: &Receiver<Event>, writer: Option<&Writer>
 
 fn watch_signals(events: Sender<Event>) -> Result<signal_hook::iterator::Handle, ServerError> {
     let failed = |error| ServerError::Start("the signal thread", error);
+    // Whoever started us may have blocked some for threads of its own: that is inherited, and SIGTERM would never come.
+    SigSet::empty().thread_set_mask().map_err(|errno| failed(errno.into()))?;
+    // A file of the log that may not grow (RLIMIT_FSIZE) is an error like a full disk, not the end.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(failed)?;
     let mut signals =
         Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(failed)?;
     let handle = signals.handle();

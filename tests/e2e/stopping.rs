@@ -1,6 +1,7 @@
 //! Signals: what was begun is finished, what is new is refused, and there is an end to it.
 
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -172,6 +173,41 @@ fn signals_that_other_servers_know_change_nothing() {
     }
     evenly.signal(Signal::PIPE);
     assert_eq!(client.get("/").status, 200);
+}
+
+/// Whoever starts it may have blocked signals for threads of its own, which a program inherits.
+#[test]
+fn a_signal_that_was_blocked_before_the_start_is_heeded() {
+    let blocked = "--block-signal=TERM,INT,HUP,USR1";
+    if !Command::new("env").args([blocked, "true"]).status().is_ok_and(|status| status.success()) {
+        return eprintln!("skipped: this env does not know {blocked}");
+    }
+    let origin = Origin::named("a");
+    let start = Start::before(&[&origin]);
+    let mut evenly = start.through(&format!("exec env {blocked} \"$0\" \"$@\"")).start();
+    evenly.signal(Signal::USR1);
+    until("it says so", || evenly.logged("SIGUSR1") > 0);
+    evenly.signal(Signal::TERM);
+    assert_eq!(evenly.exit_code(), Some(0));
+}
+
+#[test]
+fn a_log_file_that_may_not_grow_any_more_ends_nobody() {
+    let origin = Origin::named("a");
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("access.log");
+    let config = format!("[log]\naccess = \"{}\"", log.display());
+    let start = Start::before(&[&origin]).config(&config);
+    let mut evenly = start.through("ulimit -f 8; exec \"$0\" \"$@\"").start();
+    let mut client = evenly.client();
+    until("it says that lines are lost", || {
+        assert_eq!(client.get("/").status, 200);
+        evenly.logged("File too large") > 0
+    });
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'), "the last line is whole");
+    evenly.signal(Signal::TERM);
+    assert_eq!(evenly.exit_code(), Some(0));
 }
 
 #[test]

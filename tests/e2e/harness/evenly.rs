@@ -26,7 +26,7 @@ pub(crate) struct Start {
     workers: usize,
     listen: Vec<&'static str>,
     args: Vec<&'static str>,
-    descriptors: Option<u32>,
+    through: Option<String>,
     without_file: bool,
 }
 
@@ -40,7 +40,7 @@ impl Start {
             workers: 2,
             listen: vec!["127.0.0.1:0"],
             args: Vec::new(),
-            descriptors: None,
+            through: None,
             without_file: false,
         }
     }
@@ -86,8 +86,13 @@ impl Start {
     }
 
     /// With at most so many descriptors.
-    pub(crate) fn descriptors(mut self, limit: u32) -> Start {
-        self.descriptors = Some(limit);
+    pub(crate) fn descriptors(self, limit: u32) -> Start {
+        self.through(&format!("ulimit -n {limit}; exec \"$0\" \"$@\""))
+    }
+
+    /// By a shell that runs this script, with the program as `$0` and its arguments.
+    pub(crate) fn through(mut self, script: &str) -> Start {
+        self.through = Some(script.to_owned());
         self
     }
 
@@ -113,14 +118,11 @@ impl Start {
 
     fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_evenly");
-        match self.descriptors {
+        match &self.through {
             None => Command::new(program),
-            Some(limit) => {
+            Some(script) => {
                 let mut command = Command::new("sh");
-                command
-                    .arg("-c")
-                    .arg(format!("ulimit -n {limit}; exec \"$0\" \"$@\""))
-                    .arg(program);
+                command.args(["-c", script, program]);
                 command
             }
         }
