@@ -345,6 +345,48 @@ fn another_server_answers_for_a_dead_and_for_a_silent_one() {
     until("up", || watch.healthy() == 1);
 }
 
+/// As where a company's own server comes first, and one of the whole world second.
+#[test]
+fn what_the_first_server_knows_counts_although_the_second_says_that_it_does_not_exist() {
+    let (own, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    let other = NameServer::start();
+    own.addresses("order.test", 1, &ips);
+    let servers = vec![own.address, other.address];
+    let watch = Watch::asking(vec![name("order.test", port)], servers);
+    until("asked often", || own.asked("order.test", RecordType::A).len() >= 3);
+    assert_eq!(watch.places(), [SocketAddr::new(ips[0], port)]);
+    assert_eq!(lines_with("order.test").iter().filter(|it| it.contains("exist")).count(), 0);
+}
+
+#[test]
+fn that_a_name_does_not_exist_counts_from_the_second_server_only_when_the_first_has_failed() {
+    let (own, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    let other = NameServer::start();
+    own.addresses("slow.test", 1, &ips);
+    own.set_mode(Mode::Silent);
+    let servers = vec![own.address, other.address];
+    let watch = Watch::asking(vec![name("slow.test", port)], servers);
+    until("the second is asked too", || !other.asked("slow.test", RecordType::A).is_empty());
+    own.set_mode(Mode::Answer);
+    until("up", || watch.healthy() == 1);
+    assert_eq!(lines_with("slow.test").iter().filter(|it| it.contains("exist")).count(), 0);
+}
+
+#[test]
+fn a_server_that_answers_an_error_passes_the_question_on() {
+    for code in [ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::NotImp] {
+        let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+        let failing = NameServer::start();
+        failing.set_mode(Mode::Fail(code));
+        let host = format!("{}.test", u16::from(code));
+        server.addresses(&host, 60, &ips);
+        let servers = vec![failing.address, server.address];
+        let watch = Watch::asking(vec![name(&host, port)], servers);
+        until("up", || watch.healthy() == 1);
+        assert_eq!(lines_with(&host).iter().filter(|it| it.contains("resolve")).count(), 0);
+    }
+}
+
 #[test]
 fn names_that_nobody_answers_delay_no_other() {
     let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));

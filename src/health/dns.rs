@@ -1,22 +1,20 @@
 //! One lookup: what is asked of name servers, and what their answers mean.
 //!
-//! Owns the order of questions (hosts file, search list, both families, SRV and its hosts), whether they are asked with EDNS,
-//! which records of an answer count, their deadline and the bound on how many there are at once; hickory-resolver owns
-//! the wire, retransmission, the choice of server, TCP after a truncated answer, and further questions for CNAMEs. When names are asked for and what is kept is not decided here, and nothing is cached:
+//! Owns the order of questions (hosts file, search list, both families, SRV and its hosts), which records of an answer count,
+//! their deadline and the bound on how many there are at once. Whom a question goes to is for `servers`; hickory-resolver owns
+//! the wire, retransmission, TCP after a truncated answer, and further questions for CNAMEs. When names are asked for and what is kept is not decided here, and nothing is cached:
 //! `names` asks when a TTL has ended and never before. Invariant: a lookup ends by [`DEADLINE`] after it was let in.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::rdata::SRV;
@@ -30,6 +28,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::hosts::Hosts;
 use super::place::{MAX_ADDRESSES, Place};
 use super::resolve::{Early, Family, Finding, Missing, Wanted};
+use super::servers::{Servers, is_certain};
 
 /// What a lookup gets, all its questions included: less than a start waits for names.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -41,16 +40,6 @@ const QUESTION_TIMEOUT: Duration = Duration::from_millis(1_900);
 /// How long what one family found waits for the other one before it counts: RFC 8305 section 3 has such a delay, too.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// How long a question with EDNS (RFC 6891) may be without an answer before it is asked without it as well: some servers and
-/// firewalls drop what they do not know.
-const EDNS_PATIENCE: Duration = Duration::from_millis(500);
-
-/// After so many such questions in a row that were answered only without it, servers are taken to be of that kind.
-const SILENCES: u32 = 2;
-
-/// For how long they are asked without it at once.
-const WITHOUT_EDNS: Duration = Duration::from_secs(600);
-
 /// Lookups at once. The others wait, and their deadline with them.
 const LOOKUPS: usize = 64;
 
@@ -59,26 +48,13 @@ const QUESTIONS: usize = 128;
 
 /// Name servers, and how names are written for them.
 pub(super) struct NameServers {
-    /// Asks as configured.
-    resolver: TokioResolver,
-    /// Asks without EDNS, where the other one asks with it.
-    plain: Option<TokioResolver>,
-    edns: Mutex<Edns>,
+    servers: Servers,
     hosts: Hosts,
     /// What is tried behind a name with few dots.
     search: Vec<Name>,
     ndots: usize,
     lookups: Semaphore,
     questions: Semaphore,
-}
-
-/// What is known of how servers take questions with EDNS.
-#[derive(Debug, Default)]
-struct Edns {
-    /// Questions in a row that were answered only without it.
-    silences: u32,
-    /// Until when none is asked with it.
-    without_until: Option<Instant>,
 }
 
 /// What an answer says of the name that was asked for.
@@ -145,23 +121,11 @@ impl NameServers {
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         options.max_active_requests = QUESTIONS;
-        let ndots = options.ndots;
-        let config = ResolverConfig::from_name_servers(servers);
-        let build = |options: ResolverOpts| {
-            let provider = TokioRuntimeProvider::default();
-            let resolver = TokioResolver::builder_with_config(config.clone(), provider);
-            resolver.with_options(options).build().map_err(|error| error.to_string())
-        };
-        let mut without = options.clone();
-        without.edns0 = false;
-        let plain = options.edns0.then(|| build(without)).transpose()?;
         Ok(NameServers {
-            resolver: build(options)?,
-            plain,
-            edns: Mutex::default(),
+            servers: Servers::new(servers, &options)?,
             hosts,
             search,
-            ndots,
+            ndots: options.ndots,
             lookups: Semaphore::new(LOOKUPS),
             questions: Semaphore::new(QUESTIONS),
         })
@@ -280,7 +244,7 @@ impl NameServers {
     ) -> Result<Answer, Trouble> {
         let question = async {
             let _one = self.questions.acquire().await;
-            self.ask(name, kind).await.map_err(|error| trouble(&error))
+            self.servers.ask(name, kind).await.map_err(|error| trouble(&error))
         };
         let found = timeout_at(until, question).await;
         let answer =
@@ -288,63 +252,6 @@ impl NameServers {
         match answer.records.is_empty() {
             true => Err(Trouble::Failed("the name server answers of other names".into())),
             false => Ok(answer),
-        }
-    }
-
-    /// Asks with EDNS, which lets more than 512 bytes come over UDP, and without it where servers cannot take it.
-    async fn ask(&self, name: &Name, kind: RecordType) -> Result<Lookup, NetError> {
-        let with = self.resolver.lookup(name.clone(), kind);
-        let Some(plain) = &self.plain else { return with.await };
-        if self.asks_without_edns() {
-            return plain.lookup(name.clone(), kind).await;
-        }
-        tokio::pin!(with);
-        if let Ok(answer) = timeout(EDNS_PATIENCE, &mut with).await {
-            if !refuses_edns(&answer) {
-                self.heard_with_edns();
-                return answer;
-            }
-            let answer = plain.lookup(name.clone(), kind).await;
-            if is_said(&answer) {
-                self.missed_with_edns(SILENCES);
-            }
-            return answer;
-        }
-        let without = plain.lookup(name.clone(), kind);
-        tokio::pin!(without);
-        tokio::select! {
-            answer = &mut with => {
-                if is_said(&answer) && !refuses_edns(&answer) {
-                    self.heard_with_edns();
-                    return answer;
-                }
-                without.await
-            }
-            answer = &mut without => {
-                if !is_said(&answer) {
-                    return with.await;
-                }
-                self.missed_with_edns(1);
-                answer
-            }
-        }
-    }
-
-    fn asks_without_edns(&self) -> bool {
-        let edns = self.edns.lock().unwrap_or_else(PoisonError::into_inner);
-        edns.without_until.is_some_and(|until| Instant::now() < until)
-    }
-
-    fn heard_with_edns(&self) {
-        self.edns.lock().unwrap_or_else(PoisonError::into_inner).silences = 0;
-    }
-
-    fn missed_with_edns(&self, times: u32) {
-        let mut edns = self.edns.lock().unwrap_or_else(PoisonError::into_inner);
-        edns.silences += times;
-        if edns.silences >= SILENCES {
-            *edns = Edns { silences: 0, without_until: Some(Instant::now() + WITHOUT_EDNS) };
-            log::info!("a name server answers only questions without EDNS: it is asked so");
         }
     }
 
@@ -439,22 +346,6 @@ async fn after_grace(
         }
     }
     second.await
-}
-
-/// Whether that is what a server says that does not know EDNS (RFC 6891 section 7), or not this version of it.
-fn refuses_edns(answer: &Result<Lookup, NetError>) -> bool {
-    let Err(NetError::Dns(error)) = answer else { return false };
-    let code = match error {
-        DnsError::ResponseCode(code) => *code,
-        DnsError::NoRecordsFound(none) => none.response_code,
-        _ => return false,
-    };
-    matches!(code, ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS)
-}
-
-/// Whether a server said it, whatever it is.
-fn is_said(answer: &Result<Lookup, NetError>) -> bool {
-    matches!(answer, Ok(_) | Err(NetError::Dns(_)))
 }
 
 impl Answer {
@@ -632,13 +523,6 @@ fn trouble(error: &NetError) -> Trouble {
     }
 }
 
-/// Whether who says so must know: an answer that there is nothing, and not a hint whom else to ask (RFC 2308
-/// section 2.2), as servers give that should not have been asked.
-fn is_certain(none: &NoRecords) -> bool {
-    let says_so = matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError);
-    says_so && (none.soa.is_some() || none.ns.is_none())
-}
-
 fn silence() -> String {
     "no name server answers".into()
 }
@@ -739,7 +623,7 @@ mod tests {
     fn servers_of_resolv_conf_are_asked_with_edns_only_where_it_says_so() {
         for (options, edns) in [("", false), ("\noptions edns0", true)] {
             let servers = system(&format!("nameserver 127.0.0.1{options}"), "");
-            assert_eq!(servers.plain.is_some(), edns, "{options:?}");
+            assert_eq!(servers.servers.know_edns(), edns, "{options:?}");
         }
     }
 

@@ -38,6 +38,7 @@ mod probe;
 mod resolve;
 mod roster;
 mod schedule;
+mod servers;
 mod wake;
 
 use std::fmt;
