@@ -15,8 +15,11 @@ use crate::balance::{self, EndpointId, Streak};
 use crate::base::shortage::Shortage;
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
+use crate::base::wheel::Due;
 use crate::session::{Break, Ending, Failure, Next, Output, Remedy, Reuse, Session, Step};
 
+/// How long a target that went down has to answer what cannot be sent elsewhere.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a connection idles that others may wait behind: as long as nothing shows that its target serves several at once.
 const BRIEF: Duration = Duration::from_secs(1);
 
@@ -32,6 +35,8 @@ pub(super) struct Upstream<S> {
     sent: bool,
     /// A write failed: what the target still said is read, nothing more is sent.
     deaf: bool,
+    /// Its endpoint went down while it carried this request: its limit is [`LAST_WORDS`].
+    last_words: bool,
     /// When the client's direction of a tunnel ended: ours ends when all is written.
     end_after_flush: bool,
     /// The target's direction of a tunnel ended.
@@ -150,6 +155,7 @@ impl<N: Net> Engine<N> {
             return false;
         };
         upstream.client = Some(key);
+        upstream.last_words = false;
         upstream.sent = sent > 0;
         upstream.conn.set_deadline(
             wheel,
@@ -245,6 +251,7 @@ impl<N: Net> Engine<N> {
             fresh: true,
             sent: false,
             deaf: false,
+            last_words: false,
             end_after_flush: false,
             ended: false,
         });
@@ -734,7 +741,7 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    /// Endpoints went down: what waits for them moves on to others if it may be sent again. The rest may still be answered.
+    /// Endpoints went down: what waits for them moves on to others if it may be sent again. The rest has [`LAST_WORDS`].
     pub(super) fn leave_the_lost(&mut self) {
         if self.lost.is_empty() {
             return;
@@ -769,6 +776,14 @@ impl<N: Net> Engine<N> {
             let mut scratch = self.scratch.take().expect("one step at a time");
             self.upstream_failed(owner, Failure::Down, &mut scratch.out);
             self.scratch = Some(scratch);
+        } else if client.session.awaits_response() && !is_clients_turn(client, upstream) {
+            let until = self.now.after(LAST_WORDS);
+            if Due::at(until) < upstream.conn.deadline()
+                && let Some(upstream) = self.upstreams.get_mut(key)
+            {
+                upstream.last_words = true;
+                self.touch_upstream(key, until);
+            }
         }
     }
 
@@ -806,7 +821,17 @@ impl<N: Net> Engine<N> {
             let until = self.now.after(self.timeouts.response_body);
             return self.touch_upstream(key, until);
         }
+        let is_down = self.pools.address(upstream.endpoint).is_none();
+        if upstream.last_words && !is_down && client.session.awaits_response() {
+            // It is back, and has its whole time.
+            let until = self.now.after(self.timeouts.response_header);
+            if let Some(upstream) = self.upstreams.get_mut(key) {
+                upstream.last_words = false;
+            }
+            return self.touch_upstream(key, until);
+        }
         let failure = match client.session.awaits_response() {
+            true if upstream.last_words => Failure::Down,
             true => Failure::HeadTimeout,
             false => Failure::BodyTimeout,
         };

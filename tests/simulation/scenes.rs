@@ -227,6 +227,40 @@ fn a_worker_whose_request_waits_gets_the_others_to_give_their_idle_connections_u
 }
 
 #[test]
+fn what_waits_for_a_target_that_went_down_and_may_not_be_sent_again_is_answered_soon() {
+    for speaks in [false, true] {
+        let post = b"POST /r/1 HTTP/1.1\r\nHost: sim\r\nContent-Length: 2\r\n\r\nhi";
+        let (mut scene, client, target) = Scene::exchange(CALM, post);
+        scene.snapshot = snapshot(2, &[false]);
+        scene.turn(|_| {});
+        scene.wait(Duration::from_secs(1));
+        assert_eq!(scene.hears(client), (String::new(), "open"), "its target may still answer");
+        if speaks {
+            scene.says(target, SMALL);
+        }
+        scene.wait(Duration::from_secs(2));
+        scene.settle();
+        let status = if speaks { "HTTP/1.1 200 " } else { "HTTP/1.1 502 " };
+        assert!(scene.hears(client).0.starts_with(status));
+    }
+}
+
+#[test]
+fn a_target_that_was_down_for_a_moment_has_its_whole_time() {
+    let post = b"POST /r/1 HTTP/1.1\r\nHost: sim\r\nContent-Length: 2\r\n\r\nhi";
+    let (mut scene, client, target) = Scene::exchange(CALM, post);
+    for (generation, healthy) in [(2, false), (3, true)] {
+        scene.snapshot = snapshot(generation, &[healthy]);
+        scene.turn(|_| {});
+    }
+    scene.wait(Duration::from_secs(30));
+    scene.says(target, SMALL);
+    scene.settle();
+    assert!(scene.hears(client).0.starts_with("HTTP/1.1 200 "));
+    assert_eq!(scene.engine.take_suspicions().count(), 0);
+}
+
+#[test]
 fn the_last_bytes_of_a_tunnel_arrive_although_its_target_ended_first() {
     let (mut scene, client, target) = Scene::exchange(CALM, UPGRADE);
     scene.switches(target);
