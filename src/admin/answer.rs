@@ -89,6 +89,10 @@ fn route(path: &str, view: &View) -> Answer {
 fn refuse(refusal: Refusal) -> Answer {
     match refusal {
         Refusal::Malformed => Answer::plain("400 Bad Request", "bad request"),
+        Refusal::Tls => Answer::plain(
+            "400 Bad Request",
+            "the client speaks TLS, but this port speaks plain HTTP: use http:// for it",
+        ),
         Refusal::Method => {
             Answer::plain("405 Method Not Allowed", "only GET and HEAD are served here")
         }
@@ -170,6 +174,7 @@ mod tests {
             (ask("/Metrics", false), "404 Not Found", PLAIN),
             (ask("*", false), "404 Not Found", PLAIN),
             (Err(Refusal::Malformed), "400 Bad Request", PLAIN),
+            (Err(Refusal::Tls), "400 Bad Request", PLAIN),
             (Err(Refusal::Method), "405 Method Not Allowed", PLAIN),
             (Err(Refusal::TooLarge), "431 Request Header Fields Too Large", PLAIN),
             (Err(Refusal::Version), "505 HTTP Version Not Supported", PLAIN),
@@ -218,7 +223,7 @@ mod tests {
         assert!(page.contains(
             "running for 12 s; endpoints: 1 of 2 healthy; client connections: 5 of at most 500"
         ));
-        assert!(page.contains("<li>api-2:80: no name server answers</li>"), "{page}");
+        assert!(page.contains("<li>api-2:80: no name server responded</li>"), "{page}");
         assert_eq!(escaped("<a&b>"), "&lt;a&amp;b&gt;");
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Request {
 pub(super) enum Refusal {
     /// 400: it is not HTTP.
     Malformed,
+    /// 400: it is TLS.
+    Tls,
     /// 405: neither GET nor HEAD.
     Method,
     /// 431: the head is too long or has too many fields.
@@ -42,6 +44,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Result<Request, Refusal>> {
         Ok(Status::Partial) if bytes.len() < HEAD_BYTES => None,
         Ok(Status::Partial) | Err(Error::TooManyHeaders) => Some(Err(Refusal::TooLarge)),
         Err(Error::Version) => Some(Err(Refusal::Version)),
+        // A TLS record that holds a handshake message (RFC 8446 section 5.1).
+        Err(_) if bytes.first() == Some(&0x16) => Some(Err(Refusal::Tls)),
         Err(_) => Some(Err(Refusal::Malformed)),
     }
 }
@@ -98,7 +102,7 @@ mod tests {
 
     #[test]
     fn heads_are_read_or_refused() {
-        use Refusal::{Malformed, Method, TooLarge, Version};
+        use Refusal::{Malformed, Method, Tls, TooLarge, Version};
         let get = |path: &str| Ok(Request { path: path.into(), head_only: false });
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(FIELDS));
         let cases: [(&[u8], Result<Request, Refusal>); 18] = [
@@ -117,7 +121,7 @@ mod tests {
             (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Err(Malformed)),
             (b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", Err(Malformed)),
             (b"GET /\r\n\r\n", Err(Malformed)),
-            (b"\x16\x03\x01\x02\x00\x01\x00", Err(Malformed)),
+            (b"\x16\x03\x01\x02\x00\x01\x00", Err(Tls)),
             (b"GET / HTTP/1.1\r\nHo st: a\r\n\r\n", Err(Malformed)),
             (b"GET / HTTP/1.1\r\nHost: a\x00\r\n\r\n", Err(Malformed)),
             (b"GET / HTTP/2.0\r\n\r\n", Err(Version)),

@@ -201,6 +201,7 @@ impl<N: Net> Engine<N> {
                     self.counters.requests.bump();
                 }
                 self.begin_entry(key, &out.line);
+                self.hint_at(key, out.reason);
                 self.send_answer(key, out);
             }
             Next::Failed(_) => self.cut_client(key, true),

@@ -11,6 +11,7 @@
 mod client;
 mod conn;
 mod entries;
+mod hint;
 mod net;
 mod patient;
 mod pools;
@@ -37,6 +38,7 @@ use crate::settings::{AccessSink, Network, Settings, Timeouts, Via};
 use client::Client;
 use conn::WINDOW;
 use entries::Entries;
+use hint::Hints;
 pub use net::{Net, Readiness, Token};
 use patient::Patient;
 use pools::Pools;
@@ -82,6 +84,7 @@ struct Scratch {
 pub struct Engine<N: Net> {
     net: Patient<N>,
     shortages: Shortages,
+    hints: Hints,
     clients: Slab<Client<N::Conn>>,
     upstreams: Slab<Upstream<N::Conn>>,
     pools: Pools,
@@ -151,6 +154,7 @@ impl<N: Net> Engine<N> {
         Engine {
             net: Patient::new(net),
             shortages: Shortages::default(),
+            hints: Hints::default(),
             clients: Slab::with_room(ROOM),
             upstreams: Slab::with_room(ROOM),
             pools,

@@ -111,6 +111,7 @@ pub(super) enum Reason {
     Broken(io::Error),
     UnexpectedStatus(u16),
     NotHttp,
+    SpeaksTls,
     HeadTooLarge,
 }
 
@@ -177,12 +178,17 @@ impl fmt::Display for Reason {
             Reason::ConnectFailed(error) => write!(f, "connect failed: {error}"),
             Reason::NotASocket => f.write_str("connect failed: not a socket"),
             Reason::BacklogFull => f.write_str("connect failed: its backlog is full"),
-            Reason::NoAnswer(timeout) => write!(f, "no answer within {timeout:?}"),
-            Reason::Closed => f.write_str("connection closed before the answer's head was whole"),
+            Reason::NoAnswer(timeout) => write!(f, "no response within {timeout:?}"),
+            Reason::Closed => {
+                f.write_str("connection closed before the response head was complete")
+            }
             Reason::Broken(error) => write!(f, "connection broken: {error}"),
             Reason::UnexpectedStatus(status) => write!(f, "unexpected status {status}"),
-            Reason::NotHttp => f.write_str("the answer is not HTTP/1.x"),
-            Reason::HeadTooLarge => write!(f, "the answer's head is over {MAX_HEAD} bytes"),
+            Reason::NotHttp => f.write_str("the response is not HTTP/1.x"),
+            Reason::SpeaksTls => {
+                f.write_str("it speaks TLS; write the port where it speaks plain HTTP")
+            }
+            Reason::HeadTooLarge => write!(f, "the response head is over {MAX_HEAD} bytes"),
         }
     }
 }
@@ -526,11 +532,17 @@ fn verdict(head: &mut Vec<u8>, total: usize, plan: &Plan) -> Option<Outcome> {
                 return Some(Ok(Success::Status(status)));
             }
             Parsed::Final(status) => return Some(Err(Reason::UnexpectedStatus(status))),
+            Parsed::Malformed if is_tls(head) => return Some(Err(Reason::SpeaksTls)),
             Parsed::Malformed => return Some(Err(Reason::NotHttp)),
             Parsed::Partial if total > MAX_HEAD => return Some(Err(Reason::HeadTooLarge)),
             Parsed::Partial => return None,
         }
     }
+}
+
+/// Whether that begins like a TLS record: an alert, as an answer to a request in plain HTTP, or a handshake.
+fn is_tls(head: &[u8]) -> bool {
+    matches!(head, [0x15 | 0x16, 0x03, ..])
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -649,6 +661,13 @@ mod tests {
         assert!(judge(&bytes).is_none());
         bytes.extend_from_slice(b"HTTP/1.1 204 No Content\r\n\r\n");
         assert!(matches!(judge(&bytes), Some(Ok(Success::Status(204)))));
+    }
+
+    #[test]
+    fn a_target_that_speaks_tls_is_told_from_one_that_speaks_anything_else() {
+        let alert = b"\x15\x03\x01\x00\x02\x02\x46";
+        assert!(matches!(judge(alert), Some(Err(Reason::SpeaksTls))));
+        assert!(matches!(judge(b"SSH-2.0-OpenSSH_9\r\n"), Some(Err(Reason::NotHttp))));
     }
 
     #[test]

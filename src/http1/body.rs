@@ -200,7 +200,7 @@ impl BodyDecoder {
         let bytes = u64::from(idle.bytes) + line.extension as u64;
         let bytes = u16::try_from(bytes.saturating_sub(line.size)).unwrap_or(u16::MAX);
         if bytes > MAX_IDLE_EXTENSIONS {
-            return Err("The chunk extensions outweigh the payload.");
+            return Err("Chunk extensions exceed the payload size.");
         }
         let idle = Idle { bytes, ..idle };
         self.state = match line.size {

@@ -1,8 +1,9 @@
 //! The slow, exact reading of a head that is not whole or not right: what is wrong with the bytes that are there?
 //!
 //! Owns: the first fault in a head, found as soon as its byte has come. Does not own: reading good heads (`head`).
-//! Invariant: a fault found in a prefix is found again, the same, in every longer input.
+//! Invariant: a fault found in a prefix is found again, with the same status, in every longer input.
 
+use super::foreign;
 use super::syntax::{self, Line, QUERY, TOKEN};
 use super::{BadMessage, Refusal};
 
@@ -15,6 +16,7 @@ const STATUS_PATTERN: &[u8; 12] = b"HTTP/0.0 000";
 /// The first fault of a request head, of which `input` may be a part. `field_limit` counts fields.
 pub(crate) fn request(input: &[u8], field_limit: usize) -> Result<(), Refusal> {
     let Some(rest) = after_empty_line(input)? else { return Ok(()) };
+    foreign::refuse(rest)?;
     match syntax::next_line(rest) {
         Ok(Line::Part(line)) => request_line(line, false),
         Ok(Line::Whole(line, rest)) => {
@@ -32,6 +34,7 @@ pub(crate) fn request(input: &[u8], field_limit: usize) -> Result<(), Refusal> {
 /// The first fault of a response head, of which `input` may be a part.
 pub(crate) fn response(input: &[u8], field_limit: usize) -> Result<(), BadMessage> {
     let bad = |why| BadMessage { why };
+    foreign::refuse_response(input)?;
     match syntax::next_line(input).map_err(bad)? {
         Line::Part(line) => status_line(line, false).map_err(bad),
         Line::Whole(line, rest) => {
@@ -59,7 +62,7 @@ fn request_line(line: &[u8], is_whole: bool) -> Result<(), Refusal> {
     let (method, rest) = word(line);
     let first_bytes = &method[..method.len().min(MAX_METHOD + 1)];
     if !syntax::all(first_bytes, TOKEN) || (method.is_empty() && (is_whole || rest.is_some())) {
-        return Err(Refusal::bad("The method is not a token."));
+        return Err(Refusal::bad("The request method is not valid."));
     }
     if method.len() > MAX_METHOD {
         return Err(Refusal::new(501, "The method is longer than any that is known."));
@@ -69,7 +72,7 @@ fn request_line(line: &[u8], is_whole: bool) -> Result<(), Refusal> {
         return Err(Refusal::bad("The request target holds a character that is not allowed."));
     }
     match version {
-        Some(_) if target.is_empty() => Err(Refusal::bad("The request line is not exact.")),
+        Some(_) if target.is_empty() => Err(Refusal::bad("Malformed request line.")),
         Some(version) => request_version(version, is_whole),
         None if is_whole => Err(Refusal::bad("The request line has no HTTP version.")),
         None => Ok(()),
@@ -88,7 +91,7 @@ fn word(text: &[u8]) -> (&[u8], Option<&[u8]>) {
 fn request_version(version: &[u8], is_whole: bool) -> Result<(), Refusal> {
     let is_other = |first: &[u8; 8]| fits(first, VERSION_PATTERN) && !is_spoken(first);
     if version.first_chunk().is_some_and(is_other) {
-        return Err(Refusal::new(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here."));
+        return Err(Refusal::new(505, "Unsupported HTTP version; use HTTP/1.1 or HTTP/1.0."));
     }
     if !fits(version, VERSION_PATTERN) || (is_whole && version.len() != VERSION_PATTERN.len()) {
         return Err(Refusal::bad("The request line does not end in an HTTP version."));
@@ -111,7 +114,7 @@ fn status_line(line: &[u8], is_whole: bool) -> Result<(), &'static str> {
         && !(is_whole && start.len() < STATUS_PATTERN.len())
         && matches!(reason.first(), None | Some(b' '))
         && syntax::all(reason, syntax::VALUE);
-    is_exact.then_some(()).ok_or("The status line is not exact.")
+    is_exact.then_some(()).ok_or("Malformed status line.")
 }
 
 /// Is `text` the beginning of something that looks like `pattern`, where `0` stands for any digit?

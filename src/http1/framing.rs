@@ -80,11 +80,11 @@ impl Framing<'_> {
         }
         // RFC 9112 section 6.1: a 1.0 message with Transfer-Encoding has faulty framing. That of a response ends its connection.
         if sender == Sender::Client(Version::Http10) {
-            return Err(Refusal::bad("HTTP/1.0 knows no Transfer-Encoding."));
+            return Err(Refusal::bad("Transfer-Encoding is not allowed in HTTP/1.0."));
         }
         // Rule 3, where the RFC leaves the choice to refuse.
         if self.content_length != Values::Absent {
-            return Err(Refusal::bad("There is Content-Length beside Transfer-Encoding."));
+            return Err(Refusal::bad("Both Content-Length and Transfer-Encoding are present."));
         }
         match self.transfer_encoding.only() {
             Some(value) => transfer_encoding(value, sender),
@@ -128,7 +128,7 @@ fn transfer_encoding(value: &[u8], sender: Sender) -> Result<Declared, Refusal> 
         return Err(Refusal::bad("The last transfer coding is not chunked."));
     }
     if codings().any(|coding| !is_chunked(coding)) {
-        return Err(Refusal::new(501, "Only the transfer coding chunked is known."));
+        return Err(Refusal::new(501, "Unsupported transfer coding."));
     }
     Err(Refusal::bad("The Transfer-Encoding is not exactly chunked."))
 }

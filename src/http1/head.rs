@@ -245,7 +245,7 @@ impl<'h, 'b> RawRequest<'h, 'b> {
 fn host(version: Version, values: Values<'_>) -> Result<Option<&[u8]>, Refusal> {
     match (values, version) {
         (Values::Absent, Version::Http10) => Ok(None),
-        (Values::Absent, Version::Http11) => Err(Refusal::bad("There is no Host.")),
+        (Values::Absent, Version::Http11) => Err(Refusal::bad("Missing Host header.")),
         (Values::Same(host, 1), _) if syntax::is_authority(host) => Ok(Some(host)),
         (Values::Same(_, 1), _) => Err(Refusal::bad("The Host is not valid.")),
         _ => Err(Refusal::bad("There is more than one Host.")),

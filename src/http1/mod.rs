@@ -13,6 +13,7 @@ pub mod answer;
 pub mod body;
 mod diagnose;
 mod fields;
+pub mod foreign;
 pub mod framing;
 pub mod head;
 pub mod mend;

@@ -39,6 +39,7 @@ use crate::http1::rewrite::ClientFraming;
 use crate::http1::{BodyLength, Method, Version};
 
 pub use crate::http1::Pseudonym;
+pub use crate::http1::foreign::is_foreign;
 pub use retry::{Failure, Remedy};
 
 /// Interim responses (1xx) that one response may have; a target that sends more is broken.

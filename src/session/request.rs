@@ -118,7 +118,7 @@ impl Session {
     fn answer_loop(&mut self, head: &RequestHead<'_, '_>, out: &mut Output) -> Step {
         let bodiless = matches!(head.body, BodyLength::None | BodyLength::Length(0));
         self.reading = if bodiless { Reading::Complete } else { Reading::Closed };
-        self.answer_with(508, "the request has come back: a target leads here", out);
+        self.answer_with(508, "The request has come back: a target leads here.", out);
         Step { consumed: head.len, body: 0..0, next: Next::Answered }
     }
 
@@ -151,7 +151,7 @@ impl Session {
 
     /// The client was too slow: 408 while nothing was answered yet.
     pub fn client_timed_out(&mut self, out: &mut Output) -> Next {
-        self.refuse(&Refusal { status: 408, why: "the request took too long to arrive" }, out).next
+        self.refuse(&Refusal { status: 408, why: "The request took too long to arrive." }, out).next
     }
 
     /// The client's side of the connection ended.

@@ -29,11 +29,11 @@ impl Failure {
     /// One short sentence for the answer's body.
     pub fn why(self) -> &'static str {
         match self {
-            Failure::Closed | Failure::Reset => "the target closed the connection",
-            Failure::HeadTimeout | Failure::BodyTimeout => "the target did not answer in time",
-            Failure::Down => "the target went down",
-            Failure::BadResponse => "the target sent an invalid response",
-            Failure::ClientBroke => "the request is invalid",
+            Failure::Closed | Failure::Reset => "The target closed the connection.",
+            Failure::HeadTimeout | Failure::BodyTimeout => "The target did not respond in time.",
+            Failure::Down => "The target went down.",
+            Failure::BadResponse => "The target sent an invalid response.",
+            Failure::ClientBroke => "The request is invalid.",
         }
     }
 }

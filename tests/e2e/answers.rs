@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Client, End, Evenly, Origin, Response, Then, answer, until};
+use crate::harness::{Client, End, Evenly, Origin, Response, Start, Then, answer, until};
 
 #[track_caller]
 fn assert_explained(response: &Response, status: u16) {
@@ -12,6 +12,37 @@ fn assert_explained(response: &Response, status: u16) {
     assert!(!response.body.is_empty() && response.body.len() < 200, "{}", response.text());
     assert!(response.text().chars().all(|c| !c.is_control()), "{:?}", response.text());
     assert!(response.head.content_length().is_some());
+}
+
+#[test]
+fn a_client_of_another_protocol_is_told_which_it_speaks_and_so_is_the_log_now_and_then() {
+    let origin = Origin::named("a");
+    let evenly = Start::before(&[&origin]).workers(1).start();
+    let cases: [(&[u8], u16, &str); 4] = [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "speaks TLS"),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 5 80\r\nGET / HTTP/1.1\r\n", 400, "PROXY protocol"),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\x7f\x00\x00\x01", 400, "PROXY protocol"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "speaks HTTP/2"),
+    ];
+    for (bytes, status, what) in cases {
+        let mut client = evenly.client();
+        client.send(bytes);
+        let response = client.response();
+        assert_explained(&response, status);
+        assert!(response.closes() && response.text().contains(what), "{}", response.text());
+        assert_eq!(client.end(), End::Fin);
+    }
+    until("the log says it", || evenly.logged("client 127.0.0.1: The client speaks TLS") == 1);
+    assert_eq!(evenly.logged("PROXY protocol"), 0, "not each time");
+    assert_eq!(origin.requests(), 0);
+}
+
+#[test]
+fn a_target_that_speaks_tls_is_told_from_one_that_speaks_nonsense() {
+    let origin = Origin::saying("\x15\x03\x01\0\x02\x02\x46", Then::Close);
+    let evenly = Evenly::before(&[&origin]);
+    let response = evenly.client().post("/", "x");
+    assert_explained(&response, 502);
 }
 
 #[test]

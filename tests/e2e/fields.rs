@@ -98,7 +98,7 @@ fn a_request_that_its_target_sends_back_is_a_508() {
     let evenly = Evenly::before(&[&origin]);
     address.set(evenly.address()).unwrap();
     let response = evenly.client().get("/");
-    assert_eq!(response.text(), "508 the request has come back: a target leads here");
+    assert_eq!(response.text(), "508 The request has come back: a target leads here.");
     assert_eq!(origin.requests(), 1);
 }
 

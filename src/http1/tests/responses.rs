@@ -60,6 +60,20 @@ fn status_lines_are_exact() {
 }
 
 #[test]
+fn a_target_that_speaks_another_protocol_is_told_from_its_first_bytes() {
+    let table: [(&[u8], &str); 4] = [
+        (b"\x15\x03\x01\x00\x02\x02\x46", foreign::TLS_TARGET),
+        (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", foreign::HTTP_2_TARGET),
+        (b"\x00\x00\x00\x00\r\n\r\n", "Malformed status line."),
+        (b"SSH-2.0-OpenSSH_9\r\n", "Malformed status line."),
+    ];
+    for (input, why) in table {
+        let bad = parse_response(input, LIMITS, &mut FieldSpace::new()).unwrap_err();
+        assert_eq!(bad.why, why, "{}", input.escape_ascii());
+    }
+}
+
+#[test]
 fn fields_and_framing_are_exact() {
     let s = "RFC 9112 6.3";
     let response = |fields: &[u8]| {
@@ -168,9 +182,9 @@ fn answers_of_our_own_are_whole_messages() {
          Content-Length: 19\r\n\r\nService Unavailable"
     );
     assert_eq!(
-        answered(400, "There is no Host.", true, true),
+        answered(400, "Missing Host header.", true, true),
         "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: 17\r\nConnection: close\r\n\r\n"
+         Content-Length: 20\r\nConnection: close\r\n\r\n"
     );
     assert!(answered(502, "", true, false).ends_with("\r\n\r\nBad Gateway"));
     assert!(answered(405, "x", true, false).contains("\r\nAllow: GET, HEAD, "));

@@ -98,14 +98,14 @@ fn why_an_exchange_failed_is_known() {
             Failure::BadResponse,
             "There is more than one Transfer-Encoding.",
         ),
-        ("HTTP/1.1 099 Low\r\n\r\n", Failure::BadResponse, "The status line is not exact."),
+        ("HTTP/1.1 099 Low\r\n\r\n", Failure::BadResponse, "Malformed status line."),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n folded\r\n\r\n",
             Failure::BadResponse,
             "A field line begins with white space (obs-fold).",
         ),
-        ("HTTP/1.1 2", Failure::HeadTimeout, "the target did not answer in time"),
-        ("HTTP/1.1 2", Failure::Reset, "the target closed the connection"),
+        ("HTTP/1.1 2", Failure::HeadTimeout, "The target did not respond in time."),
+        ("HTTP/1.1 2", Failure::Reset, "The target closed the connection."),
     ] {
         let mut talk = Talk::of(GET);
         talk.target_says(response);
@@ -113,7 +113,7 @@ fn why_an_exchange_failed_is_known() {
         assert_eq!(talk.out.reason, why, "{response:?}");
     }
     let talk = Talk::of("GET / HTTP/1.1\r\n\r\n");
-    assert_eq!(talk.out.reason, "There is no Host.");
+    assert_eq!(talk.out.reason, "Missing Host header.");
 }
 
 #[test]

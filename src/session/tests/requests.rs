@@ -37,7 +37,10 @@ fn a_request_that_has_come_back_goes_no_further() {
         talk.client_says(&(sent + body));
         assert_eq!((talk.next, talk.heard_by_target().as_str()), (Next::Answered, ""));
         let (status, why) = talk.answer();
-        assert_eq!((status, why.as_str()), (508, "the request has come back: a target leads here"));
+        assert_eq!(
+            (status, why.as_str()),
+            (508, "The request has come back: a target leads here.")
+        );
         assert_eq!(talk.ending, Some(ending));
         // Another instance passes it on.
         let mut talk = Talk::new();

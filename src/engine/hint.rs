@@ -1,0 +1,30 @@
+//! The one line for whoever runs this when clients speak something other than HTTP/1.x: they see a 400 that they cannot
+//! read, and the port looks broken.
+
+use std::time::Duration;
+
+use super::{Engine, Net};
+use crate::base::slab::Key;
+use crate::base::tick::Tick;
+use crate::session::is_foreign;
+
+/// The least time between two lines. On a public port somebody always tries TLS.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Until when there is no other line.
+#[derive(Debug, Default)]
+pub(super) struct Hints {
+    quiet_until: Tick,
+}
+
+impl<N: Net> Engine<N> {
+    /// Says so now and then, if the request was refused because it is of another protocol.
+    pub(super) fn hint_at(&mut self, key: Key, reason: &str) {
+        if !is_foreign(reason) || self.hints.quiet_until > self.now {
+            return;
+        }
+        let Some(client) = self.clients.get(key) else { return };
+        self.hints.quiet_until = self.now.after(QUIET);
+        log::warn!("client {}: {reason}", client.session.client());
+    }
+}
