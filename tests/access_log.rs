@@ -5,6 +5,9 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -15,6 +18,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An admin listener, for the file.
+const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"";
 
 /// Waits until `condition` holds.
 #[track_caller]
@@ -58,29 +64,70 @@ struct Program {
 impl Program {
     /// With this access log, and `more` in its file.
     fn logging_to(access: &str, more: &str, stdout: Stdio) -> Program {
+        let program = Command::new(env!("CARGO_BIN_EXE_evenly"));
+        Program::start(program, access, more, stdout, Stdio::piped())
+    }
+
+    /// Run by this shell script, which must end with `exec "$0" "$@"`.
+    fn run_by(script: &str, access: &str, stderr: Stdio) -> Program {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_evenly")]);
+        Program::start(shell, access, "", Stdio::null(), stderr)
+    }
+
+    fn start(
+        mut command: Command,
+        access: &str,
+        more: &str,
+        stdout: Stdio,
+        stderr: Stdio,
+    ) -> Program {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("evenly.toml");
         let target = format!("[[targets]]\naddress = \"127.0.0.1:{}\"", origin());
         let log = format!("[log]\naccess = \"{access}\"\n{more}");
         std::fs::write(&config, format!("listen = \"127.0.0.1:0\"\n{target}\n{log}\n")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_evenly"))
+        let mut child = command
             .args(["run", "--config"])
             .arg(&config)
             .env_remove("RUST_LOG")
             .env_remove("EVENLY_LOG")
             .stdin(Stdio::null())
             .stdout(stdout)
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .unwrap();
-        let log = Arc::<Mutex<Vec<String>>>::default();
-        let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
+        let (stderr, log) = (child.stderr.take(), Arc::<Mutex<Vec<String>>>::default());
+        let mut program =
+            Program { child, address: String::new(), log: Arc::clone(&log), _folder: folder };
+        let Some(stderr) = stderr else {
+            until("it listens", || {
+                program.address = listening(program.child.id()).unwrap_or_default();
+                !program.address.is_empty()
+            });
+            return program;
+        };
         std::thread::spawn(move || {
-            lines.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line));
+            let lines = BufReader::new(stderr).lines().map_while(Result::ok);
+            lines.for_each(|line| log.lock().unwrap().push(line));
         });
-        let mut program = Program { child, address: String::new(), log, _folder: folder };
         program.address = program.logged("  listening on http://");
         program
+    }
+
+    /// What its admin listener counts; it must have one.
+    fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(self.logged("admin listening on http://")).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// How many entries it says that it has lost.
+    fn lost(&self) -> u64 {
+        let count = |line: &String| line.rsplit_once("lost: ")?.1.parse::<u64>().ok();
+        self.log.lock().unwrap().iter().filter_map(count).sum()
     }
 
     fn to_file(path: &Path) -> Program {
@@ -145,6 +192,20 @@ impl Drop for Program {
     }
 }
 
+/// The address on which a process listens, as the kernel knows it.
+fn listening(process: u32) -> Option<String> {
+    let sockets = std::fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+    let sockets: Vec<_> = sockets.flatten().filter_map(|it| it.path().read_link().ok()).collect();
+    let table = std::fs::read_to_string(format!("/proc/{process}/net/tcp")).ok()?;
+    table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_its = sockets.contains(&format!("socket:[{}]", fields.get(9)?).into());
+        let port = u16::from_str_radix(fields[1].rsplit_once(':')?.1, 16).ok()?;
+        // 0A is TCP_LISTEN.
+        (fields[3] == "0A" && is_its).then(|| format!("127.0.0.1:{port}"))
+    })
+}
+
 fn entries(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -182,12 +243,11 @@ fn each_exchange_is_one_line_and_none_is_lost_when_it_stops() {
 fn a_reader_that_stops_holds_up_neither_requests_nor_the_end() {
     let (reader, writer) = pipe().unwrap();
     fcntl_setpipe_size(&writer, 4096).unwrap();
-    let admin = "[admin]\nlisten = \"127.0.0.1:0\"";
-    let mut evenly = Program::logging_to("stdout", admin, Stdio::from(writer));
+    let mut evenly = Program::logging_to("stdout", "", Stdio::from(writer));
     for number in 0..100 {
         evenly.get(&format!("/{number}?{}", "x".repeat(200)));
     }
-    evenly.logged("the access log (standard output) takes no more");
+    evenly.logged("the access log (standard output) accepts no more");
     evenly.get("/last");
     let took = evenly.stop();
     assert!(took < Duration::from_secs(10), "{took:?}");
@@ -236,14 +296,14 @@ fn a_file_that_was_renamed_is_opened_anew_at_sigusr1() {
     until("it is written", || requests(&log).len() == 1);
     std::fs::rename(&log, &old).unwrap();
     evenly.signal(Signal::USR1);
-    evenly.logged("is opened anew");
+    evenly.logged("was reopened");
     evenly.get("/after");
     until("it is in the new file", || requests(&log) == ["GET /after HTTP/1.1"]);
     // Where the path cannot be opened the file that was open goes on.
     std::fs::rename(&log, &old).unwrap();
     std::fs::create_dir(&log).unwrap();
     evenly.signal(Signal::USR1);
-    evenly.logged("cannot be opened anew: Is a directory");
+    evenly.logged("cannot be reopened: Is a directory");
     evenly.get("/still");
     evenly.stop();
     assert_eq!(requests(&old), ["GET /after HTTP/1.1", "GET /still HTTP/1.1"]);
@@ -267,21 +327,217 @@ fn a_fifo_needs_no_reader_and_its_readers_may_come_and_go() {
 
 #[test]
 fn entries_that_a_full_disk_does_not_take_are_counted() {
-    let admin = "[admin]\nlisten = \"127.0.0.1:0\"";
-    let mut evenly = Program::logging_to("/dev/full", admin, Stdio::null());
-    let admin = evenly.logged("admin listening on http://");
+    let mut evenly = Program::logging_to("/dev/full", ADMIN, Stdio::null());
     for number in 0..7 {
         evenly.get(&format!("/{number}"));
     }
     until("all are counted", || {
-        let mut stream = TcpStream::connect(&admin).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text.contains("\nevenly_access_entries_lost_total 7\n")
+        evenly.metrics().contains("\nevenly_access_entries_lost_total 7\n")
     });
     evenly.logged("cannot be written: No space left on device");
     evenly.stop();
+}
+
+#[test]
+fn a_file_that_was_removed_or_renamed_without_a_word_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, old) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+    let mut evenly = Program::to_file(&log);
+    evenly.get("/before");
+    until("it is written", || requests(&log).len() == 1);
+    std::fs::remove_file(&log).unwrap();
+    evenly.get("/removed");
+    until("it is in a file of its name", || requests(&log) == ["GET /removed HTTP/1.1"]);
+    evenly.logged("access.log) was removed and was reopened; entries lost: 0");
+    std::fs::rename(&log, &old).unwrap();
+    let mut sent = 1;
+    until("a file of its name is there", || {
+        evenly.get("/renamed");
+        sent += 1;
+        log.exists()
+    });
+    evenly.logged("access.log) was renamed or replaced and was reopened; entries lost: 0");
+    evenly.stop();
+    assert_eq!(requests(&old).len() + requests(&log).len(), sent);
+}
+
+#[test]
+fn a_file_whose_folder_is_gone_costs_entries_that_are_counted_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("log");
+    std::fs::create_dir(&inner).unwrap();
+    let log = inner.join("access.log");
+    let mut evenly = Program::logging_to(log.to_str().unwrap(), ADMIN, Stdio::null());
+    std::fs::remove_dir_all(&inner).unwrap();
+    (0..4).for_each(|_| evenly.get("/lost"));
+    evenly.logged("access.log) was removed, and cannot be reopened: No such file");
+    until("all are counted", || {
+        evenly.metrics().contains("\nevenly_access_entries_lost_total 4\n")
+    });
+    std::fs::create_dir(&inner).unwrap();
+    evenly.get("/back");
+    until("it is back", || requests(&log) == ["GET /back HTTP/1.1"]);
+    evenly.stop();
+    assert_eq!(evenly.lost(), 4);
+}
+
+/// A folder on a small disk of the program's own, which is there while it runs: as its own root, since nobody else may
+/// mount anything. `None` where this machine does not let it.
+fn on_a_small_disk(options: &str) -> Option<(tempfile::TempDir, String)> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    let mount = format!("mount -t tmpfs -o {options} none {path}");
+    let namespace = ["--user", "--map-root-user", "--mount"];
+    let tried = Command::new("unshare").args(namespace).args(["sh", "-c", &mount]).output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED: no disk can be made here");
+        return None;
+    }
+    let script = format!(
+        "exec unshare --user --map-root-user --mount sh -c '{mount} && exec \"$0\" \"$@\"' \"$0\" \"$@\""
+    );
+    Some((folder, script))
+}
+
+#[test]
+fn on_a_disk_that_is_full_for_a_while_each_entry_is_whole_or_counted() {
+    let Some((folder, script)) = on_a_small_disk("size=32k") else { return };
+    let mut evenly = Program::run_by(
+        &script,
+        &format!("{}/access.log", folder.path().display()),
+        Stdio::piped(),
+    );
+    // Where its disk is for others.
+    let disk = format!("/proc/{}/root{}", evenly.child.id(), folder.path().display());
+    let (log, rest) = (format!("{disk}/access.log"), format!("{disk}/rest"));
+    std::fs::write(&rest, vec![b'x'; 16 * 1024]).unwrap();
+    let mut sent = 0;
+    let mut send = |evenly: &Program, count| {
+        (0..count).for_each(|number| evenly.get(&format!("/{number}?{}", "x".repeat(200))));
+        sent += count;
+        sent
+    };
+    send(&evenly, 60);
+    evenly.logged("cannot be written: No space left on device");
+    std::fs::remove_file(&rest).unwrap();
+    let sent = send(&evenly, 5);
+    evenly.logged("accepts entries again; lost: ");
+    // The disk is gone with the program, but for what is open.
+    let mut file = File::open(&log).unwrap();
+    evenly.stop();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(entries(&text).len() as u64 + evenly.lost(), sent);
+}
+
+#[test]
+fn a_disk_on_which_no_log_can_be_made_is_told_with_a_remedy() {
+    for (options, remedy) in [
+        (
+            "ro",
+            "Read-only file system (os error 30); write a path on a file system that can be written",
+        ),
+        (
+            "nr_inodes=1",
+            "No space left on device (os error 28); free some room there, or write a path elsewhere",
+        ),
+    ] {
+        let Some((folder, script)) = on_a_small_disk(options) else { return };
+        let config = tempfile::NamedTempFile::new().unwrap();
+        let path = format!("{}/access.log", folder.path().display());
+        let toml = format!("[[targets]]\naddress = \"127.0.0.1:1\"\n[log]\naccess = \"{path}\"\n");
+        std::fs::write(config.path(), toml).unwrap();
+        let output = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_evenly"), "run", "--listen", "127.0.0.1:0"])
+            .arg(config.path())
+            .output()
+            .unwrap();
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        let place = format!("{}:4:10: log.access: cannot open {path}: ", config.path().display());
+        assert!(log.contains(&format!("{place}{remedy}")), "{log}");
+    }
+}
+
+#[test]
+fn a_socket_as_standard_output_gets_every_entry_or_it_is_counted() {
+    for reads in [true, false] {
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        let mut evenly = Program::logging_to("stdout", "", Stdio::from(OwnedFd::from(writer)));
+        let read = move || {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).map(|_| text)
+        };
+        let reader = if reads { Ok(std::thread::spawn(read)) } else { Err(read) };
+        let mut sent = 0;
+        until("it is full", || {
+            (0..50).for_each(|_| evenly.get(&format!("/{}", "x".repeat(3_000))));
+            sent += 50;
+            reads || evenly.log.lock().unwrap().iter().any(|line| line.contains("accepts no more"))
+        });
+        let took = evenly.stop();
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        let text = match reader {
+            Ok(reading) => reading.join().unwrap(),
+            Err(mut read) => read(),
+        };
+        let whole = entries(&text.unwrap()).len() as u64;
+        assert_eq!(whole + evenly.lost(), sent, "read: {reads}");
+        assert_eq!(evenly.lost() > 0, !reads);
+    }
+}
+
+#[test]
+fn a_fifo_that_nobody_reads_holds_up_nothing_and_what_it_does_not_take_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut evenly = Program::to_file(&fifo);
+    let mut sent = 0;
+    until("it is full", || {
+        (0..20).for_each(|_| evenly.get(&format!("/{}", "x".repeat(3_000))));
+        sent += 20;
+        evenly.log.lock().unwrap().iter().any(|line| line.contains("accepts no more"))
+    });
+    // Open before the program ends, so that what is in there stays.
+    let mut reader =
+        File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&fifo).unwrap();
+    let took = evenly.stop();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(entries(&text).len() as u64 + evenly.lost(), sent);
+}
+
+#[test]
+fn whatever_standard_error_is_requests_are_served_and_the_end_comes_in_time() {
+    let (gone, without_reader) = pipe().unwrap();
+    drop(gone);
+    let (_unread, full) = pipe().unwrap();
+    fcntl_setpipe_size(&full, 4096).unwrap();
+    let (_silent, socket) = UnixStream::pair().unwrap();
+    let full_disk = File::options().write(true).open("/dev/full").unwrap();
+    let as_it_is = "exec \"$0\" \"$@\"";
+    let cases = [
+        ("closed", "exec \"$0\" \"$@\" 2>&-", Stdio::null()),
+        ("a pipe without a reader", as_it_is, Stdio::from(without_reader)),
+        ("a pipe that nobody reads", as_it_is, Stdio::from(full)),
+        ("a socket that nobody reads", as_it_is, Stdio::from(OwnedFd::from(socket))),
+        ("a full disk", as_it_is, Stdio::from(full_disk)),
+    ];
+    for (what, script, stderr) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("access.log");
+        let mut evenly = Program::run_by(script, log.to_str().unwrap(), stderr);
+        for _ in 0..100 {
+            // A line of the log.
+            evenly.signal(Signal::USR2);
+            evenly.get("/");
+        }
+        let took = evenly.stop();
+        assert!(took < Duration::from_secs(8), "{what}: {took:?}");
+        assert_eq!(requests(&log).len(), 100, "{what}");
+    }
 }
 
 #[test]
@@ -293,7 +549,7 @@ fn an_access_log_that_cannot_be_opened_is_told_with_its_path_and_a_remedy() {
     for (path, remedy) in [
         (format!("{folder}/none/access.log"), format!("make the folder {folder}/none first")),
         (format!("{folder}"), "write the path of a file in this folder".to_owned()),
-        (format!("{folder}/file/a.log"), format!("{folder}/file is no folder")),
+        (format!("{folder}/file/a.log"), format!("{folder}/file is not a folder")),
     ] {
         let config = format!("{folder}/evenly.toml");
         let text = format!("[[targets]]\naddress = \"127.0.0.1:1\"\n[log]\naccess = \"{path}\"\n");
@@ -306,7 +562,8 @@ fn an_access_log_that_cannot_be_opened_is_told_with_its_path_and_a_remedy() {
         let log = String::from_utf8(output.stderr).unwrap();
         let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
         let message = last["message"].as_str().unwrap();
-        assert!(message.starts_with(&format!("log.access: cannot open {path}: ")), "{message}");
+        let place = format!("{config}:4:10: log.access: cannot open {path}: ");
+        assert!(message.starts_with(&place), "{message}");
         assert!(message.contains(&remedy), "{message}");
         assert_eq!(last["level"], "error");
     }
@@ -331,17 +588,12 @@ fn a_client_cannot_drive_the_terminal_of_who_reads_the_log() {
 fn what_is_cut_at_the_end_of_a_drain_has_its_entry() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("access.log");
-    let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n[timeouts]\ndrain = \"300ms\"";
-    let mut evenly = Program::logging_to(log.to_str().unwrap(), admin, Stdio::null());
-    let admin = evenly.logged("admin listening on http://");
+    let more = format!("{ADMIN}\n[timeouts]\ndrain = \"300ms\"");
+    let mut evenly = Program::logging_to(log.to_str().unwrap(), &more, Stdio::null());
     let mut client = TcpStream::connect(&evenly.address).unwrap();
     client.write_all(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     until("the request is at the target", || {
-        let mut stream = TcpStream::connect(&admin).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text.contains("\nevenly_requests_total 1\n")
+        evenly.metrics().contains("\nevenly_requests_total 1\n")
     });
     evenly.stop();
     let entries = entries(&std::fs::read_to_string(&log).unwrap());

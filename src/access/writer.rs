@@ -2,12 +2,13 @@
 //! woken once a batch, not once an entry.
 //!
 //! Invariants: nobody waits for the log but its own thread, and [`Writer::finish`] for a bounded time; batches of at
-//! most [`WAITING_BYTES`] wait; each entry is a whole line, or none and counted.
+//! most [`WAITING_BYTES`] wait; each entry is a whole line, or none and counted; entries go to the file that its path leads
+//! to, a moment after it was renamed or removed too.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -31,6 +32,9 @@ const EMPTY: usize = 16;
 const LINES: usize = 64 * 1024;
 /// How long the reader of the log may take nothing before that is said.
 const SILENCE: Duration = Duration::from_secs(1);
+/// How often it is looked, while entries are written, whether the path still leads to what is open. A file that is gone for
+/// as long is made anew; before that, whoever renamed it may be about to make the next one.
+const LOOK: Duration = Duration::from_secs(2);
 /// At the end of the process: how long the writer may write nothing before it is given up.
 const STALL: Duration = Duration::from_secs(1);
 /// At the end of the process: how long it may write at most.
@@ -62,6 +66,8 @@ pub struct Outlet {
     empty: Receiver<Batch>,
     /// Memory of the batches that wait.
     waiting: Arc<AtomicUsize>,
+    /// Entries that found no room and were not told of yet.
+    refused: Arc<AtomicU64>,
 }
 
 impl Outlet {
@@ -71,6 +77,7 @@ impl Outlet {
         let memory = batch.memory();
         if self.waiting.fetch_add(memory, Ordering::Relaxed) + memory > WAITING_BYTES {
             self.waiting.fetch_sub(memory, Ordering::Relaxed);
+            self.refused.fetch_add(batch.len() as u64, Ordering::Relaxed);
             batch.clear();
             return false;
         }
@@ -105,7 +112,7 @@ impl Writer {
         let (back, empty) = bounded(EMPTY);
         let (alive, ended) = bounded::<()>(0);
         let (orders, waiting) = (Arc::<Orders>::default(), Arc::<AtomicUsize>::default());
-        let counters = Arc::<Counters>::default();
+        let (counters, refused) = (Arc::<Counters>::default(), Arc::<AtomicU64>::default());
         let thread = Thread {
             renderer: Renderer::new(log.format),
             sink,
@@ -113,13 +120,16 @@ impl Writer {
             orders: Arc::clone(&orders),
             waiting: Arc::clone(&waiting),
             counters: Arc::clone(&counters),
+            refused: Arc::clone(&refused),
+            missed: 0,
             failing: false,
+            astray: false,
         };
         std::thread::Builder::new().name("access-log".into()).spawn(move || {
             thread.run(&inbox, &back);
             drop(alive);
         })?;
-        let outlet = Outlet { jobs: jobs.clone(), empty, waiting };
+        let outlet = Outlet { jobs: jobs.clone(), empty, waiting, refused };
         Ok(Some((Writer { orders, jobs, ended, counters }, outlet)))
     }
 
@@ -149,7 +159,7 @@ impl Writer {
         orders.give_up.store(true, Ordering::Release);
         let given_up = Instant::now();
         if !ends(&ended, || given_up.elapsed() > STALL) {
-            log::warn!("the access log's thread is left behind: what it writes to takes nothing");
+            log::warn!("the access log is abandoned: what it is written to accepts nothing");
         }
     }
 }
@@ -173,8 +183,13 @@ struct Thread {
     orders: Arc<Orders>,
     waiting: Arc<AtomicUsize>,
     counters: Arc<Counters>,
+    /// Entries that the workers could not hand over, and lines that could not be written, since that was last told.
+    refused: Arc<AtomicU64>,
+    missed: u64,
     /// Lines are not taken, and that has been said.
     failing: bool,
+    /// The path leads elsewhere but cannot be opened, and that has been said.
+    astray: bool,
 }
 
 impl Thread {
@@ -190,6 +205,9 @@ impl Thread {
                 // Without room for it the empty batch is simply dropped.
                 let _ = back.try_send(batch);
             }
+        }
+        if let lost @ 1.. = self.take_lost() {
+            log::warn!("the access log ({}) ends; entries lost: {lost}", self.sink.name());
         }
     }
 
@@ -208,8 +226,18 @@ impl Thread {
         let mut lines = std::mem::take(&mut self.lines);
         let mut from = 0;
         while from < lines.len() {
+            if self.sink.has_moved() {
+                self.follow("was renamed or replaced");
+            }
             let written = self.put(&lines[from..]);
             self.orders.progress.fetch_add(written.bytes as u64, Ordering::AcqRel);
+            if self.sink.is_removed() {
+                // What was written there is gone with it, and is written again.
+                if !self.follow("was removed") {
+                    from += self.lose(&lines[from..]);
+                }
+                continue;
+            }
             from += written.bytes;
             match written.end {
                 End::All => self.is_taken(),
@@ -217,6 +245,11 @@ impl Thread {
                 End::GivenUp if self.orders.reopen.swap(false, Ordering::AcqRel) => {
                     from += self.lose(tail(&lines, from));
                     self.reopen();
+                    continue;
+                }
+                End::GivenUp if !self.orders.give_up.load(Ordering::Acquire) => {
+                    from += self.lose(tail(&lines, from));
+                    self.follow("was renamed or replaced");
                     continue;
                 }
                 End::GivenUp => {}
@@ -229,23 +262,30 @@ impl Thread {
         }
     }
 
+    /// Writes as much as is taken. It ends early where there is something else to do first.
     fn put(&mut self, lines: &[u8]) -> Written {
         let Thread { sink, orders, failing, .. } = self;
         let (begun, name) = (Instant::now(), sink.name());
-        sink.put(lines, || {
+        let mut watch = sink.watch.take();
+        let written = sink.put(lines, || {
             if !*failing && begun.elapsed() > SILENCE {
                 *failing = true;
                 log::warn!(
-                    "the access log ({name}) takes no more; entries that find no room are lost"
+                    "the access log ({name}) accepts no more; entries beyond the buffer are lost"
                 );
             }
-            !orders.give_up.load(Ordering::Acquire) && !orders.reopen.load(Ordering::Acquire)
-        })
+            !orders.give_up.load(Ordering::Acquire)
+                && !orders.reopen.load(Ordering::Acquire)
+                && !watch.as_mut().is_some_and(Watch::has_moved)
+        });
+        sink.watch = watch;
+        written
     }
 
     fn is_taken(&mut self) {
         if std::mem::take(&mut self.failing) {
-            log::info!("the access log ({}) is written again", self.sink.name());
+            let (name, lost) = (self.sink.name(), self.take_lost());
+            log::info!("the access log ({name}) accepts entries again; lost: {lost}");
         }
     }
 
@@ -259,23 +299,51 @@ impl Thread {
     }
 
     /// Counts what is in `lines` as lost, a part of a line as one. Returns how long that is.
-    fn lose(&self, lines: &[u8]) -> usize {
-        self.counters.entries_lost.add(lines::unwritten(lines, 0));
+    fn lose(&mut self, lines: &[u8]) -> usize {
+        let count = lines::unwritten(lines, 0);
+        self.counters.entries_lost.add(count);
+        self.missed += count;
         lines.len()
+    }
+
+    /// How many entries were lost since this was last asked.
+    fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.missed) + self.refused.swap(0, Ordering::Relaxed)
+    }
+
+    /// The path leads elsewhere: opens what is there now, or makes it. Whether it could; that it could not is said once.
+    fn follow(&mut self, what: &str) -> bool {
+        let (Some(path), name) = (self.sink.path.clone(), self.sink.name()) else { return false };
+        match Sink::open(&path) {
+            Ok(sink) => {
+                self.sink = sink;
+                (self.failing, self.astray) = (false, false);
+                let lost = self.take_lost();
+                log::warn!("the access log ({name}) {what} and was reopened; entries lost: {lost}");
+                true
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.astray, true) {
+                    log::error!("the access log ({name}) {what}, and cannot be reopened: {error}");
+                }
+                false
+            }
+        }
     }
 
     fn reopen(&mut self) {
         let Some(path) = &self.sink.path else {
-            log::info!("the access log goes to standard output, which is not opened anew");
+            log::info!("the access log goes to standard output, which is not reopened");
             return;
         };
         match Sink::open(path) {
             Ok(sink) => {
                 self.sink = sink;
-                log::info!("the access log ({}) is opened anew", self.sink.name());
+                self.astray = false;
+                log::info!("the access log ({}) was reopened", self.sink.name());
             }
             Err(error) => log::error!(
-                "the access log ({}) cannot be opened anew: {error}; the file that was open goes on",
+                "the access log ({}) cannot be reopened: {error}; the file that was open goes on",
                 self.sink.name()
             ),
         }
@@ -299,14 +367,32 @@ struct Sink {
     path: Option<PathBuf>,
     /// It is a file on a disk, which never makes anybody wait for a reader.
     is_file: bool,
+    /// It is one that had a name when it was opened.
+    has_name: bool,
+    /// `None` for standard output, and while it is being written to.
+    watch: Option<Watch>,
     /// A part of a line is the last that it has.
     torn: bool,
 }
 
 impl Sink {
     fn new(file: File, path: Option<PathBuf>) -> Sink {
-        let is_file = file.metadata().is_ok_and(|it| it.is_file());
-        Sink { file, path, is_file, torn: false }
+        let found = file.metadata().ok();
+        let is_file = found.as_ref().is_some_and(fs::Metadata::is_file);
+        // There are file systems that count no names.
+        let has_name = is_file && path.is_some() && found.as_ref().is_some_and(|it| it.nlink() > 0);
+        let watch = path.clone().zip(found).map(|(path, found)| Watch::new(path, &found));
+        Sink { file, path, is_file, has_name, watch, torn: false }
+    }
+
+    /// Whether the path leads to something else than what is open, as far as it was looked.
+    fn has_moved(&mut self) -> bool {
+        self.watch.as_mut().is_some_and(Watch::has_moved)
+    }
+
+    /// Whether what is open is a file that has lost its name, so that nobody will ever read it.
+    fn is_removed(&self) -> bool {
+        self.has_name && self.file.metadata().is_ok_and(|it| it.nlink() == 0)
     }
 
     fn stdout() -> io::Result<Sink> {
@@ -384,6 +470,50 @@ impl Sink {
     }
 }
 
+/// What the path of a sink leads to.
+#[derive(Debug)]
+struct Watch {
+    path: PathBuf,
+    /// The device and the inode of what is open.
+    opened: (u64, u64),
+    is_file: bool,
+    next_look: Instant,
+    /// There was nothing at the last look.
+    missing: bool,
+}
+
+impl Watch {
+    fn new(path: PathBuf, found: &fs::Metadata) -> Watch {
+        Watch {
+            path,
+            opened: (found.dev(), found.ino()),
+            is_file: found.is_file(),
+            next_look: Instant::now() + LOOK,
+            missing: false,
+        }
+    }
+
+    /// Looks at the path if it is time to. Whether it leads to something else, or, if it is to be a file, to nothing for the
+    /// second time.
+    fn has_moved(&mut self) -> bool {
+        let now = Instant::now();
+        if now < self.next_look {
+            return false;
+        }
+        self.next_look = now + LOOK;
+        match fs::metadata(&self.path) {
+            Ok(found) => {
+                self.missing = false;
+                (found.dev(), found.ino()) != self.opened
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_file => {
+                std::mem::replace(&mut self.missing, true)
+            }
+            Err(_) => false,
+        }
+    }
+}
+
 fn ended_with(bytes: usize, end: End) -> Written {
     Written { bytes, end }
 }
@@ -437,7 +567,10 @@ mod tests {
             orders: Arc::default(),
             waiting: Arc::default(),
             counters: Arc::default(),
+            refused: Arc::default(),
+            missed: 0,
             failing: false,
+            astray: false,
         }
     }
 
@@ -487,7 +620,8 @@ mod tests {
         let (orders, waiting) = (Arc::clone(&thread.orders), Arc::clone(&thread.waiting));
         let (jobs, inbox) = unbounded();
         let (back, empty) = bounded(EMPTY);
-        let outlet = Outlet { jobs, empty, waiting: Arc::clone(&waiting) };
+        let refused = Arc::clone(&thread.refused);
+        let outlet = Outlet { jobs, empty, waiting: Arc::clone(&waiting), refused };
         for size in [20, 300, 16_000] {
             let mut lost = 0;
             for _ in 0..WAITING_BYTES / 20_000 {
@@ -573,6 +707,56 @@ mod tests {
         until(&old, 5);
         drop(outlet);
         writer.finish(|| false);
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_made_anew_and_nothing_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let mut thread = thread(Sink::open(&path).unwrap());
+        let lines = || fs::read_to_string(&path).unwrap_or_default().lines().count();
+        thread.write(&dates(), &batch(3, TEXT));
+        for count in 1..=3 {
+            fs::remove_file(&path).unwrap();
+            thread.write(&dates(), &batch(count, TEXT));
+            assert_eq!(lines(), count, "all that was written after it was removed");
+        }
+        assert_eq!(thread.counters.entries_lost.get(), 0);
+        // With its folder it cannot be made: that is counted, until it can.
+        fs::remove_dir_all(folder.path()).unwrap();
+        thread.write(&dates(), &batch(4, TEXT));
+        thread.write(&dates(), &batch(5, TEXT));
+        assert_eq!((thread.counters.entries_lost.get(), thread.missed), (9, 9));
+        fs::create_dir(folder.path()).unwrap();
+        thread.write(&dates(), &batch(6, TEXT));
+        assert_eq!((lines(), thread.counters.entries_lost.get(), thread.missed), (6, 9, 0));
+    }
+
+    #[test]
+    fn what_a_path_leads_to_is_looked_at_now_and_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+        let mut sink = Sink::open(&path).unwrap();
+        let look = |sink: &mut Sink| {
+            sink.watch.as_mut().unwrap().next_look = Instant::now();
+            let moved = sink.has_moved();
+            assert!(!sink.has_moved(), "not before its time");
+            moved
+        };
+        assert!(!look(&mut sink));
+        fs::rename(&path, &old).unwrap();
+        assert!(!sink.is_removed(), "somebody may read it");
+        assert!(!look(&mut sink), "who renamed it may be about to make the next one");
+        assert!(look(&mut sink));
+        fs::rename(&old, &path).unwrap();
+        assert!(!look(&mut sink), "it is back");
+        fs::rename(&path, &old).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(look(&mut sink), "here is the next one");
+        for same in ["/dev/full", "/dev/null"] {
+            let mut sink = Sink::open(Path::new(same)).unwrap();
+            assert!(!look(&mut sink) && !sink.is_removed());
+        }
     }
 
     #[test]
