@@ -16,7 +16,7 @@ use super::view::View;
 use super::visit::Visit;
 use super::{Sources, answer};
 
-/// Visitors at once. One more takes the place of the one that has been here longest.
+/// Visitors at once. One more takes the place of the one that has been silent longest.
 pub(super) const VISITS: usize = 32;
 /// How long a visit may take.
 const VISIT_TIME: Duration = Duration::from_secs(5);
@@ -72,9 +72,19 @@ fn step(visits: &mut Vec<Visit>, ready: &[bool], sources: &Sources) {
     let mut ready = ready.iter();
     visits.retain_mut(|visit| {
         let is_ready = ready.next() == Some(&true);
-        let goes_on = !is_ready || visit.step(&|asked| answer::bytes(asked, &View::read(sources)));
+        let goes_on =
+            !is_ready || visit.step(now, &|asked| answer::bytes(asked, &View::read(sources)));
         goes_on && visit.until > now
     });
+}
+
+/// Ends the visit in which nothing has moved for the longest time: who is silent keeps nobody out, and who is being
+/// answered is answered.
+fn give_way(visits: &mut Vec<Visit>) {
+    let silent = visits.iter().enumerate().min_by_key(|(_, visit)| visit.moved);
+    if let Some((at, _)) = silent {
+        visits.remove(at);
+    }
 }
 
 /// Takes one visitor; if more wait, the next poll says so.
@@ -86,9 +96,10 @@ fn admit(listener: &TcpListener, visits: &mut Vec<Visit>) {
     match accepted {
         Ok(stream) => {
             if visits.len() >= VISITS {
-                visits.remove(0);
+                give_way(visits);
             }
-            visits.push(Visit::new(stream, Instant::now() + VISIT_TIME));
+            let now = Instant::now();
+            visits.push(Visit::new(stream, now, now + VISIT_TIME));
         }
         // The visitor left before it was accepted.
         Err(error)
@@ -98,5 +109,30 @@ fn admit(listener: &TcpListener, visits: &mut Vec<Visit>) {
             log::debug!("the admin thread cannot accept: {error}");
             thread::sleep(MISHAP_PAUSE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn who_has_been_silent_longest_gives_way_however_long_others_have_been_here() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (now, until) = (Instant::now(), Instant::now() + VISIT_TIME);
+        let visit = |moved: u64| {
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            Visit::new(stream, now + Duration::from_millis(moved), until)
+        };
+        // By age; the first is still being answered.
+        let mut visits = vec![visit(90), visit(20), visit(10), visit(30)];
+        let moved = |visits: &[Visit]| -> Vec<u128> {
+            visits.iter().map(|visit| (visit.moved - now).as_millis()).collect()
+        };
+        give_way(&mut visits);
+        assert_eq!(moved(&visits), [90, 20, 30]);
+        give_way(&mut visits);
+        assert_eq!(moved(&visits), [90, 30]);
     }
 }
