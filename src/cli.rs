@@ -6,13 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValue;
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
 use crate::base::log::{self, LogFormat};
-use crate::config::{self, ConfigError, Overrides};
+use crate::config::{self, ConfigError, Overrides, Places};
 use crate::settings::Settings;
 
 /// What follows the options of `evenly --help`, and is part of the man page.
@@ -250,8 +251,8 @@ const OTHER_COMMANDS: &[(&[&str], &str)] = &[
     (&["try", "example", "quickstart"], "evenly demo"),
 ];
 
-/// What somebody who typed `arguments`, which are not valid, may have meant.
-pub fn tip(arguments: &[String]) -> Option<String> {
+/// What somebody who typed `arguments`, in which this is wrong, may have meant.
+pub fn tip(wrong: ErrorKind, arguments: &[String]) -> Option<String> {
     let of = |table: &[(&[&str], &str)], word: &str| {
         let word = word.split('=').next().unwrap_or(word);
         table.iter().find(|(words, _)| words.contains(&word)).map(|(_, tip)| (*tip).to_owned())
@@ -273,6 +274,9 @@ pub fn tip(arguments: &[String]) -> Option<String> {
         };
         return of(OTHER_COMMANDS, first).or(bare).or(address).or_else(option);
     }
+    if wrong != ErrorKind::UnknownArgument {
+        return None;
+    }
     let rest = &arguments[1..];
     let option = rest.iter().find_map(|word| of(OTHER_OPTIONS, word));
     // A second one, or one behind `--target`.
@@ -280,11 +284,11 @@ pub fn tip(arguments: &[String]) -> Option<String> {
     option.or_else(|| address().then(|| "give --target once for each server".to_owned()))
 }
 
-/// What `evenly run` with these arguments runs by.
+/// What `evenly run` with these arguments runs by, and where that was written.
 ///
 /// # Errors
 /// The file or an argument is not valid, or there is neither a file nor a target.
-pub fn settings(args: &RunArgs) -> Result<Settings, ConfigError> {
+pub fn settings(args: &RunArgs) -> Result<(Settings, Places), ConfigError> {
     let overrides = Overrides {
         listen: args.listen.clone(),
         workers: args.workers.clone(),
@@ -292,16 +296,16 @@ pub fn settings(args: &RunArgs) -> Result<Settings, ConfigError> {
         health_check_endpoint: args.health_check_endpoint.clone(),
     };
     match args.file.as_ref().or(args.config.as_ref()) {
-        Some(path) => config::load_with(path, &overrides),
-        None => config::from_overrides(&overrides),
+        Some(path) => config::load_placed(path, &overrides),
+        None => config::options_placed(&overrides),
     }
 }
 
-/// What `evenly demo` with these arguments runs by. It has no targets: the demo brings its own.
+/// What `evenly demo` with these arguments runs by, and where that was written. It has no targets: the demo brings its own.
 ///
 /// # Errors
 /// An argument is not valid.
-pub fn demo_settings(args: &DemoArgs) -> Result<Settings, ConfigError> {
+pub fn demo_settings(args: &DemoArgs) -> Result<(Settings, Places), ConfigError> {
     config::without_targets(&Overrides {
         listen: args.listen.clone(),
         workers: args.workers.clone(),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use evenly::base::log::{self, LogFormat};
 use evenly::cli::{self, CheckArgs, Cli, Command, DemoArgs, RunArgs};
-use evenly::config::{self, ConfigError};
+use evenly::config::{self, ConfigError, Places};
 use evenly::server::{self, ServerError};
 
 /// Why the program ends other than cleanly.
@@ -14,7 +14,7 @@ enum Failure {
     /// The command line or the file is wrong: 2.
     Configuration(ConfigError),
     /// It failed while running: 1.
-    Server(ServerError),
+    Server(ServerError, Places),
     /// Standard output takes no more: 1.
     Output(io::Error),
 }
@@ -24,12 +24,8 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
         Ok(arguments) => match dispatch(&arguments.command) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(Failure::Configuration(error)) if log::is_json() => {
-                error.lines().iter().for_each(|line| log::fatal(line));
-                ExitCode::from(2)
-            }
-            Err(Failure::Configuration(error)) => fail(2, &error.to_string()),
-            Err(Failure::Server(error)) => fail(1, &error.to_string()),
+            Err(Failure::Configuration(error)) => fail_at(2, &error),
+            Err(Failure::Server(error, places)) => stopped(&error, &places),
             Err(Failure::Output(error)) => fail(1, &format!("standard output: {error}")),
         },
     };
@@ -42,12 +38,28 @@ fn fail(code: u8, reason: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// With its place. Of a log that is read by programs each line is an object, and the excerpt is left out.
+fn fail_at(code: u8, error: &ConfigError) -> ExitCode {
+    if log::is_json() {
+        error.lines().iter().for_each(|line| log::fatal(line));
+        return ExitCode::from(code);
+    }
+    fail(code, &error.to_string())
+}
+
+/// The server ended by an error: where the value that was wrong is written, if it is.
+fn stopped(error: &ServerError, places: &Places) -> ExitCode {
+    let problem = error.to_string();
+    let placed = error.key().and_then(|key| places.error(&key, &problem));
+    placed.map_or_else(|| fail(1, &problem), |error| fail_at(1, &error))
+}
+
 /// Arguments that are not valid: 2, and what was meant where that can be guessed. Help and version are asked for: 0.
 fn usage(error: &clap::Error) -> ExitCode {
     // Nobody is there to read it.
     let _ = error.print();
     if error.use_stderr()
-        && let Some(tip) = cli::tip(&arguments())
+        && let Some(tip) = cli::tip(error.kind(), &arguments())
     {
         let _ = writeln!(io::stderr(), "\n  tip: {tip}");
     }
@@ -71,14 +83,14 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
 
 fn run(args: &RunArgs) -> Result<(), Failure> {
     log::init(args.log_format, args.log_level.as_deref());
-    let settings = cli::settings(args).map_err(Failure::Configuration)?;
-    server::run(settings).map_err(Failure::Server)
+    let (settings, places) = cli::settings(args).map_err(Failure::Configuration)?;
+    server::run(settings).map_err(|error| Failure::Server(error, places))
 }
 
 fn demo(args: &DemoArgs) -> Result<(), Failure> {
-    let settings = cli::demo_settings(args).map_err(Failure::Configuration)?;
+    let (settings, places) = cli::demo_settings(args).map_err(Failure::Configuration)?;
     log::init(LogFormat::Human, None);
-    server::demo(settings).map_err(Failure::Server)
+    server::demo(settings).map_err(|error| Failure::Server(error, places))
 }
 
 fn check(args: &CheckArgs) -> Result<(), Failure> {

@@ -28,14 +28,16 @@ use crate::settings::{AccessSink, HealthCheck, Settings, Target, TargetAddress, 
 use crate::worker::listener::{self, Claim, Scope};
 use crate::worker::{self, Job, Seat, Stage, Workers, net};
 
+/// The error of a machine without IPv6, which has no [`io::ErrorKind`].
+const EAFNOSUPPORT: i32 = nix::libc::EAFNOSUPPORT;
 /// How long workers may take to end at once.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// Why the server ended other than by being asked to.
 #[derive(Debug)]
 pub enum ServerError {
-    /// An address cannot be listened on.
-    Bind(SocketAddr, io::Error),
+    /// This one of the addresses, counted from 0, cannot be listened on.
+    Bind(usize, SocketAddr, io::Error),
     /// The admin address cannot be listened on.
     BindAdmin(SocketAddr, io::Error),
     /// The congestion control of this name is not available.
@@ -60,24 +62,18 @@ pub enum ServerError {
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ServerError::Bind(address, error) => {
-                fmt_bind(f, *address, "", error)?;
-                f.write_str(" with --listen or in the file")
-            }
-            ServerError::BindAdmin(address, error) => {
-                fmt_bind(f, *address, " for admin", error)?;
-                f.write_str(" in [admin]")
-            }
+            ServerError::Bind(_, address, error) => fmt_bind(f, *address, error),
+            ServerError::BindAdmin(address, error) => fmt_bind(f, *address, error),
             ServerError::Congestion(name, error) => fmt_congestion(f, name, error),
             ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
             ServerError::Descriptors { limit, needed } => write!(
                 f,
                 "file descriptor limit is {limit}; at least {needed} are needed (ulimit -n, LimitNOFILE=)"
             ),
-            ServerError::Workers => f.write_str("all workers have ended; see the log above"),
+            ServerError::Workers => f.write_str("all workers have stopped; see the log above"),
             ServerError::AccessLog(sink, error) => fmt_access_log(f, sink, error),
             ServerError::Stuck(count) => {
-                write!(f, "{count} workers did not stop; their connections are cut")
+                write!(f, "{count} workers did not stop; their connections are closed")
             }
         }
     }
@@ -85,32 +81,65 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
-/// Why an address cannot be listened on; what may be done ends with the choice of another.
-fn fmt_bind(
-    f: &mut fmt::Formatter<'_>,
-    address: SocketAddr,
-    whose: &str,
-    error: &io::Error,
-) -> fmt::Result {
-    let port = address.port();
-    write!(f, "cannot listen on {address}{whose}: ")?;
+impl ServerError {
+    /// The key of the configuration whose value it is about, if it is about one: `listen[1]`.
+    pub fn key(&self) -> Option<String> {
+        match self {
+            ServerError::Bind(at, ..) => Some(format!("listen[{at}]")),
+            ServerError::BindAdmin(..) => Some("admin.listen".to_owned()),
+            ServerError::Congestion(..) => Some("tcp.congestion".to_owned()),
+            ServerError::AccessLog(..) => Some("log.access".to_owned()),
+            ServerError::Start(..)
+            | ServerError::Descriptors { .. }
+            | ServerError::Workers
+            | ServerError::Stuck(_) => None,
+        }
+    }
+}
+
+/// Why an address cannot be listened on, and the remedy.
+fn fmt_bind(f: &mut fmt::Formatter<'_>, address: SocketAddr, error: &io::Error) -> fmt::Result {
+    let (ip, port) = (address.ip(), address.port());
+    write!(f, "cannot listen on {address}: ")?;
     match error.kind() {
         io::ErrorKind::AddrInUse => write!(
             f,
             "another process has it (ss -ltnp 'sport = :{port}' shows which); end that, or choose another address"
         ),
-        io::ErrorKind::PermissionDenied if port < 1024 => write!(
+        io::ErrorKind::PermissionDenied if port < first_open_port() => write!(
             f,
-            "ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= of a systemd unit); \
-             grant it, or choose another port"
+            "this user may not use ports below {}: grant CAP_NET_BIND_SERVICE (AmbientCapabilities= of a systemd \
+             unit), lower net.ipv4.ip_unprivileged_port_start, or choose a higher port",
+            first_open_port()
         ),
-        io::ErrorKind::AddrNotAvailable => write!(
+        io::ErrorKind::PermissionDenied => write!(
             f,
-            "no interface of this machine has {} (ip address lists them); choose another address",
-            address.ip()
+            "a rule of this machine forbids it (SELinux, AppArmor or a cgroup's program); allow it there, or choose \
+             another port"
         ),
+        io::ErrorKind::AddrNotAvailable if address.is_ipv6() && ip.is_loopback() => {
+            write!(
+                f,
+                "IPv6 is off on this machine (net.ipv6.conf.lo.disable_ipv6); choose an IPv4 address"
+            )
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            write!(
+                f,
+                "no interface of this machine has {ip} (ip address lists them); choose another address"
+            )
+        }
+        _ if error.raw_os_error() == Some(EAFNOSUPPORT) => {
+            write!(f, "this machine has no IPv6; choose an IPv4 address, such as 0.0.0.0:{port}")
+        }
         _ => write!(f, "{error}; choose another address"),
     }
+}
+
+/// The lowest port that every user may listen on.
+fn first_open_port() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
 /// What this kernel takes instead is read while formatting: the error is shown once, and then the process ends.
@@ -119,7 +148,7 @@ fn fmt_congestion(f: &mut fmt::Formatter<'_>, name: &str, error: &io::Error) -> 
         let path = format!("/proc/sys/net/ipv4/{file}");
         std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
     };
-    write!(f, "tcp.congestion: {name:?} is not available")?;
+    write!(f, "{name:?} is not available")?;
     match error.kind() {
         io::ErrorKind::PermissionDenied => write!(
             f,
@@ -138,18 +167,25 @@ fn fmt_congestion(f: &mut fmt::Formatter<'_>, name: &str, error: &io::Error) -> 
 /// Why the access log cannot be opened, and the remedy.
 fn fmt_access_log(f: &mut fmt::Formatter<'_>, sink: &AccessSink, error: &io::Error) -> fmt::Result {
     let AccessSink::File(path) = sink else {
-        return write!(f, "log.access: cannot write to standard output: {error}");
+        return write!(f, "cannot write to standard output: {error}; give it one, or write a path");
     };
     let folder = path.parent().unwrap_or(path);
-    write!(f, "log.access: cannot open {}: {error}; ", path.display())?;
+    write!(f, "cannot open {}: {error}; ", path.display())?;
     match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => write!(
+            f,
+            "write a path on a file system that can be written (LogsDirectory= of a systemd unit makes one)"
+        ),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            write!(f, "free some room there, or write a path elsewhere")
+        }
         io::ErrorKind::NotFound => write!(f, "make the folder {} first", folder.display()),
         io::ErrorKind::PermissionDenied => {
             write!(f, "let this user write to the file, or to the folder {}", folder.display())
         }
         io::ErrorKind::IsADirectory => write!(f, "write the path of a file in this folder"),
         io::ErrorKind::NotADirectory => {
-            write!(f, "{} is no folder; write the path of a file in one", folder.display())
+            write!(f, "{} is not a folder; write the path of a file in one", folder.display())
         }
         _ => write!(f, "write the path of a file, \"stdout\" or \"off\""),
     }
@@ -174,13 +210,13 @@ fn heed(signal: i32, writer: Option<&Writer>) {
         writer.reopen();
     }
     match signal {
-        SIGUSR1 if writer.is_none() => log::info!("SIGUSR1: there is no access log to open anew"),
+        SIGUSR1 if writer.is_none() => log::info!("SIGUSR1: there is no access log to reopen"),
         SIGUSR1 => {}
         SIGUSR2 => log::warn!(
-            "SIGUSR2 ignored: this version does not replace itself; restart it to run another one"
+            "SIGUSR2 ignored: there is no upgrade in place; restart to run another version"
         ),
         _ => log::warn!(
-            "SIGHUP ignored but for the access log: this version reads its configuration once; restart to change it"
+            "SIGHUP only reopens the access log: the configuration is read at startup; restart to change it"
         ),
     }
 }
@@ -208,7 +244,7 @@ fn run_with(settings: Settings, listening: impl FnOnce(&[SocketAddr])) -> Result
 /// As [`run`].
 pub fn demo(mut settings: Settings) -> Result<(), ServerError> {
     let start =
-        |name| Origin::start(name).map_err(|error| ServerError::Start("a demo origin", error));
+        |name| Origin::start(name).map_err(|error| ServerError::Start("a demo server", error));
     let origins = [start("blue")?, start("green")?];
     settings.targets = origins
         .iter()
@@ -219,7 +255,7 @@ pub fn demo(mut settings: Settings) -> Result<(), ServerError> {
         .collect();
     let [blue, green] = origins.each_ref().map(Origin::address);
     run_with(settings, |addresses| {
-        log::info!("blue is {blue} and green is {green}; they answer in turn");
+        log::info!("blue is {blue} and green is {green}; requests alternate between them");
         for address in addresses {
             let ip =
                 if address.ip().is_unspecified() { [127, 0, 0, 1].into() } else { address.ip() };
@@ -244,7 +280,7 @@ fn serve(
     let shares = descriptors::share_out(&settings, count)?;
     let cap = shares.clients;
     log::info!(
-        "evenly {} with {count} workers; connections: up to {cap}",
+        "evenly {} starting: {count} workers, at most {cap} client connections",
         env!("CARGO_PKG_VERSION")
     );
     // What can be wrong with an address or a file is told at once, not after the first round of checks.
@@ -260,7 +296,7 @@ fn serve(
     let health = Health::start(targets, settings.ejection, dns, Arc::clone(&shared))
         .map_err(|error| ServerError::Start("the health thread", error))?;
     if !first_round(&health, inbox, writer.as_ref()) {
-        log::info!("stopped before it began to serve");
+        log::info!("stopped before serving");
         return Ok(());
     }
     let addresses: Vec<SocketAddr> = claims.iter().map(Claim::address).collect();
@@ -363,11 +399,11 @@ fn worker_count(workers: Count) -> usize {
 
 /// Takes all addresses to listen on.
 fn claim_all(settings: &Settings, scopes: &[Scope]) -> Result<Vec<Claim>, ServerError> {
-    let claim = |(&address, &scope): (&SocketAddr, &Scope)| {
+    let claim = |(at, (&address, &scope)): (usize, (&SocketAddr, &Scope))| {
         listener::claim(address, scope, &settings.tcp)
-            .map_err(|error| ServerError::Bind(address, error))
+            .map_err(|error| ServerError::Bind(at, address, error))
     };
-    settings.listen.iter().zip(scopes).map(claim).collect()
+    settings.listen.iter().zip(scopes).enumerate().map(claim).collect()
 }
 
 /// Listens: the sockets of each worker.
@@ -376,9 +412,10 @@ fn listen_all(
     workers: usize,
 ) -> Result<Vec<Vec<std::net::TcpListener>>, ServerError> {
     let mut listeners: Vec<Vec<std::net::TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for claim in claims {
+    for (at, claim) in claims.into_iter().enumerate() {
         let address = claim.address();
-        let sockets = claim.listen(workers).map_err(|error| ServerError::Bind(address, error))?;
+        let sockets =
+            claim.listen(workers).map_err(|error| ServerError::Bind(at, address, error))?;
         listeners.iter_mut().zip(sockets).for_each(|(list, socket)| list.push(socket));
     }
     Ok(listeners)
@@ -466,14 +503,16 @@ fn wait(
                 until = Some(Instant::now() + drain);
                 workers.set_stage(Stage::Draining);
                 log::info!(
-                    "draining {connections} connections for up to {drain:?}; a second signal stops at once"
+                    "draining: finishing {connections} connections within {drain:?}; a second signal stops immediately"
                 );
             }
             Ok(Event::Signal(_)) => {
                 let connections = workers.connections();
                 workers.set_stage(Stage::Stopping);
                 until = Some(Instant::now() + STOP_TIME);
-                log::warn!("stopping at once; connections cut: {connections}");
+                log::warn!(
+                    "second signal: stopping immediately, closing {connections} connections"
+                );
             }
             Err(RecvTimeoutError::Timeout) if workers.stage() == Stage::Stopping => {
                 return Err(ServerError::Stuck(running));
@@ -482,7 +521,7 @@ fn wait(
                 let connections = workers.connections();
                 workers.set_stage(Stage::Stopping);
                 until = Some(Instant::now() + STOP_TIME);
-                log::warn!("the drain's time is over; connections cut: {connections}");
+                log::warn!("drain timeout ({drain:?}) expired: closing {connections} connections");
             }
             Err(RecvTimeoutError::Disconnected) => return Err(ServerError::Workers),
         }

@@ -578,10 +578,10 @@ fn an_admin_address_that_is_taken_is_an_error_at_start() {
     let mut program =
         Program::launch(&format!("[admin]\nlisten = \"{address}\""), &[origin.address]);
     assert_eq!(program.ended().code(), Some(1));
-    let line = program.logged("for admin");
+    let line = program.logged("cannot listen");
     let expected = format!(
-        "cannot listen on {address} for admin: another process has it (ss -ltnp 'sport = :{}' shows which); \
-         end that, or choose another address in [admin]",
+        "evenly.toml:4:10: admin.listen: cannot listen on {address}: another process has it \
+         (ss -ltnp 'sport = :{}' shows which); end that, or choose another address",
         address.port()
     );
     assert!(line.contains(&expected), "{line}");

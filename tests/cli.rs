@@ -198,6 +198,19 @@ fn what_was_meant_is_said_where_it_can_be_guessed() {
 }
 
 #[test]
+fn nothing_is_guessed_where_an_option_itself_is_wrong() {
+    for arguments in [
+        &["run", "--target", "a:1", "--log-level", "loud"][..],
+        &["run", "--log-format", "xml", "--target", "a:1"],
+        &["run", "--target", "a:1", "--config"],
+    ] {
+        let output = evenly(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(!stderr(&output).contains("tip:"), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
 fn a_fatal_error_is_json_where_the_log_is() {
     let (_file, name) = file(b"workers = 0\nvia = 1\n[[targets]]\naddress = \"a:1\"\n");
     let output = evenly(&["run", &name, "--log-format", "json", "--log-level", "off"]);
@@ -405,11 +418,11 @@ fn options_may_be_repeated_and_shortened() {
 #[test]
 fn the_demo_listens_on_this_machine_only_unless_told_otherwise() {
     let Asked::Demo(demo) = parsed(&["demo"]) else { panic!("not demo") };
-    let settings = evenly::cli::demo_settings(&demo).unwrap();
+    let (settings, _) = evenly::cli::demo_settings(&demo).unwrap();
     assert!(settings.listen.iter().all(|address| address.ip().is_loopback()));
     assert!(settings.targets.is_empty());
     let Asked::Demo(demo) = parsed(&["demo", "--listen", "0.0.0.0:0"]) else { panic!("not demo") };
-    let settings = evenly::cli::demo_settings(&demo).unwrap();
+    let (settings, _) = evenly::cli::demo_settings(&demo).unwrap();
     assert_eq!(settings.listen, ["0.0.0.0:0".parse().unwrap()]);
 }
 

@@ -33,7 +33,7 @@ pub struct ConfigError {
 
 /// One fault, with all that is shown of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Report {
+pub(super) struct Report {
     file: Option<String>,
     /// Counted from 1.
     line: Option<usize>,
@@ -42,6 +42,13 @@ struct Report {
     key: Option<String>,
     problem: String,
     excerpt: Option<Excerpt>,
+}
+
+impl Report {
+    /// Another fault of the same place.
+    pub(super) fn about(self, problem: &str) -> Report {
+        Report { problem: problem.to_owned(), ..self }
+    }
 }
 
 /// The line of a fault, as it is shown.
@@ -59,7 +66,11 @@ impl ConfigError {
     pub(super) fn in_file(file: &str, line: Option<usize>, problem: impl Into<String>) -> Self {
         let file = Some(file.to_owned());
         let problem = problem.into();
-        let report = Report { file, line, column: None, key: None, problem, excerpt: None };
+        ConfigError::of(Report { file, line, column: None, key: None, problem, excerpt: None })
+    }
+
+    /// One fault.
+    pub(super) fn of(report: Report) -> Self {
         ConfigError { reports: vec![report], more: 0 }
     }
 
@@ -229,7 +240,8 @@ impl<'t> Page<'t> {
         Err(ConfigError { reports, more })
     }
 
-    fn explain(&self, fault: Fault, file: Option<&str>) -> Report {
+    /// All that is shown of a fault.
+    pub(super) fn explain(&self, fault: Fault, file: Option<&str>) -> Report {
         let Fault { place, key, problem } = fault;
         let key = Some(key).filter(|key| !key.is_empty());
         let file = file.filter(|_| place != Place::Option).map(str::to_owned);

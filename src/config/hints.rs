@@ -105,7 +105,7 @@ const HINTS: &[Hint] = &[
     (&["path", "paths", "route", "routes", "router", "routers", "rule", "rules", "location", "locations", "vhosts", "virtual_hosts", "server_name", "domain", "domains", "middlewares", "rewrite", "redirect"], FILE,
         "every request goes to the same targets: evenly has no routes; leave this key out"),
     (&["add_header", "set_header", "request_headers", "response_headers", "proxy_set_header", "header_up", "header_down", "cors"], ANY,
-        "evenly adds X-Forwarded-* (and Via, with via = true) and no other field; leave this key out"),
+        "evenly adds X-Forwarded-* and Via (see the key \"via\") and no other field; leave this key out"),
     (&["proxy_protocol", "accept_proxy", "send_proxy"], ANY,
         "evenly does not speak the PROXY protocol; leave this key out"),
     (&["include", "includes", "import"], ANY,

@@ -122,7 +122,7 @@ fn remedy(host: &str, port: &str, audience: Audience) -> String {
         ),
         "*" | "any" | "all" => {
             format!(
-                "\"0.0.0.0:{port}\" for every IPv4 address of this machine, \"[::]:{port}\" for every IPv6 address"
+                "\"0.0.0.0:{port}\" for every IPv4 address of this machine, \"[::]:{port}\" for every IPv6 address too"
             )
         }
         "localhost" => here,
@@ -230,7 +230,7 @@ mod tests {
             ("127.0.0.1", "has no port; write \"127.0.0.1:8080\"".into()),
             ("::1", "has no port; write \"[::1]:8080\"".into()),
             ("[::1]", "has no port; write \"[::1]:8080\"".into()),
-            ("*:81", "is not an IP address and port; write \"0.0.0.0:81\" for every IPv4 address of this machine, \"[::]:81\" for every IPv6 address".into()),
+            ("*:81", "is not an IP address and port; write \"0.0.0.0:81\" for every IPv4 address of this machine, \"[::]:81\" for every IPv6 address too".into()),
             ("http://127.0.0.1:81/", "has a scheme (http://); write \"127.0.0.1:81\"".into()),
             ("https://10.0.0.1:443", "has a scheme (https://), and evenly speaks no TLS: put a TLS terminator in front; write \"10.0.0.1:443\"".into()),
             ("127.0.0.1:81/", "has a path; write \"127.0.0.1:81\"".into()),

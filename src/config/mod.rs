@@ -1,6 +1,6 @@
 //! From a TOML file and the command line to [`Settings`]: `source` reads the file, `syntax` says what is not TOML, `raw`
 //! knows which keys exist and `hints` what others call them, `value`, `units`, `address` and `listen` what one value
-//! means, `validate` the ranges and how values relate.
+//! means, `validate` the ranges and how values relate, `places` where values stand that a start may find wrong.
 //!
 //! Touches no socket and resolves no name, so that checking a file changes nothing. What it does outside itself is to
 //! read the file, and this machine's addresses where a target may be one of them. Every failure is one [`ConfigError`]
@@ -10,6 +10,7 @@ mod address;
 mod error;
 mod hints;
 mod listen;
+mod places;
 mod raw;
 mod source;
 mod syntax;
@@ -23,6 +24,7 @@ use toml::de::DeTable;
 
 pub use error::ConfigError;
 use error::{Fault, Page};
+pub use places::Places;
 use raw::Mirror;
 
 use crate::settings::Settings;
@@ -54,6 +56,14 @@ pub fn load(path: &Path) -> Result<Settings, ConfigError> {
 /// As [`load`], and values of `overrides` that are not valid. The whole file must be valid, what is
 /// overridden included; but it needs no targets when `overrides` has some.
 pub fn load_with(path: &Path, overrides: &Overrides) -> Result<Settings, ConfigError> {
+    load_placed(path, overrides).map(|(settings, _)| settings)
+}
+
+/// As [`load_with`], and where values were written.
+///
+/// # Errors
+/// As [`load_with`].
+pub fn load_placed(path: &Path, overrides: &Overrides) -> Result<(Settings, Places), ConfigError> {
     let name = source::name(path);
     parse_with(&source::read(path, &name)?, &name, overrides)
 }
@@ -68,7 +78,7 @@ pub fn is_target(text: &str) -> bool {
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, name: &str) -> Result<Settings, ConfigError> {
-    parse_with(text, name, &Overrides::default())
+    parse_with(text, name, &Overrides::default()).map(|(settings, _)| settings)
 }
 
 /// The defaults, with these target addresses and a TCP connect as their probe.
@@ -84,38 +94,51 @@ pub fn from_targets(targets: &[String]) -> Result<Settings, ConfigError> {
 /// # Errors
 /// A value that is not valid, an address that is there twice, or no target.
 pub fn from_overrides(overrides: &Overrides) -> Result<Settings, ConfigError> {
+    options_placed(overrides).map(|(settings, _)| settings)
+}
+
+/// As [`from_overrides`], and where values were written.
+///
+/// # Errors
+/// As [`from_overrides`].
+pub fn options_placed(overrides: &Overrides) -> Result<(Settings, Places), ConfigError> {
     let page = Page::new("");
     if overrides.targets.is_empty() {
         let problem = "needs something to balance; add --config FILE or --target HOST:PORT";
         page.report(Fault::of_option("evenly run", problem));
-        return page.finish(Settings::default(), None);
+        return page.finish(<_>::default(), None);
     }
     let settings = validate::settings(&raw::File::default(), overrides, &page);
-    page.finish(settings, None)
+    page.finish((settings, Places::of_options(overrides)), None)
 }
 
 /// The defaults with the listen addresses and workers of `overrides`, and no target at all: for
-/// `evenly demo`, which brings its own.
+/// `evenly demo`, which brings its own; and where values were written.
 ///
 /// # Errors
 /// A value that is not valid, or a listen address that is there twice.
-pub fn without_targets(overrides: &Overrides) -> Result<Settings, ConfigError> {
+pub fn without_targets(overrides: &Overrides) -> Result<(Settings, Places), ConfigError> {
     let page = Page::new("");
     let settings = validate::without_targets(overrides, &page);
-    page.finish(settings, None)
+    page.finish((settings, Places::of_options(overrides)), None)
 }
 
-fn parse_with(text: &str, name: &str, overrides: &Overrides) -> Result<Settings, ConfigError> {
+fn parse_with(
+    text: &str,
+    name: &str,
+    overrides: &Overrides,
+) -> Result<(Settings, Places), ConfigError> {
     // A byte order mark is no part of the first line.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let page = Page::new(text);
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         syntax::report(&errors, text, &page);
-        return page.finish(Settings::default(), Some(name));
+        return page.finish(<_>::default(), Some(name));
     }
     let file = raw::File::read(document.get_ref(), "", &page);
     let settings = validate::settings(&file, overrides, &page);
     drop(file);
-    page.finish(settings, Some(name))
+    let places = Places::of(document.get_ref(), name, overrides, &page);
+    page.finish((settings, places), Some(name))
 }

@@ -1,13 +1,16 @@
 //! Signals: what was begun is finished, what is new is refused, and there is an end to it.
 
 use std::net::TcpStream;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hickory_proto::rr::RecordType;
 use rustix::process::Signal;
 
 use crate::harness::{End, Evenly, Meeting, Origin, Start, Then, answer, pattern, until};
+use crate::nameserver::{Mode, NameServer};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 
@@ -59,6 +62,31 @@ fn without_a_connection_it_ends_at_once() {
     evenly.signal(Signal::TERM);
     assert_eq!(evenly.exit_code(), Some(0));
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_signal_ends_it_at_once_while_it_waits_for_the_first_checks_or_lookups() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hung");
+    // It takes connections and says nothing.
+    let hung = UnixListener::bind(&path).unwrap();
+    let server = NameServer::start();
+    server.set_mode(Mode::Silent);
+    let patient = "[health]\ninterval = \"1m\"\ntimeout = \"1m\"";
+    let of_checks = Start::before(&[]).config(patient).target(path.to_str().unwrap());
+    let of_lookups = Start::before(&[]).name("silent.test:80", &server);
+    for (start, checks) in [(of_checks, true), (of_lookups, false)] {
+        let mut evenly = start.begin();
+        let _check = checks.then(|| hung.accept().unwrap());
+        if !checks {
+            until("it asks", || !server.asked("silent.test", RecordType::A).is_empty());
+        }
+        let started = Instant::now();
+        evenly.signal(Signal::TERM);
+        assert_eq!(evenly.exit_code(), Some(0));
+        assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+        assert_eq!((evenly.logged("stopped before serving"), evenly.logged("listening")), (1, 0));
+    }
 }
 
 #[test]

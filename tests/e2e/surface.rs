@@ -83,7 +83,9 @@ fn a_congestion_control_that_no_kernel_has_ends_it_with_1_and_those_there_are() 
     let available = "/proc/sys/net/ipv4/tcp_available_congestion_control";
     let available = std::fs::read_to_string(available).unwrap();
     let line = format!(
-        "tcp.congestion: \"nosuchthing\" is not available in this kernel; write one that is ({}), or load its module",
+        "{}:2:14: tcp.congestion: \"nosuchthing\" is not available in this kernel; write one that is ({}), \
+         or load its module",
+        file.path().display(),
         available.trim()
     );
     assert!(log.contains(&line), "{log}");
@@ -111,8 +113,8 @@ fn an_address_in_use_ends_it_at_once_with_1_and_the_reason() {
     let address = taken.local_addr().unwrap();
     let log = refused(&address.to_string(), &hanging);
     let line = format!(
-        "cannot listen on {address}: another process has it (ss -ltnp 'sport = :{}' shows which); \
-         end that, or choose another address with --listen or in the file",
+        "\n--listen: cannot listen on {address}: another process has it (ss -ltnp 'sport = :{}' shows which); \
+         end that, or choose another address\n",
         address.port()
     );
     assert!(log.contains(&line), "{log}");
@@ -121,6 +123,74 @@ fn an_address_in_use_ends_it_at_once_with_1_and_the_reason() {
         log.contains("no interface of this machine has 192.0.2.1 (ip address lists them)"),
         "{log}"
     );
+}
+
+/// What it says of itself and of `toml`, before it ends with 1.
+#[track_caller]
+fn ends_with(toml: &str, mut command: Command) -> String {
+    let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    file.write_all(toml.as_bytes()).unwrap();
+    let output = command.arg("run").arg(file.path()).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    log.replace(&file.path().display().to_string(), "FILE")
+}
+
+#[test]
+fn what_only_a_start_finds_wrong_is_told_with_its_place_in_the_file() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, evenly) = (taken.local_addr().unwrap(), env!("CARGO_BIN_EXE_evenly"));
+    let target = "[[targets]]\naddress = \"127.0.0.1:1\"\n";
+    let cases = [
+        (
+            format!("listen = [\"127.0.0.1:0\", \"{address}\"]\n{target}"),
+            format!("FILE:1:26: listen[1]: cannot listen on {address}: another process has it"),
+        ),
+        (
+            format!("workers = 1\nlisten = \"192.0.2.1:80\"\n{target}"),
+            "FILE:2:10: listen: cannot listen on 192.0.2.1:80: no interface".into(),
+        ),
+        (
+            format!("listen = \"127.0.0.1:0\"\n{target}[admin]\nlisten = \"{address}\"\n"),
+            format!("FILE:5:10: admin.listen: cannot listen on {address}: another process has it"),
+        ),
+        (
+            format!("listen = \"127.0.0.1:0\"\n{target}[log]\naccess = \"/nowhere/a.log\"\n"),
+            "FILE:5:10: log.access: cannot open /nowhere/a.log: No such file or directory (os error 2); \
+             make the folder /nowhere first\n  5 | access = \"/nowhere/a.log\"\n    |          ^^^^"
+                .into(),
+        ),
+    ];
+    for (toml, line) in cases {
+        let log = ends_with(&toml, Command::new(evenly));
+        assert!(log.contains(&line), "{log}\n{line}");
+    }
+}
+
+#[test]
+fn a_port_that_this_user_may_not_use_is_told_with_how_it_may() {
+    let first = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    if std::fs::read_to_string(first).is_ok_and(|text| text.trim() == "0") {
+        println!("SKIPPED: here every user may use every port");
+        return;
+    }
+    let toml = "listen = \"127.0.0.1:1\"\n[[targets]]\naddress = \"127.0.0.1:2\"\n";
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-net_bind_service", "--inh-caps", "-net_bind_service"]);
+    // Without root there is no such capability, and no need to drop it.
+    let command = match rustix::process::geteuid().is_root() {
+        true => {
+            command.arg(env!("CARGO_BIN_EXE_evenly"));
+            command
+        }
+        false => Command::new(env!("CARGO_BIN_EXE_evenly")),
+    };
+    let log = ends_with(toml, command);
+    assert!(
+        log.contains("FILE:1:10: listen: cannot listen on 127.0.0.1:1: this user may not use ports below 1024"),
+        "{log}"
+    );
+    assert!(log.contains("grant CAP_NET_BIND_SERVICE"), "{log}");
 }
 
 #[test]
@@ -156,9 +226,11 @@ fn each_change_of_health_is_one_line_with_its_reason() {
     let address = b.address.to_string();
     let last =
         || evenly.log().into_iter().rfind(|line| line.contains(&address)).unwrap_or_default();
-    until("it is up", || last().contains("is up: 200") && evenly.logged("healthy targets: 2") > 0);
+    until("it is up", || {
+        last().contains("is up: 200") && evenly.logged("healthy endpoints: 2") > 0
+    });
     b.stop();
-    until("it is down", || last().contains("refused") && last().ends_with("healthy targets: 1"));
+    until("it is down", || last().contains("refused") && last().ends_with("healthy endpoints: 1"));
     b.restart();
     until("it is up again", || last().contains("is up: 200"));
     b.set_healthy(false);
@@ -175,7 +247,7 @@ fn each_change_of_health_is_one_line_with_its_reason() {
 fn nothing_is_logged_for_a_request() {
     let origin = Origin::named("a");
     let evenly = Evenly::before(&[&origin]);
-    until("the first round is told", || evenly.logged("healthy targets: 1 of 1") == 1);
+    until("the first round is told", || evenly.logged("healthy endpoints: 1 of 1") == 1);
     let mut client = evenly.client();
     client.get("/");
     let before = evenly.log().len();
@@ -190,10 +262,10 @@ fn log_lines_can_be_json() {
     let (a, mut b) = (Origin::named("a"), Origin::named("b"));
     let evenly = Start::before(&[&a, &b]).watching(&b).args(&["--log-format", "json"]).start();
     b.stop();
-    until("a change of health", || evenly.logged("healthy targets: 1") > 0);
+    until("a change of health", || evenly.logged("healthy endpoints: 1") > 0);
     for line in evenly.log() {
         let object: serde_json::Value = serde_json::from_str(&line).unwrap();
-        for key in ["time", "level", "target", "message"] {
+        for key in ["time", "level", "module", "message"] {
             assert!(object[key].as_str().is_some_and(|text| !text.is_empty()), "{key} in {line}");
         }
     }

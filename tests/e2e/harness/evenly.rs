@@ -131,6 +131,20 @@ impl Start {
     /// Starts it, and waits until it listens.
     #[track_caller]
     pub(crate) fn start(self) -> Evenly {
+        let count = self.listen.len();
+        let mut evenly = self.begin();
+        until("the addresses it listens on", || {
+            let ended = evenly.child.try_wait().unwrap().is_some();
+            assert!(!ended, "it ended: {:#?}", evenly.log());
+            evenly.addresses = evenly.log().iter().filter_map(|line| address_in(line)).collect();
+            evenly.addresses.len() == count
+        });
+        evenly
+    }
+
+    /// Starts it.
+    #[track_caller]
+    pub(crate) fn begin(self) -> Evenly {
         let file = self.file();
         let mut command = self.command();
         command.args(["run", "--workers", &self.workers.to_string()]);
@@ -162,14 +176,7 @@ impl Start {
             }
         });
         let reader = Some(reader);
-        let mut evenly = Evenly { child, addresses: Vec::new(), log, reader, unread, _file: file };
-        until("the addresses it listens on", || {
-            let ended = evenly.child.try_wait().unwrap().is_some();
-            assert!(!ended, "it ended: {:#?}", evenly.log());
-            evenly.addresses = evenly.log().iter().filter_map(|line| address_in(line)).collect();
-            evenly.addresses.len() == self.listen.len()
-        });
-        evenly
+        Evenly { child, addresses: Vec::new(), log, reader, unread, _file: file }
     }
 }
 
