@@ -272,7 +272,7 @@ fn a_name_that_is_gone_keeps_its_addresses_for_a_while() {
     until("up", || watch.healthy() == 1);
     server.remove("gone.test");
     until_line(&format!(
-        "target gone.test:{port} does not resolve any longer: the name does not exist; addresses kept: 1"
+        "target gone.test:{port} no longer resolves: the name does not exist; addresses kept: 1"
     ));
     assert_eq!(watch.healthy(), 1);
     server.addresses("gone.test", 1, &ips);
@@ -302,7 +302,9 @@ fn a_family_that_nobody_knows_keeps_its_addresses_and_the_other_one_is_followed(
     watch.until_at(&ips, port);
     server.except("part.test", Some(RecordType::AAAA), Mode::Fail(ResponseCode::ServFail));
     server.addresses("part.test", 1, &ips[1..2]);
-    until_line(&format!("target part.test:{port} resolves in part only: the name server answers"));
+    until_line(&format!(
+        "target part.test:{port} resolves only partially: the name server returned"
+    ));
     watch.until_at(&ips[1..], port);
     server.except("part.test", Some(RecordType::AAAA), Mode::Answer);
     watch.until_at(&ips[1..2], port);
@@ -451,7 +453,9 @@ fn a_host_of_an_srv_record_that_nobody_knows_takes_nothing_away() {
     let watch = Watch::start(vec![service("_http._tcp.p.test")], &server);
     watch.until_at(&ips, port);
     server.except("b.test", None, Mode::Fail(ResponseCode::ServFail));
-    until_line("target _http._tcp.p.test resolves in part only: b.test. the name server answers");
+    until_line(
+        "target _http._tcp.p.test resolves only partially: b.test. the name server returned",
+    );
     watch.until_at(&ips, port);
     server.services("_http._tcp.p.test", 1, &[(0, 1, port, "a.test")]);
     watch.until_at(&ips[..1], port);
@@ -467,7 +471,7 @@ fn a_service_that_is_not_available_has_no_endpoint() {
     server.services("_http._tcp.off.test", 1, &[(0, 0, 0, ".")]);
     until("withdrawn", || watch.places().is_empty());
     until_line(
-        "target _http._tcp.off.test is withdrawn: its SRV record says that there is no such service",
+        "target _http._tcp.off.test is gone from DNS: its SRV record says that the service is not available",
     );
     server.services("_http._tcp.off.test", 1, &[(0, 1, port, "h.test")]);
     until("back", || watch.healthy() == 1);

@@ -307,10 +307,10 @@ fn the_first_round_ends_with_every_verdict_published_and_told() {
     assert_eq!(watch.healthy(), 1);
     assert_eq!(socket_of(watch.snapshot().healthy_at(0).unwrap()), good.address);
     let up = until_line(&format!("target {0} ({0}) is up: 200 in ", good.address));
-    assert!(up.contains("ms; healthy targets: 1"), "{up}");
+    assert!(up.contains("ms; healthy endpoints: 1"), "{up}");
     let down = until_line(&format!("target {dead} ({dead}) is down: connect refused"));
-    assert!(down.contains("; healthy targets: "), "{down}");
-    until_line("healthy targets: 1 of 2");
+    assert!(down.contains("; healthy endpoints: "), "{down}");
+    until_line("healthy endpoints: 1 of 2");
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn a_target_that_closes_goes_down_and_is_back_within_an_interval_of_its_return()
     assert_eq!(watch.healthy(), 1);
     drop(origin);
     until("down", || watch.healthy() == 0);
-    until_line(&format!("({address}) is down: connect refused; healthy targets: 0"));
+    until_line(&format!("({address}) is down: connect refused; healthy endpoints: 0"));
     let origin = Origin::at(address, Behaviour::Answer(OK));
     let back = Instant::now();
     until("up again", || watch.healthy() == 1);
@@ -360,8 +360,8 @@ fn the_last_one_is_kept_while_it_serves_requests_and_its_checks_only_fail() {
     let served = || snapshot.endpoints()[0].served.mark();
     served();
     origin.behave(Behaviour::Answer(b"HTTP/1.1 503 No\r\n\r\n"));
-    let kept = until_line(&format!("({address}) is kept though its probes fail"));
-    assert!(kept.contains("unexpected status 503; healthy targets: 1"), "{kept}");
+    let kept = until_line(&format!("({address}) is kept although its health checks fail"));
+    assert!(kept.contains("unexpected status 503; healthy endpoints: 1"), "{kept}");
     let probes = origin.count();
     until("more probes fail", || {
         served();
@@ -369,7 +369,7 @@ fn the_last_one_is_kept_while_it_serves_requests_and_its_checks_only_fail() {
     });
     assert_eq!(watch.healthy(), 1);
     origin.behave(Behaviour::Answer(OK));
-    until_line(&format!("({address}) is sound again: 200 in "));
+    until_line(&format!("({address}) is passing its health checks again: 200 in "));
     served();
     drop(origin);
     until("nobody listens there any longer", || watch.healthy() == 0);
@@ -397,7 +397,7 @@ fn what_is_not_an_expected_answer_is_down_and_says_why() {
     for (behaviour, reason) in [
         (Behaviour::Answer(b"HTTP/1.1 503 No\r\n\r\n"), "unexpected status 503"),
         (Behaviour::Answer(b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n"), "unexpected status 302"),
-        (Behaviour::Answer(b"SSH-2.0-OpenSSH_9.2\r\n"), "the answer is not HTTP/1.x"),
+        (Behaviour::Answer(b"SSH-2.0-OpenSSH_9.2\r\n"), "the response is not HTTP/1.x"),
         (Behaviour::Close, "connection "),
     ] {
         let origin = Origin::start(behaviour);
@@ -458,7 +458,7 @@ fn hung_and_dripping_targets_are_down_at_the_timeout() {
         watch.first_round();
         assert!(begun.elapsed() >= timeout);
         assert!(begun.elapsed() < timeout + 10_000 * MS, "{:?}", begun.elapsed());
-        until_line(&format!("({}) is down: no answer within 300ms", origin.address));
+        until_line(&format!("({}) is down: no response within 300ms", origin.address));
         assert_eq!(watch.healthy(), 0);
     }
 }
@@ -572,7 +572,7 @@ fn a_streak_takes_an_endpoint_out_for_its_time_whatever_its_probes_say() {
             let (reported, probes) = (Instant::now(), origins[0].count());
             watch.report_streak(address);
             until_line(&format!(
-                "{who} is ejected for {lasts:?}: 5 resets in a row; healthy targets: 1"
+                "{who} is ejected for {lasts:?}: 5 consecutive resets; healthy endpoints: 1"
             ));
             until("back", || lines_with(&again).len() == times);
             assert!(reported.elapsed() >= lasts, "{:?}", reported.elapsed());
@@ -580,7 +580,7 @@ fn a_streak_takes_an_endpoint_out_for_its_time_whatever_its_probes_say() {
             assert_eq!(watch.state(address), EndpointState::Up);
         }
         let back = until_line(&again);
-        assert!(back.ends_with("ms; healthy targets: 2"), "{back}");
+        assert!(back.ends_with("ms; healthy endpoints: 2"), "{back}");
     }
 }
 
@@ -616,14 +616,14 @@ fn without_a_healthy_target_a_line_tells_the_ejected_from_the_failing() {
     let (origins, watch) = answering(7, 20 * MS, all);
     origins.iter().for_each(|origin| watch.report_streak(origin.address));
     until("all are out", || watch.healthy() == 0);
-    until_line("no healthy target: 7 ejected, 0 failing their probes");
+    until_line("no healthy endpoint: 7 ejected for failing requests");
     origins.iter().for_each(|origin| origin.behave(Behaviour::Close));
     until("all fail", || watch.snapshot().count(EndpointState::Down) == 7);
     origins[0].behave(Behaviour::Answer(OK));
     until("one is up", || watch.healthy() == 1);
     origins[0].behave(Behaviour::Close);
-    until_line("no healthy target: 0 ejected, 7 failing their probes");
-    assert_eq!(lines_with("no healthy target: 7 ejected").len(), 1, "told once");
+    until_line("no healthy endpoint: 7 failing health checks");
+    assert_eq!(lines_with("no healthy endpoint: 7 ejected").len(), 1, "told once");
 
     let (origins, watch) = answering(8, 20 * MS, Ejection { share: 50, ..all });
     watch.report_streak(origins[3].address);
@@ -635,7 +635,7 @@ fn without_a_healthy_target_a_line_tells_the_ejected_from_the_failing() {
     for (_, origin) in origins.iter().enumerate().filter(|&(nth, _)| nth != 3) {
         origin.behave(Behaviour::Close);
     }
-    until_line("no healthy target: 1 ejected, 7 failing their probes");
+    until_line("no healthy endpoint: 1 ejected for failing requests, 7 failing health checks");
 }
 
 #[test]
@@ -717,7 +717,7 @@ fn addresses_come_and_go_with_the_name_and_those_that_stay_keep_their_identity()
     let id_b = watch.id(b);
     directory.set(Some(&[a]));
     until("one endpoint", || watch.addresses() == [a]);
-    until_line(&format!("target a:80 no longer has {b}; healthy targets: 1"));
+    until_line(&format!("target a:80 no longer has {b}; healthy endpoints: 1"));
     directory.set(Some(&[a, b]));
     until("two healthy again", || watch.healthy() == 2);
     assert_eq!(watch.id(a), id_a);
@@ -757,13 +757,11 @@ fn a_name_that_fails_keeps_its_addresses_and_tells_it_once() {
     watch.first_round();
     let id = watch.id(origin.address);
     directory.set(None);
-    until_line(
-        "target keeper:80 does not resolve any longer: the name server is away; addresses kept: 1",
-    );
+    until_line("target keeper:80 no longer resolves: the name server is away; addresses kept: 1");
     let before = asked.load(Ordering::Relaxed);
     until("it is asked again", || asked.load(Ordering::Relaxed) >= before + 3);
     assert_eq!((watch.healthy(), watch.id(origin.address)), (1, id));
-    assert_eq!(lines_with("target keeper:80 does not resolve").len(), 1);
+    assert_eq!(lines_with("target keeper:80 no longer resolves").len(), 1);
     directory.set(Some(&[origin.address]));
     until_line("target keeper:80 resolves again; addresses: 1");
     assert_eq!((watch.healthy(), watch.id(origin.address)), (1, id));
@@ -926,7 +924,7 @@ fn starve() {
     let stat = health_thread_stat();
     let before = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(3), maximum: before.maximum }).unwrap();
-    until_line("health probes wait, and targets keep their health: ");
+    until_line("health checks paused, and endpoints keep their state: ");
     let (begun, used) = (Instant::now(), cpu_ticks(&stat));
     until("a second of want", || {
         assert_eq!(watch.healthy(), 1);
@@ -934,10 +932,10 @@ fn starve() {
     });
     let used = cpu_ticks(&stat) - used;
     assert!(used < 20, "{used} ticks of 10 ms in a second");
-    assert_eq!(lines_with("health probes wait").len(), 1, "told once");
+    assert_eq!(lines_with("health checks paused").len(), 1, "told once");
     let probes = origin.count();
     setrlimit(Resource::Nofile, before).unwrap();
-    until_line("health probes go on: descriptors are free again");
+    until_line("health checks resumed");
     until("probes again", || origin.count() > probes + 2);
     assert_eq!(watch.healthy(), 1);
 }

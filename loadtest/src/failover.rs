@@ -294,7 +294,7 @@ fn add_judged(report: &mut Report, subject: &mut Subject, killed: Instant, healt
     if subject.kind != Kind::Evenly {
         return;
     }
-    let wanted = format!("healthy targets: {healthy}");
+    let wanted = format!("healthy endpoints: {healthy}");
     let said = subject
         .process
         .line(killed, Duration::from_secs(1), |line| line.contains(&wanted).then_some(()));

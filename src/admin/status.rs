@@ -140,7 +140,7 @@ mod tests {
             ],
             "generation": 7,
             "targets": 3,
-            "unresolved": [{ "target": "api-2:80", "reason": "no name server answers" }],
+            "unresolved": [{ "target": "api-2:80", "reason": "no name server responded" }],
             "endpoints_healthy": 1,
             "endpoints_ejected": 1,
             "endpoints_failing": 0,

@@ -76,7 +76,7 @@ impl View {
             served: Served::default(),
         };
         let unresolved =
-            Unresolved { target: "api-2:80".into(), reason: "no name server answers".into() };
+            Unresolved { target: "api-2:80".into(), reason: "no name server responded".into() };
         let counters = crate::metrics::Counters::default();
         counters.requests.bump();
         let worker = WorkerView { connections: 2, counts: Counts::of(&counters) };

@@ -22,7 +22,7 @@ pub enum LogFormat {
     /// `2026-11-22T13:04:05.123Z INFO  message`.
     #[default]
     Human,
-    /// One JSON object a line with `time`, `level`, `target` and `message`.
+    /// One JSON object per line with `time`, `level`, `module` and `message`.
     Json,
 }
 
@@ -90,7 +90,7 @@ fn notice(lost: u64) -> String {
     own_line(
         format,
         Level::Warn,
-        &format!("{lost} {noun} missing here: standard error took no more"),
+        &format!("{lost} {noun} missing here: standard error accepted no more"),
     )
 }
 
@@ -99,7 +99,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("without a name");
     let place = panic.location().map_or(String::new(), |place| format!(" at {place}"));
-    let what = panic.payload_as_str().unwrap_or("a value that is no text");
+    let what = panic.payload_as_str().unwrap_or("a value that is not text");
     log::error!("thread {name:?} panicked{place}: {what}");
     // Only if RUST_BACKTRACE asks for it.
     let trace = std::backtrace::Backtrace::capture();
@@ -182,18 +182,18 @@ const CUT: &str = " ...";
 const LONGEST_ESCAPE: usize = 8;
 
 /// A line of at most `most` bytes.
-fn json_line(time: &str, level: Level, target: &str, message: &str, most: usize) -> String {
+fn json_line(time: &str, level: Level, module: &str, message: &str, most: usize) -> String {
     #[derive(serde::Serialize)]
     struct Object<'a> {
         time: &'a str,
         level: &'a str,
-        target: &'a str,
+        module: &'a str,
         message: &'a str,
     }
     let level = level.as_str().to_ascii_lowercase();
     let object = |message| {
         // Strings under fixed keys always serialize; an empty line would be the visible sign that they did not.
-        let object = Object { time, level: &level, target, message };
+        let object = Object { time, level: &level, module, message };
         let mut line = text::quiet_json(serde_json::to_string(&object).unwrap_or_default());
         line.push('\n');
         line
@@ -380,7 +380,7 @@ mod tests {
         let expected = serde_json::json!({
             "time": "1970-01-01T00:00:00.005Z",
             "level": "info",
-            "target": "evenly::health",
+            "module": "evenly::health",
             "message": message,
         });
         assert_eq!(object, expected);

@@ -16,13 +16,13 @@ fn end_within(thread: JoinHandle<()>, name: &str, patience: Duration) {
     let begun = Instant::now();
     while !thread.is_finished() {
         if begun.elapsed() > patience {
-            log::error!("the {name} thread does not end and is left behind");
+            log::error!("the {name} thread does not stop, and is abandoned");
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     if thread.join().is_err() {
-        log::error!("the {name} thread had ended in a panic");
+        log::error!("the {name} thread panicked");
     }
 }
 

@@ -160,7 +160,7 @@ impl NameServers {
                 Err(trouble) => first = Some(weightier(first, trouble)),
             }
         }
-        Err(first.unwrap_or_else(|| Trouble::Failed("it is no name".into())))
+        Err(first.unwrap_or_else(|| Trouble::Failed("it is not a valid name".into())))
     }
 
     async fn service(
@@ -176,7 +176,7 @@ impl NameServers {
                 Err(trouble) => first = Some(weightier(first, trouble)),
             }
         }
-        Err(first.unwrap_or_else(|| Trouble::Failed("it is no name".into())))
+        Err(first.unwrap_or_else(|| Trouble::Failed("it is not a valid name".into())))
     }
 
     /// The absolute names that this one may stand for, in the order of resolv.conf(5).
@@ -199,7 +199,7 @@ impl NameServers {
         let mut ips = self.hosts.addresses(&name.to_ascii())?.to_vec();
         ips.retain(is_destination);
         if ips.is_empty() {
-            let why = "the hosts file has no address for it that a connection can be made to";
+            let why = "the hosts file has no usable address for it";
             return Some(Err(Trouble::Nothing(why.into(), None)));
         }
         Some(Ok(Addresses { ips, ..Addresses::default() }))
@@ -250,7 +250,7 @@ impl NameServers {
         let answer =
             Answer::to(name, kind, &found.unwrap_or_else(|_| Err(Trouble::Failed(silence())))?);
         match answer.records.is_empty() {
-            true => Err(Trouble::Failed("the name server answers of other names".into())),
+            true => Err(Trouble::Failed("the name server's answer is about other names".into())),
             false => Ok(answer),
         }
     }
@@ -267,7 +267,7 @@ impl NameServers {
         if let [only] = records[..]
             && only.target.is_root()
         {
-            let why = "its SRV record says that there is no such service".to_owned();
+            let why = "its SRV record says that the service is not available".to_owned();
             return Ok(Finding::Unavailable { why, ttl: seconds(ttl.unwrap_or(0)) });
         }
         records.retain(|srv| srv.port != 0 && !srv.target.is_root());
@@ -511,12 +511,12 @@ fn trouble(error: &NetError) -> Trouble {
             };
             Trouble::Nothing(why.into(), none.negative_ttl)
         }
-        NetError::Dns(DnsError::NoRecordsFound(none)) if none.ns.is_some() => {
-            Trouble::Failed("the name server does not know it and refers to others".into())
-        }
+        NetError::Dns(DnsError::NoRecordsFound(none)) if none.ns.is_some() => Trouble::Failed(
+            "the name server is not authoritative for it and returned a referral".into(),
+        ),
         NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code: code, .. }))
         | NetError::Dns(DnsError::ResponseCode(code)) => {
-            Trouble::Failed(format!("the name server answers \"{code}\""))
+            Trouble::Failed(format!("the name server returned \"{code}\""))
         }
         NetError::Timeout => Trouble::Failed(silence()),
         other => Trouble::Failed(other.to_string()),
@@ -524,7 +524,7 @@ fn trouble(error: &NetError) -> Trouble {
 }
 
 fn silence() -> String {
-    "no name server answers".into()
+    "no name server responded".into()
 }
 
 /// Of two troubles the one that stands for both: nobody knows, or else the first, with the lesser TTL.

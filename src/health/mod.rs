@@ -3,8 +3,7 @@
 //!
 //! This room owns the probes' sockets and its threads; it serves no client and picks nothing.
 //! Invariants: one thread is the only publisher of snapshots; no probe and no name delays another;
-//! workers that report never wait. `healthy targets: N` in its log lines counts endpoints, for a name
-//! with two addresses is two servers.
+//! workers that report never wait. A name with two addresses has two endpoints.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -73,7 +72,7 @@ pub enum Failure {
     ConnectTimeout,
     /// The connection was reset, or nothing came in time.
     Reset,
-    /// It did so many times in a row what is enough to take it out at once.
+    /// So many failures of a kind in a row that it may be ejected at once.
     Streak(Streak, u32),
 }
 
@@ -83,7 +82,7 @@ impl fmt::Display for Failure {
             Failure::ConnectRefused => f.write_str("connect refused"),
             Failure::ConnectTimeout => f.write_str("connect timeout"),
             Failure::Reset => f.write_str("reset"),
-            Failure::Streak(kind, count) => write!(f, "{count} {kind} in a row"),
+            Failure::Streak(kind, count) => write!(f, "{count} consecutive {kind}"),
         }
     }
 }

@@ -250,7 +250,7 @@ impl Monitor {
         if late >= LONG_STALL && !told {
             self.stall_told = Some(now);
             let line = format!(
-                "this process stood still for {} ms: checks of that time do not count",
+                "this process was paused for {} ms (stopped, suspended or without CPU): health checks of that time do not count",
                 late.as_millis()
             );
             self.lines.push((Level::Warn, line));
@@ -297,16 +297,16 @@ impl Monitor {
                 (Level::Info, format!("up again: {success} in {took} ms"))
             }
             (News::Recovered, Ok(success)) => {
-                (Level::Info, format!("sound again: {success} in {took} ms"))
+                (Level::Info, format!("passing its health checks again: {success} in {took} ms"))
             }
             (News::Ejected(streak, count), _) => {
                 let why = Failure::Streak(streak, count);
-                (Level::Warn, format!("ejected until a probe succeeds: {why}"))
+                (Level::Warn, format!("ejected until a health check succeeds: {why}"))
             }
             (News::Spared, Err(reason)) => (
                 Level::Warn,
                 format!(
-                    "kept though its probes fail, as the last one, which serves requests: {reason}"
+                    "kept although its health checks fail, because it is the last one and serves requests: {reason}"
                 ),
             ),
             (News::Down, Err(reason)) if first && self.roster.has_other_family(id) => (
@@ -323,7 +323,7 @@ impl Monitor {
         let Some(endpoint) = self.roster.assignment(id) else { return };
         let who = format!("target {} ({})", endpoint.label, endpoint.address);
         let healthy = self.roster.healthy_count();
-        self.lines.push((level, format!("{who} is {what}; healthy targets: {healthy}")));
+        self.lines.push((level, format!("{who} is {what}; healthy endpoints: {healthy}")));
     }
 
     /// What workers saw, as much as the channel holds. A report about an endpoint that is not picked
@@ -332,7 +332,9 @@ impl Monitor {
         let reports: Vec<Report> = self.inputs.reports.try_iter().take(REPORTS).collect();
         for Report { endpoint, failure, at } in reports {
             if self.roster.is_healthy(endpoint) {
-                log::debug!("endpoint {}: {failure}, says a worker", endpoint.0);
+                if let Some(it) = self.roster.assignment(endpoint) {
+                    log::debug!("target {} ({}): a worker saw {failure}", it.label, it.address);
+                }
                 self.schedule.report(endpoint, at, now);
                 let stalled = self.stalled.is_some_and(|stalled| at <= stalled + AFTERMATH);
                 if let Failure::Streak(streak, count) = failure
@@ -350,7 +352,7 @@ impl Monitor {
             self.changed = true;
             self.terms.insert((now + time, id));
             let term = match time {
-                Duration::ZERO => "until a probe succeeds".to_owned(),
+                Duration::ZERO => "until a health check succeeds".to_owned(),
                 time => format!("for {time:?}"),
             };
             self.tell(id, Level::Warn, &format!("ejected {term}: {why}"));
@@ -398,21 +400,21 @@ impl Monitor {
             names::News::Resolves => (Level::Info, format!("resolves again; addresses: {now}")),
             names::News::Fails(why) if known == 0 => (
                 Level::Warn,
-                format!("is down: it does not resolve: {why}; healthy targets: {healthy}"),
+                format!("is down: it does not resolve: {why}; healthy endpoints: {healthy}"),
             ),
             names::News::Fails(why) => (
                 Level::Warn,
                 format!(
-                    "does not resolve any longer: {why}; addresses kept: {known}; \
-                     healthy targets: {healthy}"
+                    "no longer resolves: {why}; addresses kept: {known}; \
+                     healthy endpoints: {healthy}"
                 ),
             ),
             names::News::InPart(why) => (
                 Level::Warn,
-                format!("resolves in part only: {why}; addresses found or kept: {now}"),
+                format!("resolves only partially: {why}; addresses found or kept: {now}"),
             ),
             names::News::Withdrawn(why) => {
-                (Level::Warn, format!("is withdrawn: {why}; addresses that go: {known}"))
+                (Level::Warn, format!("is gone from DNS: {why}; addresses removed: {known}"))
             }
         };
         self.lines.push((level, format!("target {label} {line}")));
@@ -464,8 +466,7 @@ impl Monitor {
         self.schedule.begin(id, started);
         self.roster.look_at(id, started);
         if self.resting.take().is_some() {
-            self.lines
-                .push((Level::Info, "health probes go on: descriptors are free again".into()));
+            self.lines.push((Level::Info, "health checks resumed".into()));
         }
         if let Some(outcome) = ended {
             self.conclude(id, Duration::ZERO, &outcome, now);
@@ -478,13 +479,13 @@ impl Monitor {
         self.schedule.postpone(id, now);
         self.roster.try_in_vain(id);
         if self.barred.insert(id) {
-            self.tell(id, Level::Warn, &format!("not probed, and keeps its health: {error}"));
+            self.tell(id, Level::Warn, &format!("not checked, and keeps its state: {error}"));
         }
     }
 
     fn rest(&mut self, error: &io::Error, now: Instant) {
         if self.resting.replace(now + SHORTAGE_PAUSE).is_none() {
-            let line = format!("health probes wait, and targets keep their health: {error}");
+            let line = format!("health checks paused, and endpoints keep their state: {error}");
             self.lines.push((Level::Warn, line));
         }
     }
@@ -499,7 +500,7 @@ impl Monitor {
             let healthy = self.roster.healthy_count();
             self.lines.push((
                 Level::Info,
-                format!("target {label} no longer has {address}; healthy targets: {healthy}"),
+                format!("target {label} no longer has {address}; healthy endpoints: {healthy}"),
             ));
         }
     }
@@ -535,9 +536,13 @@ impl Monitor {
         if whole || now >= deadline {
             self.first_round.deadline = None;
             self.first_round.gate.open();
-            let (healthy, all) = (self.roster.healthy_count(), self.roster.wanted_count());
+            let (healthy, all) = (self.roster.healthy_count(), self.roster.shown_count());
             let level = if healthy == 0 { Level::Warn } else { Level::Info };
-            self.lines.push((level, format!("healthy targets: {healthy} of {all}")));
+            let mut line = format!("healthy endpoints: {healthy} of {all}");
+            if let without @ 1.. = self.roster.without_address() {
+                line.push_str(&format!("; targets without an address: {without}"));
+            }
+            self.lines.push((level, line));
         }
     }
 
@@ -551,11 +556,14 @@ impl Monitor {
 fn why_none(snapshot: &Snapshot, unresolved: usize) -> String {
     let ejected = snapshot.count(EndpointState::Ejected);
     let failing = snapshot.count(EndpointState::Down);
-    let mut line = format!("no healthy target: {ejected} ejected, {failing} failing their probes");
-    if unresolved > 0 {
-        line.push_str(&format!(", {unresolved} without an address"));
-    }
-    line
+    let counts = [
+        (ejected, "ejected for failing requests"),
+        (failing, "failing health checks"),
+        (unresolved, "without an address"),
+    ];
+    let reasons = counts.iter().filter(|(count, _)| *count > 0);
+    let reasons: Vec<String> = reasons.map(|(count, why)| format!("{count} {why}")).collect();
+    format!("no healthy endpoint: {}", reasons.join(", "))
 }
 
 /// Whether a worker that stood still may have seen that where there was none of it.
@@ -571,7 +579,7 @@ fn keep_turning(stopped: impl Fn() -> bool, mut turn: impl FnMut(bool)) {
         let result = catch_unwind(AssertUnwindSafe(|| turn(after_panic)));
         after_panic = result.is_err();
         if after_panic {
-            log::error!("a panic in the health thread was contained; every target is probed anew");
+            log::error!("the health thread panicked and goes on; every endpoint is checked anew");
             thread::sleep(MISHAP_PAUSE);
         }
     }

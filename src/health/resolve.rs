@@ -55,7 +55,7 @@ pub(super) enum Wanted {
 }
 
 impl Wanted {
-    /// What is to be looked up for this target; `None` if it is no name.
+    /// What is to be looked up for this target; `None` if it is not a valid name.
     pub(super) fn of(address: &TargetAddress) -> Option<Self> {
         match address {
             TargetAddress::Ip(_) | TargetAddress::Unix(_) => None,
@@ -348,7 +348,7 @@ fn system() -> Result<NameServers, Unread> {
         // A file that is not there is an empty one.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => {
-            log::warn!("{HOSTS} cannot be read, and no name of it is known: {error}");
+            log::warn!("{HOSTS} cannot be read, and is treated as empty: {error}");
             Vec::new()
         }
     };
@@ -359,8 +359,8 @@ fn system() -> Result<NameServers, Unread> {
 /// Says so: the C library gives no TTLs and no SRV records.
 fn fall_back(error: &str) -> Backend {
     log::warn!(
-        "names are looked up by the C library, without TTLs and SRV records: {error}; \
-         [dns] servers names others"
+        "falling back to getaddrinfo, which knows no TTLs and no SRV records: {error}; \
+         set servers in [dns] to query name servers directly"
     );
     Blocking::on(Arc::new(c_library))
 }

@@ -266,13 +266,13 @@ impl Roster {
         self.checked().filter(|e| e.is_up()).count()
     }
 
-    /// How many there are to be healthy: endpoints, and targets that have none.
-    pub(super) fn wanted_count(&self) -> usize {
-        let wanted = |member: &Member| {
+    /// How many endpoints a snapshot shows.
+    pub(super) fn shown_count(&self) -> usize {
+        let shown = |member: &Member| {
             let families = Families::of(&member.endpoints);
-            member.endpoints.iter().filter(|it| !families.leave_out(it)).count().max(1)
+            member.endpoints.iter().filter(|it| !families.leave_out(it)).count()
         };
-        self.members.iter().map(wanted).sum()
+        self.members.iter().map(shown).sum()
     }
 
     /// Whether the endpoint's host has addresses of the other family too, of which one is up or was not looked at yet.
@@ -527,12 +527,12 @@ mod tests {
     }
 
     #[test]
-    fn unresolved_names_count_as_wanted() {
+    fn names_that_do_not_resolve_are_counted_apart_from_endpoints() {
         let mut roster =
             roster(vec![named("a"), target(TargetAddress::Ip(([10, 0, 0, 1], 80).into()))]);
-        assert_eq!((roster.healthy_count(), roster.wanted_count()), (0, 2));
+        assert_eq!((roster.shown_count(), roster.without_address()), (1, 1));
         answer(&mut roster, 0, &[2, 3]);
-        assert_eq!(roster.wanted_count(), 3);
+        assert_eq!((roster.shown_count(), roster.without_address()), (3, 0));
     }
 
     /// Two endpoints that are up, one of which is ejected for a time from `now` on.
@@ -815,12 +815,12 @@ mod tests {
     fn a_family_in_which_nobody_ever_answered_is_left_out_while_the_other_one_was_seen() {
         let now = Instant::now();
         let (mut roster, ids) = dual(1, 1);
-        assert_eq!(roster.wanted_count(), 3);
+        assert_eq!(roster.shown_count(), 3);
         roster.observe(ids[1], Verdict::Gone, now);
         assert!(roster.has_other_family(ids[1]));
         assert_eq!(roster.snapshot(1).endpoints().len(), 3, "nothing is known of the other one");
         roster.observe(ids[0], Verdict::Good, now);
-        assert_eq!((roster.snapshot(1).endpoints().len(), roster.wanted_count()), (2, 2));
+        assert_eq!((roster.snapshot(1).endpoints().len(), roster.shown_count()), (2, 2));
         changes(&mut roster, ids[0], [Verdict::Gone; 3], now);
         assert_eq!(roster.snapshot(1).endpoints().len(), 2);
         roster.observe(ids[1], Verdict::Good, now);

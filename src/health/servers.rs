@@ -70,7 +70,7 @@ impl Servers {
         options: &ResolverOpts,
     ) -> Result<Self, String> {
         if servers.is_empty() {
-            return Err("there is no name server".into());
+            return Err("no name server is configured".into());
         }
         servers
             .into_iter()
@@ -235,7 +235,7 @@ impl Server {
         if known.silences >= SILENCES {
             known.silences = 0;
             known.without_until = Some(Instant::now() + WITHOUT_EDNS);
-            log::info!("a name server answers only questions without EDNS: it is asked so");
+            log::info!("a name server does not support EDNS: it is queried without");
         }
     }
 }

@@ -24,7 +24,7 @@ fn a_target_that_resets_every_request_is_ejected_without_a_failed_get_and_comes_
     let evenly = Evenly::with(&[&a, &b], "[ejection]\nresets = 3\ntime = \"3s\"");
     let mut client = evenly.client();
     let line = format!(
-        "target {0} ({0}) is ejected for 3s: 3 resets in a row; healthy targets: 1",
+        "target {0} ({0}) is ejected for 3s: 3 consecutive resets; healthy endpoints: 1",
         a.address
     );
     until("it is ejected", || {
@@ -64,7 +64,7 @@ fn at_most_half_of_the_targets_are_ejected_and_a_lone_one_never() {
         for _ in 0..20 {
             assert_eq!(client.post("/", "body").status, 502);
         }
-        until("it is told", || evenly.logged("is ejected for 3600s: 1 resets in a row") >= out);
+        until("it is told", || evenly.logged("is ejected for 3600s: 1 consecutive resets") >= out);
         for _ in 0..20 {
             assert_eq!(client.post("/", "body").status, 502);
         }
@@ -93,7 +93,8 @@ fn answers_of_500_eject_a_target_if_that_is_wanted() {
     let mut errors = 0;
     until("it is ejected", || {
         errors += usize::from(client.get("/").status == 500);
-        evenly.logged("is ejected for 3600s: 4 server errors in a row; healthy targets: 1") == 1
+        evenly.logged("is ejected for 3600s: 4 consecutive server errors; healthy endpoints: 1")
+            == 1
     });
     assert_eq!((errors, a.requests()), (a.requests(), errors), "they are passed on");
     assert!(errors >= 4, "{errors}");
@@ -123,7 +124,7 @@ fn a_target_that_refuses_connects_is_ejected_before_its_probes_have_taken_it_out
     let mut client = evenly.client();
     until("it is ejected", || {
         assert_eq!(client.get("/").text(), "a");
-        evenly.logged(": 2 connect failures in a row; healthy targets: 1") == 1
+        evenly.logged(": 2 consecutive connect failures; healthy endpoints: 1") == 1
     });
     // For 5 s, or until a probe succeeds if one had failed before.
     assert_eq!(evenly.logged("is ejected "), 1, "{:#?}", evenly.log());
@@ -148,7 +149,7 @@ fn a_hung_target_costs_what_may_be_repeated_nothing_but_time_until_its_probe_has
         assert_eq!(client.get("/").text(), "b");
     }
     until("its probe has timed out", || {
-        evenly.logged("is down: no answer within 1s; healthy targets: 1") == 1
+        evenly.logged("is down: no response within 1s; healthy endpoints: 1") == 1
     });
     for _ in 0..10 {
         assert_eq!(client.get("/").text(), "b");

@@ -65,7 +65,7 @@ fn no_healthy_target_is_a_503_at_once_until_one_is_back() {
     let evenly = Start::before(&[&a, &b]).watching(&a).watching(&b).start();
     a.stop();
     b.stop();
-    until("both are found out", || evenly.logged("healthy targets: 0") > 0);
+    until("both are found out", || evenly.logged("healthy endpoints: 0") > 0);
     let mut client = evenly.client();
     let started = Instant::now();
     for _ in 0..20 {
@@ -84,7 +84,7 @@ fn targets_that_are_down_at_the_start_are_waited_for_with_503s() {
     let mut a = Origin::named("a");
     a.stop();
     let evenly = Start::before(&[&a]).watching(&a).start();
-    until("it says so", || evenly.logged("healthy targets: 0 of 1") == 1);
+    until("it says so", || evenly.logged("healthy endpoints: 0 of 1") == 1);
     let mut client = evenly.client();
     assert_unavailable(&mut client);
     a.restart();
@@ -173,10 +173,10 @@ fn clients_do_not_notice_that_a_target_dies_and_comes_back() {
     let evenly = Start::before(&[&a, &b]).watching(&b).start();
     let served = evenly.under_load(|| {
         until("both serve", || a.requests() > 20 && b.requests() > 20);
-        let before = evenly.logged("healthy targets: 1");
+        let before = evenly.logged("healthy endpoints: 1");
         b.stop();
         let died = Instant::now();
-        until("the dead target is out", || evenly.logged("healthy targets: 1") > before);
+        until("the dead target is out", || evenly.logged("healthy endpoints: 1") > before);
         assert!(died.elapsed() < Duration::from_secs(5), "out after {:?}", died.elapsed());
         let so_far = a.requests();
         until("the other one serves on", || a.requests() > so_far + 20);

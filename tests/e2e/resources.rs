@@ -332,9 +332,10 @@ fn idle_connections_to_targets_make_room_when_descriptors_run_out() {
 /// How many client connections it says that there may be.
 fn most_connections(evenly: &Evenly) -> usize {
     let log = evenly.log();
-    let said =
-        log.iter().find_map(|line| Some(line.split_once("connections: up to ")?.1.to_owned()));
-    said.unwrap().parse().unwrap()
+    let said = log.iter().find_map(|line| {
+        line.split_once("at most ")?.1.strip_suffix(" client connections")?.parse().ok()
+    });
+    said.unwrap()
 }
 
 #[test]
@@ -356,7 +357,7 @@ fn checks_the_admin_listener_and_logs_have_descriptors_however_many_clients_ther
     until_still("the target", STILL, || a.requests());
     std::fs::rename(&log, folder.path().join("old")).unwrap();
     evenly.signal(Signal::USR1);
-    until("the log is opened anew", || evenly.logged("is opened anew") == 1 && log.exists());
+    until("the log was reopened", || evenly.logged("was reopened") == 1 && log.exists());
     b.set_healthy(false);
     until("a check has found it", || evenly.logged("is down") >= 1);
     let admin = evenly

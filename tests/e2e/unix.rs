@@ -122,7 +122,7 @@ fn a_refused_connect_moves_on_and_the_path_comes_back() {
         assert_eq!(client.get("/").text(), "b");
         assert_eq!(client.post("/", "some body").text(), "b");
     }
-    let line = format!("({}) is down: connect refused; healthy targets: 1", a.target());
+    let line = format!("({}) is down: connect refused; healthy endpoints: 1", a.target());
     until("it is found out", || evenly.logged(&line) == 1);
     a.restart();
     until("it is back", || client.get("/").text() == "a");
@@ -150,7 +150,7 @@ fn a_path_that_fails_every_request_is_ejected() {
     let b = Origin::named("b");
     let evenly = Evenly::with(&[&a, &b], "[ejection]\nresets = 3\ntime = \"1h\"");
     let mut client = evenly.client();
-    let line = format!("target {0} ({0}) is ejected for 3600s: 3 resets in a row", a.target());
+    let line = format!("target {0} ({0}) is ejected for 3600s: 3 consecutive resets", a.target());
     until("it is ejected", || {
         assert_eq!(client.get("/").text(), "b");
         evenly.logged(&line) == 1

@@ -177,7 +177,7 @@ mod tests {
             ("ingress-client --resolver 127.0.0.1:41002 \\\n    -i", "ingress-client -i"),
             ("date: Sun, 22 Nov 2026 20:09:06 GMT", "date: (now)"),
             ("is up: 200 in 17 ms; healthy", "is up: 200 in N ms; healthy"),
-            ("is down: no answer within 2s; healthy", "is down: (why); healthy"),
+            ("is down: no response within 2s; healthy", "is down: (why); healthy"),
             ("kill -TERM 12 345  # both", "kill -TERM PID  # both"),
             ("sqlite:/tmp/.tmpX/spells.db", "sqlite:/tmp/demo/spells.db"),
             ("{\"id\":1,\"name\":\"Lumos\"}", "{\"id\":1,\"name\":\"Lumos\"}"),

@@ -127,7 +127,7 @@ impl Tour {
         self.teller.lines(output.iter().map(String::as_str));
         let told = format!("all {KILLED_AMONG} requests are answered");
         check(output == [KILLED_AMONG.to_string()], &told, &output)?;
-        self.show_line(Piece::Evenly, since, &["http-api-1", "is down", "healthy targets: 1"])?;
+        self.show_line(Piece::Evenly, since, &["http-api-1", "is down", "healthy endpoints: 1"])?;
         self.show_turns(2, &[TWO])
     }
 
@@ -139,7 +139,7 @@ impl Tour {
         ));
         let since = self.stage.journal().now();
         self.start(ONE)?;
-        self.show_line(Piece::Evenly, since, &["http-api-1", "is up", "healthy targets: 2"])?;
+        self.show_line(Piece::Evenly, since, &["http-api-1", "is up", "healthy endpoints: 2"])?;
         self.show_turns(4, &[ONE, TWO])
     }
 
@@ -156,7 +156,7 @@ impl Tour {
         let begins = output.first().is_some_and(|line| line == "HTTP/1.1 503 Service Unavailable");
         let ends = output.ends_with(&["Service Unavailable".to_owned(), "exit code 22".to_owned()]);
         check(begins && ends, told, &output)?;
-        self.show_line(Piece::Evenly, since, &["no healthy target"])
+        self.show_line(Piece::Evenly, since, &["no healthy endpoint"])
     }
 
     fn each_has_its_own_spells(&mut self) -> Result<(), Problem> {
@@ -168,7 +168,7 @@ impl Tour {
         let since = self.stage.journal().now();
         self.start(ONE)?;
         self.start(TWO)?;
-        self.line(Piece::Evenly, since, &["is up", "healthy targets: 2"])?;
+        self.line(Piece::Evenly, since, &["is up", "healthy endpoints: 2"])?;
         self.post()?;
         self.get_third(TWO, "HTTP/1.1 404 Not Found", "{\"error\":\"no spell 3\"}")?;
         self.get_third(ONE, "HTTP/1.1 200 OK", "Alohomora")
@@ -182,12 +182,12 @@ impl Tour {
         );
         let since = self.stage.journal().now();
         self.kill("-TERM", &[ONE, TWO])?;
-        self.line(Piece::Evenly, since, &["no healthy target"])?;
+        self.line(Piece::Evenly, since, &["no healthy endpoint"])?;
         self.stage.set_storage(Storage::Shared);
         let since = self.stage.journal().now();
         self.start(ONE)?;
         self.start(TWO)?;
-        self.line(Piece::Evenly, since, &["is up", "healthy targets: 2"])?;
+        self.line(Piece::Evenly, since, &["is up", "healthy endpoints: 2"])?;
         self.post()?;
         self.get_third(TWO, "HTTP/1.1 200 OK", "Alohomora")?;
         self.get_third(ONE, "HTTP/1.1 200 OK", "Alohomora")
@@ -206,7 +206,11 @@ impl Tour {
         let zone = self.stage.zone_file();
         let zone = zone.display();
         self.edit_zone(&format!("echo 'http-api-2. A {third}' >> {zone}"))?;
-        self.show_line(Piece::Evenly, since, &[&third.to_string(), "is up", "healthy targets: 3"])?;
+        self.show_line(
+            Piece::Evenly,
+            since,
+            &[&third.to_string(), "is up", "healthy endpoints: 3"],
+        )?;
         self.show_turns(6, &[ONE, TWO, THREE])?;
         self.teller.words(&format!(
             "The address is taken out again, while two clients ask without a pause. Once evenly has seen it, http-api-3 has no \
@@ -227,7 +231,7 @@ impl Tour {
         });
         let since = self.stage.journal().now();
         self.edit_zone(edit)?;
-        self.show_line(Piece::Evenly, since, &["no longer has", address, "healthy targets: 2"])?;
+        self.show_line(Piece::Evenly, since, &["no longer has", address, "healthy endpoints: 2"])?;
         self.until("enough requests", |_| {
             Ok((meanwhile.answered() > WHILE_IT_GOES || meanwhile.has_failed()).then_some(()))
         })?;

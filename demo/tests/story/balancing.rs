@@ -106,7 +106,7 @@ fn an_api_that_is_started_again_gets_its_turn_with_its_next_health_check() {
 }
 
 fn down(line: &str) -> Option<()> {
-    (line.contains("is down: ") && line.contains("healthy targets: 1")).then_some(())
+    (line.contains("is down: ") && line.contains("healthy endpoints: 1")).then_some(())
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn with_both_apis_down_the_answer_is_a_503_until_one_is_back() {
     let before = story.journal().now();
     story.kill(ONE);
     story.kill(TWO);
-    story.wait_for_line(Piece::Evenly, before, "healthy targets: 0");
+    story.wait_for_line(Piece::Evenly, before, "healthy endpoints: 0");
 
     // On a connection that stays usable.
     let mut connection = story.connect();

@@ -132,7 +132,7 @@ fn with_dns_dead_the_last_good_answer_serves_and_changes_are_followed_when_it_is
         story.stop(Piece::Resolver).unwrap();
         for name in [api(1), api(2)] {
             let lost = |line: &str| {
-                (line.contains(&name) && line.contains("does not resolve any longer")).then_some(())
+                (line.contains(&name) && line.contains("no longer resolves")).then_some(())
             };
             wait_for("it does not resolve", || story.journal().find(Piece::Evenly, before, lost));
         }

@@ -95,7 +95,7 @@ impl Story {
         let mut plan = Plan { check_interval: NEVER, ..Plan::quiet(programs) };
         change(&mut plan);
         let story = Story { stage: Stage::start(plan).unwrap() };
-        story.wait_for_line(Piece::Evenly, story.journal().start(), "healthy targets: 2");
+        story.wait_for_line(Piece::Evenly, story.journal().start(), "healthy endpoints: 2");
         story
     }
 

@@ -60,7 +60,7 @@ fn ports_weights_and_a_standby_are_as_the_zone_says() {
         load.goes_on(20);
         let before = story.journal().now();
         story.kill(Piece::Api(1));
-        story.wait_for_line(Piece::Evenly, before, "healthy targets: 2");
+        story.wait_for_line(Piece::Evenly, before, "healthy endpoints: 2");
         assert_eq!(shares(&story.turns(20)), [0, 0, 20]);
     });
 

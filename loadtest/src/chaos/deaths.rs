@@ -117,7 +117,7 @@ fn hang(origin: &Origin) -> Result<Deed, Failure> {
 /// Waits until evenly says that both targets are healthy, whether it just did or will.
 fn recover(subject: &mut Subject) -> Result<(), Failure> {
     let since = Instant::now() - (INTERVAL + PROBE + SLACK);
-    let healthy = |line: &str| line.contains("healthy targets: 2").then_some(());
+    let healthy = |line: &str| line.contains("healthy endpoints: 2").then_some(());
     match subject.process.line(since, RECOVERY, healthy) {
         Some(_) => Ok(()),
         None => Err(subject.process.complaint("did not find its targets healthy again")),

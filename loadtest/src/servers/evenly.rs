@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(listening("listening on http://127.0.0.1:38211 (1 worker)"), wanted);
         assert_eq!(listening("admin listening on http://127.0.0.1:38211"), None);
         assert_eq!(listening("listening on nothing"), None);
-        assert_eq!(listening("healthy targets: 2"), None);
+        assert_eq!(listening("healthy endpoints: 2"), None);
     }
 
     #[test]
