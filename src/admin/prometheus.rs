@@ -210,6 +210,7 @@ evenly_endpoint_up{target=\"api-1:80\",address=\"192.0.2.1:8002\"} 0";
             target: "\"} 1\n".into(),
             state: EndpointState::Up,
             preference: Preference::default(),
+            absent: false,
             served: Served::default(),
         };
         let view = View { snapshot: Arc::new(Snapshot::new(1, vec![endpoint])), ..View::sample() };

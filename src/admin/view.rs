@@ -73,6 +73,7 @@ impl View {
             target: format!("api-{id}:80").into(),
             state,
             preference: Preference::default(),
+            absent: false,
             served: Served::default(),
         };
         let unresolved =

@@ -43,6 +43,8 @@ pub struct Endpoint {
     pub target: Arc<str>,
     /// Whether it may be picked, and if not, why.
     pub state: EndpointState,
+    /// It is down because nobody was there: a connect tells at once whether it is back.
+    pub absent: bool,
     /// How it stands beside the other endpoints of its target.
     pub preference: Preference,
     /// Whether it serves requests.
@@ -305,6 +307,19 @@ pub fn pick_such(
     first_such(snapshot, &snapshot.order.rotation, ticket, &fits).or_else(standby)
 }
 
+/// Of the endpoints that are down because nobody was there the next one that fits: the last resort, since one may be back that
+/// nobody has looked at.
+pub fn pick_absent(
+    snapshot: &Snapshot,
+    ticket: usize,
+    fits: impl Fn(EndpointId) -> bool,
+) -> Option<&Endpoint> {
+    let all = snapshot.endpoints();
+    let (earlier, later) = all.split_at(ticket.checked_rem(all.len())?);
+    let is_absent = |it: &&Endpoint| it.absent && it.state == EndpointState::Down && fits(it.id);
+    later.iter().chain(earlier).find(is_absent)
+}
+
 /// The first endpoint of one round of `turns` from that of `ticket` on that fits.
 fn first_such<'s>(
     snapshot: &'s Snapshot,
@@ -361,6 +376,7 @@ mod tests {
                 target: "t".into(),
                 state: if healthy { EndpointState::Up } else { EndpointState::Down },
                 preference: Preference::default(),
+                absent: false,
                 served: Served::default(),
             })
             .collect();

@@ -178,6 +178,7 @@ mod tests {
                 target: format!("target-{target}").into(),
                 state: if healthy { EndpointState::Up } else { EndpointState::Down },
                 preference: Preference { priority, weight, alternate: false },
+                absent: false,
                 served: Served::default(),
             };
         (0..).zip(given).map(endpoint).collect()

@@ -293,6 +293,12 @@ impl Pools {
         }
     }
 
+    fn forget_empty(&mut self, endpoint: EndpointId) {
+        if self.pools.get(&endpoint).is_some_and(|pool| pool.busy == 0 && !pool.healthy) {
+            self.pools.remove(&endpoint);
+        }
+    }
+
     /// Requests that are with an endpoint.
     pub(super) fn busy(&self, endpoint: EndpointId) -> usize {
         self.pools.get(&endpoint).map_or(0, |pool| pool.busy as usize)
@@ -305,6 +311,22 @@ impl Pools {
     /// Where a healthy endpoint is.
     pub(super) fn address(&self, endpoint: EndpointId) -> Option<&Address> {
         self.healthy(endpoint).map(|pool| &pool.address)
+    }
+
+    /// Where an endpoint is that is healthy or has requests.
+    pub(super) fn place(&self, endpoint: EndpointId) -> Option<&Address> {
+        self.pools.get(&endpoint).map(|pool| &pool.address)
+    }
+
+    /// Takes a place at an endpoint that is not healthy, unless it has all that it may have.
+    pub(super) fn enter_absent(&mut self, endpoint: &Endpoint, links: &Links) -> bool {
+        let most = self.most;
+        let fresh = Pool { healthy: false, ..self.fresh(endpoint, links) };
+        let entered = self.pools.entry(endpoint.id).or_insert(fresh).enter(most);
+        if !entered {
+            self.forget_empty(endpoint.id);
+        }
+        entered
     }
 
     /// Takes the connection to `endpoint` that was used last, and whether its target is safe not to close it just now.
@@ -523,6 +545,7 @@ mod tests {
             target: "t".into(),
             state: if healthy { EndpointState::Up } else { EndpointState::Ejected },
             preference: Preference::default(),
+            absent: false,
             served: Served::default(),
         };
         Snapshot::new(1, ids.iter().map(endpoint).collect())

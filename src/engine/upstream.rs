@@ -71,7 +71,7 @@ impl<N: Net> Engine<N> {
             return true;
         }
         let Some((ticket, endpoint)) = balance::pick(&self.snapshot, &self.shared.cursor) else {
-            return false;
+            return self.try_the_absent(key, pieces);
         };
         let endpoint = endpoint.id;
         let Some(client) = self.clients.get_mut(key) else { return true };
@@ -90,6 +90,24 @@ impl<N: Net> Engine<N> {
             client.hold = Some(self.buffers.lend(&pieces));
         }
         self.dial(key, endpoint) == Found::Yes
+    }
+
+    /// Nothing is healthy: dials where nobody was when it was last looked at. `false` if there is no such endpoint.
+    fn try_the_absent(&mut self, key: Key, pieces: [&[u8]; 3]) -> bool {
+        let ticket = self.shared.cursor.ticket();
+        let Some(endpoint) = self.enter_absent(ticket, &[]) else { return false };
+        if let Some(client) = self.clients.get_mut(key) {
+            client.ticket = ticket;
+            client.hold = Some(self.buffers.lend(&pieces));
+        }
+        self.dial(key, endpoint) == Found::Yes
+    }
+
+    /// Takes a place at an endpoint that is down because nobody was there, the last resort of a request.
+    fn enter_absent(&mut self, ticket: usize, tried: &[EndpointId]) -> Option<EndpointId> {
+        let untried = |endpoint| !tried.contains(&endpoint);
+        let endpoint = balance::pick_absent(&self.snapshot, ticket, untried)?;
+        self.pools.enter_absent(endpoint, &self.shared.links).then_some(endpoint.id)
     }
 
     /// Sends a request's first bytes on the connection that is the client's own since it was authenticated, if that is there
@@ -165,7 +183,7 @@ impl<N: Net> Engine<N> {
         client.upstream = Some(idle);
         client.session.attached(true);
         if let Some(entry) = &mut client.entry {
-            entry.upstream = pools.address(upstream.endpoint).cloned();
+            entry.upstream = pools.place(upstream.endpoint).cloned();
         }
         if client.session.may_replay(cx) || sent == 0 {
             client.hold = Some(buffers.lend(&pieces));
@@ -205,7 +223,7 @@ impl<N: Net> Engine<N> {
                 Ok(()) => return Found::Yes,
                 Err(error) => error,
             };
-            let address = self.pools.address(endpoint).cloned();
+            let address = self.pools.place(endpoint).cloned();
             let short = address.and_then(|address| {
                 Some((Shortage::of_connect(&error, &address)?, format!("no connect to {address}")))
             });
@@ -236,7 +254,7 @@ impl<N: Net> Engine<N> {
         self.make_room();
         let token = Token::Upstream(self.upstreams.next_key());
         // One that has just gone is as good as one that refuses.
-        let address = self.pools.address(endpoint).ok_or(io::ErrorKind::NotFound)?;
+        let address = self.pools.place(endpoint).ok_or(io::ErrorKind::NotFound)?;
         let socket = self.net.connect(address, token)?;
         self.counters.dialed.bump();
         // The limit of a connect is a short one: what the turn has taken until now is not to be a part of it.
@@ -278,7 +296,12 @@ impl<N: Net> Engine<N> {
         let ticket = client.ticket;
         tried.endpoints.push(failed);
         let more = tried.endpoints.len() < self.connect_attempts;
-        let next = if more { self.enter_other(ticket, &tried.endpoints) } else { None };
+        let next = match more {
+            true => self
+                .enter_other(ticket, &tried.endpoints)
+                .or_else(|| self.enter_absent(ticket, &tried.endpoints)),
+            false => None,
+        };
         if let Some(client) = self.clients.get_mut(key) {
             client.tried = Some(tried);
         }
@@ -358,7 +381,7 @@ impl<N: Net> Engine<N> {
         let Some(client) = clients.get_mut(owner) else { return };
         client.session.attached(false);
         if let Some(entry) = &mut client.entry {
-            entry.upstream = pools.address(upstream.endpoint).cloned();
+            entry.upstream = pools.place(upstream.endpoint).cloned();
         }
         upstream.conn.set_deadline(
             wheel,
@@ -698,7 +721,7 @@ impl<N: Net> Engine<N> {
             self.note_reason(owner, out.reason);
         }
         if failure == Failure::BadResponse
-            && let Some(address) = self.pools.address(endpoint)
+            && let Some(address) = self.pools.place(endpoint)
         {
             log::debug!("{address}: its response is not passed on: {}", out.reason);
         }

@@ -60,6 +60,8 @@ pub(super) struct Checked {
     excused: u32,
     /// It was looked at, if in vain for want of something here.
     pub(super) tried: bool,
+    /// Nobody was there when it was last checked.
+    pub(super) absent: bool,
     /// It was up at some time.
     pub(super) known: bool,
     /// Its name no longer has this address; it goes as soon as its successors have been probed.
@@ -91,6 +93,7 @@ impl Checked {
             spared: false,
             excused: 0,
             tried: false,
+            absent: false,
             known: false,
             leaving: false,
         }
@@ -187,6 +190,7 @@ impl Checked {
         self.note_served(now);
         self.tried = true;
         self.excused = 0;
+        self.absent = verdict == Verdict::Gone;
         if verdict == Verdict::Good {
             return self.succeed(company, now);
         }

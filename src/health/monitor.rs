@@ -276,6 +276,7 @@ impl Monitor {
         let Some(ruling) = self.roster.observe(id, verdict, now) else { return };
         self.barred.remove(&id);
         self.schedule.finish(id, now, ruling.standing);
+        self.changed |= ruling.looks_different;
         if let Some(change) = ruling.change {
             self.changed = true;
             self.tell_change(id, change, first, took, outcome);

@@ -67,6 +67,8 @@ pub(super) struct Ruling {
     pub(super) change: Option<News>,
     /// How it stands now.
     pub(super) standing: Standing,
+    /// It is down for another reason than before, as far as requests go.
+    pub(super) looks_different: bool,
 }
 
 /// Every target with its endpoints, in the order of the configuration.
@@ -171,13 +173,19 @@ impl Roster {
     ) -> Option<Ruling> {
         let company = self.company(id);
         let endpoint = self.find_mut(id)?;
+        let absent = endpoint.absent;
         let change = endpoint.observe(verdict.into(), &company, now);
         let standing = match endpoint.is_up() {
             _ if endpoint.judge.is_wavering() || endpoint.spared => Standing::Wavering,
             true => Standing::Sound,
+            false if endpoint.absent => Standing::Absent,
             false => Standing::Out,
         };
-        Some(Ruling { change, standing })
+        Some(Ruling {
+            change,
+            standing,
+            looks_different: endpoint.absent != absent && !endpoint.is_up(),
+        })
     }
 
     fn company(&self, id: EndpointId) -> Company {
@@ -320,6 +328,7 @@ impl Roster {
                     address: endpoint.address.clone(),
                     target: Arc::clone(&member.label),
                     state: endpoint.state(),
+                    absent: endpoint.absent,
                     preference: Preference {
                         alternate: families.stands_by(endpoint),
                         ..endpoint.preference

@@ -26,6 +26,9 @@ const GRID: Duration = Duration::from_millis(50);
 /// How soon a job is repeated whose result decides nothing yet, or where the interval is shorter, after it.
 const RECHECK: Duration = Duration::from_secs(1);
 
+/// So many jobs of a key that is absent are repeated after [`RECHECK`]: it is nearly always one that is being restarted.
+const ABSENCES: u32 = 30;
+
 /// From one routine start of a key to the next at most, while there is a hurry; at least two fifths of it.
 const HURRY: Duration = Duration::from_millis(250);
 
@@ -50,6 +53,8 @@ pub(super) enum Standing {
     Wavering,
     /// It is of no use: where there is a hurry, it is one for this key.
     Out,
+    /// Likewise, and it may be back soon.
+    Absent,
 }
 
 #[derive(Debug)]
@@ -61,6 +66,8 @@ struct Entry {
     running: bool,
     /// Begun at least once.
     started: Option<Instant>,
+    /// How often in a row it was found absent.
+    absences: u32,
     /// Finished at least once: the phase within the interval is drawn.
     spread: bool,
     /// The last start that a report caused.
@@ -106,6 +113,7 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
             urgency: Urgency::Routine,
             running: false,
             started: None,
+            absences: 0,
             spread: false,
             reported_start: None,
             again: false,
@@ -209,15 +217,20 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
     /// if a report caused it.
     pub(super) fn finish(&mut self, key: K, now: Instant, standing: Standing) {
         let (random, origin) = (self.draw(), self.origin.unwrap_or(now));
-        let hurried = self.hurry && standing == Standing::Out;
+        let hurried = self.hurry && matches!(standing, Standing::Out | Standing::Absent);
         let wavering = standing == Standing::Wavering;
-        let soon = match (hurried, wavering) {
-            (true, _) => Some(self.pace()),
-            (_, true) => Some(RECHECK),
-            _ => None,
-        };
+        let pace = self.pace();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.running = false;
+        entry.absences = match standing {
+            Standing::Absent => entry.absences.saturating_add(1),
+            _ => 0,
+        };
+        let soon = match hurried {
+            true => Some(pace),
+            false if wavering || (1..=ABSENCES).contains(&entry.absences) => Some(RECHECK),
+            false => None,
+        };
         let (due, urgency) = if entry.again || (wavering && entry.urgency == Urgency::Reported) {
             (entry.report_due(now), Urgency::Reported)
         } else {
@@ -495,6 +508,28 @@ mod tests {
         schedule.finish(7, routine, Standing::Wavering);
         assert_eq!(schedule.next_due(Reported), None);
         assert_eq!(schedule.next_due(Routine), Some(routine + RECHECK), "less soon otherwise");
+    }
+
+    #[test]
+    fn an_absent_key_is_repeated_each_second_for_half_a_minute_and_then_with_its_interval() {
+        let (mut schedule, mut now) = (Schedule::new(1), Instant::now());
+        let start = now;
+        schedule.add(0, 3600 * SECOND, now);
+        for _ in 0..=ABSENCES {
+            now = schedule.next_due(Routine).unwrap();
+            assert_eq!(begin_due(&mut schedule, now), [0]);
+            schedule.finish(0, now, Standing::Absent);
+        }
+        let took = now - start;
+        assert!(took >= 29 * SECOND && took < 32 * SECOND, "{took:?}");
+        assert!(schedule.next_due(Routine).unwrap() > now + 2 * SECOND);
+        now = schedule.next_due(Routine).unwrap();
+        begin_due(&mut schedule, now);
+        schedule.finish(0, now, Standing::Sound);
+        now = schedule.next_due(Routine).unwrap();
+        begin_due(&mut schedule, now);
+        schedule.finish(0, now, Standing::Absent);
+        assert!(schedule.next_due(Routine).unwrap() <= now + SECOND, "it is another absence");
     }
 
     #[test]

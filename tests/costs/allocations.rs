@@ -113,6 +113,7 @@ fn published(origins: &Origins) -> Arc<Shared> {
         target: "origin".into(),
         state: EndpointState::Up,
         preference: Preference::default(),
+        absent: false,
         served: Served::default(),
     };
     let endpoints = (0..).zip(&origins.addresses).map(endpoint).collect();

@@ -135,6 +135,7 @@ pub(crate) fn snapshot(count: u16) -> Snapshot {
         target: "target".into(),
         state: EndpointState::Up,
         preference: Preference::default(),
+        absent: false,
         served: Served::default(),
     };
     Snapshot::new(1, (0..count).map(endpoint).collect())

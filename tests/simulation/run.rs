@@ -650,6 +650,7 @@ pub(crate) fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
         target: "sim".into(),
         state: if healthy { EndpointState::Up } else { EndpointState::Down },
         preference: Preference::default(),
+        absent: !healthy,
         served: Served::default(),
     });
     Arc::new(Snapshot::new(generation, endpoints.collect()))

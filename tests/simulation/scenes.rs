@@ -260,6 +260,48 @@ fn a_target_that_was_down_for_a_moment_has_its_whole_time() {
     assert_eq!(scene.engine.take_suspicions().count(), 0);
 }
 
+/// Nobody has looked since: it may be back.
+#[test]
+fn a_request_that_no_healthy_target_takes_is_tried_where_nobody_was() {
+    // Who is healthy, who refuses, and where the request arrives.
+    let table: [(&[bool], &[usize], Option<usize>); 5] = [
+        (&[false], &[], Some(0)),
+        (&[true, false], &[0], Some(1)),
+        (&[false, false], &[0], Some(1)),
+        (&[false], &[0], None),
+        (&[true, false], &[0, 1], None),
+    ];
+    for (healthy, refusing, served) in table {
+        let mut scene = Scene::with(CALM, snapshot(1, healthy));
+        for &host in refusing {
+            scene.network.borrow_mut().hosts[host].1 = Door::Shut;
+        }
+        let client = scene.client();
+        scene.says(client, GET);
+        scene.settle();
+        if let Some(host) = served {
+            let (at, target) = scene.network.borrow_mut().arrivals.pop().unwrap();
+            assert_eq!(at, host);
+            scene.says(target, SMALL);
+            scene.settle();
+        }
+        let status = if served.is_some() { "HTTP/1.1 200 " } else { "HTTP/1.1 503 " };
+        assert!(scene.hears(client).0.starts_with(status), "{healthy:?} {refusing:?}");
+        assert_eq!(scene.engine.idle_upstream_count(), 0, "none is kept to one that is down");
+    }
+}
+
+#[test]
+fn a_target_that_is_there_but_fails_its_checks_gets_no_requests() {
+    let mut endpoints = snapshot(1, &[false]).endpoints().to_vec();
+    endpoints[0].absent = false;
+    let mut scene = Scene::with(CALM, Arc::new(Snapshot::new(1, endpoints)));
+    let client = scene.client();
+    scene.says(client, GET);
+    scene.settle();
+    assert!(scene.hears(client).0.starts_with("HTTP/1.1 503 "));
+}
+
 #[test]
 fn the_last_bytes_of_a_tunnel_arrive_although_its_target_ended_first() {
     let (mut scene, client, target) = Scene::exchange(CALM, UPGRADE);
