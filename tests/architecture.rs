@@ -117,7 +117,7 @@ const ROOMS: &[Room] = &[
         imports: &["engine", "access", "balance", "metrics", "settings", "base"],
         without: &[],
     },
-    Room { name: "health", imports: &["balance", "settings", "base"], without: &[] },
+    Room { name: "health", imports: &["balance", "http1", "settings", "base"], without: &[] },
     Room { name: "config", imports: &["settings"], without: &[&SOCKETS, &CLOCKS, &LOCKS] },
     Room { name: "demo", imports: &[], without: &[] },
     Room {

@@ -21,15 +21,13 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::balance::EndpointId;
 use crate::base::address::Address;
 use crate::base::shortage::Shortage;
+use crate::http1::{HeadLimits, MAX_FIELDS, Method, Progress, ResponseHead, mend};
 use crate::settings::{StatusRanges, Target, TargetAddress};
 
 use super::judge::Verdict;
 
 /// Bytes of an answer that are read while its head is awaited, interim answers included.
 const MAX_HEAD: usize = 16 * 1024;
-
-/// Fields that the head of an answer may have.
-const MAX_FIELDS: usize = 256;
 
 /// How often the time of one probe begins anew because this process stood still.
 const MAX_PAUSES: u32 = 2;
@@ -554,31 +552,18 @@ enum Parsed {
     Malformed,
 }
 
-/// Reads the head at the front of `bytes` as strictly as the proxy reads responses (RFC 9112 section
-/// 4): what would be a 502 to a client must not look healthy. 101 is final, since nothing follows it.
+/// Reads the head at the front of `bytes` as the proxy reads responses: what passes a check is what a client would get, and what
+/// would be a 502 to a client must not look healthy. 101 is final, since nothing follows it.
 fn parse(bytes: &[u8]) -> Parsed {
-    const START: &[u8] = b"HTTP/1.";
-    if bytes.iter().zip(START).any(|(is, must)| is != must) {
-        return Parsed::Malformed; // httparse alone would skip empty lines here
+    // One that is too long is told by its length, interim answers before it included.
+    const LIMITS: HeadLimits = HeadLimits { bytes: 2 * MAX_HEAD, fields: MAX_FIELDS };
+    let judge = |head: &ResponseHead<'_, '_>, _: &[u8]| head.body(Method::Get).map(|_| head.status);
+    match mend::read_response(bytes, LIMITS, judge) {
+        Ok(Progress::Partial) => Parsed::Partial,
+        Ok(Progress::Complete((length, 100 | 102..=199))) => Parsed::Interim(length),
+        Ok(Progress::Complete((_, status))) => Parsed::Final(status),
+        Err(_) => Parsed::Malformed,
     }
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    match (response.parse(bytes), response.code) {
-        (Ok(httparse::Status::Partial), _) => Parsed::Partial,
-        (Ok(httparse::Status::Complete(length)), Some(status @ 100..=599))
-            if !has_bare_line_feed(bytes.get(..length).unwrap_or_default()) =>
-        {
-            match status {
-                100 | 102..=199 => Parsed::Interim(length),
-                _ => Parsed::Final(status),
-            }
-        }
-        _ => Parsed::Malformed,
-    }
-}
-
-fn has_bare_line_feed(head: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head.get(at - 1) != Some(&b'\r'))
 }
 
 #[cfg(test)]
@@ -635,12 +620,15 @@ mod tests {
             (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200", Interim(25)),
             (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", Final(101)),
             (b"HTTP/1.1 099 Low\r\n\r\n", Malformed),
-            (b"HTTP/1.1 600 High\r\n\r\n", Malformed),
+            (b"HTTP/1.1 999 High\r\n\r\n", Final(999)),
             (b"HTTP/1.1 20 OK\r\n\r\n", Malformed),
             (b"HTTP/2.0 200 OK\r\n\r\n", Malformed),
             (b"\r\nHTTP/1.1 200 OK\r\n\r\n", Malformed),
-            (b"HTTP/1.1 200 OK\n\n", Malformed),
+            (b"HTTP/1.1 200 OK\n\n", Final(200)),
             (b"HTTP/1.1 200 OK\r\nA: b\n\r\n", Malformed),
+            (b"HTTP/1.2 200 OK\r\nA : b\r\n\r\n", Final(200)),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", Malformed),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Malformed),
             (b"HTTP/1.1 200 OK\r\nA b\r\n\r\n", Malformed),
             (b"SSH-2.0-OpenSSH_9.2\r\n", Malformed),
         ];

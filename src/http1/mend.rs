@@ -1,11 +1,52 @@
 //! Response heads as old servers write them, put into the form that the rest of this room reads.
 //!
 //! Owns: which liberties of a target have one meaning: lines that all end in LF, a minor version above 1 (RFC 9110 section 2.5),
-//! white space before a colon (RFC 9112 section 5.1). Does not own: whether the mended head is sound; it is read like any other.
+//! white space before a colon (RFC 9112 section 5.1), control characters in a value, which become spaces (RFC 9110 section 5.5).
+//! Does not own: whether the mended head is sound; it is read like any other.
 //! Invariants: requests never come here; a head whose lines end in both ways is left as it is, for somebody may have written the
 //! one into the other.
 
-use super::HeadLimits;
+use super::head::{FieldSpace, ResponseHead, parse_response};
+use super::{BadMessage, HeadLimits, Progress};
+
+/// Reads the response head at the start of `input`, mended if need be, and has `judge` look at it and at the bytes it is in. How
+/// many bytes of the input it took, and what `judge` says.
+///
+/// # Errors
+/// It is not a response head, nor can it be mended; or what `judge` finds.
+#[inline]
+pub fn read_response<R>(
+    input: &[u8],
+    limits: HeadLimits,
+    judge: impl FnOnce(&ResponseHead<'_, '_>, &[u8]) -> Result<R, BadMessage>,
+) -> Result<Progress<(usize, R)>, BadMessage> {
+    let mut space = FieldSpace::new();
+    match parse_response(input, limits, &mut space) {
+        Ok(Progress::Partial) => Ok(Progress::Partial),
+        Ok(Progress::Complete(head)) => Ok(Progress::Complete((head.len, judge(&head, input)?))),
+        Err(bad) => read_mended(input, limits, bad, judge),
+    }
+}
+
+/// Likewise, of a head that is not exact: `bad` is what is wrong with it.
+fn read_mended<R>(
+    input: &[u8],
+    limits: HeadLimits,
+    bad: BadMessage,
+    judge: impl FnOnce(&ResponseHead<'_, '_>, &[u8]) -> Result<R, BadMessage>,
+) -> Result<Progress<(usize, R)>, BadMessage> {
+    let Some(mended) = response(input, limits) else { return Err(bad) };
+    let longer = HeadLimits { bytes: limits.bytes + mended.head.len(), ..limits };
+    let mut space = FieldSpace::new();
+    match parse_response(&mended.head, longer, &mut space)? {
+        Progress::Partial if input.len() < limits.bytes => Ok(Progress::Partial),
+        Progress::Partial => Err(bad),
+        Progress::Complete(head) => {
+            let taken = mended.taken.ok_or(bad)?;
+            Ok(Progress::Complete((taken, judge(&head, &mended.head)?)))
+        }
+    }
+}
 
 /// A head in exact form.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,5 +113,7 @@ fn field_line(line: &[u8], out: &mut Vec<u8>) {
     let name =
         if rest.is_empty() || blank == name.len() { name } else { &name[..name.len() - blank] };
     out.extend_from_slice(name);
-    out.extend_from_slice(rest);
+    // A CR or NUL may be meant for another parser: it stays, and is refused.
+    let is_odd = |byte: u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\0');
+    out.extend(rest.iter().map(|&byte| if is_odd(byte) { b' ' } else { byte }));
 }

@@ -6,7 +6,7 @@ use super::{
     Remedy, Reuse, Session, Step, Steps, frame, pass_all, retry,
 };
 use crate::http1::body::{BodyDecoder, Decoded};
-use crate::http1::head::{self, FieldSpace, HeadLimits, ResponseHead};
+use crate::http1::head::ResponseHead;
 use crate::http1::mend;
 use crate::http1::rewrite::{self, ClientConnection, ClientFraming, ResponseRewrite};
 use crate::http1::{BadMessage, BodyLength, Progress, Version};
@@ -88,25 +88,10 @@ impl Session {
         if !self.worth_a_look(input, cx.limits.bytes) {
             return Ok(Headed::Partial);
         }
-        let mut space = FieldSpace::new();
-        let (head_len, length) = match head::parse_response(input, cx.limits, &mut space) {
-            Ok(Progress::Partial) => return Ok(Headed::Partial),
-            Ok(Progress::Complete(head)) => (head.len, self.judged(cx, &head, input, out)?),
-            Err(bad) => {
-                let Some(mended) = mend::response(input, cx.limits) else { return Err(bad) };
-                let limits = HeadLimits { bytes: cx.limits.bytes + mended.head.len(), ..cx.limits };
-                let mut space = FieldSpace::new();
-                match head::parse_response(&mended.head, limits, &mut space)? {
-                    Progress::Partial if input.len() < cx.limits.bytes => {
-                        return Ok(Headed::Partial);
-                    }
-                    Progress::Partial => return Err(bad),
-                    Progress::Complete(head) => {
-                        let taken = mended.taken.ok_or(bad)?;
-                        (taken, self.judged(cx, &head, &mended.head, out)?)
-                    }
-                }
-            }
+        let judge = |head: &ResponseHead<'_, '_>, bytes: &[u8]| self.judged(cx, head, bytes, out);
+        let Progress::Complete((head_len, length)) = mend::read_response(input, cx.limits, judge)?
+        else {
+            return Ok(Headed::Partial);
         };
         self.scanned = 0;
         let Some(length) = length else { return Ok(Headed::Interim(head_len)) };

@@ -371,6 +371,10 @@ fn what_old_targets_write_is_read_if_it_has_one_meaning_and_leaves_in_exact_form
         ("HTTP/1.1 200 OK\nContent-Length: 2\n\nok".to_owned(), OK.to_owned()),
         ("HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(), OK.to_owned()),
         ("HTTP/1.1 200 OK\r\nContent-Length \t: 2\r\n\r\nok".to_owned(), OK.to_owned()),
+        (
+            OK.replacen("\r\n", "\r\nA: b\u{1}c\u{1b}[m\u{7f}\t\r\n", 1),
+            OK.replacen("\r\n", "\r\nA: b c [m \t\r\n", 1),
+        ),
         ("HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok".to_owned(), OK.replace("OK", "")),
         ("HTTP/1.1 200\nContent-Length: 2\n\nok".to_owned(), OK.replace("OK", "")),
         (OK.replace("200", "999"), OK.replace("200", "999")),
