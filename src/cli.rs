@@ -49,7 +49,7 @@ Signals:
                    drain: accept nothing new, finish requests in flight
                    (at most timeouts.drain), then exit with 0; a second
                    one stops immediately
-  SIGUSR1, SIGHUP  open the access log anew, after its file was renamed
+  SIGUSR1, SIGHUP  reopen the access log, after its file was renamed
 
 Environment:
   EVENLY_LOG, RUST_LOG  the log level, where --log-level does not give it";
@@ -62,7 +62,7 @@ everything else in the file, [health] included, still counts.
 
 Exit codes: 0 clean stop, 1 run-time failure, 2 usage or configuration.
 Signals: SIGTERM, SIGINT and SIGQUIT drain, a second one stops immediately;
-SIGUSR1 opens the access log anew.";
+SIGUSR1 reopens the access log.";
 
 /// The arguments of one call of `evenly`.
 #[derive(Debug, Parser)]
@@ -89,14 +89,14 @@ pub enum Command {
     /// Say whether a configuration file is valid
     ///
     /// Prints on standard output that the file is valid and how many targets it has, or on standard
-    /// error each line that is wrong, its key, and what to write instead. Opens no listener, connects
+    /// error each error with its line, its key and what to write instead. Opens no listener, connects
     /// nowhere and resolves no name.
     #[command(after_help = "Exit codes: 0 valid, 2 not valid or not readable.")]
     Check(CheckArgs),
-    /// Balance over two demo servers that come with it
+    /// Run a demo: a load balancer in front of two small servers of its own
     ///
-    /// Starts two small servers on free ports of this machine, each of which answers with its own name
-    /// and what it was asked, and a balancer in front of them.
+    /// Starts two small servers on free ports of this machine, each of which responds with its name and
+    /// the request it got, and a load balancer in front of them.
     #[command(after_help = "Try: curl http://127.0.0.1:8080/   Ctrl-C ends it.")]
     Demo(DemoArgs),
     /// Print a completion script for a shell
@@ -128,11 +128,11 @@ pub struct RunArgs {
     /// Server to send requests to, as host:port or unix:/path; may be repeated. Takes the place of the file's targets
     #[arg(short, long, value_name = "ADDR")]
     pub target: Vec<String>,
-    /// The path to ask the --target servers for to see whether they are healthy, such as /healthz.
-    /// Without it a TCP connection is enough
+    /// The path that health checks of the --target servers request, such as /healthz. Without it a TCP
+    /// connection is the check
     #[arg(long, value_name = "PATH", requires = "target")]
     pub health_check_endpoint: Option<String>,
-    /// How log lines on standard error look
+    /// Format of the log on standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "human")]
     pub log_format: LogFormat,
     /// What to log: off, error, warn, info, debug or trace, or a filter such as evenly=debug
@@ -185,7 +185,7 @@ impl ValueEnum for LogFormat {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
             LogFormat::Human => PossibleValue::new("human").help("Time, level and message"),
-            LogFormat::Json => PossibleValue::new("json").help("One JSON object a line"),
+            LogFormat::Json => PossibleValue::new("json").help("One JSON object per line"),
         })
     }
 }

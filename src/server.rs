@@ -44,7 +44,7 @@ pub enum ServerError {
     Congestion(String, io::Error),
     /// The access log of this path, or standard output, cannot be opened.
     AccessLog(AccessSink, io::Error),
-    /// A thread, a signal handler or a poll could not be had.
+    /// A thread, a signal handler or a poll could not be created.
     Start(&'static str, io::Error),
     /// The descriptor limit is too low to serve.
     Descriptors {

@@ -14,25 +14,25 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// How many worker threads. Default [`Workers::Auto`].
     pub workers: Workers,
-    /// How often a worker asks for events without sleeping before it sleeps. Default 0; at most 1,000.
+    /// How many times a worker polls for events before it sleeps. Default 0; at most 1,000.
     pub spin: u32,
     /// The servers behind this one; never empty after validation.
     pub targets: Vec<Target>,
-    /// Clients whose `X-Forwarded-*` fields are believed. Default: none.
+    /// Clients whose `X-Forwarded-*` fields are trusted. Default: none.
     pub trusted_proxies: Vec<Network>,
-    /// Which messages that are passed on get a `Via` field (RFC 9110 section 7.6.3). Default [`Via::Requests`].
+    /// Which forwarded messages get a `Via` field (RFC 9110 section 7.6.3). Default [`Via::Requests`].
     pub via: Via,
     /// How long each phase of an exchange may take.
     pub timeouts: Timeouts,
     /// How large anything may grow.
     pub limits: Limits,
-    /// What is done when a target fails before it answers.
+    /// What happens when a target fails before it responds.
     pub retry: Retry,
-    /// When an endpoint that fails requests is taken out beside its probes.
+    /// When an endpoint that fails requests is ejected although its health checks succeed.
     pub ejection: Ejection,
-    /// What is set on TCP sockets.
+    /// TCP socket options.
     pub tcp: Tcp,
-    /// Who is asked for the addresses of names.
+    /// Where the addresses of names come from.
     pub dns: Dns,
     /// Where the admin listener binds; `None` (the default) means there is none.
     pub admin: Option<SocketAddr>,
@@ -64,7 +64,7 @@ impl Default for Settings {
 /// Which messages get a `Via` field. A gateway must send it on requests and may on responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Via {
-    /// None. A request that comes back is not recognised then.
+    /// None. Loops are not detected then.
     Off,
     /// Requests.
     #[default]
@@ -87,7 +87,7 @@ pub enum Workers {
 pub struct Target {
     /// Where it is.
     pub address: TargetAddress,
-    /// How its endpoints are probed.
+    /// How its endpoints are checked.
     pub health: HealthCheck,
 }
 
@@ -121,22 +121,22 @@ impl std::fmt::Display for TargetAddress {
     }
 }
 
-/// How the endpoints of one target are probed (`[health]`).
+/// How the endpoints of one target are checked (`[health]`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// Path and query of the HTTP probe, starting with `/`. `None` (the default): a TCP connect is the probe.
+    /// Path and query of the HTTP health check, starting with `/`. `None` (the default): a TCP connect is the check.
     pub endpoint: Option<String>,
-    /// Time from one probe of an endpoint to the next. Default 5 s.
+    /// Time between two checks of an endpoint. Default 5 s.
     pub interval: Duration,
-    /// Time from the start of a probe to the end of the answer's head. Default 2 s.
+    /// From the start of a check to the end of the response head. Default 2 s.
     pub timeout: Duration,
-    /// Successes in a row that bring a down endpoint up. Default 1; at least 1.
+    /// Consecutive successes that bring an endpoint up. Default 1; at least 1.
     pub rise: u32,
-    /// Failures in a row that take an up endpoint down. Default 3; at least 1.
+    /// Consecutive failures that take an endpoint down. Default 3; at least 1.
     pub fall: u32,
     /// Statuses that count as success. Default 200 to 299.
     pub expect: StatusRanges,
-    /// The probe's `Host` field. `None` (the default): the target's address as configured, `localhost` for a Unix socket,
+    /// The check's `Host` field. `None` (the default): the target's address as configured, `localhost` for a Unix socket,
     /// and the domain alone for an SRV name.
     pub host: Option<String>,
 }
@@ -208,18 +208,19 @@ pub struct Timeouts {
     pub client_idle: Duration,
     /// Between two reads of a request body: 408. Also between two writes that a client takes. Default 30 s.
     pub client_body: Duration,
-    /// From the end of a client's side of its connection until its exchange is given up, while its response is awaited or
-    /// does not flow. Zero: at once. `None`: never, as for clients that half-close. Default 1 s.
+    /// How long a client that has closed its side of the connection may wait for its response to begin, or to go on.
+    /// Zero: not at all. `None`: forever, for clients that half-close. Default 1 s.
     pub client_gone: Option<Duration>,
-    /// A TCP connect to an endpoint; the request then moves on. Default 4 s: the kernel repeats a lost SYN after 1 s
+    /// Connecting to an endpoint; the request then moves on. Default 4 s: the kernel retransmits a lost SYN after 1 s
     /// and again after 3 s.
     pub connect: Duration,
-    /// The request sent to the response head: 504. Default 60 s: long polls wait for 30 to 50 s.
+    /// From the end of the request to the end of the response head: a retry if it is idempotent, else 504. Default 60 s:
+    /// long polls wait 30 to 50 s.
     pub response_header: Duration,
-    /// Between two reads of a response body: the client's connection is cut. Default 60 s: event streams send a
+    /// Between two reads of a response body: the client's connection is reset. Default 60 s: event streams send a
     /// heartbeat every 15 to 50 s.
     pub response_body: Duration,
-    /// A tunnel with no byte either way: closed. Default 1 h.
+    /// A tunnel without a byte in either direction: closed. Default 1 h.
     pub tunnel_idle: Duration,
     /// A pooled upstream connection without a request: closed. Default 60 s.
     pub upstream_idle: Duration,
@@ -252,12 +253,12 @@ pub struct Limits {
     pub head: usize,
     /// Fields of a head: 431 or 502. Default 100; 1 to 256.
     pub headers: usize,
-    /// Client connections at once over all workers; `None` (the default) derives it from the descriptor limit.
+    /// Simultaneous client connections over all workers; `None` (the default) derives it from the descriptor limit.
     pub connections: Option<usize>,
-    /// Requests with one endpoint at once over all workers. `None` (the default): a share of `connections`, half as much again
-    /// as its part of the turns, so that an endpoint that hangs leaves room for the others; more only when they have none.
+    /// Simultaneous requests per endpoint over all workers. `None` (the default): one and a half times its share of
+    /// `connections`, so that an endpoint that hangs leaves room for the others; more only when they have none.
     pub requests_per_target: Option<usize>,
-    /// Idle upstream connections a worker keeps for each endpoint. Default 1,024; 0 turns pooling off.
+    /// Idle connections each worker keeps per endpoint. Default 1,024; 0 turns pooling off.
     pub idle_per_target: usize,
 }
 
@@ -273,17 +274,17 @@ impl Default for Limits {
     }
 }
 
-/// What is done when an endpoint fails before the first byte of its answer.
+/// What happens when an endpoint fails before the first byte of its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// Endpoints one request may try to connect to, the first included, each at most once. Default 16; at least 1.
+    /// Endpoints one request may try to connect to, including the first, each at most once. Default 16; at least 1.
     pub connect_attempts: usize,
-    /// Whether an idempotent request whose bytes are still at hand is sent once more when its connection
-    /// dies before the first byte of the answer. Default true.
+    /// Whether an idempotent request that is still in memory is retried when its connection breaks, or its time is over,
+    /// before the first byte of the response. Default true.
     pub replay: bool,
-    /// Of 100 recent requests, how many may be sent once more, over the whole process. Default 20; 0 to 100.
+    /// Retries allowed per 100 recent requests, over the whole process. Default 20; 0 to 100.
     pub budget: usize,
-    /// Requests a second that may be sent once more however few there are. Default 10.
+    /// Retries per second that are always allowed. Default 10.
     pub budget_floor: usize,
 }
 
@@ -293,25 +294,23 @@ impl Default for Retry {
     }
 }
 
-/// When an endpoint that fails requests is taken out for a time, whatever its probes say. Each worker counts
-/// for itself how often in a row an endpoint did something; 0 turns a count off.
+/// When an endpoint that fails requests is ejected: taken out for some time, even though its health checks succeed. Each
+/// worker counts consecutive failures; 0 turns a count off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ejection {
-    /// Connects in a row that were refused or timed out. Default 5; 0 to 1,000.
+    /// Consecutive connects that were refused or timed out. Default 5; 0 to 1,000.
     pub connect_failures: u32,
-    /// Exchanges in a row that the endpoint reset or closed. Default 5; 0 to 1,000.
+    /// Consecutive exchanges that the endpoint reset or closed. Default 5; 0 to 1,000.
     pub resets: u32,
-    /// Exchanges in a row whose response did not begin in time. Default 5; 0 to 1,000.
+    /// Consecutive exchanges whose response did not begin in time. Default 5; 0 to 1,000.
     pub timeouts: u32,
-    /// Responses in a row with a status of 500 to 599. Default 0; 0 to 1,000.
+    /// Consecutive responses with a status of 500 to 599. Default 0; 0 to 1,000.
     pub errors: u32,
-    /// How long the first ejection lasts; each further one in a row lasts twice as long as the one before.
-    /// Default 5 s.
+    /// Duration of the first ejection; it doubles with each further one. Default 5 s.
     pub time: Duration,
-    /// How long an ejection lasts at most. An endpoint that stayed in for as long begins with `time` again.
-    /// Default 5 min.
+    /// The longest ejection. An endpoint that stays in for this long starts again with `time`. Default 5 min.
     pub max_time: Duration,
-    /// Percent of all endpoints that may be ejected at once. Default 50; 0 to 100.
+    /// Percentage of all endpoints that may be ejected at the same time. Default 50; 0 to 100.
     pub share: u32,
 }
 
@@ -329,20 +328,20 @@ impl Default for Ejection {
     }
 }
 
-/// What is set on TCP sockets beside what evenly cannot do without.
+/// TCP socket options beside those that evenly cannot do without.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tcp {
-    /// The congestion control of both sides' connections, by the kernel's name for it. `None` (the default): the system's.
+    /// Congestion control of the connections to clients and targets, by the kernel's name for it. `None` (the default): the system's.
     pub congestion: Option<String>,
-    /// For how long the kernel keeps a fresh client connection that says nothing to itself; whole seconds.
-    /// `None` (the default): it hands each over at once.
+    /// How long the kernel holds a new client connection that has sent no data before handing it over; whole seconds.
+    /// `None` (the default): connections are accepted immediately.
     pub defer_accept: Option<Duration>,
 }
 
-/// Who is asked for the addresses of names.
+/// Where the addresses of names come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dns {
-    /// Name servers, asked in place of the system's. Empty (the default): those of `/etc/resolv.conf`,
+    /// Name servers to query in place of the system's. Empty (the default): those of `/etc/resolv.conf`,
     /// after `/etc/hosts`.
     pub servers: Vec<SocketAddr>,
 }
@@ -350,13 +349,13 @@ pub struct Dns {
 /// The access log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccessLog {
-    /// Where each finished exchange is written. Default off.
+    /// Where finished exchanges are logged. Default off.
     pub access: AccessSink,
-    /// How a line looks. Default JSON.
+    /// Format of an entry. Default JSON.
     pub format: AccessFormat,
 }
 
-/// Where access lines go.
+/// Where access log entries go.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AccessSink {
     /// Nowhere: nothing is logged per request.
@@ -368,7 +367,7 @@ pub enum AccessSink {
     File(PathBuf),
 }
 
-/// How an access line looks.
+/// Format of an access log entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AccessFormat {
     /// One JSON object a line.

@@ -42,32 +42,31 @@ fn process(view: &View, text: &mut Text) {
 
 fn connections(view: &View, text: &mut Text) {
     let name = "evenly_client_connections";
-    text.family(name, Kind::Gauge, "Client connections open now, by worker.");
+    text.family(name, Kind::Gauge, "Open client connections, by worker.");
     for (at, worker) in view.workers.iter().enumerate() {
         text.sample(name, &[("worker", &at)], worker.connections);
     }
-    let help = "Client connections there may be at once.";
+    let help = "Maximum number of client connections.";
     text.single("evenly_client_connections_limit", Kind::Gauge, help, view.cap);
 }
 
 fn endpoints(view: &View, text: &mut Text) {
     let snapshot = &view.snapshot;
-    let help = "Generation of the published snapshot; grows with each change.";
+    let help = "Generation of the published snapshot; increases with each change.";
     text.single("evenly_snapshot_generation", Kind::Gauge, help, snapshot.generation);
     let help = "Targets of the configuration.";
     text.single("evenly_targets", Kind::Gauge, help, snapshot.targets());
-    let help = "Targets of which no address is known, so that they have no endpoint.";
+    let help = "Targets without a known address, which have no endpoint.";
     let unresolved = snapshot.unresolved().len();
     text.single("evenly_targets_unresolved", Kind::Gauge, help, unresolved);
     let help = "Endpoints known, healthy or not.";
     text.single("evenly_endpoints", Kind::Gauge, help, snapshot.endpoints().len());
     let help = "Endpoints that may get requests.";
     text.single("evenly_endpoints_healthy", Kind::Gauge, help, snapshot.healthy_count());
-    let help =
-        "Endpoints out for a time because they failed requests, though their probes succeed.";
+    let help = "Endpoints ejected for failing requests, although their health checks succeed.";
     let ejected = snapshot.count(EndpointState::Ejected);
     text.single("evenly_endpoints_ejected", Kind::Gauge, help, ejected);
-    let help = "Endpoints whose probes fail.";
+    let help = "Endpoints whose health checks fail.";
     let failing = snapshot.count(EndpointState::Down);
     text.single("evenly_endpoints_failing", Kind::Gauge, help, failing);
     let name = "evenly_endpoint_up";

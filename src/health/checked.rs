@@ -99,7 +99,7 @@ impl Checked {
         }
     }
 
-    /// Whether that is another preference than it had.
+    /// Returns whether it changed.
     pub(super) fn prefer(&mut self, place: &Place) -> bool {
         let preference = place.preference();
         let before = (self.preference, self.host);

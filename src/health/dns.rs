@@ -79,7 +79,7 @@ struct Addresses {
 enum Trouble {
     /// There are none. With the TTL of that.
     Nothing(String, Option<u32>),
-    /// Nobody knows.
+    /// The lookup failed; the answer is unknown.
     Failed(String),
 }
 

@@ -73,7 +73,7 @@ impl Record {
         self.until = self.until.map(|until| until.min(now));
     }
 
-    /// Its probes fail: it is down as others are, and comes in as others do.
+    /// Its probes failed too: rise and fall decide from here.
     pub(super) fn give_way(&mut self) {
         self.until = None;
     }

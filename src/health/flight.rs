@@ -156,8 +156,8 @@ impl Flight {
         self.deadlines = self.probes.iter().map(|(&id, probe)| (probe.deadline(), id)).collect();
     }
 
-    /// Gets on with those whose sockets the wait found ready; returns what ended thereby or by its time, before which each
-    /// has a last look at its socket.
+    /// Advances the probes whose sockets are ready; returns those that finished or timed out. Before one times out it has a
+    /// last look at its socket.
     pub(super) fn advance(&mut self, now: Instant) -> Vec<Ended> {
         let mut ended = Vec::new();
         let mut ready = std::mem::take(&mut self.ready);

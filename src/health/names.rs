@@ -20,8 +20,8 @@ const MAX_TTL: Duration = Duration::from_secs(3600);
 /// Longer negative TTLs are cut to this: whoever adds a missing name waits for it, and one query costs little.
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
 
-/// For how long a name must be gone, by every answer, before its places go: a zone that is loaded anew or a
-/// mistake that is mended at once takes nothing down.
+/// How long every answer must be negative before a name's places are dropped: a zone reload, or a mistake that is
+/// corrected at once, takes nothing down.
 pub(super) const HOLD: Duration = Duration::from_secs(30);
 
 /// From a first failure to the next lookup; doubled with each one in a row, up to the target's check interval.
@@ -33,7 +33,7 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 /// And while nothing is healthy: the first address is waited for.
 const HURRIED_RETRY: Duration = Duration::from_secs(1);
 
-/// What is to be told of a name.
+/// What is to be logged about a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum News {
     /// It did not, and does again.
@@ -257,7 +257,7 @@ impl Name {
         Outcome { places: Some(Vec::new()), ..self.tell(News::Fails(why)) }
     }
 
-    /// The places stay; the news is told if it is another than before.
+    /// The places stay; the news is logged only if its kind has changed.
     fn tell(&mut self, news: News) -> Outcome {
         let kind = if matches!(news, News::InPart(_)) { Told::Part } else { Told::All };
         let news = (self.told.replace(kind) != Some(kind)).then_some(news);

@@ -448,7 +448,7 @@ fn is_socket(path: &str) -> bool {
     std::fs::metadata(path).map_or(true, |file| file.file_type().is_socket())
 }
 
-/// The connect came to an end, or may have: how? The first write tells, too; it blocks until there is a connection.
+/// The connect may have completed. The first write reports its error, and returns EAGAIN while it is pending.
 fn connected(socket: &Socket, plan: &Plan) -> Step {
     if plan.request.is_some() {
         return match write(socket, plan, 0) {

@@ -80,11 +80,11 @@ pub(super) enum Finding {
     },
     /// At least one place, while the lookup goes on: there may be more, and its end is to come.
     Early(Vec<Place>),
-    /// The name has no place, says who must know. The TTL is that of RFC 2308 section 5, where there is one.
+    /// Authoritative: the name has no place. The TTL is that of RFC 2308 section 5, where there is one.
     Nothing { why: String, ttl: Option<Duration> },
     /// The service is not available, says its SRV record (RFC 2782, a target of ".").
     Unavailable { why: String, ttl: Duration },
-    /// Nobody knows.
+    /// The lookup failed; the answer is unknown.
     Failed(String),
 }
 
@@ -318,7 +318,7 @@ impl Resolver {
                         Ok(servers) => *backend = Backend::of(servers),
                         // For want of something here: whoever was asked is asked on, and the files are read next time.
                         Err(Unread::Short) => *files = before,
-                        Err(Unread::Useless(_)) if fell_back => {} // which was told
+                        Err(Unread::Useless(_)) if fell_back => {} // already logged
                         Err(Unread::Useless(error)) => *backend = fall_back(&error),
                     }
                 }

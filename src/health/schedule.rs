@@ -1,4 +1,4 @@
-//! When each endpoint is probed next, and when each name is resolved next: plain deadlines, pure.
+//! When each endpoint is probed next: plain deadlines, pure.
 //!
 //! Reads no clock (`now` is an argument) and opens no socket. Invariants: a key that is waiting is
 //! in exactly one of the two queues, one that was taken is in neither; two routine starts of a key
@@ -277,7 +277,7 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;
-        let bits = self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40; // the best 24 bits
+        let bits = self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40; // the high 24 bits
         f64::from(u32::try_from(bits).unwrap_or(0)) / f64::from(1u32 << 24)
     }
 }

@@ -154,8 +154,8 @@ fn is_conclusive(answer: &Answered) -> bool {
     }
 }
 
-/// Whether who says so must know: an answer that there is nothing, and not a hint whom else to ask (RFC 2308
-/// section 2.2), as servers give that should not have been asked.
+/// Whether a negative answer is authoritative rather than a referral (RFC 2308 section 2.2), as servers return that are
+/// not responsible for the name.
 pub(super) fn is_certain(none: &NoRecords) -> bool {
     let says_so = matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError);
     says_so && (none.soa.is_some() || none.ns.is_none())

@@ -154,7 +154,7 @@ pub(crate) fn response_body(
     }
     // Rule 2: a 2xx to CONNECT is a tunnel, and CONNECT is never sent.
     if request == Method::Connect && matches!(status, 200..=299) {
-        return Err(BadMessage { why: "a tunnel that nobody asked for" });
+        return Err(BadMessage { why: "A tunnel that the client did not ask for." });
     }
     Ok(match declared {
         Declared::Chunked => BodyLength::Chunked, // rule 4

@@ -46,7 +46,7 @@ fn connect(text: &str) -> Refusal {
     if has_port && syntax::is_authority(text.as_bytes()) {
         Refusal::new(501, "CONNECT is not enabled.")
     } else {
-        Refusal::bad("The target of CONNECT is host and port.")
+        Refusal::bad("CONNECT requires host:port as its target.")
     }
 }
 

@@ -411,7 +411,7 @@ impl Session {
     pub fn no_upstream(&mut self, cx: &Context, out: &mut Output) {
         out.clear();
         self.exchange.keep_alive &= !cx.draining;
-        out.reason = "no target takes the request";
+        out.reason = "No endpoint could take the request.";
         self.answer_with(503, "", out);
     }
 

@@ -38,7 +38,7 @@ impl Session {
             Answering::Tunnel => pass_all(input, Next::ToClient),
             Answering::Nothing | Answering::Complete => {
                 // Nobody asked for this: the connection is not to be trusted any more.
-                out.reason = "a response that nobody asked for";
+                out.reason = "The target sent a response before there was a request.";
                 Step { consumed: input.len(), body: 0..0, next: Next::Failed(Failure::BadResponse) }
             }
         }
@@ -156,7 +156,7 @@ impl Session {
         self.exchange.interim += 1;
         self.exchange.spoiled |= !head.keep_alive;
         if self.exchange.interim > MAX_INTERIM {
-            return Err(BadMessage { why: "too many interim responses" });
+            return Err(BadMessage { why: "There are too many interim responses." });
         }
         let unasked = head.status == 100 && !self.exchange.expect_continue;
         if self.exchange.version == Version::Http11 && !unasked {
@@ -184,7 +184,9 @@ impl Session {
             _ => false,
         };
         if !agreed || !self.request_complete() {
-            return Err(BadMessage { why: "101 to a request that did not ask for that protocol" });
+            return Err(BadMessage {
+                why: "The target switched to a protocol that the client did not ask for.",
+            });
         }
         let by = ResponseRewrite {
             framing: ClientFraming::AsIs,
