@@ -18,7 +18,8 @@
 //! engine/      connections, pools and the pump of one worker; generic over its network
 //! session/     PURE: the protocol of one client connection; bytes and events in, steps out
 //! access/      the access log: entries gathered by the engine, written by a thread of its own
-//! http1/       PURE: heads, framing, bodies, rewriting
+//! http1/       PURE: HTTP/1.1 as it is written (RFC 9112): heads, framing, bodies, rewriting
+//! http/        PURE: HTTP in every version (RFC 9110): methods, kinds and fates of fields, forwarding, faults
 //! balance/     snapshot, cursor, pick, retry budget
 //! metrics/     counters with one writer each, summed on read
 //! settings     what the program runs by, and every default
@@ -36,6 +37,7 @@ pub mod config;
 pub mod demo;
 pub mod engine;
 pub mod health;
+pub mod http;
 pub mod http1;
 pub mod metrics;
 pub mod server;

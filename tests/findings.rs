@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use evenly::http1::{FieldSpace, HeadLimits, parse_request};
+use evenly::http1::{Fault, FieldSpace, HeadLimits, parse_request};
 use evenly::session::{Break, Context, Ending, Failure, Next, Output, Remedy, Session};
 
 fn context() -> Context {
@@ -68,9 +68,7 @@ fn a_request_behind_an_answer_of_ours_is_seen() {
 
 /// The status of a refused request head.
 fn refusal(input: &[u8]) -> Option<u16> {
-    parse_request(input, context().limits, &mut FieldSpace::new())
-        .err()
-        .map(|refusal| refusal.status)
+    parse_request(input, context().limits, &mut FieldSpace::new()).err().map(Fault::status)
 }
 
 /// The status of a request with two faults hung on how far it had come.

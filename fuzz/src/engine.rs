@@ -257,6 +257,7 @@ fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
         target: "t".into(),
         state: if healthy { EndpointState::Up } else { EndpointState::Down },
         preference: Preference::default(),
+        absent: !healthy,
         served: Served::default(),
     });
     Arc::new(Snapshot::new(generation, endpoints.collect()))

@@ -40,8 +40,8 @@ fn request_verdict(input: &[u8]) -> Verdict {
             Verdict::Whole(head.len)
         }
         Err(refusal) => {
-            assert!((400..=505).contains(&refusal.status) && !refusal.why.is_empty());
-            Verdict::Refused(refusal.status)
+            assert!((400..=505).contains(&refusal.status()) && !refusal.why().is_empty());
+            Verdict::Refused(refusal.status())
         }
     }
 }

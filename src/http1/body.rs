@@ -6,9 +6,10 @@
 
 use std::ops::Range;
 
-use super::fields::Kind;
-use super::syntax::{self, Line, TOKEN};
-use super::{BadMessage, BodyLength, HeadLimits};
+use super::line::{self, Line};
+use super::{BodyLength, Fault, HeadLimits};
+use crate::http::kind::Kind;
+use crate::http::syntax::{self, TOKEN};
 
 /// The last chunk; trailer lines and an empty line follow.
 pub const LAST_CHUNK: &[u8] = b"0\r\n";
@@ -116,7 +117,7 @@ impl BodyDecoder {
         input: &mut [u8],
         limits: HeadLimits,
         trailers: &mut Vec<u8>,
-    ) -> Result<Decoded, BadMessage> {
+    ) -> Result<Decoded, Fault> {
         let taken = match self.state {
             State::Done => 0,
             State::UntilClose => input.len(),
@@ -127,7 +128,7 @@ impl BodyDecoder {
             }
             _ => {
                 let decoded = self.decode_chunks(input, limits, trailers);
-                return decoded.map_err(|why| BadMessage { why });
+                return decoded;
             }
         };
         Ok(Decoded { consumed: taken, data: 0..taken, done: self.is_done() })
@@ -137,13 +138,13 @@ impl BodyDecoder {
     ///
     /// # Errors
     /// The body was not at its end: it is cut short (RFC 9112 section 8).
-    pub fn finish_at_close(&mut self) -> Result<(), BadMessage> {
+    pub fn finish_at_close(&mut self) -> Result<(), Fault> {
         match self.state {
             State::Done | State::UntilClose => {
                 self.state = State::Done;
                 Ok(())
             }
-            _ => Err(BadMessage { why: "The connection closed within a body." }),
+            _ => Err(Fault::ClosedInBody),
         }
     }
 
@@ -158,7 +159,7 @@ impl BodyDecoder {
         input: &mut [u8],
         limits: HeadLimits,
         trailers: &mut Vec<u8>,
-    ) -> Result<Decoded, &'static str> {
+    ) -> Result<Decoded, Fault> {
         let mut consumed = 0;
         let mut data = 0..0;
         loop {
@@ -195,12 +196,12 @@ impl BodyDecoder {
     }
 
     /// The functions below return the bytes they took; 0 for as long as more are needed.
-    fn chunk_line(&mut self, idle: Idle, rest: &[u8]) -> Result<usize, &'static str> {
+    fn chunk_line(&mut self, idle: Idle, rest: &[u8]) -> Result<usize, Fault> {
         let Some(line) = ChunkLine::read(rest, idle.padded)? else { return Ok(0) };
         let bytes = u64::from(idle.bytes) + line.extension as u64;
         let bytes = u16::try_from(bytes.saturating_sub(line.size)).unwrap_or(u16::MAX);
         if bytes > MAX_IDLE_EXTENSIONS {
-            return Err("Chunk extensions exceed the payload size.");
+            return Err(Fault::ChunkExtensions);
         }
         let idle = Idle { bytes, ..idle };
         self.state = match line.size {
@@ -210,14 +211,14 @@ impl BodyDecoder {
         Ok(line.len)
     }
 
-    fn chunk_end(&mut self, idle: Idle, rest: &[u8]) -> Result<usize, &'static str> {
+    fn chunk_end(&mut self, idle: Idle, rest: &[u8]) -> Result<usize, Fault> {
         match rest {
             [] | [b'\r'] => Ok(0),
             [b'\r', b'\n', ..] => {
                 self.state = State::ChunkLine { idle };
                 Ok(2)
             }
-            _ => Err("A chunk does not end in CRLF."),
+            _ => Err(Fault::ChunkEnd),
         }
     }
 
@@ -227,7 +228,7 @@ impl BodyDecoder {
         rest: &[u8],
         limits: HeadLimits,
         out: &mut Vec<u8>,
-    ) -> Result<usize, &'static str> {
+    ) -> Result<usize, Fault> {
         let before = out.len();
         let mut section = TrailerSection { room: limits.bytes, fields: limits.fields };
         let mut taken = 0;
@@ -261,19 +262,19 @@ enum TrailerLine {
 }
 
 impl TrailerSection {
-    fn line(&mut self, rest: &[u8], out: &mut Vec<u8>) -> Result<TrailerLine, &'static str> {
-        let line = match syntax::next_line(rest)? {
+    fn line(&mut self, rest: &[u8], out: &mut Vec<u8>) -> Result<TrailerLine, Fault> {
+        let line = match line::next_line(rest)? {
             Line::Whole([], _) => return Ok(TrailerLine::End(2)),
             Line::Whole(line, _) if line.len() + 2 <= self.room => line,
             Line::Part(line) if line.is_empty() || line.len() + 2 <= self.room => {
-                return syntax::field_line_in_part(line).map(|()| TrailerLine::Part);
+                return line::field_line_in_part(line).map(|()| TrailerLine::Part);
             }
-            _ => return Err("The trailer section is too large."),
+            _ => return Err(Fault::LargeTrailers),
         };
         self.room -= line.len() + 2;
-        let too_many = "The trailer section has too many fields.";
+        let too_many = Fault::TooManyTrailers;
         self.fields = self.fields.checked_sub(1).ok_or(too_many)?;
-        let (name, value) = syntax::field_line(line)?;
+        let (name, value) = line::field_line(line)?;
         if may_trail(name) {
             append_line(name, value, out);
         }
@@ -334,20 +335,20 @@ struct ChunkLine {
 impl ChunkLine {
     /// The line at the start of `rest`; None as long as it has no end and no fault.
     /// `padded`: white space without an extension may follow the size.
-    fn read(rest: &[u8], padded: bool) -> Result<Option<Self>, &'static str> {
+    fn read(rest: &[u8], padded: bool) -> Result<Option<Self>, Fault> {
         let is_hex = |byte: &&u8| byte.is_ascii_hexdigit();
         let digits = rest.iter().take(MAX_SIZE_DIGITS + 1).take_while(is_hex).count();
         if digits > MAX_SIZE_DIGITS || (digits == 0 && !rest.is_empty()) {
-            return Err("A chunk size is not a bounded hex number.");
+            return Err(Fault::ChunkSize);
         }
         let (size, after) = rest.split_at(digits);
         let line = match after {
             [] | [b'\r'] => return Ok(None),
             [b'\r', b'\n', ..] => Line::Whole(b"", b""),
             [b';' | b' ' | b'\t', ..] => {
-                syntax::next_line(&after[..after.len().min(MAX_CHUNK_LINE - digits)])?
+                line::next_line(&after[..after.len().min(MAX_CHUNK_LINE - digits)])?
             }
-            _ => return Err("A chunk size is not a bounded hex number."),
+            _ => return Err(Fault::ChunkSize),
         };
         match line {
             Line::Whole(extension, _) => {
@@ -357,25 +358,25 @@ impl ChunkLine {
                 let len = digits + extension.len() + 2;
                 Ok(Some(Self { size: hex(size)?, extension: extension.len(), len }))
             }
-            Line::Part(_) if rest.len() >= MAX_CHUNK_LINE => Err("A chunk line is too long."),
+            Line::Part(_) if rest.len() >= MAX_CHUNK_LINE => Err(Fault::LongChunkLine),
             Line::Part(part) => match syntax::all(part, syntax::VALUE) {
                 true => Ok(None),
-                false => Err("A chunk extension holds a control character."),
+                false => Err(Fault::ChunkExtensionCharacter),
             },
         }
     }
 }
 
 /// At most `i64::MAX`, as for Content-Length.
-fn hex(digits: &[u8]) -> Result<u64, &'static str> {
+fn hex(digits: &[u8]) -> Result<u64, Fault> {
     let digit = |byte: u8| (byte as char).to_digit(16).map_or(0, u64::from);
     let size = digits.iter().fold(0u64, |size, &byte| (size << 4) | digit(byte));
-    (size <= i64::MAX.unsigned_abs()).then_some(size).ok_or("A chunk size is too large.")
+    (size <= i64::MAX.unsigned_abs()).then_some(size).ok_or(Fault::LargeChunk)
 }
 
 /// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 section 7.1.1).
-fn extensions(mut rest: &[u8]) -> Result<(), &'static str> {
-    let malformed = "A chunk extension is malformed.";
+fn extensions(mut rest: &[u8]) -> Result<(), Fault> {
+    let malformed = Fault::ChunkExtension;
     while !rest.is_empty() {
         rest = trim_start(rest).strip_prefix(b";").ok_or(malformed)?;
         rest = token(trim_start(rest)).ok_or(malformed)?;

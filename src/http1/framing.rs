@@ -3,7 +3,8 @@
 //! Owns: the judgement on Content-Length and Transfer-Encoding. Does not own: taking the body apart (`body`).
 //! Invariant: every message that could be read two ways is refused, whichever rule would win.
 
-use super::{BadMessage, Method, Refusal, Version, syntax};
+use super::{Fault, Method, Version};
+use crate::http::syntax;
 
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,29 +75,29 @@ pub(crate) enum Sender {
 
 impl Framing<'_> {
     /// Rules 3 to 5. The status is what a request with that fault is refused with.
-    pub(crate) fn declared(self, sender: Sender) -> Result<Declared, Refusal> {
+    pub(crate) fn declared(self, sender: Sender) -> Result<Declared, Fault> {
         if self.transfer_encoding == Values::Absent {
             return content_length(self.content_length, sender);
         }
         // RFC 9112 section 6.1: a 1.0 message with Transfer-Encoding has faulty framing. That of a response ends its connection.
         if sender == Sender::Client(Version::Http10) {
-            return Err(Refusal::bad("Transfer-Encoding is not allowed in HTTP/1.0."));
+            return Err(Fault::CodingInHttp10);
         }
         // Rule 3, where the RFC leaves the choice to refuse.
         if self.content_length != Values::Absent {
-            return Err(Refusal::bad("Both Content-Length and Transfer-Encoding are present."));
+            return Err(Fault::LengthAndCoding);
         }
         match self.transfer_encoding.only() {
             Some(value) => transfer_encoding(value, sender),
-            None => Err(Refusal::bad("There is more than one Transfer-Encoding.")),
+            None => Err(Fault::SeveralCodings),
         }
     }
 }
 
 /// Rule 5: digits only, and one value. Duplicates of the same bytes are one; so is a response's list of the same number, while
 /// a request's is refused.
-fn content_length(values: Values<'_>, sender: Sender) -> Result<Declared, Refusal> {
-    let invalid = Refusal::bad("The Content-Length is not a valid number.");
+fn content_length(values: Values<'_>, sender: Sender) -> Result<Declared, Fault> {
+    let invalid = Fault::BadContentLength;
     match values {
         Values::Absent => Ok(Declared::Nothing),
         // Before the list, which it nearly always is not: that takes longer to find out.
@@ -109,13 +110,13 @@ fn content_length(values: Values<'_>, sender: Sender) -> Result<Declared, Refusa
             same.then_some(Declared::Length(first)).ok_or(invalid)
         }
         Values::Same(..) => Err(invalid),
-        Values::Differing => Err(Refusal::bad("There are two different Content-Lengths.")),
+        Values::Differing => Err(Fault::DifferentContentLengths),
     }
 }
 
 /// Rule 4: the one coding that is known is `chunked`, once. Others are not implemented (RFC 9112 section 6.1), and a request that
 /// does not end in `chunked` has no end that can be found (section 6.3).
-fn transfer_encoding(value: &[u8], sender: Sender) -> Result<Declared, Refusal> {
+fn transfer_encoding(value: &[u8], sender: Sender) -> Result<Declared, Fault> {
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     if is_chunked(value) {
         return Ok(Declared::Chunked);
@@ -125,12 +126,12 @@ fn transfer_encoding(value: &[u8], sender: Sender) -> Result<Declared, Refusal> 
         return Ok(Declared::Chunked);
     }
     if !syntax::list(value).last().is_some_and(is_chunked) {
-        return Err(Refusal::bad("The last transfer coding is not chunked."));
+        return Err(Fault::LastCodingNotChunked);
     }
     if codings().any(|coding| !is_chunked(coding)) {
-        return Err(Refusal::new(501, "Unsupported transfer coding."));
+        return Err(Fault::UnknownCoding);
     }
-    Err(Refusal::bad("The Transfer-Encoding is not exactly chunked."))
+    Err(Fault::NotExactlyChunked)
 }
 
 /// A request's body: rules 3 to 6, then 7 (no framing field: no body).
@@ -147,14 +148,14 @@ pub(crate) fn response_body(
     declared: Declared,
     request: Method,
     status: u16,
-) -> Result<BodyLength, BadMessage> {
+) -> Result<BodyLength, Fault> {
     // Rule 1: HEAD, 1xx, 204 and 304 end with the head, whatever the fields say.
     if request == Method::Head || matches!(status, 100..=199 | 204 | 304) {
         return Ok(BodyLength::None);
     }
     // Rule 2: a 2xx to CONNECT is a tunnel, and CONNECT is never sent.
     if request == Method::Connect && matches!(status, 200..=299) {
-        return Err(BadMessage { why: "A tunnel that the client did not ask for." });
+        return Err(Fault::UnaskedTunnel);
     }
     Ok(match declared {
         Declared::Chunked => BodyLength::Chunked, // rule 4

@@ -9,11 +9,12 @@ use std::mem::MaybeUninit;
 use httparse::{Header, Status};
 
 use super::diagnose::{self, MAX_METHOD};
-use super::fields::{Expect, Fields, Kind, Options, Survey, names_bound_scheme};
+use super::fields::{Fields, Survey};
 use super::framing::{self, BodyLength, Declared, Sender, Values};
-use super::syntax;
 use super::target::Target;
-use super::{BadMessage, Method, Progress, Refusal, Version};
+use super::{Fault, Method, Progress, Version};
+use crate::http::kind::{Expect, Kind, Options, names_bound_scheme};
+use crate::http::syntax;
 
 /// The most fields a head may have, whatever its limits say.
 pub const MAX_FIELDS: usize = 256;
@@ -125,13 +126,13 @@ pub fn parse_request<'h, 'b>(
     input: &'b [u8],
     limits: HeadLimits,
     space: &'h mut FieldSpace<'b>,
-) -> Result<Progress<RequestHead<'h, 'b>>, Refusal> {
+) -> Result<Progress<RequestHead<'h, 'b>>, Fault> {
     let window = &input[..input.len().min(limits.bytes)];
     let field_limit = limits.fields.min(MAX_FIELDS);
     let mut request = httparse::Request::new(&mut []);
     let malformed = || {
         let fault = diagnose::request(window, field_limit).err();
-        fault.unwrap_or(Refusal::bad("The request head is malformed."))
+        fault.unwrap_or(Fault::RequestHead)
     };
     match request.parse_with_uninit_headers(window, space.first(field_limit)) {
         Ok(Status::Complete(len)) => {
@@ -165,11 +166,11 @@ pub fn lower_minor(input: &mut [u8]) -> bool {
 }
 
 /// A head that reaches its limit without an end (RFC 9110 section 15.5.15, RFC 6585 section 5).
-fn too_large(window: &[u8]) -> Refusal {
+fn too_large(window: &[u8]) -> Fault {
     let line = window.strip_prefix(b"\r\n").unwrap_or(window);
     match memchr::memchr(b'\n', line) {
-        None => Refusal::new(414, "The request line is too long."),
-        Some(_) => Refusal::new(431, "The request head is too large."),
+        None => Fault::LongRequestLine,
+        Some(_) => Fault::LargeRequestHead,
     }
 }
 
@@ -207,7 +208,7 @@ impl<'h, 'b> RawRequest<'h, 'b> {
         Some(Self { version, method, target, line_start, line_end, len: head.len(), fields })
     }
 
-    fn judge(self, survey: &Survey<'b>) -> Result<RequestHead<'h, 'b>, Refusal> {
+    fn judge(self, survey: &Survey<'b>) -> Result<RequestHead<'h, 'b>, Fault> {
         let method = Method::of(self.method);
         let form = Target::of(method, self.target)?;
         let host = host(self.version, survey.host)?;
@@ -216,7 +217,7 @@ impl<'h, 'b> RawRequest<'h, 'b> {
         let expect_continue = expect_continue(self.version, survey.expect)?;
         let max_forwards = max_forwards(method, survey.max_forwards)?;
         if method == Method::Trace {
-            return Err(Refusal::new(405, "TRACE is not enabled."));
+            return Err(Fault::Trace);
         }
         Ok(RequestHead {
             method,
@@ -242,13 +243,13 @@ impl<'h, 'b> RawRequest<'h, 'b> {
 }
 
 /// Exactly one in HTTP/1.1, at most one in HTTP/1.0, and valid (RFC 9112 section 3.2).
-fn host(version: Version, values: Values<'_>) -> Result<Option<&[u8]>, Refusal> {
+fn host(version: Version, values: Values<'_>) -> Result<Option<&[u8]>, Fault> {
     match (values, version) {
         (Values::Absent, Version::Http10) => Ok(None),
-        (Values::Absent, Version::Http11) => Err(Refusal::bad("Missing Host header.")),
+        (Values::Absent, Version::Http11) => Err(Fault::NoHost),
         (Values::Same(host, 1), _) if syntax::is_authority(host) => Ok(Some(host)),
-        (Values::Same(_, 1), _) => Err(Refusal::bad("The Host is not valid.")),
-        _ => Err(Refusal::bad("There is more than one Host.")),
+        (Values::Same(_, 1), _) => Err(Fault::BadHost),
+        _ => Err(Fault::SeveralHosts),
     }
 }
 
@@ -258,28 +259,28 @@ fn keep_alive(version: Version, options: Options) -> bool {
 }
 
 /// A 1.0 client's expectation is ignored, an unknown one refused (RFC 9110 section 10.1.1).
-fn expect_continue(version: Version, expect: Expect) -> Result<bool, Refusal> {
+fn expect_continue(version: Version, expect: Expect) -> Result<bool, Fault> {
     match (version, expect) {
         (Version::Http10, _) | (_, Expect::Nothing) => Ok(false),
         (_, Expect::Continue) => Ok(true),
-        (_, Expect::Unknown) => Err(Refusal::new(417, "The expectation is not 100-continue.")),
+        (_, Expect::Unknown) => Err(Fault::UnknownExpectation),
     }
 }
 
 /// Counts down for OPTIONS only; a number beyond all counting is the greatest we know (RFC 9110 section 7.6.2).
-fn max_forwards(method: Method, values: Values<'_>) -> Result<Option<u64>, Refusal> {
+fn max_forwards(method: Method, values: Values<'_>) -> Result<Option<u64>, Fault> {
     if method != Method::Options || values == Values::Absent {
         return Ok(None);
     }
     let digits = values.only().filter(|v| !v.is_empty() && v.iter().all(u8::is_ascii_digit));
-    let digits = digits.ok_or(Refusal::bad("The Max-Forwards is not a number."))?;
+    let digits = digits.ok_or(Fault::BadMaxForwards)?;
     Ok(Some(syntax::number(digits).unwrap_or(u64::from(u32::MAX))))
 }
 
 /// Each option is compared with each field, so their number is bounded.
-fn options_are_few(options: Options) -> Result<(), Refusal> {
+fn options_are_few(options: Options) -> Result<(), Fault> {
     if options.are_too_many() {
-        return Err(Refusal::bad("The Connection field names too many fields."));
+        return Err(Fault::TooManyOptions);
     }
     Ok(())
 }
@@ -306,13 +307,13 @@ pub fn parse_response<'h, 'b>(
     input: &'b [u8],
     limits: HeadLimits,
     space: &'h mut FieldSpace<'b>,
-) -> Result<Progress<ResponseHead<'h, 'b>>, BadMessage> {
+) -> Result<Progress<ResponseHead<'h, 'b>>, Fault> {
     let window = &input[..input.len().min(limits.bytes)];
     let field_limit = limits.fields.min(MAX_FIELDS);
     let mut response = httparse::Response::new(&mut []);
     let malformed = || {
         let fault = diagnose::response(window, field_limit).err();
-        fault.unwrap_or(BadMessage { why: "The response head is malformed." })
+        fault.unwrap_or(Fault::ResponseHead)
     };
     let parser = httparse::ParserConfig::default();
     let fields = space.first(field_limit);
@@ -321,7 +322,7 @@ pub fn parse_response<'h, 'b>(
         // httparse gives a version up one byte before it is all there.
         Ok(Status::Partial) | Err(httparse::Error::Version) => {
             diagnose::response(window, field_limit)?;
-            let too_large = BadMessage { why: "The response head is too large." };
+            let too_large = Fault::LargeResponseHead;
             if window.len() < limits.bytes { Ok(Progress::Partial) } else { Err(too_large) }
         }
         Err(_) => Err(malformed()),
@@ -331,8 +332,8 @@ pub fn parse_response<'h, 'b>(
 fn judge_response<'h, 'b>(
     response: httparse::Response<'h, 'b>,
     head: &'b [u8],
-    malformed: impl Fn() -> BadMessage,
-) -> Result<Progress<ResponseHead<'h, 'b>>, BadMessage> {
+    malformed: impl Fn() -> Fault,
+) -> Result<Progress<ResponseHead<'h, 'b>>, Fault> {
     let httparse::Response { version, code, headers, .. } = response;
     let status = code.filter(|code| (100..=999).contains(code)).ok_or_else(&malformed)?;
     let version = Version::of_minor(version);
@@ -376,7 +377,7 @@ impl ResponseHead<'_, '_> {
     ///
     /// # Errors
     /// A tunnel that nobody asked for: 2xx to CONNECT. Conflicting framing has been refused with the head.
-    pub fn body(&self, request: Method) -> Result<BodyLength, BadMessage> {
+    pub fn body(&self, request: Method) -> Result<BodyLength, Fault> {
         framing::response_body(self.declared, request, self.status)
     }
 

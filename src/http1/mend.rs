@@ -7,7 +7,7 @@
 //! one into the other.
 
 use super::head::{FieldSpace, ResponseHead, parse_response};
-use super::{BadMessage, HeadLimits, Progress};
+use super::{Fault, HeadLimits, Progress};
 
 /// Reads the response head at the start of `input`, mended if need be, and has `judge` look at it and at the bytes it is in. How
 /// many bytes of the input it took, and what `judge` says.
@@ -18,8 +18,8 @@ use super::{BadMessage, HeadLimits, Progress};
 pub fn read_response<R>(
     input: &[u8],
     limits: HeadLimits,
-    judge: impl FnOnce(&ResponseHead<'_, '_>, &[u8]) -> Result<R, BadMessage>,
-) -> Result<Progress<(usize, R)>, BadMessage> {
+    judge: impl FnOnce(&ResponseHead<'_, '_>, &[u8]) -> Result<R, Fault>,
+) -> Result<Progress<(usize, R)>, Fault> {
     let mut space = FieldSpace::new();
     match parse_response(input, limits, &mut space) {
         Ok(Progress::Partial) => Ok(Progress::Partial),
@@ -32,9 +32,9 @@ pub fn read_response<R>(
 fn read_mended<R>(
     input: &[u8],
     limits: HeadLimits,
-    bad: BadMessage,
-    judge: impl FnOnce(&ResponseHead<'_, '_>, &[u8]) -> Result<R, BadMessage>,
-) -> Result<Progress<(usize, R)>, BadMessage> {
+    bad: Fault,
+    judge: impl FnOnce(&ResponseHead<'_, '_>, &[u8]) -> Result<R, Fault>,
+) -> Result<Progress<(usize, R)>, Fault> {
     let Some(mended) = response(input, limits) else { return Err(bad) };
     let longer = HeadLimits { bytes: limits.bytes + mended.head.len(), ..limits };
     let mut space = FieldSpace::new();

@@ -2,8 +2,8 @@
 //!
 //! Owns: which form it has and whether its characters are allowed. Does not own: `Host`, or what is sent upstream.
 
-use super::syntax::{self, PATH, QUERY};
-use super::{Method, Refusal};
+use super::{Fault, Method};
+use crate::http::syntax::{self, PATH, QUERY};
 
 /// The forms that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) enum Target<'b> {
 
 impl<'b> Target<'b> {
     /// Judges `text`, which is not empty. CONNECT has no target that is served.
-    pub(crate) fn of(method: Method, text: &'b str) -> Result<Self, Refusal> {
+    pub(crate) fn of(method: Method, text: &'b str) -> Result<Self, Fault> {
         if method == Method::Connect {
             return Err(connect(text));
         }
@@ -33,7 +33,7 @@ impl<'b> Target<'b> {
         if text == "*" {
             return match method {
                 Method::Options => Ok(Self::Asterisk),
-                _ => Err(Refusal::bad("The target * is only for OPTIONS.")),
+                _ => Err(Fault::AsteriskTarget),
             };
         }
         absolute(text)
@@ -41,36 +41,36 @@ impl<'b> Target<'b> {
 }
 
 /// Authority-form is the only one for CONNECT and needs a port (RFC 9112 section 3.2.3).
-fn connect(text: &str) -> Refusal {
+fn connect(text: &str) -> Fault {
     let has_port = text.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty());
     if has_port && syntax::is_authority(text.as_bytes()) {
-        Refusal::new(501, "CONNECT is not enabled.")
+        Fault::Connect
     } else {
-        Refusal::bad("CONNECT requires host:port as its target.")
+        Fault::ConnectTarget
     }
 }
 
-fn absolute(text: &str) -> Result<Target<'_>, Refusal> {
+fn absolute(text: &str) -> Result<Target<'_>, Fault> {
     // TLS may have ended in front of us: the scheme says nothing of this connection (RFC 9110 section 7.4).
     let is_http = |scheme: &&str| {
         text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
     };
     let Some(scheme) = ["http://", "https://"].into_iter().find(is_http) else {
-        return Err(Refusal::bad("The request target is neither a path nor an http URI."));
+        return Err(Fault::OtherTarget);
     };
     let after = &text[scheme.len()..];
     let (authority, rest) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
     if !syntax::is_authority(authority.as_bytes()) {
-        return Err(Refusal::bad("The host in the request target is not valid."));
+        return Err(Fault::TargetHost);
     }
     path_and_query(rest.as_bytes())?;
     Ok(Target::Absolute { authority, rest })
 }
 
 /// Every byte of the path and of the query is one of theirs; `#` is in neither.
-fn path_and_query(text: &[u8]) -> Result<(), Refusal> {
+fn path_and_query(text: &[u8]) -> Result<(), Fault> {
     let Some((_, query)) = syntax::run_of(text, PATH) else {
-        return Err(Refusal::bad("A % in the path is not followed by two hex digits."));
+        return Err(Fault::PercentInPath);
     };
     let query_is_valid = match query {
         [] => true,
@@ -78,7 +78,7 @@ fn path_and_query(text: &[u8]) -> Result<(), Refusal> {
         _ => false,
     };
     if !query_is_valid {
-        return Err(Refusal::bad("The request target holds a character that is not allowed."));
+        return Err(Fault::TargetCharacter);
     }
     Ok(())
 }

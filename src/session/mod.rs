@@ -36,10 +36,9 @@ use crate::http1::answer::answer;
 use crate::http1::body::{self, BodyDecoder, Decoded};
 use crate::http1::head::{HeadLimits, RequestHead};
 use crate::http1::rewrite::ClientFraming;
-use crate::http1::{BodyLength, Method, Version};
+use crate::http1::{BodyLength, Fault, Method, Version};
 
 pub use crate::http1::Pseudonym;
-pub use crate::http1::foreign::is_foreign;
 pub use retry::{Failure, Remedy};
 
 /// Interim responses (1xx) that one response may have; a target that sends more is broken.
@@ -433,6 +432,12 @@ impl Session {
         self.exchange = Exchange::NONE;
         self.scanned = 0;
     }
+}
+
+/// Whether a request was refused with `reason` because it is of another protocol.
+#[must_use]
+pub fn is_foreign(reason: &str) -> bool {
+    Fault::ALL.iter().any(|fault| fault.is_foreign() && fault.why() == reason)
 }
 
 trait Steps {

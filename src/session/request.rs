@@ -9,7 +9,7 @@ use crate::http1::answer::answer_options;
 use crate::http1::body::{BodyDecoder, Decoded};
 use crate::http1::head::{self, FieldSpace, RequestHead};
 use crate::http1::rewrite::{self, RequestRewrite};
-use crate::http1::{BadMessage, BodyLength, Progress, Refusal, Version};
+use crate::http1::{BodyLength, Fault, Progress, Version};
 
 impl Session {
     /// Bytes of the client: the head of a request, more of its body, or whatever runs through a tunnel.
@@ -20,7 +20,7 @@ impl Session {
                 self.exchange.at_hand = false;
                 match self.request_body(cx, input, out) {
                     Ok(decoded) => decoded.step(Next::ToUpstream),
-                    Err(bad) => self.refuse(&Refusal { status: 400, why: bad.why }, out),
+                    Err(fault) => self.refuse(fault, out),
                 }
             }
             Reading::Tunnel => pass_all(input, Next::ToUpstream),
@@ -48,12 +48,12 @@ impl Session {
         }
         let mut space = FieldSpace::new();
         let (len, length) = match head::parse_request(input, cx.limits, &mut space) {
-            Err(refusal) => {
-                if refusal.status == 505 && head::lower_minor(input) {
+            Err(fault) => {
+                if fault == Fault::OtherVersion && head::lower_minor(input) {
                     self.scanned = 0;
                     return self.one_request_head(cx, input, out);
                 }
-                return self.refuse(&refusal, out);
+                return self.refuse(fault, out);
             }
             Ok(Progress::Partial) => {
                 return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
@@ -92,7 +92,7 @@ impl Session {
         };
         match self.request_body(cx, &mut input[len..], out) {
             Ok(decoded) => decoded.step(Next::NeedUpstream).behind(len),
-            Err(bad) => self.refuse(&Refusal { status: 400, why: bad.why }, out),
+            Err(fault) => self.refuse(fault, out),
         }
     }
 
@@ -101,7 +101,7 @@ impl Session {
         cx: &Context,
         input: &mut [u8],
         out: &mut Output,
-    ) -> Result<Decoded, BadMessage> {
+    ) -> Result<Decoded, Fault> {
         let Reading::Body { decoder, chunks } = &mut self.reading else {
             return Ok(Decoded { consumed: 0, data: 0..0, done: true });
         };
@@ -136,22 +136,22 @@ impl Session {
 
     /// Answers what cannot be served. Where the next request would begin is unknown then, so
     /// that the connection ends. A response already begun is cut instead.
-    fn refuse(&mut self, refusal: &Refusal, out: &mut Output) -> Step {
+    fn refuse(&mut self, fault: Fault, out: &mut Output) -> Step {
         out.head.clear();
         out.tail.clear();
-        out.reason = refusal.why;
+        out.reason = fault.why();
         self.reading = Reading::Closed;
         self.exchange.keep_alive = false;
         if matches!(self.answering, Answering::Body { .. }) {
             return Step { consumed: 0, body: 0..0, next: Next::Failed(Failure::ClientBroke) };
         }
-        self.answer_with(refusal.status, refusal.why, out);
+        self.answer_with(fault.status(), fault.why(), out);
         Step { consumed: 0, body: 0..0, next: Next::Answered }
     }
 
     /// The client was too slow: 408 while nothing was answered yet.
     pub fn client_timed_out(&mut self, out: &mut Output) -> Next {
-        self.refuse(&Refusal { status: 408, why: "The request took too long to arrive." }, out).next
+        self.refuse(Fault::SlowRequest, out).next
     }
 
     /// The client's side of the connection ended.

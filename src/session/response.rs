@@ -9,7 +9,7 @@ use crate::http1::body::{BodyDecoder, Decoded};
 use crate::http1::head::ResponseHead;
 use crate::http1::mend;
 use crate::http1::rewrite::{self, ClientConnection, ClientFraming, ResponseRewrite};
-use crate::http1::{BadMessage, BodyLength, Progress, Version};
+use crate::http1::{BodyLength, Fault, Progress, Version};
 
 impl Session {
     /// Bytes of the target.
@@ -20,7 +20,7 @@ impl Session {
                 let decoded = match decoder.decode(input, cx.limits, &mut out.trailers) {
                     Ok(decoded) => decoded,
                     Err(bad) => {
-                        out.reason = bad.why;
+                        out.reason = bad.why();
                         return Step {
                             consumed: 0,
                             body: 0..0,
@@ -68,7 +68,7 @@ impl Session {
                 }
                 Ok(Headed::Final(step)) => return step.behind(at),
                 Err(bad) => {
-                    out.reason = bad.why;
+                    out.reason = bad.why();
                     return Step {
                         consumed: 0,
                         body: 0..0,
@@ -84,7 +84,7 @@ impl Session {
         cx: &Context,
         input: &mut [u8],
         out: &mut Output,
-    ) -> Result<Headed, BadMessage> {
+    ) -> Result<Headed, Fault> {
         if !self.worth_a_look(input, cx.limits.bytes) {
             return Ok(Headed::Partial);
         }
@@ -113,7 +113,7 @@ impl Session {
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
-    ) -> Result<Option<BodyLength>, BadMessage> {
+    ) -> Result<Option<BodyLength>, Fault> {
         match head.status {
             101 => self.switch_protocols(cx, head, input, out).map(|()| Some(BodyLength::None)),
             100..200 => self.interim(cx, head, input, out).map(|()| None),
@@ -128,7 +128,7 @@ impl Session {
         length: BodyLength,
         rest: &mut [u8],
         out: &mut Output,
-    ) -> Result<Step, BadMessage> {
+    ) -> Result<Step, Fault> {
         let Answering::Body { decoder, chunks, reusable, .. } = &mut self.answering else {
             return Ok(pass_all(rest, Next::ToClient));
         };
@@ -152,11 +152,11 @@ impl Session {
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
-    ) -> Result<(), BadMessage> {
+    ) -> Result<(), Fault> {
         self.exchange.interim += 1;
         self.exchange.spoiled |= !head.keep_alive;
         if self.exchange.interim > MAX_INTERIM {
-            return Err(BadMessage { why: "There are too many interim responses." });
+            return Err(Fault::TooManyInterim);
         }
         let unasked = head.status == 100 && !self.exchange.expect_continue;
         if self.exchange.version == Version::Http11 && !unasked {
@@ -178,15 +178,13 @@ impl Session {
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
-    ) -> Result<(), BadMessage> {
+    ) -> Result<(), Fault> {
         let agreed = match (&self.exchange.upgrade, head.upgrade) {
             (Some(asked), Some(got)) => offers(&asked.protocols, got),
             _ => false,
         };
         if !agreed || !self.request_complete() {
-            return Err(BadMessage {
-                why: "The target switched to a protocol that the client did not ask for.",
-            });
+            return Err(Fault::UnaskedSwitch);
         }
         let by = ResponseRewrite {
             framing: ClientFraming::AsIs,
@@ -206,7 +204,7 @@ impl Session {
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
-    ) -> Result<BodyLength, BadMessage> {
+    ) -> Result<BodyLength, Fault> {
         let length = head.body(self.exchange.method)?;
         let modern = self.exchange.version == Version::Http11;
         let framing = match length {

@@ -52,7 +52,7 @@ fn body(length: BodyLength, input: &[u8], step: usize) -> Result<Body, NoBody> {
         }
         held.extend_from_slice(piece);
         let decoded = decoder.decode(&mut held, limits(), &mut trailers);
-        let decoded = decoded.map_err(|bad| NoBody::Bad(bad.why))?;
+        let decoded = decoded.map_err(|bad| NoBody::Bad(bad.why()))?;
         payload.extend_from_slice(&held[decoded.data]);
         consumed += decoded.consumed;
         held.drain(..decoded.consumed);
@@ -86,7 +86,9 @@ pub(crate) fn requests<'n, I: Iterator<Item = &'n str>>(
             Ok(Progress::Complete(head)) => head,
             Ok(Progress::Partial) if rest.is_empty() => break Stop::End,
             Ok(Progress::Partial) => break Stop::Part,
-            Err(refusal) => break Stop::Refused(format!("{}: {}", refusal.status, refusal.why)),
+            Err(refusal) => {
+                break Stop::Refused(format!("{}: {}", refusal.status(), refusal.why()));
+            }
         };
         let body = match body(head.body, &rest[head.len..], step) {
             Ok(body) => body,
@@ -143,7 +145,7 @@ pub(crate) fn response(method: &str, input: &[u8], step: usize) -> Dialogue {
         let head = match parse_response(rest, limits(), &mut space) {
             Ok(Progress::Complete(head)) => head,
             Ok(Progress::Partial) => return part,
-            Err(bad) => return refused(bad.why),
+            Err(bad) => return refused(bad.why()),
         };
         at += head.len;
         if matches!(head.status, 100..=199) && head.status != 101 {
@@ -151,7 +153,7 @@ pub(crate) fn response(method: &str, input: &[u8], step: usize) -> Dialogue {
         }
         let length = match head.body(method_of(method)) {
             Ok(length) => length,
-            Err(bad) => return refused(bad.why),
+            Err(bad) => return refused(bad.why()),
         };
         let body = match body(length, &rest[head.len..], step) {
             Ok(body) => body,

@@ -11,7 +11,7 @@ pub(super) fn decode(length: BodyLength, input: &[u8], step: usize, limits: Head
     let (mut payload, mut trailers, mut held) = (Vec::new(), Vec::new(), Vec::new());
     for piece in input.chunks(step.max(1)) {
         held.extend_from_slice(piece);
-        let decoded = decoder.decode(&mut held, limits, &mut trailers).map_err(|bad| bad.why)?;
+        let decoded = decoder.decode(&mut held, limits, &mut trailers).map_err(Fault::why)?;
         payload.extend_from_slice(&held[decoded.data.clone()]);
         assert!(decoded.data.end <= decoded.consumed && decoded.consumed <= held.len());
         assert_eq!(decoded.done, decoder.is_done());

@@ -22,7 +22,7 @@ fn request_outcome(input: &[u8], limits: HeadLimits) -> Got {
     match parse_request(input, limits, &mut FieldSpace::new()) {
         Ok(Progress::Partial) => Got::Partial,
         Ok(Progress::Complete(_)) => Got::Whole,
-        Err(refusal) => Got::Refused(refusal.status),
+        Err(refusal) => Got::Refused(refusal.status()),
     }
 }
 

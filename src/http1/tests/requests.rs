@@ -93,27 +93,32 @@ fn what_speaks_another_protocol_is_told_from_its_first_bytes() {
     // Behind the empty lines that a session takes off.
     let version_2 = b"\0\r\nQUIT\n\x21\x11\x00\x0c\x7f\x00\x00\x01";
     let table: [(&[u8], u16, &str); 10] = [
-        (hello, 400, foreign::TLS),
-        (b"\x16", 400, foreign::TLS),
-        (version_2, 400, foreign::PROXY),
+        (hello, 400, Fault::ClientSpeaksTls.why()),
+        (b"\x16", 400, Fault::ClientSpeaksTls.why()),
+        (version_2, 400, Fault::ProxyProtocol.why()),
         (
             b"PROXY TCP4 192.0.2.1 192.0.2.2 5 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             400,
-            foreign::PROXY,
+            Fault::ProxyProtocol.why(),
         ),
-        (b"PROXY TCP6 ::1 ::1 5 80\r\n", 400, foreign::PROXY),
-        (b"PROXY UNKNOWN\r\nGET / HTTP/1.1\r\n", 400, foreign::PROXY),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, foreign::HTTP_2),
+        (b"PROXY TCP6 ::1 ::1 5 80\r\n", 400, Fault::ProxyProtocol.why()),
+        (b"PROXY UNKNOWN\r\nGET / HTTP/1.1\r\n", 400, Fault::ProxyProtocol.why()),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, Fault::ClientSpeaksHttp2.why()),
         (b"\0\0\0\x85\xffSMB", 400, "The request method is not valid."),
         (b"SSH-2.0-OpenSSH_9\r\n", 400, "The request line has no HTTP version."),
         (b"PROXY / HTTP/2.0\r\n", 505, "Unsupported HTTP version; use HTTP/1.1 or HTTP/1.0."),
     ];
     for (input, status, why) in table {
         let refusal = parse_request(input, LIMITS, &mut FieldSpace::new()).unwrap_err();
-        assert_eq!((refusal.status, refusal.why), (status, why), "{}", input.escape_ascii());
+        assert_eq!((refusal.status(), refusal.why()), (status, why), "{}", input.escape_ascii());
         assert_eq!(
-            foreign::is_foreign(why),
-            [foreign::TLS, foreign::PROXY, foreign::HTTP_2].contains(&why)
+            refusal.is_foreign(),
+            [
+                Fault::ClientSpeaksTls.why(),
+                Fault::ProxyProtocol.why(),
+                Fault::ClientSpeaksHttp2.why()
+            ]
+            .contains(&why)
         );
     }
     check(

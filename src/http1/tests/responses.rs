@@ -62,14 +62,14 @@ fn status_lines_are_exact() {
 #[test]
 fn a_target_that_speaks_another_protocol_is_told_from_its_first_bytes() {
     let table: [(&[u8], &str); 4] = [
-        (b"\x15\x03\x01\x00\x02\x02\x46", foreign::TLS_TARGET),
-        (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", foreign::HTTP_2_TARGET),
+        (b"\x15\x03\x01\x00\x02\x02\x46", Fault::TargetSpeaksTls.why()),
+        (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", Fault::TargetSpeaksHttp2.why()),
         (b"\x00\x00\x00\x00\r\n\r\n", "Malformed status line."),
         (b"SSH-2.0-OpenSSH_9\r\n", "Malformed status line."),
     ];
     for (input, why) in table {
         let bad = parse_response(input, LIMITS, &mut FieldSpace::new()).unwrap_err();
-        assert_eq!(bad.why, why, "{}", input.escape_ascii());
+        assert_eq!(bad.why(), why, "{}", input.escape_ascii());
     }
 }
 

@@ -1,4 +1,4 @@
-//! The character sets of RFC 9110, RFC 9112 and RFC 3986, and the few productions built right on them.
+//! The character sets of RFC 9110 and RFC 3986, and the few productions built right on them.
 //!
 //! Owns: which byte may stand where. Does not own: what a field means.
 
@@ -156,60 +156,4 @@ fn is_ip_literal(inner: &[u8]) -> bool {
             && address.iter().all(|&b| b != b'%' && (is(b, REG_NAME) || b == b':'));
     }
     std::str::from_utf8(inner).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
-}
-
-/// A line as far as it has come.
-#[derive(Clone, Copy)]
-pub(crate) enum Line<'a> {
-    /// A line without its CRLF, and what follows.
-    Whole(&'a [u8], &'a [u8]),
-    /// No end yet; a last CR is left out.
-    Part(&'a [u8]),
-}
-
-/// The first line of `input`. Refuses a bare LF; a bare CR stays in the line, where no production allows it.
-pub(crate) fn next_line(input: &[u8]) -> Result<Line<'_>, &'static str> {
-    let Some(lf) = memchr::memchr(b'\n', input) else {
-        return Ok(Line::Part(input.strip_suffix(b"\r").unwrap_or(input)));
-    };
-    let line = input[..lf].strip_suffix(b"\r").ok_or("A line ends in LF without CR.")?;
-    Ok(Line::Whole(line, &input[lf + 1..]))
-}
-
-/// Name and trimmed value of a whole field line (RFC 9112 section 5).
-pub(crate) fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
-    begins_with_text(line)?;
-    let colon = memchr::memchr(b':', line).ok_or("A field line has no colon.")?;
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
-    if name.is_empty() {
-        return Err("A field has no name.");
-    }
-    field_name_bytes(name)?;
-    field_value_bytes(value)?;
-    Ok((name, trim(value)))
-}
-
-/// What can be said of a field line that has no end yet.
-pub(crate) fn field_line_in_part(line: &[u8]) -> Result<(), &'static str> {
-    match memchr::memchr(b':', line) {
-        None => field_name_bytes(line),
-        Some(_) => field_line(line).map(|_| ()),
-    }
-}
-
-/// A line that continues the one before it (obs-fold, RFC 9112 section 5.2) is refused, whatever it holds.
-fn begins_with_text(line: &[u8]) -> Result<(), &'static str> {
-    match line.first() {
-        Some(b' ' | b'\t') => Err("A field line begins with white space (obs-fold)."),
-        _ => Ok(()),
-    }
-}
-
-fn field_name_bytes(name: &[u8]) -> Result<(), &'static str> {
-    begins_with_text(name)?;
-    all(name, TOKEN).then_some(()).ok_or("A field name holds a character that is not allowed.")
-}
-
-fn field_value_bytes(value: &[u8]) -> Result<(), &'static str> {
-    all(value, VALUE).then_some(()).ok_or("A field value holds a control character.")
 }
