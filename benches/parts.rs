@@ -158,7 +158,7 @@ fn timers(criterion: &mut Criterion) {
 }
 
 /// Workers that take tickets at once: as fast as they can, and with a little work between two tickets. The figure is
-/// the time of one ticket and its work in each of the threads; docs/design.md models more threads from it.
+/// the time of one ticket and its work in each of the threads; docs/decisions/001-one-cursor-for-all-workers.md models more threads from it.
 fn contention(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("cursor, a ticket in each thread");
     for (name, work) in [("nothing else", 0), ("and some work", 400)] {
