@@ -478,7 +478,7 @@ fn what_is_not_served_is_refused_and_the_thread_lives_on() {
         (b"\x16\x03\x01\x00\xf4\x01\x00\x00\xf0\x03\x03", 400),
         (b"\0\0\0\0", 400),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
-        (long.as_bytes(), 431),
+        (long.as_bytes(), 414),
         (fields.as_bytes(), 431),
     ];
     for (bytes, status) in cases {

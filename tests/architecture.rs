@@ -109,7 +109,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "admin",
-        imports: &["worker", "balance", "metrics", "settings", "base"],
+        imports: &["worker", "balance", "http", "http1", "metrics", "settings", "base"],
         without: &[],
     },
     Room {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::balance::Unresolved;
+use crate::http::reason;
 use crate::worker::Stage;
 
 use super::request::{Refusal, Request};
@@ -38,18 +39,17 @@ const ROUTES: [Route; 4] = [
 /// A response before it is bytes.
 #[derive(Debug)]
 struct Answer {
-    /// Code and reason phrase.
-    status: &'static str,
+    status: u16,
     content_type: &'static str,
     body: String,
 }
 
 impl Answer {
     fn ok(content_type: &'static str, body: String) -> Answer {
-        Answer { status: "200 OK", content_type, body }
+        Answer { status: 200, content_type, body }
     }
 
-    fn plain(status: &'static str, body: &str) -> Answer {
+    fn plain(status: u16, body: &str) -> Answer {
         Answer { status, content_type: PLAIN, body: format!("{body}\n") }
     }
 }
@@ -64,8 +64,9 @@ pub(super) fn bytes(asked: &Result<Request, Refusal>, view: &View) -> Vec<u8> {
     // Writing to a string cannot fail.
     let _ = write!(
         text,
-        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
         answer.status,
+        reason(answer.status),
         answer.content_type,
         answer.body.len()
     );
@@ -82,36 +83,22 @@ pub(super) fn bytes(asked: &Result<Request, Refusal>, view: &View) -> Vec<u8> {
 fn route(path: &str, view: &View) -> Answer {
     match ROUTES.iter().find(|route| route.path == path) {
         Some(route) => (route.render)(view),
-        None => Answer::plain("404 Not Found", "not found; see / for what there is"),
+        None => Answer::plain(404, "not found; see / for what there is"),
     }
 }
 
 fn refuse(refusal: Refusal) -> Answer {
     match refusal {
-        Refusal::Malformed => Answer::plain("400 Bad Request", "bad request"),
-        Refusal::Tls => Answer::plain(
-            "400 Bad Request",
-            "the client speaks TLS, but this port speaks plain HTTP: use http:// for it",
-        ),
-        Refusal::Method => {
-            Answer::plain("405 Method Not Allowed", "only GET and HEAD are served here")
-        }
-        Refusal::TooLarge => Answer::plain(
-            "431 Request Header Fields Too Large",
-            "the head is longer than 8 KiB or has more than 64 fields",
-        ),
-        Refusal::Version => Answer::plain(
-            "505 HTTP Version Not Supported",
-            "only HTTP/1.0 and HTTP/1.1 are served here",
-        ),
+        Refusal::Method => Answer::plain(405, "only GET and HEAD are served here"),
+        Refusal::Invalid(fault) => Answer::plain(fault.status(), fault.why()),
     }
 }
 
 /// What a balancer before this one goes by: whether to send new connections here.
 fn healthz(view: &View) -> Answer {
     match view.stage {
-        Stage::Running => Answer::plain("200 OK", "ok"),
-        Stage::Draining | Stage::Stopping => Answer::plain("503 Service Unavailable", "draining"),
+        Stage::Running => Answer::plain(200, "ok"),
+        Stage::Draining | Stage::Stopping => Answer::plain(503, "draining"),
     }
 }
 
@@ -152,6 +139,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Fault;
 
     fn ask(path: &str, head_only: bool) -> Result<Request, Refusal> {
         Ok(Request { path: path.into(), head_only })
@@ -173,11 +161,14 @@ mod tests {
             (ask("/metrics/", false), "404 Not Found", PLAIN),
             (ask("/Metrics", false), "404 Not Found", PLAIN),
             (ask("*", false), "404 Not Found", PLAIN),
-            (Err(Refusal::Malformed), "400 Bad Request", PLAIN),
-            (Err(Refusal::Tls), "400 Bad Request", PLAIN),
+            (Err(Refusal::Invalid(Fault::NoHost)), "400 Bad Request", PLAIN),
             (Err(Refusal::Method), "405 Method Not Allowed", PLAIN),
-            (Err(Refusal::TooLarge), "431 Request Header Fields Too Large", PLAIN),
-            (Err(Refusal::Version), "505 HTTP Version Not Supported", PLAIN),
+            (
+                Err(Refusal::Invalid(Fault::LargeRequestHead)),
+                "431 Request Header Fields Too Large",
+                PLAIN,
+            ),
+            (Err(Refusal::Invalid(Fault::OtherVersion)), "505 HTTP Version Not Supported", PLAIN),
         ];
         for (asked, status, content_type) in cases {
             let text = answer(&asked, &View::sample());
@@ -205,9 +196,9 @@ mod tests {
     #[test]
     fn healthz_says_when_it_drains() {
         for (stage, status, body) in [
-            (Stage::Running, "200 OK", "ok\n"),
-            (Stage::Draining, "503 Service Unavailable", "draining\n"),
-            (Stage::Stopping, "503 Service Unavailable", "draining\n"),
+            (Stage::Running, 200, "ok\n"),
+            (Stage::Draining, 503, "draining\n"),
+            (Stage::Stopping, 503, "draining\n"),
         ] {
             let answer = healthz(&View { stage, ..View::sample() });
             assert_eq!((answer.status, answer.body.as_str()), (status, body));

@@ -3,7 +3,8 @@
 //! Every connection ends after one answer, so a message that could be read two ways can do no more harm
 //! than to be refused or answered; bodies are never read as anything.
 
-use httparse::{EMPTY_HEADER, Error, Status};
+use crate::http::{Fault, Method};
+use crate::http1::{FieldSpace, HeadLimits, Progress, RequestHead, parse_request};
 
 /// The longest head, in bytes; then 431.
 pub(super) const HEAD_BYTES: usize = 8 * 1024;
@@ -19,49 +20,34 @@ pub(super) struct Request {
     pub(super) head_only: bool,
 }
 
-/// Why a request is not served, as a status.
+/// Why a request is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// 400: it is not HTTP.
-    Malformed,
-    /// 400: it is TLS.
-    Tls,
     /// 405: neither GET nor HEAD.
     Method,
-    /// 431: the head is too long or has too many fields.
-    TooLarge,
-    /// 505: neither HTTP/1.0 nor HTTP/1.1.
-    Version,
+    /// It is not a valid request.
+    Invalid(Fault),
 }
 
-/// Reads the head at the start of `bytes`, which are all that came and at most [`HEAD_BYTES`]. `None`:
-/// there is more to come.
+/// Reads the head at the start of `bytes`, which are all that came and at most [`HEAD_BYTES`], as strictly as that of any client.
+/// `None`: there is more to come.
 pub(super) fn parse(bytes: &[u8]) -> Option<Result<Request, Refusal>> {
-    let mut fields = [EMPTY_HEADER; FIELDS];
-    let mut head = httparse::Request::new(&mut fields);
-    match head.parse(bytes) {
-        Ok(Status::Complete(_)) => Some(read(&head)),
-        Ok(Status::Partial) if bytes.len() < HEAD_BYTES => None,
-        Ok(Status::Partial) | Err(Error::TooManyHeaders) => Some(Err(Refusal::TooLarge)),
-        Err(Error::Version) => Some(Err(Refusal::Version)),
-        // A TLS record that holds a handshake message (RFC 8446 section 5.1).
-        Err(_) if bytes.first() == Some(&0x16) => Some(Err(Refusal::Tls)),
-        Err(_) => Some(Err(Refusal::Malformed)),
+    const LIMITS: HeadLimits = HeadLimits { bytes: HEAD_BYTES, fields: FIELDS };
+    match parse_request(bytes, LIMITS, &mut FieldSpace::new()) {
+        Ok(Progress::Partial) => None,
+        Ok(Progress::Complete(head)) => Some(read(&head)),
+        Err(Fault::Connect | Fault::Trace) => Some(Err(Refusal::Method)),
+        Err(fault) => Some(Err(Refusal::Invalid(fault))),
     }
 }
 
-fn read(head: &httparse::Request<'_, '_>) -> Result<Request, Refusal> {
-    let hosts = head.headers.iter().filter(|it| it.name.eq_ignore_ascii_case("host")).count();
-    // RFC 9112 section 3.2: exactly one, or 400; in HTTP/1.0 there may be none.
-    if hosts != 1 && (hosts > 1 || head.version == Some(1)) {
-        return Err(Refusal::Malformed);
-    }
+fn read(head: &RequestHead<'_, '_>) -> Result<Request, Refusal> {
     let head_only = match head.method {
-        Some("GET") => false,
-        Some("HEAD") => true,
+        Method::Get => false,
+        Method::Head => true,
         _ => return Err(Refusal::Method),
     };
-    Ok(Request { path: path(head.path.unwrap_or_default()).to_owned(), head_only })
+    Ok(Request { path: path(head.target).to_owned(), head_only })
 }
 
 /// The path of a target in origin-form or absolute-form (RFC 9112 section 3.2.2), without its query.
@@ -102,31 +88,32 @@ mod tests {
 
     #[test]
     fn heads_are_read_or_refused() {
-        use Refusal::{Malformed, Method, Tls, TooLarge, Version};
         let get = |path: &str| Ok(Request { path: path.into(), head_only: false });
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(FIELDS));
-        let cases: [(&[u8], Result<Request, Refusal>); 18] = [
+        let invalid = |fault| Err(Refusal::Invalid(fault));
+        let cases: [(&[u8], Result<Request, Refusal>); 19] = [
             (b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", get("/metrics")),
             (b"GET / HTTP/1.0\r\n\r\n", get("/")),
             (b"GET / HTTP/1.1\r\nhOST: a\r\n\r\nGET", get("/")),
+            (b"GET http://a/status HTTP/1.1\r\nHost: a\r\n\r\n", get("/status")),
             (
-                b"HEAD / HTTP/1.1\r\nHost:\r\n\r\n",
+                b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
                 Ok(Request { path: "/".into(), head_only: true }),
             ),
-            (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", Err(Method)),
-            (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", Err(Method)),
-            (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", Err(Method)),
-            (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", Err(Method)),
-            (b"GET / HTTP/1.1\r\n\r\n", Err(Malformed)),
-            (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Err(Malformed)),
-            (b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", Err(Malformed)),
-            (b"GET /\r\n\r\n", Err(Malformed)),
-            (b"\x16\x03\x01\x02\x00\x01\x00", Err(Tls)),
-            (b"GET / HTTP/1.1\r\nHo st: a\r\n\r\n", Err(Malformed)),
-            (b"GET / HTTP/1.1\r\nHost: a\x00\r\n\r\n", Err(Malformed)),
-            (b"GET / HTTP/2.0\r\n\r\n", Err(Version)),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Err(Version)),
-            (many.as_bytes(), Err(TooLarge)),
+            (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),
+            (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),
+            (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),
+            (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),
+            (b"GET / HTTP/1.1\r\n\r\n", invalid(Fault::NoHost)),
+            (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", invalid(Fault::BadHost)),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", invalid(Fault::SeveralHosts)),
+            (b"GET /\r\n\r\n", invalid(Fault::NoVersion)),
+            (b"\x16\x03\x01\x02\x00\x01\x00", invalid(Fault::ClientSpeaksTls)),
+            (b"GET / HTTP/1.1\r\nHo st: a\r\n\r\n", invalid(Fault::FieldNameCharacter)),
+            (b"GET / HTTP/1.1\r\nHost: a\x00\r\n\r\n", invalid(Fault::FieldValueCharacter)),
+            (b"GET / HTTP/2.0\r\n\r\n", invalid(Fault::OtherVersion)),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", invalid(Fault::ClientSpeaksHttp2)),
+            (many.as_bytes(), invalid(Fault::TooManyFields)),
         ];
         for (bytes, expected) in cases {
             assert_eq!(parse(bytes), Some(expected), "{}", bytes.escape_ascii());
@@ -144,11 +131,11 @@ mod tests {
 
     #[test]
     fn a_head_that_fills_its_room_without_an_end_is_too_large() {
-        let mut head = b"GET /".to_vec();
+        let mut head = b"GET / HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
         head.resize(HEAD_BYTES - 1, b'a');
         assert_eq!(parse(&head), None);
         head.push(b'a');
-        assert_eq!(parse(&head), Some(Err(Refusal::TooLarge)));
+        assert_eq!(parse(&head), Some(Err(Refusal::Invalid(Fault::LargeRequestHead))));
     }
 
     proptest::proptest! {

@@ -2,6 +2,8 @@
 //!
 //! Owns: their bytes. Does not own: when one is given, or what becomes of the connection.
 
+use crate::http::reason;
+
 /// The methods that are served, as a 405 and an OPTIONS answer list them.
 pub const ALLOW: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
@@ -67,26 +69,4 @@ pub(crate) fn decimal(mut number: u64, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(&digits[at..]);
-}
-
-/// The standard phrases of the statuses that we give ourselves (RFC 9110 section 15, RFC 6585).
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        508 => "Loop Detected",
-        505 => "HTTP Version Not Supported",
-        _ => "Error",
-    }
 }
