@@ -397,7 +397,14 @@ fn what_is_not_an_expected_answer_is_down_and_says_why() {
     for (behaviour, reason) in [
         (Behaviour::Answer(b"HTTP/1.1 503 No\r\n\r\n"), "unexpected status 503"),
         (Behaviour::Answer(b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n"), "unexpected status 302"),
-        (Behaviour::Answer(b"SSH-2.0-OpenSSH_9.2\r\n"), "the response is not HTTP/1.x"),
+        (
+            Behaviour::Answer(b"SSH-2.0-OpenSSH_9.2\r\n"),
+            "the response is not valid: Malformed status line.",
+        ),
+        (
+            Behaviour::Answer(b"\x15\x03\x01\x00\x02\x02\x46"),
+            "the response is not valid: The target speaks TLS",
+        ),
         (Behaviour::Close, "connection "),
     ] {
         let origin = Origin::start(behaviour);

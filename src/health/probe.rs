@@ -108,8 +108,8 @@ pub(super) enum Reason {
     Closed,
     Broken(io::Error),
     UnexpectedStatus(u16),
-    NotHttp,
-    SpeaksTls,
+    /// It is not valid, in a sentence.
+    NotHttp(&'static str),
     HeadTooLarge,
 }
 
@@ -182,10 +182,7 @@ impl fmt::Display for Reason {
             }
             Reason::Broken(error) => write!(f, "connection broken: {error}"),
             Reason::UnexpectedStatus(status) => write!(f, "unexpected status {status}"),
-            Reason::NotHttp => f.write_str("the response is not HTTP/1.x"),
-            Reason::SpeaksTls => {
-                f.write_str("it speaks TLS; write the port where it speaks plain HTTP")
-            }
+            Reason::NotHttp(why) => write!(f, "the response is not valid: {why}"),
             Reason::HeadTooLarge => write!(f, "the response head is over {MAX_HEAD} bytes"),
         }
     }
@@ -507,11 +504,13 @@ fn read(mut socket: &Socket, plan: &Plan, head: &mut Vec<u8>, total: &mut usize)
         let fresh = chunk.get(..count).unwrap_or_default();
         *total += count;
         head.extend_from_slice(fresh);
-        // Only a line end can complete a head: a drip of single bytes is not parsed for each of them.
-        let may_be_whole = memchr::memchr(b'\n', fresh).is_some() || *total > MAX_HEAD;
-        if may_be_whole && let Some(outcome) = verdict(head, *total, plan) {
+        // Only a line end can complete a head: a drip of single bytes is not parsed for each of them. The first bytes tell
+        // another protocol.
+        let worth_a_look =
+            memchr::memchr(b'\n', fresh).is_some() || *total > MAX_HEAD || *total == count;
+        if worth_a_look && let Some(outcome) = verdict(head, *total, plan) {
             return Step::Ended(match outcome {
-                Err(Reason::NotHttp) if is_self_connected(socket) => Err(Reason::ConnectRefused),
+                Err(Reason::NotHttp(_)) if is_self_connected(socket) => Err(Reason::ConnectRefused),
                 outcome => outcome,
             });
         }
@@ -530,17 +529,11 @@ fn verdict(head: &mut Vec<u8>, total: usize, plan: &Plan) -> Option<Outcome> {
                 return Some(Ok(Success::Status(status)));
             }
             Parsed::Final(status) => return Some(Err(Reason::UnexpectedStatus(status))),
-            Parsed::Malformed if is_tls(head) => return Some(Err(Reason::SpeaksTls)),
-            Parsed::Malformed => return Some(Err(Reason::NotHttp)),
+            Parsed::Malformed(why) => return Some(Err(Reason::NotHttp(why))),
             Parsed::Partial if total > MAX_HEAD => return Some(Err(Reason::HeadTooLarge)),
             Parsed::Partial => return None,
         }
     }
-}
-
-/// Whether that begins like a TLS record: an alert, as an answer to a request in plain HTTP, or a handshake.
-fn is_tls(head: &[u8]) -> bool {
-    matches!(head, [0x15 | 0x16, 0x03, ..])
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -549,7 +542,7 @@ enum Parsed {
     /// An interim answer of so many bytes; the next answer follows.
     Interim(usize),
     Final(u16),
-    Malformed,
+    Malformed(&'static str),
 }
 
 /// Reads the head at the front of `bytes` as the proxy reads responses: what passes a check is what a client would get, and what
@@ -562,7 +555,7 @@ fn parse(bytes: &[u8]) -> Parsed {
         Ok(Progress::Partial) => Parsed::Partial,
         Ok(Progress::Complete((length, 100 | 102..=199))) => Parsed::Interim(length),
         Ok(Progress::Complete((_, status))) => Parsed::Final(status),
-        Err(_) => Parsed::Malformed,
+        Err(fault) => Parsed::Malformed(fault.why()),
     }
 }
 
@@ -611,6 +604,7 @@ mod tests {
     #[test]
     fn heads_are_read_as_the_table_says() {
         use Parsed::{Final, Interim, Malformed, Partial};
+        const LINE: &str = "Malformed status line.";
         let table: &[(&[u8], Parsed)] = &[
             (b"", Partial),
             (b"HTTP/1.1 200 OK\r\n", Partial),
@@ -619,18 +613,24 @@ mod tests {
             (b"HTTP/1.1 503\r\n\r\n", Final(503)),
             (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200", Interim(25)),
             (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", Final(101)),
-            (b"HTTP/1.1 099 Low\r\n\r\n", Malformed),
+            (b"HTTP/1.1 099 Low\r\n\r\n", Malformed(LINE)),
             (b"HTTP/1.1 999 High\r\n\r\n", Final(999)),
-            (b"HTTP/1.1 20 OK\r\n\r\n", Malformed),
-            (b"HTTP/2.0 200 OK\r\n\r\n", Malformed),
-            (b"\r\nHTTP/1.1 200 OK\r\n\r\n", Malformed),
+            (b"HTTP/1.1 20 OK\r\n\r\n", Malformed(LINE)),
+            (b"HTTP/2.0 200 OK\r\n\r\n", Malformed(LINE)),
+            (b"\r\nHTTP/1.1 200 OK\r\n\r\n", Malformed(LINE)),
             (b"HTTP/1.1 200 OK\n\n", Final(200)),
-            (b"HTTP/1.1 200 OK\r\nA: b\n\r\n", Malformed),
+            (b"HTTP/1.1 200 OK\r\nA: b\n\r\n", Malformed("A line ends in LF without CR.")),
             (b"HTTP/1.2 200 OK\r\nA : b\r\n\r\n", Final(200)),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", Malformed),
-            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Malformed),
-            (b"HTTP/1.1 200 OK\r\nA b\r\n\r\n", Malformed),
-            (b"SSH-2.0-OpenSSH_9.2\r\n", Malformed),
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                Malformed("There are two different Content-Lengths."),
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+                Malformed("The last transfer coding is not chunked."),
+            ),
+            (b"HTTP/1.1 200 OK\r\nA b\r\n\r\n", Malformed("A field line has no colon.")),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", Malformed(LINE)),
         ];
         for (bytes, parsed) in table {
             assert_eq!(parse(bytes), *parsed, "{:?}", String::from_utf8_lossy(bytes));
@@ -652,10 +652,10 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_speaks_tls_is_told_from_one_that_speaks_anything_else() {
+    fn a_target_that_speaks_tls_is_told_so() {
         let alert = b"\x15\x03\x01\x00\x02\x02\x46";
-        assert!(matches!(judge(alert), Some(Err(Reason::SpeaksTls))));
-        assert!(matches!(judge(b"SSH-2.0-OpenSSH_9\r\n"), Some(Err(Reason::NotHttp))));
+        let Some(Err(reason)) = judge(alert) else { panic!("no failure") };
+        assert!(reason.to_string().starts_with("the response is not valid: The target speaks TLS"));
     }
 
     #[test]
@@ -667,6 +667,6 @@ mod tests {
         assert!(matches!(judge(&bytes), Some(Err(Reason::HeadTooLarge))));
         let fields =
             [b"HTTP/1.1 200 OK\r\n".as_slice(), &b"a:b\r\n".repeat(MAX_FIELDS + 1)].concat();
-        assert!(matches!(judge(&fields), Some(Err(Reason::NotHttp))));
+        assert!(matches!(judge(&fields), Some(Err(Reason::NotHttp(_)))));
     }
 }
