@@ -230,7 +230,7 @@ fn check_names_a_file_it_cannot_read() {
     for (name, said) in [
         (
             "no/such.toml",
-            "no/such.toml: cannot be read: No such file or directory (os error 2); check the path given to --config\n",
+            "no/such.toml: cannot be read: No such file or directory (os error 2); check the path\n",
         ),
         (
             "config",

@@ -878,7 +878,7 @@ fn a_file_that_cannot_be_read_is_answered_with_its_name() {
     assert_eq!(
         shown(&file),
         format!(
-            "{}: cannot be read: No such file or directory (os error 2); check the path given to --config",
+            "{}: cannot be read: No such file or directory (os error 2); check the path",
             file.display()
         )
     );

@@ -234,6 +234,7 @@ mod tests {
 
     const REFERENCE: &str = include_str!("../../config/reference.toml");
     const DOCUMENT: &str = include_str!("../../docs/configuration.md");
+    const README: &str = include_str!("../../README.md");
 
     fn paths() -> impl Iterator<Item = String> {
         TABLES.iter().flat_map(|(header, keys)| {
@@ -302,6 +303,25 @@ mod tests {
             }
         }
         assert!(seen > 40, "{seen}");
+    }
+
+    #[test]
+    fn the_table_of_the_readme_has_every_key_and_no_other() {
+        for (header, keys) in TABLES {
+            let begin =
+                if header.is_empty() { "| top level |".into() } else { format!("| `{header}` |") };
+            let row = README.lines().find(|line| line.starts_with(&begin)).unwrap_or_default();
+            // What follows a semicolon or a colon is said of the keys.
+            let listed = row.get(begin.len()..).unwrap_or_default().split([';', ':']).next();
+            let listed = listed.unwrap_or_default().split('`').skip(1).step_by(2);
+            let is_table = |key: &str| {
+                let mut others = TABLES.iter().map(|(other, _)| other.trim_matches(['[', ']']));
+                header == File::HEADER && others.any(|other| other == key)
+            };
+            let of_health = |key| header == Target::HEADER && Health::KEYS.contains(key);
+            let own = keys.iter().filter(|key| !is_table(key) && !of_health(key));
+            assert_eq!(listed.collect::<Vec<_>>(), own.copied().collect::<Vec<_>>(), "{header}");
+        }
     }
 
     #[test]

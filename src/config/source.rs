@@ -85,7 +85,7 @@ fn unreadable(error: &io::Error, name: &str) -> String {
         io::ErrorKind::NotFound if address::target(name).is_ok() => {
             return format!("is not a file; write --target {name}, once for each server");
         }
-        io::ErrorKind::NotFound => "check the path given to --config",
+        io::ErrorKind::NotFound => "check the path",
         io::ErrorKind::PermissionDenied => "let this user read it",
         io::ErrorKind::IsADirectory => "pass the TOML file itself",
         _ => "pass a readable TOML file",
