@@ -218,7 +218,8 @@ pub struct Timeouts {
     /// long polls wait 30 to 50 s.
     pub response_header: Duration,
     /// Between two reads of a response body: the client's connection is reset. Default 60 s: event streams send a
-    /// heartbeat every 15 to 50 s.
+    /// heartbeat every 15 to 50 s. Also between two writes that a target accepts of a request it has answered: the rest is
+    /// discarded.
     pub response_body: Duration,
     /// A tunnel without a byte in either direction: closed. Default 1 h.
     pub tunnel_idle: Duration,

@@ -67,6 +67,8 @@ struct Hop {
     to_upstream: Vec<u8>,
     to_client: Vec<u8>,
     has_upstream: bool,
+    /// The response is whole, and the rest of the request still comes.
+    answered: bool,
     /// The upstream connection of the last exchange may be used again.
     reuses: bool,
     is_open: bool,
@@ -96,6 +98,7 @@ impl Hop {
             to_upstream: vec![],
             to_client: vec![],
             has_upstream: false,
+            answered: false,
             reuses: false,
             is_open: true,
             was_cut: false,
@@ -106,7 +109,7 @@ impl Hop {
 
     /// Uses what the client sent. Whether anything came of it.
     fn client_step(&mut self, cx: &Context, endpoints: bool) -> bool {
-        let blocked = self.session.streams_to_upstream() && !self.has_upstream;
+        let blocked = self.session.streams_to_upstream() && !self.has_upstream && !self.answered;
         let wants = self.is_open && self.session.wants_client_bytes() && !blocked;
         if !wants || self.from_client.is_empty() || self.starved {
             return false;
@@ -141,8 +144,14 @@ impl Hop {
                 self.session.no_upstream(cx, &mut out);
                 self.answer(&out);
             }
-            Next::ToUpstream => self.to_upstream.extend(message),
+            Next::ToUpstream => {
+                self.to_upstream.extend(message);
+                if self.answered && self.session.request_complete() {
+                    self.finish(false);
+                }
+            }
             Next::Answered => self.answer(&out),
+            Next::Failed(_) if self.answered => self.close(),
             Next::Failed(_) => self.cut(),
             Next::ToClient | Next::Finished { .. } => panic!("{:?} of a client's bytes", step.next),
         }
@@ -151,6 +160,10 @@ impl Hop {
 
     /// Uses what the upstream sent. Whether anything came of it. `trusted`: it must be sound.
     fn upstream_step(&mut self, cx: &Context, trusted: bool) -> bool {
+        if self.answered {
+            // More than its answer: it gets no more of the request.
+            self.has_upstream &= self.from_upstream.is_empty();
+        }
         if !self.is_open || !self.has_upstream || self.from_upstream.is_empty() {
             return false;
         }
@@ -168,7 +181,10 @@ impl Hop {
                 self.to_client.extend(message);
                 let reuses = matches!(reuse, Reuse::Pool | Reuse::Private);
                 assert!(!reuses || self.from_upstream.is_empty(), "something follows");
-                self.finish(reuses);
+                match self.session.is_uploading() {
+                    true => self.answered = true,
+                    false => self.finish(reuses),
+                }
             }
             Next::Failed(failure) => {
                 assert!(!trusted, "what one of us answers, the other finds wrong: {failure:?}");
@@ -188,12 +204,19 @@ impl Hop {
         if self.session.is_tunnel() {
             return self.close();
         }
+        if self.answered {
+            self.has_upstream = false;
+            return;
+        }
         let mut out = Output::default();
         match self.session.upstream_closed(&mut out) {
             Next::Finished { reuse } => {
-                assert_eq!(reuse, Reuse::No);
+                assert_eq!(reuse, Reuse::Ends);
                 self.to_client.extend([out.head, out.tail].concat());
-                self.finish(false);
+                match self.session.is_uploading() {
+                    true => (self.answered, self.has_upstream) = (true, false),
+                    false => self.finish(false),
+                }
             }
             Next::Failed(failure) => self.upstream_failed(cx, failure),
             other => panic!("{other:?} of a target's end"),
@@ -229,6 +252,7 @@ impl Hop {
 
     fn finish(&mut self, reuse: bool) {
         self.has_upstream = false;
+        self.answered = false;
         self.reuses = reuse;
         self.starved = false;
         if !reuse {
@@ -248,6 +272,7 @@ impl Hop {
     fn close(&mut self) {
         self.is_open = false;
         self.has_upstream = false;
+        self.answered = false;
         self.reuses = false;
     }
 
@@ -367,6 +392,7 @@ impl Chain {
             Operation::TargetLate => {
                 if let Some(far) = self.far.as_mut().filter(|far| far.has_upstream)
                     && !far.session.is_tunnel()
+                    && !far.answered
                 {
                     let head = far.session.awaits_response();
                     let failure = if head { Failure::HeadTimeout } else { Failure::BodyTimeout };
@@ -412,7 +438,8 @@ impl Chain {
         if self.near.has_upstream {
             let far = self.far.get_or_insert_with(Hop::new);
             if !self.near.to_upstream.is_empty() {
-                assert!(far.is_open, "a connection that was to be kept is closed");
+                let begins = self.near.session.awaits_response() && far.to_client.is_empty();
+                assert!(far.is_open || !begins, "a connection that was to be kept is closed");
                 far.from_client.append(&mut self.near.to_upstream);
                 far.starved = false;
             }

@@ -56,9 +56,11 @@ pub(super) struct Client<S> {
     /// Endpoints that refused this request.
     pub(super) tried: Option<Box<Tried>>,
     pub(super) closing: Closing,
+    /// Its response is whole, and the rest of its request still goes to the target or, without one, nowhere.
+    pub(super) answered: bool,
     /// The time limit of a head runs.
     head_begun: bool,
-    /// When a tunnel's other side ended: ours ends when all is written.
+    /// When a tunnel's other side ended, or a response that nothing else ends: our side ends when all is written.
     pub(super) end_after_flush: bool,
     /// While it idles: from when on it may be closed to make room. While it is to be reset: when that is done at the latest.
     pub(super) evictable: Due,
@@ -75,6 +77,7 @@ impl<S> Client<S> {
             entry: None,
             tried: None,
             closing: Closing::No,
+            answered: false,
             head_begun: false,
             end_after_flush: false,
             evictable: Due::NEVER,
@@ -86,9 +89,17 @@ impl<S> Client<S> {
         self.conn.read_closed
             && self.closing == Closing::No
             && self.upstream.is_some()
+            && !self.answered
             && self.conn.outbox.is_none()
             && !self.session.wants_client_bytes()
             && !self.session.is_tunnel()
+    }
+
+    /// Its request is read although its response waits: whoever reads only when all is sent would wait for ever.
+    fn is_full_duplex(&self) -> bool {
+        self.closing == Closing::No
+            && self.session.streams_to_upstream()
+            && !self.session.awaits_response()
     }
 
     /// Nothing is under way and nothing waits.
@@ -121,10 +132,11 @@ impl<N: Net> Engine<N> {
     }
 
     pub(super) fn client_step(&mut self, key: Key) -> Flow {
-        if !self.flush_client(key) {
+        let flushed = self.flush_client(key);
+        let Some(client) = self.clients.get_mut(key) else { return Flow::Wait };
+        if !flushed && !client.is_full_duplex() {
             return Flow::Wait;
         }
-        let Some(client) = self.clients.get_mut(key) else { return Flow::Wait };
         if client.closing == Closing::Lingering {
             return self.discard(key);
         }
@@ -139,6 +151,7 @@ impl<N: Net> Engine<N> {
                 }
                 _ => return Flow::Wait,
             },
+            None if client.answered => usize::MAX,
             None if streams => return Flow::Wait,
             None => HEAD_READ,
         };
@@ -194,7 +207,10 @@ impl<N: Net> Engine<N> {
                     self.answer_unavailable(key, out);
                 }
             }
-            Next::ToUpstream => self.send_upstream(key, [&out.head, body, &out.tail]),
+            Next::ToUpstream => {
+                self.send_upstream(key, [&out.head, body, &out.tail]);
+                self.end_upload_if_over(key);
+            }
             Next::Answered => {
                 // One whose body turns out to be broken was counted with its head.
                 if self.clients.get(key).is_some_and(|client| client.upstream.is_none()) {
@@ -204,7 +220,10 @@ impl<N: Net> Engine<N> {
                 self.hint_at(key, out.reason);
                 self.send_answer(key, out);
             }
-            Next::Failed(_) => self.cut_client(key, true),
+            Next::Failed(_) => match self.clients.get(key).is_some_and(|it| it.answered) {
+                true => self.break_off_answered(key),
+                false => self.cut_client(key, true),
+            },
         }
     }
 
@@ -230,7 +249,10 @@ impl<N: Net> Engine<N> {
                 Flow::Again
             }
             _ if client.session.streams_to_upstream() => {
-                client.conn.set_deadline(wheel, token, now.after(timeouts.client_body));
+                // What is only dropped has a limit for all of it.
+                if client.upstream.is_some() {
+                    client.conn.set_deadline(wheel, token, now.after(timeouts.client_body));
+                }
                 Flow::Again
             }
             _ if client.session.is_idle() => Flow::Again,
@@ -281,7 +303,8 @@ impl<N: Net> Engine<N> {
             let until = self.now.after(self.timeouts.tunnel_idle);
             client.conn.set_deadline(&mut self.wheel, Token::Client(key), until);
         } else if client.session.streams_to_upstream() {
-            let until = self.now.after(self.timeouts.client_body);
+            let limit = if upstream.is_some() { self.timeouts.client_body } else { LINGER };
+            let until = self.now.after(limit);
             client.conn.set_deadline(&mut self.wheel, Token::Client(key), until);
         } else {
             client.conn.clear_deadline();
@@ -400,6 +423,10 @@ impl<N: Net> Engine<N> {
         if silent && (client.session.is_idle() || client.session.awaits_response()) {
             return self.answer_timeout(key);
         }
+        if silent && client.answered {
+            // It has its response, and nothing more is to be said about the rest of its request.
+            return self.drop_client(key);
+        }
         // It does not read, it lingers for too long, or its response has begun. What was not taken of a
         // response that ends with the connection must not look like its end.
         let incomplete = client.conn.outbox.is_some() || client.closing == Closing::No;
@@ -452,6 +479,7 @@ impl<N: Net> Engine<N> {
             self.buffers.take_back(hold);
         }
         client.head_begun = false;
+        client.answered = false;
         match client.session.ending() {
             Ending::KeepAlive => {
                 client.session.next_request();
@@ -482,6 +510,9 @@ impl<N: Net> Engine<N> {
         self.counters.cut.bump();
         self.end_entry(key, End::Cut);
         self.part(key);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.answered = false;
+        }
         if reset {
             self.reset_client(key);
         } else {
@@ -515,23 +546,29 @@ impl<N: Net> Engine<N> {
         for key in keys {
             let Some(client) = self.clients.get(key) else { continue };
             if client.entry.is_some() || client.upstream.is_some() {
-                let has_begun = !client.session.awaits_response();
-                self.cut_client(key, has_begun);
+                let in_part = !client.session.awaits_response() && !client.answered;
+                self.cut_client(key, in_part);
             }
         }
     }
 
     /// Closes the client's connection, and its upstream's with it.
     pub(super) fn drop_client(&mut self, key: Key) {
-        let is_under_way =
-            |client: &Client<_>| client.upstream.is_some() && !client.session.is_idle();
-        let is_tunnel = self.clients.get(key).is_some_and(|client| client.session.is_tunnel());
-        if is_tunnel {
+        let Some(client) = self.clients.get(key) else { return };
+        let end = if client.session.is_tunnel() {
             self.counters.tunnels.bump();
-        } else if self.clients.get(key).is_some_and(is_under_way) {
-            self.counters.abandoned.bump();
-        }
-        self.end_entry(key, if is_tunnel { End::TunnelClosed } else { End::ClientClosed });
+            End::TunnelClosed
+        } else if client.answered && client.conn.outbox.is_none() {
+            self.counters.finished.bump();
+            End::Finished
+        } else {
+            let is_under_way = client.upstream.is_some() && !client.session.is_idle();
+            if is_under_way || client.answered {
+                self.counters.abandoned.bump();
+            }
+            End::ClientClosed
+        };
+        self.end_entry(key, end);
         self.part(key);
         drop(self.forget_client(key));
     }

@@ -5,14 +5,16 @@
 //! protocol (that is `session`), the choice of an endpoint (`balance`), or sockets and threads (`worker`).
 //!
 //! Invariants: a client connection and an upstream connection that belong together name each other; an
-//! upstream connection that belongs to nobody is either idle in exactly one pool or gone; a message is
+//! upstream connection that belongs to nobody is idle in exactly one pool or waits for its end; a message is
 //! written only when nothing of an earlier one waits; whoever is slow stops the reading on the other side.
 
 mod client;
 mod conn;
+mod early;
 mod entries;
 mod hint;
 mod net;
+mod parting;
 mod patient;
 mod pools;
 mod shortage;
@@ -40,6 +42,7 @@ use conn::WINDOW;
 use entries::Entries;
 use hint::Hints;
 pub use net::{Net, Readiness, Token};
+use parting::Parting;
 use patient::Patient;
 use pools::Pools;
 use shortage::Shortages;
@@ -88,6 +91,7 @@ pub struct Engine<N: Net> {
     clients: Slab<Client<N::Conn>>,
     upstreams: Slab<Upstream<N::Conn>>,
     pools: Pools,
+    parting: Parting,
     wheel: Wheel<Token>,
     buffers: Pool,
     /// Taken out for the length of one step.
@@ -158,6 +162,7 @@ impl<N: Net> Engine<N> {
             clients: Slab::with_room(ROOM),
             upstreams: Slab::with_room(ROOM),
             pools,
+            parting: Parting::default(),
             wheel: Wheel::with_room(2 * ROOM),
             buffers: Pool::default(),
             scratch: Some(Box::new(Scratch {
@@ -360,15 +365,15 @@ impl<N: Net> Engine<N> {
         oldest.map(|(_, key)| self.drop_client(key)).is_some()
     }
 
-    /// Frees a descriptor: that of an idle upstream connection, or else an idle client's. `false` if there
-    /// is neither.
+    /// Frees a descriptor: that of an idle upstream connection or one that is of no more use, or else an idle client's. `false`
+    /// if there is none.
     pub fn free_descriptor(&mut self) -> bool {
         match self.pools.pop_any() {
             Some(idle) => {
                 self.close_upstream(idle);
                 true
             }
-            None => self.evict_idle(),
+            None => self.end_some_parting() || self.evict_idle(),
         }
     }
 
@@ -437,8 +442,14 @@ impl<N: Net> Engine<N> {
                 );
             assert_eq!(of_it.count(), self.pools.busy(endpoint.id), "every request has its place");
         }
+        let parting = self
+            .upstreams
+            .keys()
+            .filter(|&key| self.upstreams.get(key).is_some_and(Upstream::is_parting))
+            .count();
         assert_eq!(attached, owned, "every owned upstream has its owner");
-        assert_eq!(self.upstreams.len() - owned, self.pools.len(), "the others are idle in a pool");
+        let others = self.upstreams.len() - owned - parting;
+        assert_eq!(others, self.pools.len(), "the others are idle in a pool");
     }
 }
 #[cfg(test)]

@@ -30,17 +30,20 @@ pub(super) struct Upstream<S> {
     pub(super) client: Option<Key>,
     pub(super) connecting: bool,
     /// No response has begun on it.
-    fresh: bool,
+    pub(super) fresh: bool,
     /// Some byte of the request was taken by the kernel.
     sent: bool,
     /// A write failed: what the target still said is read, nothing more is sent.
-    deaf: bool,
+    pub(super) deaf: bool,
     /// Its endpoint went down while it carried this request: its limit is [`LAST_WORDS`].
     last_words: bool,
     /// When the client's direction of a tunnel ended: ours ends when all is written.
     end_after_flush: bool,
     /// The target's direction of a tunnel ended.
     ended: bool,
+    /// It carries nothing more, but what it carried may not be read yet: its target has some time to end it. Without a client
+    /// it is in no pool.
+    pub(super) leaves: bool,
 }
 
 impl<S> Upstream<S> {
@@ -272,6 +275,7 @@ impl<N: Net> Engine<N> {
             last_words: false,
             end_after_flush: false,
             ended: false,
+            leaves: false,
         });
         self.pools.begun(endpoint, upstream, self.now);
         if let Some(client) = self.clients.get_mut(key) {
@@ -416,9 +420,12 @@ impl<N: Net> Engine<N> {
         match upstream.conn.send(net, buffers, pieces) {
             Ok(_) => {
                 upstream.sent = true;
-                if client.session.awaits_response() {
-                    let until = now.after(timeouts.response_header);
-                    upstream.conn.set_deadline(wheel, Token::Upstream(at), until);
+                let limit = match client.answered {
+                    true => Some(timeouts.response_body),
+                    false => client.session.awaits_response().then_some(timeouts.response_header),
+                };
+                if let Some(limit) = limit {
+                    upstream.conn.set_deadline(wheel, Token::Upstream(at), now.after(limit));
                 }
             }
             Err(_) => {
@@ -442,6 +449,10 @@ impl<N: Net> Engine<N> {
             return Flow::Wait;
         };
         let Some(client) = self.clients.get(owner) else { return Flow::Wait };
+        if client.answered {
+            self.look_at_answered(key, owner);
+            return Flow::Wait;
+        }
         if client.conn.outbox.is_some() || upstream.ended {
             return Flow::Wait;
         }
@@ -488,12 +499,17 @@ impl<N: Net> Engine<N> {
         let Engine { clients, upstreams, wheel, timeouts, now, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return };
         let Some(owner) = upstream.client else { return };
-        if clients.get(owner).is_some_and(|client| client.session.awaits_response()) {
-            let until = now.after(timeouts.response_header);
-            upstream.conn.set_deadline(wheel, Token::Upstream(key), until);
+        let limit = match clients.get(owner) {
+            Some(client) if client.answered => Some(timeouts.response_body),
+            Some(client) if client.session.awaits_response() => Some(timeouts.response_header),
+            _ => None,
+        };
+        if let Some(limit) = limit {
+            upstream.conn.set_deadline(wheel, Token::Upstream(key), now.after(limit));
         }
         if upstream.conn.outbox.is_none() {
             self.queue_client(owner);
+            self.end_upload_if_over(owner);
         }
     }
 
@@ -638,6 +654,9 @@ impl<N: Net> Engine<N> {
     fn finish(&mut self, key: Key, owner: Key, reuse: Reuse, pieces: [&[u8]; 3]) {
         self.send_client(owner, pieces);
         let Some(client) = self.clients.get_mut(owner) else { return };
+        if client.session.is_early() {
+            return self.finish_early(key, owner, reuse);
+        }
         client.upstream = None;
         self.counters.finished.bump();
         let (status, told) = (client.session.status(), client.session.idle_hint());
@@ -664,7 +683,7 @@ impl<N: Net> Engine<N> {
         }
         let owner = owner.filter(|_| sound);
         if !back.kept && owner.is_none() {
-            return self.close_upstream(key);
+            return self.end_spent(key, reuse);
         }
         if let Some(client) = owner.and_then(|owner| self.clients.get_mut(owner)) {
             client.upstream = Some(key);
@@ -702,7 +721,7 @@ impl<N: Net> Engine<N> {
         out.clear();
         match client.session.upstream_closed(out) {
             Next::Failed(failure) => self.upstream_failed(owner, failure, out),
-            _ => self.finish(key, owner, Reuse::No, [&out.head, &[], &out.tail]),
+            _ => self.finish(key, owner, Reuse::Ends, [&out.head, &[], &out.tail]),
         }
     }
 
@@ -826,6 +845,9 @@ impl<N: Net> Engine<N> {
     pub(super) fn upstream_timed_out(&mut self, key: Key) {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let Some(owner) = upstream.client else {
+            if upstream.is_parting() {
+                return self.parting_timed_out(key);
+            }
             self.pools.forget(upstream.endpoint, key, self.now);
             return self.close_upstream(key);
         };
@@ -839,6 +861,9 @@ impl<N: Net> Engine<N> {
         if client.session.is_tunnel() {
             self.end_entry(owner, End::TunnelIdle);
             return self.drop_client(owner);
+        }
+        if client.answered && !upstream.takes_more() {
+            return self.stop_upload(owner);
         }
         if is_clients_turn(client, upstream) {
             let until = self.now.after(self.timeouts.response_body);
@@ -867,23 +892,6 @@ impl<N: Net> Engine<N> {
     pub(super) fn touch_upstream(&mut self, key: Key, until: Tick) {
         if let Some(upstream) = self.upstreams.get_mut(key) {
             upstream.conn.set_deadline(&mut self.wheel, Token::Upstream(key), until);
-        }
-    }
-
-    /// Ends an upstream connection. One with a request that its target has not ended is reset: whoever ends first in order keeps
-    /// the port in TIME_WAIT for a minute, and clients that ask and leave could so take every port towards a target. An idle
-    /// one is closed in order, because servers log a reset as an error.
-    pub(super) fn close_upstream(&mut self, key: Key) {
-        let Some(mut upstream) = self.upstreams.remove(key) else { return };
-        upstream.conn.release(&mut self.buffers);
-        if upstream.fresh {
-            self.pools.matured(upstream.endpoint, key, false, self.now);
-        }
-        if upstream.client.is_some() {
-            self.pools.leave(upstream.endpoint);
-        }
-        if upstream.client.is_some() && !upstream.conn.read_closed {
-            self.net.reset(upstream.conn.socket);
         }
     }
 }

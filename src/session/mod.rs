@@ -10,12 +10,15 @@
 //! ```text
 //! Reading:    Head ──▶ Body ──▶ Complete ──▶ Head (the next request)
 //!               │        │         └──▶ Tunnel (after a 101)
-//!               └────────┴──▶ Closed (refused, or cut off by an early answer)
+//!               └────────┴──▶ Closed (refused, or not wanted by its target)
 //!
 //! Answering:  Nothing ──▶ Awaited ──▶ Body ──▶ Complete ──▶ Nothing (the next request)
 //!                            │          └─ (nothing more may follow a cut)
 //!                            └──▶ Tunnel
 //! ```
+//!
+//! A response may be complete before its request is: the exchange goes on until both are
+//! ([`Session::is_uploading`]), unless the target does not want the rest.
 //!
 //! Invariants: at most one exchange is under way, so responses leave in the order of their requests; a
 //! client connection is kept only if its request was read to the end and its response was sent whole.
@@ -114,7 +117,7 @@ pub enum Next {
     ToUpstream,
     /// More of the response, for the client.
     ToClient,
-    /// The end of the response, for the client.
+    /// The end of the response, for the client. The exchange is over unless [`Session::is_uploading`].
     Finished {
         /// What the upstream connection may carry from now on.
         reuse: Reuse,
@@ -133,6 +136,8 @@ pub enum Reuse {
     /// Only further requests of the same client connection, and none when that ends: the target knows the connection by
     /// the credentials of its client.
     Private,
+    /// Nothing more, as its target says, which ends it.
+    Ends,
     /// Nothing more.
     No,
 }
@@ -187,8 +192,17 @@ enum Reading {
 enum Answering {
     Nothing,
     Awaited,
-    Body { decoder: BodyDecoder, framing: ClientFraming, chunks: Option<Chunks>, reusable: bool },
-    Complete,
+    Body {
+        decoder: BodyDecoder,
+        framing: ClientFraming,
+        chunks: Option<Chunks>,
+        /// What the upstream connection may carry behind it, by its head.
+        reuse: Reuse,
+    },
+    Complete {
+        /// Only the end of the connection shows the client where it ends.
+        until_close: bool,
+    },
     Tunnel,
 }
 
@@ -209,7 +223,7 @@ struct Exchange {
     keep_alive: bool,
     /// The client does not mean to end the connection: its next request may be on its way.
     persistent: bool,
-    expect_continue: bool,
+    expects: Expects,
     interim: u8,
     /// The status the client was sent; 0 before that.
     status: u16,
@@ -224,10 +238,32 @@ struct Exchange {
     /// The upstream connection can carry no other request: bytes of this one may be left on it unread, or an interim
     /// response ruled it out.
     spoiled: bool,
+    early: Early,
     /// How many seconds the target keeps an idle connection, as it says; [`NO_HINT`] if it does not.
     idle_seconds: u16,
     /// The protocol the client asked to upgrade to.
     upgrade: Option<Box<Asked>>,
+}
+
+/// Whether the client expects a 100 before it sends its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expects {
+    /// It does not.
+    Nothing,
+    /// It may be waiting for one: nothing of its content has come.
+    Continue,
+    /// It did, but had one or has begun to send.
+    NoMore,
+}
+
+/// Whether a target began to answer before the request was sent whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Early {
+    No,
+    /// It did, and reads on.
+    ReadsOn,
+    /// It did, and does not want the rest.
+    Enough,
 }
 
 /// A client's wish to upgrade. In a box of its own: nearly always there is none, and every connection has
@@ -243,7 +279,7 @@ impl Exchange {
         version: Version::Http11,
         keep_alive: false,
         persistent: false,
-        expect_continue: false,
+        expects: Expects::Nothing,
         interim: 0,
         status: 0,
         reused: false,
@@ -251,6 +287,7 @@ impl Exchange {
         at_hand: false,
         has_content: false,
         spoiled: false,
+        early: Early::No,
         idle_seconds: NO_HINT,
         upgrade: None,
     };
@@ -262,7 +299,10 @@ impl Exchange {
             version: head.version,
             keep_alive: head.keep_alive,
             persistent: head.keep_alive,
-            expect_continue: head.expect_continue,
+            expects: match head.expect_continue {
+                true => Expects::Continue,
+                false => Expects::Nothing,
+            },
             at_hand: true,
             has_content,
             spoiled: has_content && head.method.ignores_content(),
@@ -345,6 +385,20 @@ impl Session {
         matches!(self.answering, Answering::Awaited)
     }
 
+    /// Whether the response was passed on whole while the request still comes: the upload goes on to its end, which ends
+    /// the exchange.
+    pub fn is_uploading(&self) -> bool {
+        matches!(
+            (&self.reading, &self.answering),
+            (Reading::Body { .. }, Answering::Complete { .. })
+        )
+    }
+
+    /// Whether the response was passed on whole and only the end of our side of the connection shows that to the client.
+    pub fn ends_with_connection(&self) -> bool {
+        matches!(self.answering, Answering::Complete { until_close: true })
+    }
+
     /// Whose connection it is.
     pub fn client(&self) -> IpAddr {
         self.client
@@ -391,7 +445,7 @@ impl Session {
             self.exchange.keep_alive = false;
         }
         answer(status, why, !self.exchange.keep_alive, head_only, &mut out.head);
-        self.answering = Answering::Complete;
+        self.answering = Answering::Complete { until_close: false };
         self.exchange.status = status;
     }
 
@@ -404,6 +458,20 @@ impl Session {
     /// The target answers although some of the request still waits to be sent: it may never read that.
     pub fn answered_early(&mut self) {
         self.exchange.spoiled = true;
+        if self.exchange.early == Early::No {
+            self.exchange.early = Early::ReadsOn;
+        }
+    }
+
+    /// Whether the request under way has content.
+    pub fn has_content(&self) -> bool {
+        self.exchange.has_content
+    }
+
+    /// Whether the response began before the request was sent whole, and its target reads on: the end of the upstream
+    /// connection must not take away what that has not read yet.
+    pub fn is_early(&self) -> bool {
+        self.exchange.early == Early::ReadsOn
     }
 
     /// No endpoint takes the request: 503, on a connection that stays usable.

@@ -1,8 +1,8 @@
 //! The client's direction: heads that become requests for a target, bodies, and refusals.
 
 use super::{
-    Answering, Chunks, ClientEnd, Context, Exchange, Failure, Next, Output, Reading, Session, Step,
-    Steps, frame, pass_all,
+    Answering, Chunks, ClientEnd, Context, Exchange, Expects, Failure, Next, Output, Reading,
+    Session, Step, Steps, frame, pass_all,
 };
 use crate::access::push_part;
 use crate::http1::answer::answer_options;
@@ -107,6 +107,9 @@ impl Session {
         };
         let decoded = decoder.decode(input, cx.limits, &mut out.trailers)?;
         frame(&decoded, chunks, out);
+        if self.exchange.expects == Expects::Continue && decoded.consumed > 0 {
+            self.exchange.expects = Expects::NoMore;
+        }
         if decoded.done {
             self.reading = Reading::Complete;
         }
@@ -130,19 +133,19 @@ impl Session {
         self.exchange.status = 200;
         self.exchange.keep_alive = keep;
         self.reading = if bodiless { Reading::Complete } else { Reading::Closed };
-        self.answering = Answering::Complete;
+        self.answering = Answering::Complete { until_close: false };
         Step { consumed: head.len, body: 0..0, next: Next::Answered }
     }
 
     /// Answers what cannot be served. Where the next request would begin is unknown then, so
-    /// that the connection ends. A response already begun is cut instead.
+    /// that the connection ends. A response already begun is cut instead, and one that is whole needs nothing more.
     fn refuse(&mut self, fault: Fault, out: &mut Output) -> Step {
         out.head.clear();
         out.tail.clear();
         out.reason = fault.why();
         self.reading = Reading::Closed;
         self.exchange.keep_alive = false;
-        if matches!(self.answering, Answering::Body { .. }) {
+        if matches!(self.answering, Answering::Body { .. } | Answering::Complete { .. }) {
             return Step { consumed: 0, body: 0..0, next: Next::Failed(Failure::ClientBroke) };
         }
         self.answer_with(fault.status(), fault.why(), out);

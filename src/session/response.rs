@@ -2,8 +2,8 @@
 //! target breaks the exchange.
 
 use super::{
-    Answering, Break, Chunks, Context, Failure, MAX_INTERIM, NO_HINT, Next, Output, Reading,
-    Remedy, Reuse, Session, Step, Steps, frame, pass_all, retry,
+    Answering, Break, Chunks, Context, Early, Expects, Failure, MAX_INTERIM, NO_HINT, Next, Output,
+    Reading, Remedy, Reuse, Session, Step, Steps, frame, pass_all, retry,
 };
 use crate::http1::body::{BodyDecoder, Decoded};
 use crate::http1::head::ResponseHead;
@@ -16,7 +16,7 @@ impl Session {
     pub fn upstream_bytes(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
         match &mut self.answering {
             Answering::Awaited => self.response_head(cx, input, out),
-            Answering::Body { decoder, chunks, reusable, .. } => {
+            Answering::Body { decoder, chunks, reuse, .. } => {
                 let decoded = match decoder.decode(input, cx.limits, &mut out.trailers) {
                     Ok(decoded) => decoded,
                     Err(bad) => {
@@ -32,11 +32,11 @@ impl Session {
                 if !decoded.done {
                     return decoded.step(Next::ToClient);
                 }
-                let sound = *reusable && decoded.consumed == input.len();
-                self.finished(decoded, sound)
+                let reuse = if decoded.consumed == input.len() { *reuse } else { Reuse::No };
+                self.finished(decoded, reuse)
             }
             Answering::Tunnel => pass_all(input, Next::ToClient),
-            Answering::Nothing | Answering::Complete => {
+            Answering::Nothing | Answering::Complete { .. } => {
                 // Nobody asked for this: the connection is not to be trusted any more.
                 out.reason = "The target sent a response before there was a request.";
                 Step { consumed: input.len(), body: 0..0, next: Next::Failed(Failure::BadResponse) }
@@ -44,15 +44,28 @@ impl Session {
         }
     }
 
-    /// `sound`: nothing that the target sent rules out another exchange on its connection.
-    fn finished(&mut self, decoded: Decoded, sound: bool) -> Step {
-        self.answering = Answering::Complete;
-        let reuse = match (sound && !self.exchange.spoiled, self.private) {
-            (false, _) => Reuse::No,
-            (true, true) => Reuse::Private,
-            (true, false) => Reuse::Pool,
+    /// `reuse`: what the upstream connection may carry now, as far as what the target sent tells.
+    fn finished(&mut self, decoded: Decoded, reuse: Reuse) -> Step {
+        self.end_answer();
+        let reuse = match reuse {
+            Reuse::Pool if self.exchange.spoiled => Reuse::No,
+            Reuse::Pool if self.private => Reuse::Private,
+            reuse => reuse,
         };
         decoded.step(Next::Finished { reuse })
+    }
+
+    /// The response is whole. What its target does not want of the request is not read any more.
+    fn end_answer(&mut self) {
+        let until_close = self.is_until_close();
+        self.answering = Answering::Complete { until_close };
+        if self.exchange.early == Early::Enough && !self.request_complete() {
+            self.reading = Reading::Closed;
+        }
+    }
+
+    fn is_until_close(&self) -> bool {
+        matches!(self.answering, Answering::Body { framing: ClientFraming::UntilClose, .. })
     }
 
     fn response_head(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
@@ -129,20 +142,20 @@ impl Session {
         rest: &mut [u8],
         out: &mut Output,
     ) -> Result<Step, Fault> {
-        let Answering::Body { decoder, chunks, reusable, .. } = &mut self.answering else {
+        let Answering::Body { decoder, chunks, reuse, .. } = &mut self.answering else {
             return Ok(pass_all(rest, Next::ToClient));
         };
         if matches!(length, BodyLength::None) {
-            let sound = *reusable && rest.is_empty();
-            return Ok(self.finished(Decoded { consumed: 0, data: 0..0, done: true }, sound));
+            let reuse = if rest.is_empty() { *reuse } else { Reuse::No };
+            return Ok(self.finished(Decoded { consumed: 0, data: 0..0, done: true }, reuse));
         }
         let decoded = decoder.decode(rest, cx.limits, &mut out.trailers)?;
         frame(&decoded, chunks, out);
         if !decoded.done {
             return Ok(decoded.step(Next::ToClient));
         }
-        let sound = *reusable && decoded.consumed == rest.len();
-        Ok(self.finished(decoded, sound))
+        let reuse = if decoded.consumed == rest.len() { *reuse } else { Reuse::No };
+        Ok(self.finished(decoded, reuse))
     }
 
     /// Passes a 1xx on (RFC 9110 section 15.2), but not to a 1.0 client, and not a 100 nobody asked for.
@@ -158,7 +171,7 @@ impl Session {
         if self.exchange.interim > MAX_INTERIM {
             return Err(Fault::TooManyInterim);
         }
-        let unasked = head.status == 100 && !self.exchange.expect_continue;
+        let unasked = head.status == 100 && self.exchange.expects == Expects::Nothing;
         if self.exchange.version == Version::Http11 && !unasked {
             let by = ResponseRewrite {
                 framing: ClientFraming::AsIs,
@@ -166,6 +179,9 @@ impl Session {
                 via: cx.response_via.as_ref(),
             };
             rewrite::response(head, input, &by, &mut out.head);
+            if head.status == 100 {
+                self.exchange.expects = Expects::NoMore;
+            }
         }
         Ok(())
     }
@@ -212,9 +228,14 @@ impl Session {
             BodyLength::Chunked | BodyLength::UntilClose if modern => ClientFraming::Chunked,
             BodyLength::Chunked | BodyLength::UntilClose => ClientFraming::UntilClose,
         };
+        let whole = self.request_complete();
+        if !whole || self.exchange.early != Early::No {
+            let reads_on = self.wants_the_rest(head);
+            self.exchange.early = if reads_on { Early::ReadsOn } else { Early::Enough };
+        }
         let keep = self.exchange.keep_alive
             && !cx.draining
-            && self.request_complete()
+            && (whole || self.exchange.early != Early::Enough)
             && !matches!(framing, ClientFraming::UntilClose);
         self.exchange.keep_alive = keep;
         let connection = match (keep, modern) {
@@ -226,17 +247,24 @@ impl Session {
         rewrite::response(head, input, &by, &mut out.head);
         self.exchange.status = head.status;
         self.exchange.idle_seconds = head.idle_seconds.unwrap_or(NO_HINT);
-        self.exchange.spoiled |= !self.request_complete()
+        self.exchange.spoiled |= self.exchange.early != Early::No
             || may_have_stopped_reading(head.status, self.exchange.has_content);
         self.private |= head.binds_connection();
-        let reusable = head.keep_alive && !matches!(length, BodyLength::UntilClose);
+        let ends = !head.keep_alive || matches!(length, BodyLength::UntilClose);
         self.answering = Answering::Body {
             decoder: BodyDecoder::of_response(length),
             framing,
             chunks: matches!(framing, ClientFraming::Chunked).then_some(Chunks::Open),
-            reusable,
+            reuse: if ends { Reuse::Ends } else { Reuse::Pool },
         };
         Ok(length)
+    }
+
+    /// Whether a target that answers with `head` before it has the whole request goes on to read it. It has to, or to close
+    /// (RFC 9112 section 9.3); with an error and the announcement to close it says that it will not (section 9.5). What a
+    /// client holds back until it is asked for it may never send.
+    fn wants_the_rest(&self, head: &ResponseHead<'_, '_>) -> bool {
+        self.exchange.expects != Expects::Continue && (head.keep_alive || head.status < 400)
     }
 
     /// The target's side of the connection ended. `Finished` if that is how its response ends.
@@ -248,8 +276,8 @@ impl Session {
             return Next::Failed(Failure::Closed);
         }
         frame(&Decoded { consumed: 0, data: 0..0, done: true }, chunks, out);
-        self.answering = Answering::Complete;
-        Next::Finished { reuse: Reuse::No }
+        self.end_answer();
+        Next::Finished { reuse: Reuse::Ends }
     }
 
     /// Whether the table in `retry` would have a request that broke like this sent again.
@@ -286,11 +314,8 @@ impl Session {
                 self.answer_with(status, broken.failure.why(), out);
             }
             Remedy::Answer(_) | Remedy::Cut { .. } => {
-                let until_close = matches!(
-                    self.answering,
-                    Answering::Body { framing: ClientFraming::UntilClose, .. }
-                );
-                self.answering = Answering::Complete;
+                let until_close = self.is_until_close();
+                self.answering = Answering::Complete { until_close };
                 self.reading = Reading::Closed;
                 return Remedy::Cut { reset: until_close };
             }

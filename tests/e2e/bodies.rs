@@ -1,5 +1,7 @@
 //! Messages of every framing both ways, whole and in order; interim responses; clients of HTTP/1.0.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -342,7 +344,8 @@ fn early_hints_are_passed_on_before_the_answer_is_there() {
 fn an_answer_to_an_upload_that_is_not_finished_can_be_read() {
     for then in [Then::Next, Then::Close, Then::Reset] {
         let origin = Origin::start(move |wire, _| {
-            let _ = wire.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig");
+            let head = "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 3";
+            let _ = wire.send(format!("{head}\r\n\r\nbig"));
             if then == Then::Reset {
                 // The answer is read before the reset comes, which would take it away.
                 let _ = wire.exactly(100_000);
@@ -360,6 +363,82 @@ fn an_answer_to_an_upload_that_is_not_finished_can_be_read() {
         assert_eq!(client.end(), End::Fin);
         until("the target is let go", || origin.ended() == 1);
     }
+}
+
+#[test]
+fn an_upload_goes_on_when_its_target_has_answered_and_its_connection_is_kept() {
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&read);
+    let origin = Origin::start(move |wire, head| {
+        if head.method() == "GET" {
+            return answer(wire, "next");
+        }
+        let _ = answer(wire, "queued");
+        let Some(len) = head.content_length() else { return Then::Close };
+        if wire.exactly(len).is_ok() {
+            counted.fetch_add(len, Ordering::SeqCst);
+        }
+        Then::Next
+    });
+    let evenly = Evenly::before(&[&origin]);
+    let mut client = evenly.client();
+    client.send(post_head("/", &format!("Content-Length: {}", 40 * MIB)));
+    client.send(pattern(MIB));
+    let response = client.response();
+    assert_eq!((response.text(), response.closes()), ("queued", false));
+    for nth in 1..40 {
+        client.send(pattern(MIB));
+        assert_eq!(origin.ended(), 0, "{nth} MiB of 40");
+    }
+    until("the target has read all of it", || read.load(Ordering::SeqCst) == 40 * MIB);
+    assert_eq!(client.get("/").text(), "next");
+    until("its connection carries nothing more", || origin.ended() == 1);
+    assert_eq!(origin.connections(), 2);
+}
+
+#[test]
+fn a_target_that_answers_an_upload_and_leaves_costs_its_client_nothing() {
+    for then in [Then::Close, Then::Reset] {
+        let origin = Origin::start(move |wire, head| match head.method() {
+            "GET" => answer(wire, "next"),
+            _ => {
+                let _ = answer(wire, "queued");
+                // A reset could overtake the answer.
+                let _ = wire.exactly(1);
+                then
+            }
+        });
+        let evenly = Evenly::before(&[&origin]);
+        let mut client = evenly.client();
+        client.send(post_head("/", &format!("Content-Length: {MIB}")));
+        assert_eq!(client.response().text(), "queued");
+        client.send(&pattern(MIB)[..10]);
+        until("the target has left", || origin.ended() == 1);
+        client.send(&pattern(MIB)[10..]);
+        assert_eq!(client.get("/").text(), "next");
+    }
+}
+
+#[test]
+fn a_target_that_announces_its_end_may_read_on_until_it_ends() {
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&read);
+    let origin = Origin::start(move |wire, head| {
+        let _ = wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+        // Its answer is with the client while much of the request is still on its way.
+        thread::sleep(Duration::from_millis(100));
+        let len = head.content_length().unwrap_or_default();
+        counted.store(wire.exactly(len).map_or(0, |body| body.len()), Ordering::SeqCst);
+        Then::Close
+    });
+    let evenly = Evenly::before(&[&origin]);
+    let mut client = evenly.client();
+    client.send(post_head("/", &format!("Content-Length: {}", 3 * MIB)));
+    client.send(pattern(3 * MIB));
+    let response = client.response();
+    assert_eq!((response.text(), response.closes()), ("ok", false));
+    until("the target has ended", || origin.ended() == 1);
+    assert_eq!(read.load(Ordering::SeqCst), 3 * MIB);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use crate::hardship::Hardship;
 use crate::message::{Event, Framing, Head, Queue, Reader};
-use crate::model::{Body, Fate, Kind, Model, Profile, Request};
+use crate::model::{Body, Fate, Kind, Model, Profile, Request, Upload};
 use crate::net::{Far, Got};
 use crate::random::Rng;
 use crate::target::check_trailers;
@@ -91,7 +91,7 @@ pub(crate) struct Client {
     stage: Stage,
     out: Queue,
     /// The request whose bytes were last put into the queue.
-    queued: u64,
+    queued: Option<u64>,
     reader: Reader,
     reading: Option<Reading>,
     interim: bool,
@@ -149,7 +149,7 @@ impl Client {
             sending: None,
             stage: Stage::Rest,
             out: Queue::default(),
-            queued: 0,
+            queued: None,
             reader: Reader::new(),
             reading: None,
             interim: false,
@@ -202,6 +202,9 @@ impl Client {
 
     fn leave(&mut self, model: &mut Model) {
         self.over = true;
+        if let Some(id) = self.queued {
+            model.get(id).upload = Upload::Part;
+        }
         // It may leave after its request was given a turn and before it was sent.
         model.undisturbed = false;
         for id in self.awaited.drain(..).chain(self.todo.drain(..)) {
@@ -309,15 +312,23 @@ impl Client {
             return self.take_interim(status, head, model.get(id));
         }
         let closes = head.says("connection", "close");
-        let all_sent = self.sending != Some(id) && (self.out.is_empty() || self.queued != id);
+        let all_sent = self.sending != Some(id) && (self.out.is_empty() || self.queued != Some(id));
+        let attempt = check_origin(head, id, status, model);
+        let draining = model.draining;
+        let taken = model.get(id).taken.clone();
+        let poisoned = taken.iter().any(|wire| model.poisoned.contains(wire));
+        let request = model.get(id);
+        let refuses = !poisoned && attempt.is_none_or(|attempt| request.answers[attempt].refuses);
         assert!(
-            closes || all_sent || status == 101,
-            "{id} was not read to its end: {head:?} {:?} {:?} out {}",
+            closes || all_sent || !refuses || status == 101,
+            "{id} was not read to its end: {head:?} {:?} {request:?} out {}",
             self.stage,
-            model.get(id),
             self.out.len()
         );
-        let attempt = check_origin(head, id, status, model);
+        request.held_back = request.expect && !self.continued;
+        let may_close =
+            refuses || request.held_back || request.closes || !request.modern || draining;
+        assert!(!closes || may_close, "why does the connection end? {head:?} {request:?}");
         if status == 101 {
             let agreed = model.get(id).kind == Kind::Upgrade { agreed: true };
             assert!(agreed, "a tunnel that {id} did not ask for");
@@ -360,11 +371,13 @@ impl Client {
         };
         model.settle(reading.id, fate);
         self.awaited.pop_front();
-        if self.sending == Some(reading.id) && self.rng.chance(70) {
+        if self.sending == Some(reading.id) && reading.closes && self.rng.chance(70) {
             // No use in sending the rest.
             self.sending = None;
             self.out.clear();
             self.stage = Stage::Done;
+        } else if self.sending == Some(reading.id) && self.rng.chance(10) {
+            self.manner.quits = Some((self.moved, Quit::Close));
         }
         if reading.closes {
             self.told_to_close = true;
@@ -406,6 +419,11 @@ impl Client {
         for id in self.todo.drain(..) {
             model.settle(id, Fate::Left);
         }
+        if let Some(id) = self.sending
+            && !self.told_to_close
+        {
+            model.get(id).upload = Upload::CutOff;
+        }
         self.over = true;
         far.close();
     }
@@ -436,13 +454,17 @@ impl Client {
                 Some(0) => return,
                 Some(count) => {
                     self.out.consume(count);
+                    if let (true, None, Some(id)) = (self.out.is_empty(), self.sending, self.queued)
+                    {
+                        model.get(id).upload = Upload::Whole;
+                    }
                     self.moved(count, far, model);
                     if matches!(self.stage, Stage::Body(1..))
                         && self.manner.naps > 0
                         && self.rng.chance(30)
                     {
                         self.manner.naps -= 1;
-                        self.send_again = far.now() + self.rng.within(20_000_000..=29_500_000);
+                        self.send_again = far.now() + self.rng.within(20_000_000..=28_500_000);
                     } else if self.rng.chance(self.manner.hesitates) && !self.over {
                         self.send_again =
                             self.send_again.max(far.now() + self.rng.within(1..=4_000));
@@ -451,7 +473,11 @@ impl Client {
                 None => {
                     // Broken, but what was read before may hold an answer: the reading side will tell.
                     self.write_failed = true;
-                    self.sending = None;
+                    if let Some(id) = self.sending.take()
+                        && !self.told_to_close
+                    {
+                        model.get(id).upload = Upload::CutOff;
+                    }
                     self.out.clear();
                     self.stage = Stage::Done;
                     if self.server_ended {
@@ -495,7 +521,7 @@ impl Client {
             return false;
         };
         self.awaited.push_back(id);
-        self.queued = id;
+        self.queued = Some(id);
         self.continued = false;
         model.get(id).begun = far.now();
         let request = model.get(id).clone();
@@ -660,6 +686,8 @@ impl Request {
             begun: 0,
             taken: Vec::new(),
             answers: Vec::new(),
+            upload: Upload::Part,
+            held_back: false,
             fate: Fate::Open,
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use crate::hardship::Hardships;
+use crate::hardship::{Hardship, Hardships};
 use crate::message::Framing;
 use crate::net::Taken;
 use crate::random::{Rng, mix};
@@ -46,6 +46,21 @@ pub(crate) struct Answer {
     pub(crate) trailer: bool,
     /// It was written to its end, the end included.
     pub(crate) whole: bool,
+    /// It says that the rest of the request is not wanted, should there be one.
+    pub(crate) refuses: bool,
+    /// The target has read the request to its end.
+    pub(crate) read_whole: bool,
+}
+
+/// What became of a request's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upload {
+    /// Not all of it was sent, or its client gave it up.
+    Part,
+    /// All of it was sent.
+    Whole,
+    /// The connection ended in the middle, of which the client was not told.
+    CutOff,
 }
 
 /// How a request ended for its client.
@@ -83,6 +98,9 @@ pub(crate) struct Request {
     /// The connections that took bytes of it.
     pub(crate) taken: Vec<usize>,
     pub(crate) answers: Vec<Answer>,
+    pub(crate) upload: Upload,
+    /// It was answered before its client had the 100 that it may wait for.
+    pub(crate) held_back: bool,
     pub(crate) fate: Fate,
 }
 
@@ -124,6 +142,10 @@ pub(crate) struct Model {
     pub(crate) careless: Vec<usize>,
     /// Until when something was short here that every connect needs.
     pub(crate) short_until: u64,
+    /// The host of each connection.
+    hosts: BTreeMap<usize, usize>,
+    /// When each host was last published as down.
+    pub(crate) went_down: Vec<Option<u64>>,
 }
 
 impl Model {
@@ -144,6 +166,8 @@ impl Model {
             poisoned: Vec::new(),
             careless: Vec::new(),
             short_until: 0,
+            hosts: BTreeMap::new(),
+            went_down: vec![None; hosts],
         }
     }
 
@@ -178,6 +202,7 @@ impl Model {
             "request {id} was sent on wire {wire}, whose target left the last request's body unread"
         );
         *carried += 1;
+        self.hosts.insert(wire, host);
         self.shares[host] += 1;
         self.order.push(host);
         let request = self.get(id);
@@ -236,6 +261,12 @@ impl Model {
         self.draining || self.profile == Profile::Stormy
     }
 
+    /// Whether the request may have waited for a host that went down, for longer than that is waited for.
+    fn was_lost(&self, request: &Request) -> bool {
+        let went_down = |wire| self.hosts.get(wire).and_then(|&host| self.went_down[host]);
+        request.taken.iter().filter_map(went_down).any(|at| at >= request.begun)
+    }
+
     /// Whether the failure of this request is excused by what was done to it.
     fn may_fail(&self, request: &Request) -> bool {
         let hit = request.taken.iter().any(|wire| self.faulty.contains(wire));
@@ -246,15 +277,41 @@ impl Model {
         }
     }
 
+    /// Whoever is answered early can send all that it announced, and its target gets it.
+    fn judge_upload(&self, id: usize, request: &Request) {
+        let hit = request.taken.iter().any(|wire| self.faulty.contains(wire));
+        // Where it is not known that a target answers before it has read all it was sent, it need not be left to read that.
+        let ignored = matches!(request.method, "GET" | "HEAD" | "DELETE");
+        let refused = request.answers.last().is_none_or(|answer| answer.status >= 400);
+        let unwanted = ignored || refused;
+        if request.kind != Kind::Plain || !request.has_body() || request.held_back {
+            return;
+        }
+        if request.fate != Fate::Answered || unwanted || hit || self.profile == Profile::Stormy {
+            return;
+        }
+        let read = request.answers.last().is_some_and(|answer| answer.read_whole);
+        let lost = match request.upload {
+            Upload::Part => false,
+            Upload::Whole => !read,
+            Upload::CutOff => true,
+        };
+        assert!(!lost, "the content of {id} did not reach its target: {request:?}");
+    }
+
     fn judge(&self, id: usize, request: &Request) {
         let failed = || panic!("request {id} must not fail: {request:?}");
+        let slow = self.hardships.has(Hardship::SlowPeers);
         match request.fate {
             Fate::Open => panic!("request {id} is still open at the end: {request:?}"),
             Fate::Answered | Fate::Left => {}
             Fate::Refused(_) if matches!(request.kind, Kind::Garbage(_) | Kind::BrokenBody) => {}
             // The reset that shows a cut may overtake what was sent.
             Fate::Cut | Fate::Unanswered if request.kind == Kind::BrokenBody => {}
+            // It is not waited for without end that somebody reads what is wrong.
+            Fate::Cut if slow && matches!(request.kind, Kind::Garbage(_)) => {}
             Fate::Refused(502..=504) | Fate::Cut if self.may_fail(request) => {}
+            Fate::Refused(502) if slow && self.was_lost(request) => {}
             // There was nothing to connect with, at first or when its target went down.
             Fate::Refused(502 | 503) if request.begun <= self.short_until => {}
             // Its connection was idle and gave way while it was on its way.
@@ -275,6 +332,7 @@ impl Model {
     pub(crate) fn judge_all(&self) {
         for (id, request) in self.requests.iter().enumerate() {
             self.judge(id, request);
+            self.judge_upload(id, request);
         }
         if self.undisturbed && self.profile == Profile::Fair {
             let (least, most) =

@@ -847,6 +847,11 @@ impl Far<'_> {
         self.network.reset(self.wire, Side::Far);
     }
 
+    /// How many bytes would be taken.
+    pub(crate) fn room(&self) -> usize {
+        self.network.wires[self.wire].room(Side::Far)
+    }
+
     /// Whether all that was written has been read.
     pub(crate) fn is_quiet(&self) -> bool {
         let pipe = &self.network.wires[self.wire].pipes[Side::Near as usize];

@@ -217,15 +217,27 @@ impl World {
             world.engine.client_count() == 0
         });
         assert_eq!(self.engine.lent_buffers(), 0, "buffers that nobody holds");
-        assert_eq!(self.engine.upstream_count(), self.engine.idle_upstream_count());
+        self.until("what waits for its end has it", 130 * SECOND, |world| {
+            world.engine.upstream_count() == world.engine.idle_upstream_count()
+        });
         self.until("the engine lets every idle upstream go", 130 * SECOND, |world| {
             world.engine.upstream_count() == 0 && world.engine.next_deadline().is_none()
         });
         assert_eq!(self.network.borrow().near_open(), 0, "connections that nobody holds");
+        self.let_targets_read();
         assert_eq!(self.accepted, self.ended, "each client connection is counted in and out");
         self.model.judge_all();
         self.judge_counts();
         self.network.borrow().trace.hash()
+    }
+
+    /// What the engine has left to the network arrives, and slow targets read it.
+    fn let_targets_read(&mut self) {
+        let is_quiet =
+            |world: &World| world.due.is_empty() && world.network.borrow().next_arrival().is_none();
+        while !is_quiet(self) {
+            self.step();
+        }
     }
 
     fn judge_counts(&mut self) {
@@ -567,6 +579,9 @@ impl World {
         self.model.undisturbed = false;
         if let Some(host) = self.some_host() {
             self.healthy[host] = !self.healthy[host];
+            if !self.healthy[host] {
+                self.model.went_down[host] = Some(self.now);
+            }
         }
         self.snapshot = snapshot(self.snapshot.generation + 1, &self.healthy);
     }

@@ -96,6 +96,11 @@ impl Scene {
         assert_eq!(taken, Some(bytes.len()));
     }
 
+    /// How much the script can say now.
+    pub(crate) fn room(&mut self, wire: usize) -> usize {
+        Far { network: &mut self.network.borrow_mut(), wire }.room()
+    }
+
     pub(crate) fn ends(&mut self, wire: usize) {
         Far { network: &mut self.network.borrow_mut(), wire }.shutdown();
     }

@@ -73,17 +73,18 @@ impl Plan {
         len: u64,
     ) -> Plan {
         let careless = hardships.has(Hardship::UnreadBytes);
-        // Whoever sips an early answer may be given up on while it lingers.
-        let prompt = !hardships.has(Hardship::SlowPeers);
+        let slow = hardships.has(Hardship::SlowPeers);
         let bodies = matches!(request.method, "POST" | "PUT" | "PATCH");
         let careless = careless && !bodies && request.len > 0 && request.kind == Kind::Plain;
         let tunnel = request.kind == Kind::Upgrade { agreed: true };
         let malice = (stormy && !tunnel && rng.chance(15)).then(|| Malice::invent(rng));
-        let early = careless || request.has_body() && prompt && rng.chance(12);
+        let early = careless || request.has_body() && rng.chance(12);
         let how = if rng.chance(50) { Death::End } else { Death::Reset };
         let death = (stormy && rng.chance(15)).then(|| (rng.within(0..=len), how));
         let status =
             if tunnel { 101 } else { rng.weighted(&[(80, 200), (8, 404), (6, 204), (6, 304)]) };
+        // Whoever sips an answer that refuses its request may be given up on while it lingers.
+        let status = if slow && early && status == 404 { 200 } else { status };
         let bodiless = matches!(status, 204 | 304);
         let old = !tunnel && rng.chance(8);
         let framing = match rng.weighted(&[(55, 0), (35, 1), (10, 2)]) {
@@ -114,7 +115,8 @@ impl Plan {
 
     fn answer(&self, wire: usize) -> Answer {
         let Plan { status, len, framing, trailer, .. } = *self;
-        Answer { wire, status, len, framing, trailer, whole: false }
+        let refuses = status >= 400 && self.say_close;
+        Answer { wire, status, len, framing, trailer, whole: false, refuses, read_whole: false }
     }
 
     fn then_close(&self) -> bool {
@@ -328,6 +330,7 @@ impl Target {
                     let current = self.current.as_mut().expect("an end has a head");
                     current.request_done = true;
                     let request = model.get(current.id);
+                    request.answers[current.attempt].read_whole = true;
                     assert_eq!(
                         current.got, request.len,
                         "the body of request {} came whole",
@@ -366,8 +369,8 @@ impl Target {
         let mut until = far.now() + self.rng.within(0..=delay);
         // Scripts do nothing while a call takes its time, so that they seem later than they are.
         if slow && !hardships.has(Hardship::LongTurns) && self.rng.chance(15) {
-            // Just before the limit.
-            until = far.now() + self.rng.within(29_000_000..=29_900_000);
+            // Just before the limit, by a clock that may say a time one second earlier.
+            until = far.now() + self.rng.within(28_000_000..=28_900_000);
         }
         let lies = !matches!(plan.malice, None | Some(Malice::BadChunk | Malice::TwoAnswers));
         Current { id, attempt, stage: Stage::Waiting(until), got: 0, request_done, plan, lies }
@@ -542,10 +545,6 @@ impl Target {
             && offset >= at
         {
             self.over = true;
-            match death {
-                Death::End => far.close(),
-                Death::Reset => far.reset(),
-            }
             // Nobody can tell these from a proper end.
             let seems_whole = match answer.framing {
                 Framing::Length(len) => offset == len,
@@ -554,6 +553,11 @@ impl Target {
             if seems_whole && !current.lies {
                 let answer = &mut model.get(current.id).answers[current.attempt];
                 (answer.len, answer.whole) = (offset, true);
+                far.answered();
+            }
+            match death {
+                Death::End => far.close(),
+                Death::Reset => far.reset(),
             }
             return false;
         }

@@ -105,6 +105,7 @@ impl Talk {
     /// The connection is kept: the next request is looked at.
     fn goes_on(&mut self) -> &mut Talk {
         assert_eq!(self.ending.take(), Some(Ending::KeepAlive));
+        self.reuse = None;
         self.session.next_request();
         self.use_client();
         self
@@ -137,6 +138,10 @@ impl Talk {
             Next::Answered => self.ending = Some(self.session.ending()),
             Next::Finished { reuse } => {
                 self.reuse = Some(reuse);
+                self.ending = (!self.session.is_uploading()).then(|| self.session.ending());
+            }
+            // The response was whole before its request.
+            Next::ToUpstream if self.reuse.is_some() && self.session.request_complete() => {
                 self.ending = Some(self.session.ending());
             }
             _ => {}

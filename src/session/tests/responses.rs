@@ -95,7 +95,7 @@ fn a_204_that_announces_a_body_costs_its_connection() {
     talk.target_says("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n");
     assert_eq!(
         (talk.next, talk.ending),
-        (Next::Finished { reuse: Reuse::No }, Some(Ending::KeepAlive))
+        (Next::Finished { reuse: Reuse::Ends }, Some(Ending::KeepAlive))
     );
     assert_eq!(talk.heard_by_client(), "HTTP/1.1 204 No Content\r\n\r\n");
 }
@@ -117,7 +117,7 @@ fn a_close_delimited_response_becomes_chunked() {
     talk.target_says("HTTP/1.1 200 OK\r\n\r\nhello").target_closes();
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(talk.heard_by_client(), format!("{head}5\r\nhello\r\n0\r\n\r\n"));
-    assert_eq!((talk.reuse, talk.ending), (Some(Reuse::No), Some(Ending::KeepAlive)));
+    assert_eq!((talk.reuse, talk.ending), (Some(Reuse::Ends), Some(Ending::KeepAlive)));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_client_that_wants_the_end_gets_it() {
 fn a_target_that_wants_the_end_gets_it_and_the_client_is_kept() {
     let mut talk = Talk::of(GET);
     talk.target_says("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
-    assert_eq!((talk.heard_by_client().as_str(), talk.reuse), (OK, Some(Reuse::No)));
+    assert_eq!((talk.heard_by_client().as_str(), talk.reuse), (OK, Some(Reuse::Ends)));
     assert_eq!(talk.ending, Some(Ending::KeepAlive));
 }
 
@@ -302,8 +302,7 @@ fn a_connection_that_was_authenticated_as_a_whole_is_its_clients_own_from_then_o
     talk.client_says(GET).target_says(OK);
     assert_eq!(talk.reuse, Some(Reuse::Private));
     talk.goes_on().client_says(GET).target_says("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
-    talk.target_closes();
-    assert_eq!(talk.reuse, Some(Reuse::No));
+    assert_eq!(talk.target_closes().reuse, Some(Reuse::Ends));
 }
 
 #[test]
@@ -315,12 +314,17 @@ fn a_response_nobody_asked_for_is_a_failure() {
 }
 
 #[test]
-fn an_early_response_says_close_and_lingers() {
+fn an_upload_goes_on_after_its_response_and_the_next_request_behind_it() {
     let mut talk = Talk::of(&format!("{POST}ab"));
     talk.target_says(OK);
-    let heard = talk.heard_by_client();
-    assert!(heard.contains("Connection: close\r\n") && heard.ends_with("ok"), "{heard}");
-    assert_eq!((talk.reuse, talk.ending), (Some(Reuse::No), Some(Ending::Linger)));
+    assert_eq!((talk.heard_by_client().as_str(), talk.ending), (OK, None));
+    assert_eq!(talk.reuse, Some(Reuse::No), "the target may have stopped reading when it answered");
+    assert!(talk.session.is_uploading() && talk.session.wants_client_bytes());
+    talk.heard_by_target();
+    talk.client_says(&format!("cd{GET}"));
+    assert_eq!((talk.heard_by_target().as_str(), talk.ending), ("cd", Some(Ending::KeepAlive)));
+    talk.goes_on().target_says(OK);
+    assert_eq!((talk.heard_by_client().as_str(), talk.reuse), (OK, Some(Reuse::Pool)));
 }
 
 #[test]
@@ -332,7 +336,69 @@ fn an_upload_goes_on_while_an_early_response_does() {
     assert_eq!(talk.heard_by_target(), "cd");
     talk.target_says("yz!");
     assert_eq!(talk.reuse, Some(Reuse::No), "the target may have stopped reading when it answered");
-    assert_eq!(talk.ending, Some(Ending::Linger), "the client was told that it is over");
+    assert_eq!(talk.ending, Some(Ending::KeepAlive));
+}
+
+#[test]
+fn an_early_response_ends_the_upload_if_its_target_will_not_read_it_or_the_client_may_not_send_it()
+{
+    let refused = |status| format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n");
+    let closes = |status| refused(status).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    let post = format!("{POST}ab");
+    let expects = POST.replace("Content", "Expect: 100-continue\r\nContent");
+    for (request, response, goes_on) in [
+        (&post, refused(413), true),
+        (&post, closes(413), false),
+        (&post, closes(401), false),
+        (&post, closes(500), false),
+        (&post, closes(202), true),
+        (&post, closes(303), true),
+        (&post, refused(413).replace("1.1", "1.0"), false),
+        (&post, refused(200).replace("1.1", "1.0"), true),
+        (&expects, refused(417), false),
+        (&expects, refused(200), false),
+        (&format!("{expects}ab"), refused(200), true),
+        (&expects, format!("HTTP/1.1 100 Continue\r\n\r\n{}", refused(200)), true),
+        (&expects, format!("HTTP/1.1 103 Early Hints\r\n\r\n{}", refused(200)), false),
+    ] {
+        let mut talk = Talk::of(request);
+        talk.target_says(&response);
+        let ends = response.contains("close") || response.contains("HTTP/1.0");
+        let reuse = if ends { Reuse::Ends } else { Reuse::No };
+        let ending = (!goes_on).then_some(Ending::Linger);
+        assert_eq!((talk.reuse, talk.ending), (Some(reuse), ending), "{request} {response}");
+        assert_eq!(talk.heard_by_client().contains("Connection: close\r\n"), !goes_on);
+        assert_eq!(talk.session.is_uploading(), goes_on);
+    }
+}
+
+#[test]
+fn a_client_that_will_not_be_kept_may_end_its_upload_too() {
+    for (request, response) in [
+        ("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 4\r\n\r\nab", OK),
+        ("POST / HTTP/1.0\r\nContent-Length: 4\r\n\r\nab", OK),
+        (
+            "POST / HTTP/1.0\r\nContent-Length: 4\r\n\r\nab",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ),
+    ] {
+        let mut talk = Talk::of(request);
+        talk.target_says(response);
+        assert!(talk.heard_by_client().contains("Connection: close\r\n"));
+        assert_eq!(talk.session.ends_with_connection(), response != OK);
+        assert_eq!(talk.client_says("cd").ending, Some(Ending::Close));
+        assert!(talk.heard_by_target().ends_with("abcd"));
+    }
+}
+
+#[test]
+fn a_request_that_breaks_behind_its_whole_response_ends_the_connection_without_a_word() {
+    let mut talk = Talk::of("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    talk.target_says(OK);
+    talk.heard_by_client();
+    talk.client_says("no size\r\n");
+    assert_eq!(talk.next, Next::Failed(Failure::ClientBroke));
+    assert_eq!((talk.session.ending(), talk.heard_by_client().as_str()), (Ending::Linger, ""));
 }
 
 #[test]
@@ -392,7 +458,7 @@ fn what_old_targets_write_is_read_if_it_has_one_meaning_and_leaves_in_exact_form
         talk.target_says(&response);
         assert_eq!(talk.heard_by_client(), wanted, "{response:?}");
         let old = response.starts_with("HTTP/1.0");
-        assert_eq!(talk.reuse, Some(if old { Reuse::No } else { Reuse::Pool }), "{response:?}");
+        assert_eq!(talk.reuse, Some(if old { Reuse::Ends } else { Reuse::Pool }), "{response:?}");
         let mut talk = Talk::of(GET);
         for byte in response.chars() {
             talk.target_says(&byte.to_string());

@@ -1,0 +1,97 @@
+//! A response that is whole before its request: the upload goes on to its end, with which the exchange ends.
+//!
+//! Owns that stretch of an exchange. While it lasts the request keeps its place with its endpoint, `timeouts.client_body` holds for
+//! the client and `timeouts.response_body` for what the target takes; the entry of the access log and the counters follow when it is
+//! over, as those of an exchange that finished. If the target takes no more, what still comes is dropped for [`LINGER`].
+
+use super::conn::Filled;
+use super::{Engine, LINGER, Net, Suspicion, Token};
+use crate::access::End;
+use crate::balance::Streak;
+use crate::base::slab::Key;
+use crate::session::Reuse;
+
+impl<N: Net> Engine<N> {
+    /// The response is whole and began before its request was sent whole: the upload goes on, for as long as the target takes
+    /// it. What a target that has answered will take for the beginning of the next request is not known, so that its
+    /// connection carries no other.
+    pub(super) fn finish_early(&mut self, key: Key, owner: Key, reuse: Reuse) {
+        let Engine { clients, upstreams, buffers, wheel, timeouts, now, .. } = self;
+        let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
+        else {
+            return;
+        };
+        client.answered = true;
+        client.hold.take().into_iter().for_each(|hold| buffers.take_back(hold));
+        client.end_after_flush = client.session.ends_with_connection();
+        let until = now.after(timeouts.response_body);
+        upstream.conn.set_deadline(wheel, Token::Upstream(key), until);
+        upstream.leaves = reuse == Reuse::Ends;
+        let (endpoint, status) = (upstream.endpoint, client.session.status());
+        let ended = upstream.conn.read_closed || upstream.deaf;
+        if let Some(count) = self.pools.give_back(endpoint, None, status, self.now).errors {
+            self.suspicions.push((endpoint, Suspicion::Streak(Streak::Errors, count)));
+        }
+        match ended {
+            true => self.stop_upload(owner),
+            false => self.end_upload_if_over(owner),
+        }
+        if self.clients.get(owner).is_some_and(|client| client.answered) {
+            self.flush_client(owner);
+            self.queue_client(owner);
+        }
+    }
+
+    /// Something stirs on the connection of a target that has answered while it is still sent the request: it takes no more of
+    /// that if it has ended, or says what nobody asked for.
+    pub(super) fn look_at_answered(&mut self, key: Key, owner: Key) {
+        let Engine { upstreams, net, scratch, .. } = self;
+        let (Some(upstream), Some(scratch)) = (upstreams.get_mut(key), scratch) else { return };
+        let goes_on = !upstream.deaf
+            && upstream.conn.inbox.is_none()
+            && matches!(upstream.conn.fill(net, &mut scratch.read, 1), Filled::Nothing);
+        if !goes_on {
+            self.stop_upload(owner);
+        }
+    }
+
+    /// The client broke a request that was answered.
+    pub(super) fn break_off_answered(&mut self, owner: Key) {
+        self.part(owner);
+        self.end_answered(owner);
+    }
+
+    /// The target takes no more of a request that it has answered. What still comes is dropped: if it ends soon the client's
+    /// connection goes on, and until then the client can read its response.
+    pub(super) fn stop_upload(&mut self, owner: Key) {
+        self.part(owner);
+        let Some(client) = self.clients.get_mut(owner) else { return };
+        if client.conn.outbox.is_none() {
+            let until = self.now.after(LINGER);
+            client.conn.set_deadline(&mut self.wheel, Token::Client(owner), until);
+        }
+        self.queue_client(owner);
+        self.end_upload_if_over(owner);
+    }
+
+    /// Ends an exchange whose response was whole before its request, if that is now too, and its target has all of it.
+    pub(super) fn end_upload_if_over(&mut self, owner: Key) {
+        let Some(client) = self.clients.get(owner) else { return };
+        if !client.answered || !client.session.request_complete() {
+            return;
+        }
+        let upstream = client.upstream.and_then(|key| self.upstreams.get(key));
+        if upstream.is_none_or(|upstream| upstream.conn.outbox.is_none()) {
+            self.end_answered(owner);
+        }
+    }
+
+    /// Ends an exchange whose response is whole.
+    fn end_answered(&mut self, owner: Key) {
+        if let Some(upstream) = self.clients.get_mut(owner).and_then(|it| it.upstream.take()) {
+            self.end_upstream(upstream);
+        }
+        self.counters.finished.bump();
+        self.exchange_over(owner, End::Finished);
+    }
+}

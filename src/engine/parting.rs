@@ -1,0 +1,133 @@
+//! How an upstream connection ends: by a reset, in order, or by its target, which has some time for that.
+//!
+//! Whoever ends a connection first in order keeps its port in TIME_WAIT for a minute, so that clients which have many ended could take
+//! every port towards a target. Therefore one with a request that its target has not answered is reset, and so is one whose
+//! request was answered and has no content. But a reset takes away what the target has not read. Where that matters, because
+//! the content of a request may still be on its way, a target that says that it closes is waited for, and any other
+//! connection is ended in order, as long as such ends are few. An idle one is closed in order too, because servers log a reset as
+//! an error.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::upstream::Upstream;
+use super::{Engine, Net, Token};
+use crate::base::slab::Key;
+use crate::base::tick::Tick;
+use crate::session::Reuse;
+
+/// How long a target may take to end a connection, or to read what is left on it.
+const TIME: Duration = Duration::from_secs(1);
+/// Connections that may wait for their end; the oldest makes room for one more.
+const MOST: usize = 256;
+/// Connections that are ended in order in a second because of content that may be unread: 1,200 ports in TIME_WAIT for each worker.
+const IN_ORDER: u32 = 20;
+
+/// The connections that wait for their end.
+#[derive(Default)]
+pub(super) struct Parting {
+    /// In the order in which they began to; some have ended since.
+    keys: VecDeque<Key>,
+    /// When the second ends in which connections are counted that were ended in order.
+    until: Tick,
+    ended: u32,
+}
+
+impl Parting {
+    fn may_end_in_order(&mut self, now: Tick) -> bool {
+        if self.until <= now {
+            self.until = now.after(Duration::from_secs(1));
+            self.ended = 0;
+        }
+        self.ended += 1;
+        self.ended <= IN_ORDER
+    }
+}
+
+impl<S> Upstream<S> {
+    /// It belongs to nobody and is in no pool: it waits for its end.
+    pub(super) fn is_parting(&self) -> bool {
+        self.leaves && self.client.is_none()
+    }
+}
+
+impl<N: Net> Engine<N> {
+    /// Ends an upstream connection at once: in order if it is idle or its target has ended it, else by a reset.
+    pub(super) fn close_upstream(&mut self, key: Key) {
+        if let Some(upstream) = self.release_upstream(key)
+            && (upstream.client.is_some() || upstream.leaves)
+            && !upstream.conn.read_closed
+        {
+            self.net.reset(upstream.conn.socket);
+        }
+    }
+
+    /// Ends an upstream connection whose exchange is over.
+    pub(super) fn end_spent(&mut self, key: Key, reuse: Reuse) {
+        let Engine { clients, upstreams, .. } = self;
+        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let client = upstream.client.and_then(|client| clients.get(client));
+        let unread = client.is_some_and(|client| {
+            client.session.has_content() && client.session.request_complete()
+        });
+        upstream.leaves = reuse == Reuse::Ends;
+        match unread && reuse != Reuse::No {
+            true => self.end_upstream(key),
+            false => self.close_upstream(key),
+        }
+    }
+
+    /// Ends an upstream connection of whose last request the target may not have read everything. It is nobody's from now on.
+    pub(super) fn end_upstream(&mut self, key: Key) {
+        let Engine { upstreams, pools, parting, wheel, now, .. } = self;
+        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let waits = upstream.leaves || !parting.may_end_in_order(*now);
+        if upstream.conn.read_closed || !waits {
+            drop(self.release_upstream(key));
+            return;
+        }
+        upstream.leaves = true;
+        upstream.client = None;
+        pools.leave(upstream.endpoint);
+        upstream.conn.bulk = false;
+        upstream.conn.set_deadline(wheel, Token::Upstream(key), now.after(TIME));
+        parting.keys.push_back(key);
+        if upstream.conn.readable {
+            self.queue_upstream(key);
+        }
+        if self.parting.keys.len() > MOST {
+            self.end_some_parting();
+        }
+    }
+
+    /// The time of a connection that waits for its end is over.
+    pub(super) fn parting_timed_out(&mut self, key: Key) {
+        match self.parting.may_end_in_order(self.now) {
+            true => drop(self.release_upstream(key)),
+            false => self.close_upstream(key),
+        }
+    }
+
+    /// Ends the connection that waits for its end for longest. `false` if there is none.
+    pub(super) fn end_some_parting(&mut self) -> bool {
+        while let Some(key) = self.parting.keys.pop_front() {
+            if self.upstreams.get(key).is_some_and(Upstream::is_parting) {
+                self.close_upstream(key);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn release_upstream(&mut self, key: Key) -> Option<Upstream<N::Conn>> {
+        let mut upstream = self.upstreams.remove(key)?;
+        upstream.conn.release(&mut self.buffers);
+        if upstream.fresh {
+            self.pools.matured(upstream.endpoint, key, false, self.now);
+        }
+        if upstream.client.is_some() {
+            self.pools.leave(upstream.endpoint);
+        }
+        Some(upstream)
+    }
+}
