@@ -4,6 +4,44 @@
 //! Invariants: a worker never waits for the writer (a batch that finds no room is dropped and counted); entries
 //! are bounded in bytes, in a batch ([`MOST_BYTES`]) and in all that wait ([`writer::WAITING_BYTES`]); what a burst took
 //! is given back.
+//!
+//! ```
+//! use std::time::{Duration, UNIX_EPOCH};
+//!
+//! use evenly::access::render::Renderer;
+//! use evenly::access::{Batch, End, Facts, push_part};
+//! use evenly::base::tick::Tick;
+//! use evenly::settings::AccessFormat;
+//!
+//! // A worker: facts as numbers, text as it came.
+//! let mut batch = Batch::default();
+//! let mut text = Vec::new();
+//! for part in ["GET / HTTP/1.1", "example.org", "", "curl/8.5"] {
+//!     push_part(&mut text, &[part.as_bytes()]);
+//! }
+//! let facts = Facts {
+//!     at: Tick(0),
+//!     duration: Duration::from_millis(3),
+//!     client: [192, 0, 2, 1].into(),
+//!     upstream: None,
+//!     status: 503,
+//!     bytes: 0,
+//!     end: End::Answered,
+//!     reason: "No endpoint could take the request.",
+//! };
+//! assert!(batch.push(facts, &text));
+//!
+//! // The writer: lines.
+//! let mut renderer = Renderer::new(AccessFormat::Combined);
+//! let mut lines = Vec::new();
+//! for (facts, parts) in batch.entries() {
+//!     renderer.line(UNIX_EPOCH, facts, &parts, &mut lines);
+//! }
+//! assert_eq!(
+//!     String::from_utf8_lossy(&lines),
+//!     "192.0.2.1 - - [01/Jan/1970:00:00:00 +0000] \"GET / HTTP/1.1\" 503 0 \"-\" \"curl/8.5\"\n"
+//! );
+//! ```
 
 pub mod dates;
 pub mod render;

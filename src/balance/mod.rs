@@ -3,6 +3,38 @@
 //!
 //! This room owns no socket, clock or lock; the order of turns is `rotation`'s. Invariants: a snapshot is never edited after
 //! it was published; only the health thread publishes; the rotation is empty only when no endpoint is healthy.
+//!
+//! ```
+//! use std::net::SocketAddr;
+//!
+//! use evenly::balance::{
+//!     Cursor, Endpoint, EndpointId, EndpointState, Preference, Served, Snapshot, pick,
+//! };
+//!
+//! let endpoint = |id: u32, state| Endpoint {
+//!     id: EndpointId(id),
+//!     address: SocketAddr::from(([10, 0, 0, 1], 8000)).into(),
+//!     target: "api".into(),
+//!     state,
+//!     absent: false,
+//!     preference: Preference::default(),
+//!     served: Served::default(),
+//! };
+//! let snapshot = Snapshot::new(
+//!     1,
+//!     vec![
+//!         endpoint(0, EndpointState::Up),
+//!         endpoint(1, EndpointState::Down),
+//!         endpoint(2, EndpointState::Up),
+//!     ],
+//! );
+//!
+//! // Consecutive requests alternate among the healthy endpoints, whichever worker asks.
+//! let cursor = Cursor::default();
+//! let picked: Vec<u32> =
+//!     (0..4).filter_map(|_| pick(&snapshot, &cursor)).map(|(_, endpoint)| endpoint.id.0).collect();
+//! assert_eq!(picked, [0, 2, 0, 2]);
+//! ```
 
 pub mod asks;
 pub mod bell;

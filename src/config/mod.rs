@@ -5,6 +5,17 @@
 //! Touches no socket and resolves no name, so that checking a file changes nothing. What it does outside itself is to
 //! read the file, and this machine's addresses where a target may be one of them. Every failure is one [`ConfigError`]
 //! with all that is wrong, each with the file, the line and column, the key and the remedy.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! let text = "[[targets]]\naddress = \"10.0.0.1:8001\"\n\n[timeouts]\nconnect = \"2s\"\n";
+//! let settings = evenly::config::parse(text, "evenly.toml").expect("a valid file");
+//! assert_eq!(settings.timeouts.connect, Duration::from_secs(2));
+//!
+//! let error = evenly::config::parse(&text.replace("2s", "2"), "evenly.toml").unwrap_err();
+//! assert!(error.to_string().starts_with("evenly.toml:5:11: timeouts.connect: \"2\" has no unit; write"), "{error}");
+//! ```
 
 mod address;
 mod error;

@@ -5,6 +5,19 @@
 //! (`session`). Imports no other room.
 //!
 //! Invariants: no socket, no clock, no lock, no allocation; no input panics.
+//!
+//! ```
+//! use evenly::http::{Fault, Method};
+//!
+//! // What may be retried is a property of the method (RFC 9110 section 9.2.2); methods are case-sensitive.
+//! assert!(Method::of("PUT").is_idempotent() && !Method::of("POST").is_idempotent());
+//! assert_eq!(Method::of("get"), Method::Other);
+//!
+//! // A fault is a name for logs, a status, and a sentence for people.
+//! let fault = Fault::LengthAndCoding;
+//! assert_eq!((fault.name(), fault.status()), ("length-and-coding", 400));
+//! assert_eq!(fault.why(), "Both Content-Length and Transfer-Encoding are present.");
+//! ```
 
 pub(crate) mod fate;
 pub mod fault;

@@ -8,6 +8,39 @@
 //! - What two parsers could read differently is refused, never repaired ([`head`], [`framing`], [`body`]).
 //! - A rewritten head has at most one framing field, and no field that speaks for the sender's connection ([`rewrite`]).
 //! - No input panics.
+//!
+//! ```
+//! use evenly::http1::rewrite::{self, RequestRewrite};
+//! use evenly::http1::{BodyLength, Fault, FieldSpace, HeadLimits, Progress, parse_request};
+//!
+//! let limits = HeadLimits { bytes: 1024, fields: 20 };
+//! let mut space = FieldSpace::new();
+//! let input = b"GET /a HTTP/1.1\r\nHost: example.org\r\nConnection: x-private\r\nX-Private: 1\r\n\r\n";
+//! let Ok(Progress::Complete(head)) = parse_request(input, limits, &mut space) else { panic!() };
+//! assert_eq!((head.target, head.body, head.len), ("/a", BodyLength::None, input.len()));
+//!
+//! // What is sent to the target: fields of the client's connection stay behind, the client's address is added.
+//! let mut out = Vec::new();
+//! let by = RequestRewrite {
+//!     client: [192, 0, 2, 1].into(),
+//!     trusted: false,
+//!     fallback_host: "localhost",
+//!     via: None,
+//! };
+//! rewrite::request(&head, input, &by, &mut out);
+//! assert_eq!(
+//!     String::from_utf8_lossy(&out),
+//!     "GET /a HTTP/1.1\r\nHost: example.org\r\n\
+//!      X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: example.org\r\n\r\n"
+//! );
+//!
+//! // Half a head is not wrong yet; one that two parsers could read differently is.
+//! let mut space = FieldSpace::new();
+//! assert!(matches!(parse_request(b"GET /a HT", limits, &mut space), Ok(Progress::Partial)));
+//! let two = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+//! let mut space = FieldSpace::new();
+//! assert_eq!(parse_request(two, limits, &mut space).err(), Some(Fault::LengthAndCoding));
+//! ```
 
 pub mod answer;
 pub mod body;

@@ -3,6 +3,20 @@
 //!
 //! Owns the counters and what each is called. Knows nothing of how they are shown: see
 //! [`admin`](crate::admin). Invariant: every field of [`Counters`] is in [`COUNTERS`] once.
+//!
+//! ```
+//! use evenly::metrics::{Counts, WorkerCounters};
+//!
+//! // Each worker writes to a block of its own.
+//! let workers = [WorkerCounters::default(), WorkerCounters::default()];
+//! workers[0].requests.bump();
+//! workers[1].requests.add(2);
+//!
+//! // Whoever reads adds them up.
+//! let sum: Counts = workers.iter().map(|counters| Counts::of(counters)).sum();
+//! let requests = sum.iter().find(|(it, _)| it.metric == "evenly_requests_total");
+//! assert_eq!(requests.map(|(_, count)| count), Some(3));
+//! ```
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

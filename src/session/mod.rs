@@ -22,6 +22,39 @@
 //!
 //! Invariants: at most one exchange is under way, so responses leave in the order of their requests; a
 //! client connection is kept only if its request was read to the end and its response was sent whole.
+//!
+//! A dialogue, with this example in the engine's place (`examples/session_by_hand.rs` is a longer one):
+//!
+//! ```
+//! use evenly::http1::HeadLimits;
+//! use evenly::session::{Context, Ending, Next, Output, Reuse, Session};
+//!
+//! let cx = Context {
+//!     limits: HeadLimits { bytes: 1024, fields: 20 },
+//!     fallback_host: "localhost".to_owned(),
+//!     replay: true,
+//!     request_via: None,
+//!     response_via: None,
+//!     describe: false,
+//!     draining: false,
+//! };
+//! let mut session = Session::new([192, 0, 2, 1].into(), false);
+//! let mut out = Output::default();
+//!
+//! // The client's bytes come in; the session asks for somebody to send `out.head` to.
+//! let mut request = *b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+//! let step = session.client_bytes(&cx, &mut request, &mut out);
+//! assert_eq!((step.next, step.consumed), (Next::NeedUpstream, request.len()));
+//! assert!(out.head.starts_with(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n"));
+//! session.attached(false);
+//!
+//! // The target's bytes come in; head and body leave for the client, and both connections are kept.
+//! out.clear();
+//! let mut response = *b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+//! let step = session.upstream_bytes(&cx, &mut response, &mut out);
+//! assert_eq!(step.next, Next::Finished { reuse: Reuse::Pool });
+//! assert_eq!((&response[step.body], session.ending()), (&b"hi"[..], Ending::KeepAlive));
+//! ```
 
 mod request;
 mod response;
