@@ -179,6 +179,9 @@ fn fmt_access_log(f: &mut fmt::Formatter<'_>, sink: &AccessSink, error: &io::Err
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             write!(f, "free some room there, or write a path elsewhere")
         }
+        io::ErrorKind::NotFound if folder.is_dir() => {
+            write!(f, "no file can be made in {}; write a path in another folder", folder.display())
+        }
         io::ErrorKind::NotFound => write!(f, "make the folder {} first", folder.display()),
         io::ErrorKind::PermissionDenied => {
             write!(f, "let this user write to the file, or to the folder {}", folder.display())

@@ -548,6 +548,7 @@ fn an_access_log_that_cannot_be_opened_is_told_with_its_path_and_a_remedy() {
     let folder = folder.path().display();
     for (path, remedy) in [
         (format!("{folder}/none/access.log"), format!("make the folder {folder}/none first")),
+        ("/proc/a.log".to_owned(), "no file can be made in /proc".to_owned()),
         (format!("{folder}"), "write the path of a file in this folder".to_owned()),
         (format!("{folder}/file/a.log"), format!("{folder}/file is not a folder")),
     ] {
