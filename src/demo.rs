@@ -114,7 +114,7 @@ fn accept(shared: &Shared) {
             }
             let started =
                 thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, move || {
-                    // An error here is a client that left or stalled: nobody is there to be told.
+                    // An error here is a client that left or stalled: nobody is there to be notified.
                     let _ = converse(shared.name, &stream);
                     shared.open().remove(&id);
                 });

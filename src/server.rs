@@ -55,7 +55,7 @@ pub enum ServerError {
     },
     /// Every worker ended without being told to.
     Workers,
-    /// So many workers did not end when they were told to.
+    /// So many workers did not end when they were asked to.
     Stuck(usize),
 }
 
@@ -286,7 +286,7 @@ fn serve(
         "evenly {} starting: {count} workers, at most {cap} client connections",
         env!("CARGO_PKG_VERSION")
     );
-    // What can be wrong with an address or a file is told at once, not after the first round of checks.
+    // What can be wrong with an address or a file is reported immediately, not after the first round of checks.
     let scopes = listener::scopes(&settings.listen);
     let claims = claim_all(&settings, &scopes)?;
     let admin = settings.admin.map(claim_admin).transpose()?;
@@ -311,7 +311,7 @@ fn serve(
     let sources =
         Sources { workers: Arc::clone(&workers), shared: Arc::clone(&shared), others, started };
     let admin = admin.map(|claim| start_admin(claim, sources)).transpose()?;
-    // What workers go by is what came of them.
+    // Workers see the values that were worked out, not "auto".
     settings.workers = Count::Count(count);
     settings.limits.connections = Some(cap);
     let parts = Parts {

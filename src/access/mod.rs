@@ -71,7 +71,7 @@ pub const PARTS: usize = 4;
 pub enum End {
     /// The target's response was passed on whole.
     Finished,
-    /// By an answer of our own.
+    /// By a response that evenly generated.
     Answered,
     /// The response had begun and was cut.
     Cut,

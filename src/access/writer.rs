@@ -48,7 +48,7 @@ enum Job {
     Look,
 }
 
-/// What the writer is told, also while it waits for a reader.
+/// What others ask of the writer, also while it waits for a reader.
 #[derive(Debug, Default)]
 struct Orders {
     /// Open the file anew.
@@ -101,7 +101,7 @@ impl Writer {
     /// Opens the sink and starts the thread; `None` if the access log is off.
     ///
     /// # Errors
-    /// When the file cannot be opened for appending, or no thread can be had.
+    /// When the file cannot be opened for appending, or no thread can be started.
     pub fn start(log: &AccessLog) -> io::Result<Option<(Writer, Outlet)>> {
         let sink = match &log.access {
             AccessSink::Off => return Ok(None),
@@ -650,7 +650,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fifo");
         make_fifo(&path);
-        // Nobody has opened it to read, and that holds up nobody.
+        // Nobody has opened it to read, and that delays nobody.
         let (writer, outlet) = Writer::start(&log_to(&path)).unwrap().unwrap();
         let counters = Arc::clone(&writer.counters);
         let reader =

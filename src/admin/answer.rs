@@ -94,7 +94,7 @@ fn refuse(refusal: Refusal) -> Answer {
     }
 }
 
-/// What a balancer before this one goes by: whether to send new connections here.
+/// For a balancer in front of this one: whether to send new connections here.
 fn healthz(view: &View) -> Answer {
     match view.stage {
         Stage::Running => Answer::plain(200, "ok"),

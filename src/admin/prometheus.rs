@@ -1,6 +1,6 @@
 //! A view as Prometheus text, format 0.0.4. Pure.
 //!
-//! Invariant: a family's lines are together, `HELP` and `TYPE` first, and no family is there twice.
+//! Invariant: a family's lines are together, `HELP` and `TYPE` first, and no family is repeated.
 
 use std::fmt::{Display, Write as _};
 

@@ -103,7 +103,7 @@ fn status(view: &View) -> Status<'_> {
     }
 }
 
-/// How far the process is told to stop, in a word.
+/// How far the process has been asked to stop, in a word.
 pub(super) fn name(stage: Stage) -> &'static str {
     match stage {
         Stage::Running => "running",

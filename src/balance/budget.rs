@@ -1,5 +1,5 @@
-//! How many requests of the whole process may be sent once more, so that repeating does not become an attack on
-//! the endpoints that are left.
+//! How many requests of the whole process may be retried, so that retries do not become an attack on the endpoints
+//! that are left.
 //!
 //! Invariants: what is granted in two neighbouring windows is at most the percentage of the requests
 //! of these windows, or the floor for their time if that is more. Threads that ask at once may get one grant more for
@@ -15,7 +15,7 @@ use crate::base::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub const WINDOW: Duration = Duration::from_secs(10);
 
 /// A count of one window, in one word with the window's number, so that a new window and its first count
-/// come about at once: the number above, the count below.
+/// arise at the same time: the number above, the count below.
 #[derive(Debug, Default)]
 struct Count(AtomicU64);
 
@@ -97,7 +97,7 @@ fn window(elapsed: Duration) -> u64 {
 }
 
 impl Default for Budget {
-    /// As good as no limit; the server makes its budget from the settings.
+    /// In effect no limit; the server makes its budget from the settings.
     fn default() -> Self {
         Budget::new(100, 1_000_000)
     }

@@ -178,7 +178,7 @@ impl fmt::Display for EndpointState {
     }
 }
 
-/// What an endpoint did several times in a row, as far as one worker saw.
+/// What an endpoint did in consecutive exchanges, as far as one worker saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Streak {
     /// It refused connects, or did not take them in time.
@@ -371,7 +371,7 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// The round-robin counter.
     pub cursor: Cursor,
-    /// How many requests may be sent once more.
+    /// How many requests may be retried.
     pub budget: Budget,
     /// What workers know together of their connections to each endpoint.
     pub links: Links,

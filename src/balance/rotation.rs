@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn weights_far_apart_make_a_bounded_round_in_which_nobody_starves() {
-        assert_eq!(round(&[weighted(&[4_095, 1])]).len(), 4_096, "as long as it may be, and exact");
+        assert_eq!(round(&[weighted(&[4_095, 1])]).len(), 4_096, "as long as allowed, and exact");
         let rotation = round(&[weighted(&[65_535, 1])]);
         assert_eq!([0, 1].map(|at| turns_of(at, &rotation)), [4_096, 1]);
         let weights: Vec<u16> = (0..256u16).map(|at| 1 + at * at).collect();

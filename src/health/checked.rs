@@ -17,7 +17,7 @@ use super::place::Place;
 /// A request that was served is a sign of life for so long.
 const LATELY: Duration = Duration::from_secs(10);
 
-/// So many checks in a row are made again, at most, since this process stood still.
+/// The most consecutive checks that are made again because this process stood still.
 const MAX_EXCUSED: u32 = 2;
 
 /// What a verdict changed.
@@ -56,9 +56,9 @@ pub(super) struct Checked {
     served_at: Option<Instant>,
     /// Its checks fail as often as takes an endpoint down, but it is the last one and serves requests.
     pub(super) spared: bool,
-    /// Checks in a row that were made again without a verdict.
+    /// Consecutive checks that were made again without a verdict.
     excused: u32,
-    /// It was looked at, if in vain for want of something here.
+    /// It was looked at, if in vain for lack of something here.
     pub(super) tried: bool,
     /// Nobody was there when it was last checked.
     pub(super) absent: bool,

@@ -34,7 +34,7 @@ use super::servers::{Servers, is_certain};
 const DEADLINE: Duration = Duration::from_secs(4);
 
 /// What one question gets; it is sent anew after about a third of a second, a second, and so on. If that is over,
-/// it is asked once more, of another server if there is one.
+/// it is asked again, of another server if there is one.
 const QUESTION_TIMEOUT: Duration = Duration::from_millis(1_900);
 
 /// How long what one family found waits for the other one before it counts: RFC 8305 section 3 has such a delay, too.
@@ -410,7 +410,7 @@ impl Addresses {
         self
     }
 
-    /// Without those of this family. That there are none is an answer, that nobody knows is not.
+    /// Without those of this family. That there are none is an answer; a failure is not.
     fn without(mut self, family: Family, other: Trouble) -> Self {
         if let Trouble::Failed(why) = other {
             self.missing = Some(Missing { why, family: Some(family) });
@@ -527,7 +527,7 @@ fn silence() -> String {
     "no name server responded".into()
 }
 
-/// Of two troubles the one that stands for both: nobody knows, or else the first, with the lesser TTL.
+/// Of two troubles the one that stands for both: a failure, or else the first, with the lesser TTL.
 fn weightier(first: Option<Trouble>, second: Trouble) -> Trouble {
     match (first, second) {
         (Some(failed @ Trouble::Failed(_)), _) | (_, failed @ Trouble::Failed(_)) => failed,

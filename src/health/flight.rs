@@ -23,7 +23,7 @@ use super::wake::Wake;
 /// Names the eventfd among the sockets: no [`EndpointId`] is as large.
 const WAKE: u64 = u64::MAX;
 
-/// Sockets that one wait tells of at most; the rest are told of by the next.
+/// Sockets that one wait reports at most; the next reports the rest.
 const MAX_EVENTS: usize = 512;
 
 /// Probes in flight from which on a wait lets answers gather. Fewer are taken one by one.
@@ -47,7 +47,7 @@ pub(super) struct Flight {
     deadlines: BTreeSet<(Instant, EndpointId)>,
     /// How many of them must be heard at once.
     urgent: usize,
-    /// When those are told of that have waited for long.
+    /// When those that have waited for long are reported.
     ask_at: Option<Instant>,
     /// Whose sockets the last wait found ready.
     ready: Vec<EndpointId>,
@@ -79,7 +79,7 @@ impl Flight {
         self.deadlines.first().map(|&(deadline, _)| deadline).into_iter().chain(self.ask_at).min()
     }
 
-    /// Whose probes have waited for so long that idle connections of workers may be in their way. Each is told once, a crowd
+    /// Whose probes have waited for so long that idle connections of workers may be in their way. Each is reported once, a crowd
     /// together.
     pub(super) fn waiting(&mut self, now: Instant) -> Vec<EndpointId> {
         if self.ask_at.is_none_or(|at| now < at) {

@@ -1,6 +1,6 @@
 //! When an endpoint counts as healthy: rise and fall, as a pure state machine.
 //!
-//! Owns the count of verdicts in a row; knows nothing of time, sockets or reasons. Invariant: the
+//! Owns the count of consecutive verdicts; knows nothing of time, sockets or reasons. Invariant: the
 //! streak counts only verdicts against the current state, and is zero right after every change.
 
 /// What a verdict changed.
@@ -8,7 +8,7 @@
 pub(super) enum Change {
     /// The endpoint may be picked from now on.
     Up,
-    /// The endpoint may not be picked any longer, or was found down at its first probe.
+    /// The endpoint may no longer be picked, or was found down at its first probe.
     Down,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// `rise` successes in a row bring a down endpoint up, `fall` failures in a row take an up one
+    /// `rise` consecutive successes bring a down endpoint up, `fall` consecutive failures take an up one
     /// down. Zero counts as one.
     pub(super) fn new(rise: u32, fall: u32) -> Self {
         Judge { rise: rise.max(1), fall: fall.max(1), state: State::Unknown, streak: 0 }
@@ -109,7 +109,11 @@ mod tests {
                 let unknown = judge.is_unknown();
                 let change = judge.observe(verdict == '+');
                 let after = judge.is_healthy();
-                assert_eq!(change.is_some(), unknown || before != after, "a change is told once");
+                assert_eq!(
+                    change.is_some(),
+                    unknown || before != after,
+                    "a change is reported once"
+                );
                 assert!(change.is_none_or(|change| (change == Change::Up) == after));
                 if after { 'U' } else { 'd' }
             })

@@ -72,7 +72,7 @@ pub enum Failure {
     ConnectTimeout,
     /// The connection was reset, or nothing came in time.
     Reset,
-    /// So many failures of a kind in a row that it may be ejected at once.
+    /// As many consecutive failures of a kind as eject it immediately.
     Streak(Streak, u32),
 }
 

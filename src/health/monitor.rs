@@ -82,12 +82,12 @@ pub(super) struct Monitor {
     first_round: FirstRound,
     /// Until when no probe is begun, since descriptors ran out.
     resting: Option<Instant>,
-    /// Those of which it was told that they cannot be probed.
+    /// Those of which it was logged that they cannot be probed.
     barred: BTreeSet<EndpointId>,
     /// When this process last stood still, as far as this thread saw, and when a line was last written about that.
     stalled: Option<Instant>,
     stall_told: Option<Instant>,
-    /// Whether it was told that nothing is healthy.
+    /// Whether it was logged that nothing is healthy.
     told_none: bool,
     /// Something the snapshot shows has changed since it was published.
     changed: bool,
@@ -147,7 +147,7 @@ impl Monitor {
         monitor
     }
 
-    /// Turns until it is told to stop. A panic in a turn is logged and contained.
+    /// Turns until it is asked to stop. A panic in a turn is logged and contained.
     pub(super) fn run(mut self) {
         let wake = Arc::clone(&self.inputs.wake);
         keep_turning(
@@ -572,15 +572,15 @@ fn may_be_of_a_pause(streak: Streak) -> bool {
     matches!(streak, Streak::ConnectFailures | Streak::Timeouts)
 }
 
-/// Calls `turn` until `stopped`. One that panics is logged, and the next is told: a health thread
-/// that ended would leave dead targets in the snapshot for ever.
+/// Calls `turn` until `stopped`. One that panics is logged, and the next one knows of it: a health thread
+/// that ended would leave dead targets in the snapshot forever.
 fn keep_turning(stopped: impl Fn() -> bool, mut turn: impl FnMut(bool)) {
     let mut after_panic = false;
     while !stopped() {
         let result = catch_unwind(AssertUnwindSafe(|| turn(after_panic)));
         after_panic = result.is_err();
         if after_panic {
-            log::error!("the health thread panicked and goes on; every endpoint is checked anew");
+            log::error!("the health thread panicked and goes on; every endpoint is checked again");
             thread::sleep(MISHAP_PAUSE);
         }
     }

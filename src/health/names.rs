@@ -24,7 +24,7 @@ const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
 /// corrected at once, takes nothing down.
 pub(super) const HOLD: Duration = Duration::from_secs(30);
 
-/// From a first failure to the next lookup; doubled with each one in a row, up to the target's check interval.
+/// From a first failure to the next lookup; doubled with each consecutive one, up to the target's check interval.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// However long that interval is.
@@ -42,11 +42,11 @@ pub(super) enum News {
     Fails(String),
     /// Only a part of it does.
     InPart(String),
-    /// It has no place any longer.
+    /// It no longer has a place.
     Withdrawn(String),
 }
 
-/// How much of a name was told to fail.
+/// How much of a name was logged as failing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
     Part,
@@ -69,13 +69,13 @@ struct Name {
     interval: Duration,
     /// When it is looked up; `None` while it is.
     due: Option<Instant>,
-    /// Lookups in a row that failed, wholly or in part.
+    /// Consecutive lookups that failed, wholly or in part.
     failures: u32,
     /// What its last good answer gave.
     places: Vec<Place>,
     /// Since when every answer says that there is nothing.
     gone_since: Option<Instant>,
-    /// What was told of it since it last resolved.
+    /// What was logged of it since it last resolved.
     told: Option<Told>,
     /// A lookup has ended.
     answered: bool,
@@ -323,7 +323,7 @@ mod tests {
         (names, now)
     }
 
-    /// Gives it an answer; how long it then waits, and what the answer came to.
+    /// Gives it an answer; how long it then waits, and the result.
     fn answer(names: &mut Names, finding: Finding, now: Instant) -> (Duration, Outcome) {
         let outcome = names.take(7, finding, now);
         let due = names.next_due().unwrap();

@@ -22,7 +22,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// One of which the name says only the address: as good as any other.
+    /// One of which the name says only the address: equal to any other.
     pub(super) fn plain(address: Address) -> Self {
         let Preference { priority, weight, .. } = Preference::default();
         Place { address, weight, priority, host: 0 }

@@ -150,9 +150,9 @@ pub(super) struct Lack {
 pub(super) enum End {
     /// With what it found.
     Found(Outcome),
-    /// With that, after this process stood still: nobody knows whether that is why.
+    /// With that, after this process stood still, which may be why.
     Paused(Reason),
-    /// For want of something here.
+    /// For lack of something here.
     Short,
 }
 
@@ -201,7 +201,7 @@ enum Phase {
     },
 }
 
-/// What one attempt to get on came to.
+/// Result of one step of a probe.
 enum Step {
     Blocked,
     Onward(Phase),
@@ -224,7 +224,7 @@ pub(super) struct Probe {
     plan: Arc<Plan>,
 }
 
-/// What beginning a probe came to.
+/// Result of starting a probe.
 pub(super) enum Begun {
     /// It waits for its socket.
     InFlight(Probe),
@@ -462,7 +462,7 @@ fn connected(socket: &Socket, plan: &Plan) -> Step {
 
 /// A connect to a port of this machine that nobody listens on can be given that very port as its
 /// own, and TCP then connects the socket to itself (RFC 9293 section 3.5, simultaneous open). That
-/// is nobody's life sign. A request comes back as its own answer, which is no response.
+/// proves nothing about the target. A request comes back as its own answer, which is no response.
 fn is_self_connected(socket: &Socket) -> bool {
     match (socket.local_addr(), socket.peer_addr()) {
         (Ok(local), Ok(peer)) => {
@@ -548,7 +548,7 @@ enum Parsed {
 /// Reads the head at the front of `bytes` as the proxy reads responses: what passes a check is what a client would get, and what
 /// would be a 502 to a client must not look healthy. 101 is final, since nothing follows it.
 fn parse(bytes: &[u8]) -> Parsed {
-    // One that is too long is told by its length, interim answers before it included.
+    // One that is too long is known by its length, interim answers before it included.
     const LIMITS: HeadLimits = HeadLimits { bytes: 2 * MAX_HEAD, fields: MAX_FIELDS };
     let judge = |head: &ResponseHead<'_, '_>, _: &[u8]| head.body(Method::Get).map(|_| head.status);
     match mend::read_response(bytes, LIMITS, judge) {

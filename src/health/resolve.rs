@@ -175,7 +175,7 @@ pub(super) struct Resolvers {
 }
 
 impl Resolvers {
-    /// Starts the thread, unless there are no `names`. Fails when it or its runtime cannot be had.
+    /// Starts the thread, unless there are no `names`. Fails when it or its runtime cannot be created.
     pub(super) fn start(names: usize, source: Source, wake: &Arc<Wake>) -> io::Result<Self> {
         let (outbox, answers) = unbounded();
         if names == 0 {
@@ -274,7 +274,7 @@ impl Blocking {
         Backend::Function(Blocking { resolve, seats: Arc::new(Semaphore::new(BLOCKING)) })
     }
 
-    /// A lookup that hangs keeps its seat, and its end is nobody's business any longer.
+    /// A lookup that hangs keeps its seat, and its end no longer matters.
     async fn look_up(self, name: Arc<str>, port: u16) -> Finding {
         let Blocking { resolve, seats } = self;
         let lookup = async {
@@ -316,7 +316,7 @@ impl Resolver {
                     let fell_back = before.is_some() && matches!(backend, Backend::Function(_));
                     match system() {
                         Ok(servers) => *backend = Backend::of(servers),
-                        // For want of something here: whoever was asked is asked on, and the files are read next time.
+                        // For lack of something here: whoever was asked is asked on, and the files are read next time.
                         Err(Unread::Short) => *files = before,
                         Err(Unread::Useless(_)) if fell_back => {} // already logged
                         Err(Unread::Useless(error)) => *backend = fall_back(&error),
@@ -395,7 +395,7 @@ impl Backend {
     }
 }
 
-/// The system's resolver: hosts file, name servers, whatever the C library is told to use.
+/// The system's resolver: hosts file, name servers, whatever the C library is configured to use.
 fn c_library(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }

@@ -205,7 +205,7 @@ impl Roster {
         }
     }
 
-    /// A probe of it could not be made for want of something here, which tells nothing of it.
+    /// A probe of it could not be made for lack of something here, which says nothing of it.
     pub(super) fn try_in_vain(&mut self, id: EndpointId) {
         if let Some(endpoint) = self.find_mut(id) {
             endpoint.tried = true;
@@ -556,7 +556,7 @@ mod tests {
         (roster, ids[0], time)
     }
 
-    /// Two endpoints that are up until their third failure in a row.
+    /// Two endpoints that are up until their third consecutive failure.
     fn two_that_fall_at_the_third(now: Instant) -> Roster {
         let health = HealthCheck { fall: 3, ..HealthCheck::default() };
         let one =
@@ -631,7 +631,7 @@ mod tests {
         assert_eq!(
             roster.accuse(EndpointId(u32::MAX), (Streak::Resets, 5), now),
             None,
-            "there is no such endpoint"
+            "there is no endpoint of that id"
         );
         (0..3).for_each(|_| {
             roster.observe(id, false, now);

@@ -66,7 +66,7 @@ struct Entry {
     running: bool,
     /// Begun at least once.
     started: Option<Instant>,
-    /// How often in a row it was found absent.
+    /// How many consecutive times it was found absent.
     absences: u32,
     /// Finished at least once: the phase within the interval is drawn.
     spread: bool,
@@ -165,7 +165,7 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
         HURRY.max(HURRY_EACH.saturating_mul(keys)).mul_f64(1.0 - 0.6 * self.draw())
     }
 
-    /// The job of `key` came to nothing for want of something here: it is repeated soon, but not at once.
+    /// The job of `key` failed for lack of something here: it is repeated soon, but not immediately.
     pub(super) fn postpone(&mut self, key: K, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.running = false;
@@ -173,7 +173,7 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
         self.enqueue(key, due, Urgency::Routine);
     }
 
-    /// The job of `key` came to nothing since this process stood still: it is repeated at once.
+    /// The job of `key` failed because this process stood still: it is repeated immediately.
     pub(super) fn repeat(&mut self, key: K, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.running = false;

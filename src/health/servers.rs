@@ -29,7 +29,7 @@ const SILENT: Duration = Duration::from_secs(30);
 /// drop what they do not know.
 const EDNS_PATIENCE: Duration = Duration::from_millis(500);
 
-/// After so many such questions in a row that were answered only without it, a server is taken to be of that kind.
+/// After so many consecutive questions that were answered only without it, a server is taken to be of that kind.
 const SILENCES: u32 = 2;
 
 /// For how long it is asked without it at once.
@@ -57,7 +57,7 @@ struct Server {
 struct Known {
     /// Until when it is asked last.
     silent_until: Option<Instant>,
-    /// Questions in a row that were answered only without EDNS.
+    /// Consecutive questions that were answered only without EDNS.
     silences: u32,
     /// Until when none is asked with it.
     without_until: Option<Instant>,

@@ -28,7 +28,7 @@ const NAME_PROBES: u64 = 4;
 /// The access log and its successor, and files of /proc and /sys that are read now and then.
 const FILES: u64 = 8;
 
-/// What came of the limit.
+/// How the descriptors are shared out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shares {
     /// Client connections there may be.

@@ -40,7 +40,7 @@ sockopt_impl!(
 
 /// An address that is this process's own, and on which nobody is listened to yet.
 ///
-/// Taking it and listening are two steps, so that an address in use is told before anything else is begun, and clients
+/// Taking it and listening are two steps, so that an address in use is reported before anything else is begun, and clients
 /// are refused until there is somebody to serve them. Both steps find another process that listens there; a connection
 /// of an earlier one in TIME_WAIT is no hindrance.
 #[derive(Debug)]
@@ -161,7 +161,7 @@ pub struct Listeners {
     paused_until: Option<Tick>,
 }
 
-/// What one accept came to.
+/// Result of one accept.
 pub enum Accepted {
     /// A connection.
     One(Socket, SocketAddr),

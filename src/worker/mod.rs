@@ -79,7 +79,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// How far they are told to stop.
+    /// How far they have been asked to stop.
     pub fn stage(&self) -> Stage {
         self.stages.now()
     }
@@ -442,7 +442,7 @@ impl Worker<'_> {
         closed > 0
     }
 
-    /// Tells others what came of the turn.
+    /// Publishes the results of the turn: closed connections, reports.
     fn settle(&mut self, listeners: &mut Listeners) {
         if self.settle_closed() {
             listeners.resume();

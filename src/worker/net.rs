@@ -51,7 +51,7 @@ const KIND: Type = Type::STREAM.nonblocking().cloexec();
 /// Finds out whether this kernel lets this process have the congestion control `name`.
 ///
 /// # Errors
-/// There is none of that name, or it may not be had.
+/// There is none of that name, or this user may not use it.
 pub fn try_congestion(name: &str) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_congestion(name.as_bytes())

@@ -1,11 +1,11 @@
-//! How far the workers are told to stop, and whether any of them may still hand a connection over.
+//! How far the workers have been asked to stop, and whether any of them may still hand a connection over.
 //!
 //! Invariant: what a worker handed over before [`Stages::leave`] is seen by whoever then finds
 //! [`Stages::all_left`]; so a worker that finds it, and after it an empty queue, gets nothing any more.
 
 use crate::base::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-/// How far a worker is told to stop.
+/// How far a worker has been asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Stage {
@@ -31,7 +31,7 @@ impl Stages {
         Stages { stage: AtomicU8::new(Stage::Running as u8), accepting: AtomicUsize::new(workers) }
     }
 
-    /// How far they are told to stop.
+    /// How far they have been asked to stop.
     pub(super) fn now(&self) -> Stage {
         match self.stage.load(Ordering::Acquire) {
             0 => Stage::Running,
