@@ -10,6 +10,7 @@ use crate::access::{End, Pending};
 use crate::balance::EndpointId;
 use crate::base::buffer::Chunk;
 use crate::base::slab::Key;
+use crate::base::tick::Tick;
 use crate::base::wheel::Due;
 use crate::session::{ClientEnd, Ending, Next, Output, Session, Step};
 
@@ -40,6 +41,8 @@ pub(super) enum Closing {
 #[derive(Default)]
 pub(super) struct Tried {
     pub(super) endpoints: Vec<EndpointId>,
+    /// Until when the request may wait for a connection that nothing here suffices for.
+    pub(super) waits_until: Option<Tick>,
 }
 
 pub(super) struct Client<S> {
@@ -406,10 +409,11 @@ impl<N: Net> Engine<N> {
             return self.drop_client(key);
         }
         if silent && client.session.streams_to_upstream() {
-            let held_up = client
-                .upstream
-                .and_then(|upstream| upstreams.get(upstream))
-                .is_some_and(|upstream| !upstream.takes_more());
+            let held_up = match client.upstream.and_then(|upstream| upstreams.get(upstream)) {
+                Some(upstream) => !upstream.takes_more(),
+                // It waits for a connection.
+                None => client.hold.is_some(),
+            };
             if held_up {
                 // It is not the client that is slow; the target has a limit of its own.
                 client.conn.set_deadline(

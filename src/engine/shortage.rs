@@ -19,11 +19,18 @@ const QUIET: Duration = Duration::from_secs(10);
 /// Connections that may give way to one.
 pub(super) const WAYS: usize = 2;
 
+/// How long a request waits, at most, for a connection that nothing here suffices for. Shortages of a moment are over by then.
+const WAIT: Duration = Duration::from_millis(500);
+/// Requests that may wait so; the next one is answered at once.
+const MOST: usize = 1024;
+
 /// Where the engine stands with shortages.
 #[derive(Debug, Default)]
 pub(super) struct Shortages {
-    /// When connections whose calls failed run again.
+    /// When connections whose calls failed run again, and requests are tried again that have none.
     retry_at: Option<Tick>,
+    /// Clients whose requests have none; some have gone since.
+    waiting: Vec<Key>,
     /// Until when a shortage is not worth another line.
     quiet_until: Tick,
 }
@@ -91,6 +98,7 @@ impl<N: Net> Engine<N> {
             return;
         }
         self.shortages.retry_at = None;
+        self.retry_waiting();
         let short: Vec<Key> = self.clients.keys().collect();
         for key in short {
             if self.clients.get_mut(key).is_some_and(|it| std::mem::take(&mut it.conn.short)) {
@@ -101,6 +109,38 @@ impl<N: Net> Engine<N> {
         for key in short {
             if self.upstreams.get_mut(key).is_some_and(|it| std::mem::take(&mut it.conn.short)) {
                 self.queue_upstream(key);
+            }
+        }
+    }
+
+    /// Has a request for which no connection is available wait until there may be one. `false` if it has waited for long, or too
+    /// many do.
+    pub(super) fn wait_for_connection(&mut self, key: Key) -> bool {
+        let wait = WAIT.min(self.timeouts.connect);
+        let Engine { clients, shortages, now, .. } = self;
+        let Some(client) = clients.get_mut(key).filter(|client| client.hold.is_some()) else {
+            return false;
+        };
+        let tried = client.tried.get_or_insert_default();
+        let until = *tried.waits_until.get_or_insert(now.after(wait));
+        let waits = *now < until && shortages.waiting.len() < MOST;
+        if waits {
+            shortages.waiting.push(key);
+            shortages.retry_at.get_or_insert(now.after(RETRY));
+        }
+        waits
+    }
+
+    /// Tries the requests again that wait for a connection: any endpoint will do.
+    fn retry_waiting(&mut self) {
+        for key in std::mem::take(&mut self.shortages.waiting) {
+            let Some(client) = self.clients.get_mut(key) else { continue };
+            if client.hold.is_none() || client.upstream.is_some() {
+                continue;
+            }
+            client.tried.iter_mut().for_each(|tried| tried.endpoints.clear());
+            if !self.send_held_on_idle(key) {
+                self.dial_anew(key);
             }
         }
     }

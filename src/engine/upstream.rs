@@ -220,7 +220,7 @@ impl<N: Net> Engine<N> {
     /// Opens a connection to `endpoint`, where the request has a place, for the request that is held, or to another one if
     /// that fails at once.
     fn dial(&mut self, key: Key, mut endpoint: EndpointId) -> Found {
-        let mut ways = 0;
+        let (mut ways, mut ran_short) = (0, false);
         loop {
             let error = match self.connect(key, endpoint) {
                 Ok(()) => return Found::Yes,
@@ -230,6 +230,7 @@ impl<N: Net> Engine<N> {
             let short = address.and_then(|address| {
                 Some((Shortage::of_connect(&error, &address)?, format!("no connect to {address}")))
             });
+            ran_short |= short.is_some();
             if let Some((shortage, what)) = &short {
                 self.note_shortage(*shortage, what, &error);
                 // Of memory an idle connection needs less if it is used than if it makes way.
@@ -248,9 +249,26 @@ impl<N: Net> Engine<N> {
             };
             match next {
                 Some(next) => endpoint = next,
+                None if ran_short && self.wait_for_connection(key) => return Found::Yes,
                 None => return Found::No,
             }
         }
+    }
+
+    /// Opens a connection for a request that has waited for one, to whichever endpoint has its turn.
+    pub(super) fn dial_anew(&mut self, key: Key) {
+        let picked = balance::pick(&self.snapshot, &self.shared.cursor);
+        let entered =
+            picked.map(|(ticket, endpoint)| (ticket, endpoint.id)).and_then(|(ticket, id)| {
+                if let Some(client) = self.clients.get_mut(key) {
+                    client.ticket = ticket;
+                }
+                match self.pools.enter(id) {
+                    true => Some(id),
+                    false => self.enter_other(ticket, &[]),
+                }
+            });
+        self.dial_next(key, entered);
     }
 
     fn connect(&mut self, key: Key, endpoint: EndpointId) -> io::Result<()> {

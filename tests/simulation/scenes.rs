@@ -573,16 +573,56 @@ fn for_want_of_local_ports_a_connection_that_is_there_is_used_and_nobody_is_blam
     scene.settle();
     let all = [Short::Ports(0), Short::Ports(1)].map(|short| (u64::MAX, short));
     scene.network.borrow_mut().shortages.extend(all);
-    // The first takes the pooled connection, the second finds none.
-    let others = [scene.client(), scene.client()];
+    // The first takes the pooled connection, the second waits for it, and the third in vain.
+    let others = [scene.client(), scene.client(), scene.client()];
     for other in others {
         scene.says(other, GET);
         scene.settle();
     }
     assert_eq!(scene.hears(pooled).0.matches("GET /r/1").count(), 2);
-    assert!(scene.hears(others[1]).0.starts_with("HTTP/1.1 503 "), "nothing is left for it");
-    assert_eq!((scene.counters.shortages.get(), scene.counters.connect_failed.get()), (2, 0));
+    scene.says(pooled, b"HTTP/1.1 204 Done\r\n\r\n");
+    scene.settle();
+    scene.wait(Duration::from_millis(100));
+    assert_eq!(scene.hears(pooled).0.matches("GET /r/1").count(), 1, "it was there in time");
+    assert_eq!(scene.hears(others[2]), (String::new(), "open"));
+    scene.wait(Duration::from_millis(500));
+    scene.settle();
+    let heard = others.map(|other| scene.hears(other).0);
+    let starts = |text: &str, status| text.starts_with(&format!("HTTP/1.1 {status} "));
+    assert!(starts(&heard[0], 204) && heard[1].is_empty() && starts(&heard[2], 503), "{heard:?}");
+    assert_eq!(scene.counters.connect_failed.get(), 0);
     assert_eq!(scene.engine.take_suspicions().count(), 0);
+}
+
+#[test]
+fn one_connect_that_fails_for_our_own_shortage_is_made_again() {
+    for short in [Short::Memory, Short::Descriptors(0)] {
+        let mut scene = Scene::new(CALM);
+        let client = scene.client();
+        scene.network.borrow_mut().shortages.push((u64::MAX, short));
+        scene.says(client, GET);
+        scene.settle();
+        assert_eq!(scene.hears(client), (String::new(), "open"));
+        scene.network.borrow_mut().shortages.clear();
+        scene.wait(Duration::from_millis(50));
+        let target = scene.arrival();
+        scene.says(target, SMALL);
+        scene.settle();
+        assert!(scene.hears(client).0.starts_with("HTTP/1.1 200 "));
+        assert_eq!(scene.engine.take_suspicions().count(), 0);
+    }
+}
+
+#[test]
+fn a_client_that_leaves_while_its_request_waits_for_a_connection_is_gone() {
+    let mut scene = Scene::new(CALM);
+    let client = scene.client();
+    scene.network.borrow_mut().shortages.push((u64::MAX, Short::Memory));
+    scene.says(client, GET);
+    scene.settle();
+    scene.resets(client);
+    scene.wait(Duration::from_secs(1));
+    assert_eq!((scene.engine.client_count(), scene.engine.upstream_count()), (0, 0));
 }
 
 #[test]
