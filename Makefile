@@ -56,7 +56,7 @@ demo-programs: cargo
 	@$(CARGO) build -p evenly -p evenly-demo --bins
 
 .PHONY: test
-# Installs nothing. nextest runs no examples of the documentation; there is none yet.
+# Installs nothing. nextest does not run the examples of the documentation; cargo test --doc does.
 test: cargo ## Every test; the one that counts system calls is skipped where strace is missing, and says so
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	    $(CARGO) nextest run --workspace && $(CARGO) test --workspace --doc; \
@@ -104,6 +104,11 @@ bench-check: cargo count-tools ## Instructions of the parts of a request against
 
 bench-record: cargo count-tools ## Writes a new record (benches/counts.toml)
 	$(CARGO) bench --bench counts -- --record
+
+.PHONY: deny
+deny: cargo ## Licences, banned crates and sources of all dependencies (deny.toml); needs cargo-deny, not the network
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install cargo-deny --locked" >&2; exit 1; }
+	$(CARGO) deny --offline check licenses bans sources
 
 .PHONY: doc
 doc: cargo ## The source documentation, in target/doc
