@@ -108,7 +108,7 @@ bench-record: cargo count-tools ## Writes a new record (benches/counts.toml)
 .PHONY: deny
 deny: cargo ## Licences, banned crates and sources of all dependencies (deny.toml); needs cargo-deny, not the network
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install cargo-deny --locked" >&2; exit 1; }
-	$(CARGO) deny --offline check licenses bans sources
+	$(CARGO) deny --offline --workspace check licenses bans sources
 
 .PHONY: doc
 doc: cargo ## The source documentation, in target/doc
