@@ -253,7 +253,7 @@ impl<N: Net> Engine<N> {
             }
             _ if client.session.streams_to_upstream() => {
                 // What is only dropped has a limit for all of it.
-                if client.upstream.is_some() {
+                if client.upstream.is_some() || !client.answered {
                     client.conn.set_deadline(wheel, token, now.after(timeouts.client_body));
                 }
                 Flow::Again

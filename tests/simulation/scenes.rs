@@ -614,6 +614,25 @@ fn one_connect_that_fails_for_our_own_shortage_is_made_again() {
 }
 
 #[test]
+fn an_upload_that_has_waited_for_a_connection_has_its_own_limit() {
+    let timeouts = Settings::default().timeouts;
+    let mut scene = Scene::new(CALM);
+    let client = scene.client();
+    scene.network.borrow_mut().shortages.push((u64::MAX, Short::Memory));
+    scene.says(client, b"POST /r/1 HTTP/1.1\r\nHost: sim\r\nContent-Length: 5\r\n\r\nhe");
+    scene.settle();
+    scene.network.borrow_mut().shortages.clear();
+    scene.wait(Duration::from_millis(50));
+    let target = scene.arrival();
+    assert!(timeouts.client_header < timeouts.client_body);
+    scene.wait(timeouts.client_header);
+    scene.says(client, b"llo");
+    scene.settle();
+    assert!(scene.hears(target).0.ends_with("hello"));
+    assert_eq!(scene.hears(client), (String::new(), "open"));
+}
+
+#[test]
 fn a_client_that_leaves_while_its_request_waits_for_a_connection_is_gone() {
     let mut scene = Scene::new(CALM);
     let client = scene.client();
