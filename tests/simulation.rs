@@ -9,6 +9,8 @@
 
 #[path = "simulation/client.rs"]
 mod client;
+#[path = "simulation/cuts.rs"]
+mod cuts;
 #[path = "simulation/early.rs"]
 mod early;
 #[path = "simulation/hardship.rs"]

@@ -188,6 +188,9 @@ impl Hop {
             }
             Next::Failed(failure) => {
                 assert!(!trusted, "what one of us answers, the other finds wrong: {failure:?}");
+                if !step.body.is_empty() {
+                    self.to_client.extend(message);
+                }
                 self.upstream_failed(cx, failure);
             }
             Next::NeedUpstream | Next::ToUpstream | Next::Answered => {

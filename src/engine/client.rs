@@ -33,7 +33,7 @@ pub(super) enum Closing {
     Linger,
     /// Our side has ended.
     Lingering,
-    /// It is reset when all that was written is sent, or at [`Client::evictable`].
+    /// It is reset when all is written and sent, or at [`Client::evictable`].
     Reset,
 }
 
@@ -65,7 +65,8 @@ pub(super) struct Client<S> {
     head_begun: bool,
     /// When a tunnel's other side ended, or a response that nothing else ends: our side ends when all is written.
     pub(super) end_after_flush: bool,
-    /// While it idles: from when on it may be closed to make room. While it is to be reset: when that is done at the latest.
+    /// While it idles: from when on it may be closed to make room. While it is to be reset, all of what it is to have is
+    /// written: when that is done at the latest.
     pub(super) evictable: Due,
 }
 
@@ -225,7 +226,7 @@ impl<N: Net> Engine<N> {
             }
             Next::Failed(_) => match self.clients.get(key).is_some_and(|it| it.answered) {
                 true => self.break_off_answered(key),
-                false => self.cut_client(key, true),
+                false => self.cut_client(key),
             },
         }
     }
@@ -327,17 +328,21 @@ impl<N: Net> Engine<N> {
             return self.end_tunnel_if_over(key);
         }
         match client.closing {
-            Closing::AfterFlush => {
+            Closing::AfterFlush if !has_more(net, &mut client.conn) => {
                 self.drop_client(key);
                 return false;
             }
-            Closing::Linger => {
+            Closing::Reset => {
+                self.reset_client(key);
+                return false;
+            }
+            Closing::AfterFlush | Closing::Linger => {
                 client.closing = Closing::Lingering;
                 net.shutdown(&mut client.conn.socket);
                 client.conn.set_deadline(wheel, Token::Client(key), now.after(LINGER));
                 client.conn.readable = true;
             }
-            Closing::No | Closing::Lingering | Closing::Reset => {}
+            Closing::No | Closing::Lingering => {}
         }
         true
     }
@@ -397,7 +402,7 @@ impl<N: Net> Engine<N> {
         if client.may_have_gone() {
             return self.give_up(key);
         }
-        if client.closing == Closing::Reset {
+        if client.closing == Closing::Reset && client.conn.outbox.is_none() {
             return self.reset_client(key);
         }
         let silent = client.conn.outbox.is_none() && client.closing == Closing::No;
@@ -429,12 +434,16 @@ impl<N: Net> Engine<N> {
         }
         if silent && client.answered {
             // It has its response, and nothing more is to be said about the rest of its request.
-            return self.drop_client(key);
+            return self.break_off_answered(key);
         }
-        // It does not read, it lingers for too long, or its response has begun. What was not taken of a
-        // response that ends with the connection must not look like its end.
-        let incomplete = client.conn.outbox.is_some() || client.closing == Closing::No;
-        self.cut_client(key, incomplete);
+        match client.closing {
+            Closing::Lingering => drop(self.forget_client(key)),
+            // Its response has begun.
+            Closing::No if client.conn.outbox.is_none() => self.cut_client(key),
+            // It does not read.
+            Closing::No => self.cut_at_once(key),
+            _ => self.reset_now(key),
+        }
     }
 
     fn answer_timeout(&mut self, key: Key) {
@@ -443,7 +452,7 @@ impl<N: Net> Engine<N> {
         if let Some(client) = self.clients.get_mut(key) {
             match client.session.client_timed_out(&mut scratch.out) {
                 Next::Answered => self.send_answer(key, &mut scratch.out),
-                _ => self.cut_client(key, true),
+                _ => self.cut_client(key),
             }
         }
         self.scratch = Some(scratch);
@@ -501,46 +510,65 @@ impl<N: Net> Engine<N> {
                 client.closing = Closing::AfterFlush;
                 self.flush_client(key);
             }
-            Ending::Close | Ending::Linger => {
-                client.closing = Closing::Linger;
-                self.flush_client(key);
-                self.queue_client(key);
-            }
+            Ending::Close | Ending::Linger => self.linger(key),
         }
     }
 
-    /// Ends the client's connection so that it can see that its response is not whole.
-    pub(super) fn cut_client(&mut self, key: Key, reset: bool) {
+    /// Ends our side of the client's connection when all is written, and the rest when the client has had time to read.
+    fn linger(&mut self, key: Key) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.closing = Closing::Linger;
+        }
+        self.flush_client(key);
+        self.queue_client(key);
+    }
+
+    /// Ends the client's connection so that it can see that its response is not whole, after what is whole of it.
+    pub(super) fn cut_client(&mut self, key: Key) {
+        let Some(client) = self.end_cut(key) else { return };
+        if client.session.ends_with_connection() {
+            client.closing = Closing::Reset;
+            client.evictable = Due::NEVER;
+            self.flush_client(key);
+        } else {
+            self.linger(key);
+        }
+    }
+
+    /// Likewise, but at once.
+    fn cut_at_once(&mut self, key: Key) {
+        self.end_cut(key);
+        self.reset_now(key);
+    }
+
+    fn reset_now(&mut self, key: Key) {
+        if let Some(client) = self.forget_client(key) {
+            self.net.reset(client.conn.socket);
+        }
+    }
+
+    /// Ends the exchange of a client that is cut off.
+    fn end_cut(&mut self, key: Key) -> Option<&mut Client<N::Conn>> {
         self.counters.cut.bump();
         self.end_entry(key, End::Cut);
         self.part(key);
-        if let Some(client) = self.clients.get_mut(key) {
-            client.answered = false;
-        }
-        if reset {
-            self.reset_client(key);
-        } else {
-            drop(self.forget_client(key));
-        }
+        let client = self.clients.get_mut(key)?;
+        client.hold.take().into_iter().for_each(|hold| self.buffers.take_back(hold));
+        client.answered = false;
+        Some(client)
     }
 
-    /// Resets a client's connection, after what it was sent: what the kernel still holds of that would be lost with it.
+    /// Resets a client's connection to which all is written, when that is sent: what the kernel still holds would be lost with it.
     fn reset_client(&mut self, key: Key) {
-        let Engine { clients, net, buffers, wheel, timeouts, now, .. } = self;
+        let Engine { clients, net, wheel, timeouts, now, .. } = self;
         let Some(client) = clients.get_mut(key) else { return };
-        if client.closing != Closing::Reset {
-            client.closing = Closing::Reset;
+        if client.evictable == Due::NEVER {
             client.evictable = Due::at(now.after(timeouts.client_body));
         }
-        // A client that has not taken what waits here does not read.
-        let wait = client.conn.outbox.is_none() && !client.evictable.has_come(*now);
-        if wait && !net.has_sent_all(&mut client.conn.socket) {
-            client.hold.take().into_iter().for_each(|hold| buffers.take_back(hold));
+        if !client.evictable.has_come(*now) && !net.has_sent_all(&mut client.conn.socket) {
             client.conn.set_deadline(wheel, Token::Client(key), now.after(RESET_LOOK));
-            return;
-        }
-        if let Some(client) = self.forget_client(key) {
-            self.net.reset(client.conn.socket);
+        } else {
+            self.reset_now(key);
         }
     }
 
@@ -550,8 +578,11 @@ impl<N: Net> Engine<N> {
         for key in keys {
             let Some(client) = self.clients.get(key) else { continue };
             if client.entry.is_some() || client.upstream.is_some() {
-                let in_part = !client.session.awaits_response() && !client.answered;
-                self.cut_client(key, in_part);
+                let seems_whole = client.session.ends_with_connection() && !client.answered;
+                match seems_whole {
+                    true => self.cut_at_once(key),
+                    false => self.cut_client(key),
+                }
             }
         }
     }
@@ -609,6 +640,20 @@ impl<N: Net> Engine<N> {
         {
             self.close_upstream(upstream);
         }
+    }
+}
+
+/// Whether a client has said more, or may have: with that unread a close would be a reset, which takes back what the client
+/// has not read.
+fn has_more<N: Net>(net: &mut N, conn: &mut Conn<N::Conn>) -> bool {
+    if conn.inbox.is_some() {
+        return true;
+    }
+    conn.readable = true;
+    match conn.fill(net, &mut [0; 64], 64) {
+        Filled::Bytes(_) => true,
+        Filled::Nothing => conn.short,
+        Filled::End | Filled::Broken => false,
     }
 }
 

@@ -338,33 +338,6 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    /// Closes an idle client connection, the one that was idle longest among those looked at, to make room.
-    /// One that fell idle just now, or was accepted just now, is spared: its request may be on its way. `false`
-    /// if none was found.
-    pub fn evict_idle(&mut self) -> bool {
-        const LOOKED_AT: usize = 64;
-        let now = self.now;
-        let evictable = |client: &&Client<N::Conn>| {
-            client.is_idle() && !client.conn.readable && client.evictable.has_come(now)
-        };
-        let positions = self.clients.positions();
-        let mut oldest: Option<(Due, Key)> = None;
-        let mut looked_at = 0;
-        for _ in 0..positions {
-            self.hand = if self.hand + 1 < positions { self.hand + 1 } else { 0 };
-            let Some(key) = self.clients.key_at(self.hand) else { continue };
-            let Some(client) = self.clients.get(key).filter(evictable) else { continue };
-            looked_at += 1;
-            if oldest.is_none_or(|(least, _)| client.evictable < least) {
-                oldest = Some((client.evictable, key));
-            }
-            if looked_at == LOOKED_AT {
-                break;
-            }
-        }
-        oldest.map(|(_, key)| self.drop_client(key)).is_some()
-    }
-
     /// Frees a descriptor: that of an idle upstream connection or one that is of no more use, or else an idle client's. `false`
     /// if there is none.
     pub fn free_descriptor(&mut self) -> bool {

@@ -100,7 +100,7 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    /// The time of a connection that waits for its end is over.
+    /// The time of a connection that waits for its end is over, or it has to make room.
     pub(super) fn parting_timed_out(&mut self, key: Key) {
         match self.parting.may_end_in_order(self.now) {
             true => drop(self.release_upstream(key)),
@@ -112,7 +112,7 @@ impl<N: Net> Engine<N> {
     pub(super) fn end_some_parting(&mut self) -> bool {
         while let Some(key) = self.parting.keys.pop_front() {
             if self.upstreams.get(key).is_some_and(Upstream::is_parting) {
-                self.close_upstream(key);
+                self.parting_timed_out(key);
                 return true;
             }
         }

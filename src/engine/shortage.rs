@@ -7,15 +7,20 @@
 use std::io;
 use std::time::Duration;
 
+use super::client::Client;
+use super::conn::Filled;
 use super::{Engine, Net, Token};
 use crate::base::shortage::Shortage;
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
+use crate::base::wheel::Due;
 
 /// When connections whose calls failed for want of memory run again. No event tells when there is some.
 const RETRY: Duration = Duration::from_millis(30);
 /// The least time between two lines.
 const QUIET: Duration = Duration::from_secs(10);
+/// Idle clients that are looked at in vain before it is left at that.
+const LAST_LOOKS: usize = 16;
 /// Connections that may give way to one.
 pub(super) const WAYS: usize = 2;
 
@@ -81,6 +86,61 @@ impl<N: Net> Engine<N> {
             None => self.buffers.take_back(hold),
         }
         false
+    }
+
+    /// Closes an idle client connection, the one that was idle longest among those looked at, to make room.
+    /// One that fell idle just now, or was accepted just now, is spared: its request may be on its way. So is one whose
+    /// request is here although no event has said so yet. `false` if none was found.
+    pub fn evict_idle(&mut self) -> bool {
+        for _ in 0..LAST_LOOKS {
+            let Some(key) = self.idle_for_longest() else { return false };
+            if !self.has_asked(key) {
+                self.drop_client(key);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn idle_for_longest(&mut self) -> Option<Key> {
+        const LOOKED_AT: usize = 64;
+        let now = self.now;
+        let evictable = |client: &&Client<N::Conn>| {
+            client.is_idle() && !client.conn.readable && client.evictable.has_come(now)
+        };
+        let positions = self.clients.positions();
+        let mut oldest: Option<(Due, Key)> = None;
+        let mut looked_at = 0;
+        for _ in 0..positions {
+            self.hand = if self.hand + 1 < positions { self.hand + 1 } else { 0 };
+            let Some(key) = self.clients.key_at(self.hand) else { continue };
+            let Some(client) = self.clients.get(key).filter(evictable) else { continue };
+            looked_at += 1;
+            if oldest.is_none_or(|(least, _)| client.evictable < least) {
+                oldest = Some((client.evictable, key));
+            }
+            if looked_at == LOOKED_AT {
+                break;
+            }
+        }
+        oldest.map(|(_, key)| key)
+    }
+
+    /// A last look at an idle client: whether it has said something, which is then to be worked on.
+    fn has_asked(&mut self, key: Key) -> bool {
+        let Engine { clients, net, buffers, .. } = self;
+        let Some(client) = clients.get_mut(key) else { return false };
+        let mut first = [0; 256];
+        client.conn.readable = true;
+        let limit = first.len();
+        match client.conn.fill(net, &mut first, limit) {
+            Filled::Bytes(source) => client.conn.keep(buffers, source, &first, 0, false),
+            // A look that failed for lack of memory says nothing.
+            Filled::Nothing if client.conn.short => {}
+            Filled::Nothing | Filled::End | Filled::Broken => return false,
+        }
+        self.queue_client(key);
+        true
     }
 
     /// Remembers that connections wait for memory, so that they run again.

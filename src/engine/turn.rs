@@ -308,12 +308,22 @@ impl<N: Net> Engine<N> {
     /// or have failed for want of memory: then the time is over when that is done.
     fn is_still_late(&mut self, token: Token, deadline: Due) -> bool {
         let Engine { clients, upstreams, wheel, now, .. } = self;
-        let conn = match token {
-            Token::Client(key) => clients.get_mut(key).map(|client| &mut client.conn),
-            Token::Upstream(key) => upstreams.get_mut(key).map(|upstream| &mut upstream.conn),
+        let (conn, other_is_short) = match token {
+            Token::Client(key) => {
+                let client = clients.get_mut(key);
+                let other = client.as_ref().and_then(|client| client.upstream);
+                let short = other.and_then(|at| upstreams.get(at)).is_some_and(|at| at.conn.short);
+                (client.map(|client| &mut client.conn), short)
+            }
+            Token::Upstream(key) => {
+                let upstream = upstreams.get_mut(key);
+                let other = upstream.as_ref().and_then(|upstream| upstream.client);
+                let short = other.and_then(|at| clients.get(at)).is_some_and(|at| at.conn.short);
+                (upstream.map(|upstream| &mut upstream.conn), short)
+            }
         };
         let Some(conn) = conn.filter(|conn| conn.deadline() == deadline) else { return false };
-        let works = conn.queued || conn.short;
+        let works = conn.queued || conn.short || other_is_short;
         if works {
             conn.look_again(wheel, token, *now);
         }

@@ -627,7 +627,13 @@ impl<N: Net> Engine<N> {
                 let body = join_small(out, &input[step.body.clone()]);
                 self.finish(key, owner, reuse, [&out.head, body, &out.tail]);
             }
-            Next::Failed(failure) => self.upstream_failed(owner, failure, out),
+            Next::Failed(failure) => {
+                if !step.body.is_empty() {
+                    self.add_to_entry(owner, step.body.len());
+                    self.send_client(owner, [&out.head, &input[step.body.clone()], &out.tail]);
+                }
+                self.upstream_failed(owner, failure, out);
+            }
             Next::NeedMore | Next::NeedUpstream | Next::ToUpstream | Next::Answered => {}
         }
     }
@@ -781,7 +787,7 @@ impl<N: Net> Engine<N> {
                 }
             }
             Remedy::Answer(_) => self.send_answer(owner, out),
-            Remedy::Cut { reset } => self.cut_client(owner, reset),
+            Remedy::Cut { .. } => self.cut_client(owner),
         }
     }
 

@@ -118,6 +118,22 @@ impl BodyDecoder {
         limits: HeadLimits,
         trailers: &mut Vec<u8>,
     ) -> Result<Decoded, Fault> {
+        let mut decoded = Decoded { consumed: 0, data: 0..0, done: false };
+        self.decode_up_to_fault(input, limits, trailers, &mut decoded)?;
+        Ok(decoded)
+    }
+
+    /// Likewise. If there is a fault, `decoded` says what stands before it.
+    ///
+    /// # Errors
+    /// As [`BodyDecoder::decode`].
+    pub fn decode_up_to_fault(
+        &mut self,
+        input: &mut [u8],
+        limits: HeadLimits,
+        trailers: &mut Vec<u8>,
+        decoded: &mut Decoded,
+    ) -> Result<(), Fault> {
         let taken = match self.state {
             State::Done => 0,
             State::UntilClose => input.len(),
@@ -127,11 +143,17 @@ impl BodyDecoder {
                 taken
             }
             _ => {
-                let decoded = self.decode_chunks(input, limits, trailers);
-                return decoded;
+                let before = trailers.len();
+                let result = self.decode_chunks(input, limits, trailers, decoded);
+                decoded.done = self.is_done();
+                if result.is_err() {
+                    trailers.truncate(before);
+                }
+                return result;
             }
         };
-        Ok(Decoded { consumed: taken, data: 0..taken, done: self.is_done() })
+        *decoded = Decoded { consumed: taken, data: 0..taken, done: self.is_done() };
+        Ok(())
     }
 
     /// The peer closed.
@@ -159,17 +181,17 @@ impl BodyDecoder {
         input: &mut [u8],
         limits: HeadLimits,
         trailers: &mut Vec<u8>,
-    ) -> Result<Decoded, Fault> {
-        let mut consumed = 0;
-        let mut data = 0..0;
+        decoded: &mut Decoded,
+    ) -> Result<(), Fault> {
+        let Decoded { consumed, data, .. } = decoded;
         loop {
-            let rest = input.get(consumed..).unwrap_or_default();
+            let rest = input.get(*consumed..).unwrap_or_default();
             let step = match self.state {
                 State::ChunkLine { idle } => {
                     if let Some((size, behind)) = tiny_chunk(rest) {
-                        let payload = consumed + 3..consumed + 3 + usize::from(size);
-                        gather(input, &mut data, payload);
-                        consumed += behind;
+                        let payload = *consumed + 3..*consumed + 3 + usize::from(size);
+                        gather(input, data, payload);
+                        *consumed += behind;
                         self.state = State::ChunkLine { idle: idle.less(size.into()) };
                         continue;
                     }
@@ -181,7 +203,7 @@ impl BodyDecoder {
                         0 => State::ChunkEnd { idle },
                         left => State::Chunk { left, idle },
                     };
-                    gather(input, &mut data, consumed..consumed + taken);
+                    gather(input, data, *consumed..*consumed + taken);
                     taken
                 }
                 State::ChunkEnd { idle } => self.chunk_end(idle, rest)?,
@@ -189,9 +211,9 @@ impl BodyDecoder {
                 State::Length(_) | State::UntilClose | State::Done => 0,
             };
             if step == 0 {
-                return Ok(Decoded { consumed, data, done: self.is_done() });
+                return Ok(());
             }
-            consumed += step;
+            *consumed += step;
         }
     }
 

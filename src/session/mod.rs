@@ -157,7 +157,8 @@ pub enum Next {
     },
     /// An answer of our own, for the client; no upstream is needed any more.
     Answered,
-    /// The target broke the exchange: call [`Session::upstream_failed`].
+    /// The target broke the exchange: call [`Session::upstream_failed`], after the part of its response that stands before
+    /// the fault, if the step has any, has gone to the client.
     Failed(Failure),
 }
 
@@ -427,9 +428,13 @@ impl Session {
         )
     }
 
-    /// Whether the response was passed on whole and only the end of our side of the connection shows that to the client.
+    /// Whether only the end of our side of the connection shows the client where the response ends that is passed on, or was.
     pub fn ends_with_connection(&self) -> bool {
-        matches!(self.answering, Answering::Complete { until_close: true })
+        matches!(
+            self.answering,
+            Answering::Complete { until_close: true }
+                | Answering::Body { framing: ClientFraming::UntilClose, .. }
+        )
     }
 
     /// Whose connection it is.

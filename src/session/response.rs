@@ -17,18 +17,15 @@ impl Session {
         match &mut self.answering {
             Answering::Awaited => self.response_head(cx, input, out),
             Answering::Body { decoder, chunks, reuse, .. } => {
-                let decoded = match decoder.decode(input, cx.limits, &mut out.trailers) {
-                    Ok(decoded) => decoded,
-                    Err(bad) => {
-                        out.reason = bad.why();
-                        return Step {
-                            consumed: 0,
-                            body: 0..0,
-                            next: Next::Failed(Failure::BadResponse),
-                        };
-                    }
-                };
+                let mut decoded = Decoded { consumed: 0, data: 0..0, done: false };
+                let trailers = &mut out.trailers;
+                let result = decoder.decode_up_to_fault(input, cx.limits, trailers, &mut decoded);
                 frame(&decoded, chunks, out);
+                if let Err(bad) = result {
+                    // What stands before the fault is whole, and nothing behind it is.
+                    out.reason = bad.why();
+                    return decoded.step(Next::Failed(Failure::BadResponse));
+                }
                 if !decoded.done {
                     return decoded.step(Next::ToClient);
                 }
@@ -57,15 +54,11 @@ impl Session {
 
     /// The response is whole. What its target does not want of the request is not read any more.
     fn end_answer(&mut self) {
-        let until_close = self.is_until_close();
+        let until_close = self.ends_with_connection();
         self.answering = Answering::Complete { until_close };
         if self.exchange.early == Early::Enough && !self.request_complete() {
             self.reading = Reading::Closed;
         }
-    }
-
-    fn is_until_close(&self) -> bool {
-        matches!(self.answering, Answering::Body { framing: ClientFraming::UntilClose, .. })
     }
 
     fn response_head(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
@@ -314,7 +307,7 @@ impl Session {
                 self.answer_with(status, broken.failure.why(), out);
             }
             Remedy::Answer(_) | Remedy::Cut { .. } => {
-                let until_close = self.is_until_close();
+                let until_close = self.ends_with_connection();
                 self.answering = Answering::Complete { until_close };
                 self.reading = Reading::Closed;
                 return Remedy::Cut { reset: until_close };

@@ -400,7 +400,12 @@ impl Client {
             self.take_end(&[], model);
         } else if let Some(reading) = self.reading.take() {
             self.awaited.pop_front();
-            let fate = if self.shut { model.given_up(Fate::Cut) } else { Fate::Cut };
+            // What was closed when it seemed idle may meet a request, which takes the answer before it away.
+            let fate = match (self.shut, self.gave_way) {
+                (true, _) => model.given_up(Fate::Cut),
+                (false, Some(_)) => Fate::Left,
+                (false, None) => Fate::Cut,
+            };
             model.settle(reading.id, fate);
         }
         for id in self.awaited.drain(..) {
@@ -685,6 +690,7 @@ impl Request {
             keep_alive: false,
             begun: 0,
             taken: Vec::new(),
+            behind: 0,
             answers: Vec::new(),
             upload: Upload::Part,
             held_back: false,

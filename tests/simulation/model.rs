@@ -97,6 +97,8 @@ pub(crate) struct Request {
     pub(crate) begun: u64,
     /// The connections that took bytes of it.
     pub(crate) taken: Vec<usize>,
+    /// How many requests the last of them had carried then.
+    pub(crate) behind: usize,
     pub(crate) answers: Vec<Answer>,
     pub(crate) upload: Upload,
     /// It was answered before its client had the 100 that it may wait for.
@@ -202,6 +204,7 @@ impl Model {
             "request {id} was sent on wire {wire}, whose target left the last request's body unread"
         );
         *carried += 1;
+        let behind = *carried;
         self.hosts.insert(wire, host);
         self.shares[host] += 1;
         self.order.push(host);
@@ -217,6 +220,7 @@ impl Model {
             request.method
         );
         request.taken.push(wire);
+        request.behind = behind;
         let most = if repeatable { 2 } else { 1 };
         assert!(
             request.taken.len() <= most,
@@ -288,6 +292,11 @@ impl Model {
             return;
         }
         if request.fate != Fate::Answered || unwanted || hit || self.profile == Profile::Stormy {
+            return;
+        }
+        // What ends a later request may take away what was not read of this one.
+        let wire = request.taken.last().copied().unwrap_or_default();
+        if self.carried.get(&wire).is_some_and(|&carried| carried > request.behind) {
             return;
         }
         let read = request.answers.last().is_some_and(|answer| answer.read_whole);

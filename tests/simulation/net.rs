@@ -173,6 +173,10 @@ pub(crate) struct Network {
     pub(crate) turned_away: Vec<usize>,
     /// Client connections that the engine closed while something was short.
     pub(crate) gave_way: Vec<usize>,
+    /// Client connections that the engine closed with something unread, which is a reset that it did not mean.
+    pub(crate) torn: Vec<usize>,
+    /// An idle client is closed to make room for another.
+    pub(crate) evicting: bool,
     /// Upstream connections that the engine closed by an end in the middle of an exchange: their ports are in TIME_WAIT.
     pub(crate) parked: Vec<usize>,
     /// The longest time that passed in one call since that was last looked at.
@@ -205,6 +209,8 @@ impl Network {
             failed_calls: 0,
             turned_away: Vec::new(),
             gave_way: Vec::new(),
+            torn: Vec::new(),
+            evicting: false,
             parked: Vec::new(),
             stalled: 0,
             stalls: STALLS,
@@ -611,8 +617,12 @@ impl Network {
         if waits && wire.under_way && wire.tap.is_some() {
             self.parked.push(at);
         }
-        if side == Side::Near && wire.host.is_none() && short {
+        if side == Side::Near && wire.host.is_none() && (short || self.evicting) {
             self.gave_way.push(at);
+        }
+        let meant = in_order || end.shut || end.ended || end.reset || wire.token.is_none();
+        if side == Side::Near && wire.host.is_none() && !meant {
+            self.torn.push(at);
         }
         let (unread, shut, dead) =
             (!wire.pipes[side as usize].arrived.is_empty(), end.shut, end.reset);
@@ -782,6 +792,11 @@ impl Net for SimNet {
 
     fn shutdown(&mut self, conn: &mut SimConn) {
         self.0.borrow_mut().shutdown(conn.wire, Side::Near);
+    }
+
+    fn has_sent_all(&mut self, conn: &mut SimConn) -> bool {
+        let network = self.0.borrow();
+        network.wires[conn.wire].pipes[Side::Far as usize].flying_bytes == 0
     }
 
     fn reset(&mut self, conn: SimConn) {

@@ -68,12 +68,14 @@ enum Operation {
     Evict,
 }
 
-const FAIR: &[(u64, Operation)] = &[(90, Operation::Connect), (10, Operation::Publish)];
+const FAIR: &[(u64, Operation)] =
+    &[(85, Operation::Connect), (10, Operation::Publish), (5, Operation::Evict)];
 const FLAKY: &[(u64, Operation)] = &[
     (60, Operation::Connect),
     (8, Operation::Publish),
     (12, Operation::Door),
-    (20, Operation::Disturb),
+    (17, Operation::Disturb),
+    (3, Operation::Evict),
 ];
 const STORMY: &[(u64, Operation)] = &[
     (60, Operation::Connect),
@@ -346,6 +348,7 @@ impl World {
         let poisoned = &self.model.poisoned;
         let parked: Vec<_> = network.parked.iter().filter(|it| !poisoned.contains(it)).collect();
         assert!(parked.is_empty(), "exchanges were left by an end, not a reset: wires {parked:?}");
+        assert!(network.torn.is_empty(), "clients were closed unread: wires {:?}", network.torn);
         self.now = self.now.max(network.now);
         for wire in std::mem::take(&mut network.gave_way) {
             if let Some(client) = self.clients.get_mut(&wire) {
@@ -543,7 +546,10 @@ impl World {
             Operation::Shortage => self.shortage(),
             Operation::BreakDown => self.break_down(),
             Operation::Evict => {
+                self.network.borrow_mut().evicting = true;
                 self.engine.evict_idle();
+                self.network.borrow_mut().evicting = false;
+                self.look_at_calls();
             }
         }
     }

@@ -351,6 +351,8 @@ fn a_tunnel_whose_target_was_reset_while_it_was_written_to_ends() {
     });
     scene.settle();
     assert_ne!(scene.hears(client).1, "open");
+    scene.ends(client);
+    scene.settle();
     assert_eq!((scene.engine.client_count(), scene.engine.upstream_count()), (0, 0));
 }
 

@@ -53,6 +53,26 @@ fn chunks_are_read_as_rfc_9112_section_7_1_writes_them() {
     }
 }
 
+#[test]
+fn what_stands_before_a_fault_is_told() {
+    for (input, whole, consumed) in [
+        ("zz\r\n", "", 0),
+        ("2\r\nab\r\nzz\r\n", "ab", 7),
+        ("2\r\nab\r\n3\r\ncde\r\n-1\r\n", "abcde", 15),
+        ("2\r\nab\r\n3\r\ncde!!", "abcde", 13),
+        ("2\r\nab\r\n0\r\nno field\r\n\r\n", "ab", 10),
+    ] {
+        let mut decoder = BodyDecoder::new(BodyLength::Chunked);
+        let (mut bytes, mut trailers) = (input.as_bytes().to_vec(), b"kept".to_vec());
+        let mut decoded = Decoded { consumed: 0, data: 0..0, done: false };
+        let result = decoder.decode_up_to_fault(&mut bytes, LIMITS, &mut trailers, &mut decoded);
+        assert!(result.is_err(), "{input:?}");
+        assert_eq!(bytes[decoded.data], *whole.as_bytes(), "{input:?}");
+        assert_eq!((decoded.consumed, decoded.done), (consumed, false), "{input:?}");
+        assert_eq!(trailers, b"kept");
+    }
+}
+
 /// RFC 9112 section 7.1: every row breaks its grammar of chunks.
 #[test]
 fn chunks_that_are_not_exact_are_refused() {

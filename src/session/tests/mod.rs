@@ -128,6 +128,7 @@ impl Talk {
         let to = match step.next {
             Next::NeedUpstream | Next::ToUpstream => &mut self.to_target,
             Next::ToClient | Next::Finished { .. } | Next::Answered => &mut self.to_client,
+            Next::Failed(_) if !step.body.is_empty() => &mut self.to_client,
             Next::NeedMore | Next::Failed(_) => return,
         };
         to.extend_from_slice(&self.out.head);

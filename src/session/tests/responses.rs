@@ -497,8 +497,10 @@ fn a_broken_first_chunk_that_came_with_its_head_is_answered() {
 fn a_broken_chunk_after_the_head_was_passed_on_cuts_the_response() {
     let mut talk = Talk::of(GET);
     talk.target_says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
-    talk.target_says("-1\r\n");
+    talk.heard_by_client();
+    talk.target_says("2\r\nbc\r\n1\r\nd\r\n-1\r\n");
     assert_eq!(talk.next, Next::Failed(Failure::BadResponse));
+    assert_eq!(talk.heard_by_client(), "3\r\nbcd\r\n", "what is whole, and no end");
     assert_eq!(talk.target_fails(Failure::BadResponse, true, false), Remedy::Cut { reset: false });
 }
 
