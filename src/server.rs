@@ -3,6 +3,7 @@
 //! It owns the threads and the order of start and stop. It does no work of its own while they run.
 
 mod descriptors;
+mod memory;
 
 use std::fmt;
 use std::io;
@@ -20,6 +21,7 @@ use crate::access::writer::{Outlet, Writer};
 use crate::admin::{self, Admin, Sources};
 use crate::balance::Shared;
 use crate::balance::budget::Budget;
+use crate::base::ledger::Ledger;
 use crate::base::thread;
 use crate::demo::Origin;
 use crate::engine::Suspicion;
@@ -282,9 +284,11 @@ fn serve(
     let count = worker_count(settings.workers);
     let shares = descriptors::share_out(&settings, count)?;
     let cap = shares.clients;
+    let memory = memory::for_buffers(&settings);
     log::info!(
-        "evenly {} starting: {count} workers, at most {cap} client connections",
-        env!("CARGO_PKG_VERSION")
+        "evenly {} starting: {count} workers, {} MiB for buffers, at most {cap} client connections",
+        env!("CARGO_PKG_VERSION"),
+        memory >> 20
     );
     // What can be wrong with an address or a file is reported immediately, not after the first round of checks.
     let scopes = listener::scopes(&settings.listen);
@@ -293,8 +297,8 @@ fn serve(
     let (writer, outlet) = Writer::start(&settings.log)
         .map_err(|error| ServerError::AccessLog(settings.log.access.clone(), error))?
         .unzip();
-    let shared =
-        Arc::new(Shared::new(Budget::new(settings.retry.budget, settings.retry.budget_floor)));
+    let budget = Budget::new(settings.retry.budget, settings.retry.budget_floor);
+    let shared = Arc::new(Shared::new(budget, Ledger::new(memory, count)));
     let (targets, dns) = (settings.targets.clone(), settings.dns.clone());
     let health = Health::start(targets, settings.ejection, dns, Arc::clone(&shared))
         .map_err(|error| ServerError::Start("the health thread", error))?;

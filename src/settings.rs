@@ -261,6 +261,9 @@ pub struct Limits {
     pub requests_per_target: Option<usize>,
     /// Idle connections each worker keeps per endpoint. Default 1,024; 0 turns pooling off.
     pub idle_per_target: usize,
+    /// Bytes that wait in this process for a slow peer or for their target, over all workers; beyond it a connection has a few KiB.
+    /// 1 MiB to 1 TiB; `None` (the default): an eighth of the memory that there is for this process, at least 16 MiB.
+    pub memory: Option<usize>,
 }
 
 impl Default for Limits {
@@ -271,6 +274,7 @@ impl Default for Limits {
             connections: None,
             requests_per_target: None,
             idle_per_target: 1024,
+            memory: None,
         }
     }
 }

@@ -137,7 +137,11 @@ const ROOMS: &[Room] = &[
     Room { name: "access", imports: &["metrics", "settings", "base"], without: PURE },
     Room { name: "http1", imports: &["http"], without: PURE },
     Room { name: "http", imports: &[], without: PURE },
-    Room { name: "balance", imports: &["base::address", "base::sync"], without: PURE },
+    Room {
+        name: "balance",
+        imports: &["base::address", "base::ledger", "base::sync"],
+        without: PURE,
+    },
     Room { name: "metrics", imports: &[], without: PURE },
     Room { name: "settings", imports: &[], without: PURE },
     Room { name: "base", imports: &[], without: PURE },

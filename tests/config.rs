@@ -128,6 +128,7 @@ fn every_key_reaches_its_setting() {
         connections = 1000
         requests_per_target = 77
         idle_per_target = 0
+        memory = "48MiB"
 
         [retry]
         connect_attempts = 2
@@ -199,6 +200,7 @@ fn every_key_reaches_its_setting() {
             connections: Some(1000),
             requests_per_target: Some(77),
             idle_per_target: 0,
+            memory: Some(48 * 1024 * 1024),
         },
         retry: Retry { connect_attempts: 2, replay: false, budget: 5, budget_floor: 0 },
         ejection: Ejection {
@@ -437,6 +439,10 @@ fn values_out_of_range_are_answered_with_the_range() {
         (
             "[limits]\nhead = \"65KiB\"",
             "f.toml:2: limits.head: \"65KiB\" is out of range; write \"1KiB\" to \"64KiB\"",
+        ),
+        (
+            "[limits]\nmemory = \"1000KiB\"",
+            "f.toml:2: limits.memory: \"1000KiB\" is out of range; write \"1MiB\" to \"1024GiB\"",
         ),
         (
             "[limits]\nheaders = 257",

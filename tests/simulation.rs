@@ -15,6 +15,8 @@ mod cuts;
 mod early;
 #[path = "simulation/hardship.rs"]
 mod hardship;
+#[path = "simulation/memory.rs"]
+mod memory;
 #[path = "simulation/message.rs"]
 mod message;
 #[path = "simulation/model.rs"]

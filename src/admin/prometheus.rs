@@ -48,6 +48,11 @@ fn connections(view: &View, text: &mut Text) {
     }
     let help = "Maximum number of client connections.";
     text.single("evenly_client_connections_limit", Kind::Gauge, help, view.cap);
+    let (held, limit) = view.memory;
+    let help = "Bytes that buffers of connections hold, with what workers have at hand for more.";
+    text.single("evenly_buffer_bytes", Kind::Gauge, help, held);
+    let help = "Bytes that they may hold.";
+    text.single("evenly_buffer_bytes_limit", Kind::Gauge, help, limit);
 }
 
 fn endpoints(view: &View, text: &mut Text) {
@@ -156,11 +161,15 @@ evenly_tunnels_ended_total 0
 evenly_upstream_connects_total 0
 evenly_upstream_connect_failures_total 0
 evenly_own_shortages_total 0
+evenly_memory_answers_total 0
+evenly_memory_waits_total 0
 evenly_requests_replayed_total 0
 evenly_access_entries_lost_total 0
 evenly_client_connections{worker=\"0\"} 2
 evenly_client_connections{worker=\"1\"} 3
 evenly_client_connections_limit 500
+evenly_buffer_bytes 524288
+evenly_buffer_bytes_limit 1073741824
 evenly_snapshot_generation 7
 evenly_targets 3
 evenly_targets_unresolved 1

@@ -19,6 +19,8 @@ struct Status<'a> {
     uptime_seconds: f64,
     connections: usize,
     connections_limit: usize,
+    buffer_bytes: usize,
+    buffer_bytes_limit: usize,
     worker_panics: u64,
     #[serde(serialize_with = "by_key")]
     counters: Counts,
@@ -90,6 +92,8 @@ fn status(view: &View) -> Status<'_> {
         uptime_seconds: view.uptime.as_secs_f64(),
         connections: view.connections(),
         connections_limit: view.cap,
+        buffer_bytes: view.memory.0,
+        buffer_bytes_limit: view.memory.1,
         worker_panics: view.panics,
         counters: view.totals(),
         workers: workers.collect(),
@@ -132,6 +136,8 @@ mod tests {
             "uptime_seconds": 12.345,
             "connections": 5,
             "connections_limit": 500,
+            "buffer_bytes": 524288,
+            "buffer_bytes_limit": 1073741824,
             "worker_panics": 1,
             "counters": null,
             "workers": [

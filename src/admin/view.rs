@@ -18,6 +18,8 @@ pub(super) struct View {
     /// Client connections there may be.
     pub(super) cap: usize,
     pub(super) panics: u64,
+    /// Bytes that buffers hold, and that they may hold.
+    pub(super) memory: (usize, usize),
     pub(super) workers: Vec<WorkerView>,
     /// What no worker counts.
     pub(super) others: Counts,
@@ -45,6 +47,7 @@ impl View {
             stage: workers.stage(),
             cap: workers.cap,
             panics: workers.panics.load(std::sync::atomic::Ordering::Relaxed),
+            memory: (sources.shared.memory.held(), sources.shared.memory.limit()),
             workers: peers.collect(),
             others: Counts::of(&sources.others),
             snapshot: sources.shared.snapshot.load_full(),
@@ -87,6 +90,7 @@ impl View {
             stage: Stage::Running,
             cap: 500,
             panics: 1,
+            memory: (1 << 19, 1 << 30),
             workers: vec![worker, WorkerView { connections: 3, ..worker }],
             others: Counts::default(),
             snapshot: Arc::new(

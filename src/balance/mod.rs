@@ -52,6 +52,7 @@ use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
 
 use crate::base::address::Address;
+use crate::base::ledger::Ledger;
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use asks::Asks;
 use bell::Bell;
@@ -377,6 +378,8 @@ pub struct Shared {
     pub links: Links,
     /// Whose idle connections are in somebody's way.
     pub asks: Asks,
+    /// How much the buffers of all workers hold.
+    pub memory: Arc<Ledger>,
     /// Ends the sleep of the workers.
     pub bell: Bell,
     /// Tells this process from every other one, in the `Via` field. 0 unless it was made by [`Shared::new`].
@@ -384,10 +387,10 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// An empty snapshot, a cursor at 0, this budget, and a random instance.
-    pub fn new(budget: Budget) -> Self {
+    /// An empty snapshot, a cursor at 0, this budget and this ledger, and a random instance.
+    pub fn new(budget: Budget, memory: Ledger) -> Self {
         let instance = RandomState::new().build_hasher().finish();
-        Shared { budget, instance, ..Shared::default() }
+        Shared { budget, memory: Arc::new(memory), instance, ..Shared::default() }
     }
 }
 

@@ -2,236 +2,344 @@
 //! reader has not taken. They lie in [`Chunk`]s lent by a worker's [`Pool`]; a connection with nothing waiting
 //! holds none.
 //!
-//! Invariants: a chunk goes back to the pool it came from or is dropped with its connection through
-//! [`Pool::take_back`]; free chunks of a class never hold more than half a mebibyte, and those that a burst left
-//! behind are freed by [`Pool::trim`].
+//! The memory is of a few sizes, each in [spans](super::span) of pages of its own, and the first span that has room is used first:
+//! what a burst left behind lies together, and [`Pool::trim`] gives it back to the kernel. How much all workers hold is known
+//! to their [`Ledger`].
+//!
+//! Invariants: a chunk goes back to the pool it came from; what is lent is never more than the worker's part of the ledger.
 
-/// Bytes that fit a chunk without a buffer of its own: a small GET, rewritten, does.
-const SMALL: usize = 184;
-/// Capacities of buffers that are kept for reuse. Anything larger goes back to the allocator.
-const CLASSES: [usize; 7] = [256, 1024, 4096, 16 * 1024, 64 * 1024, 128 * 1024, 320 * 1024];
-/// A worker that has lent more than this is short of memory: its slow readers wait with little.
-const PLENTY: usize = 32 * 1024 * 1024;
-/// What one reads at once then.
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ledger::{Ledger, Level, Part};
+use super::span::Span;
+use super::tick::Tick;
+
+/// Sizes of places, and how many a span has. A small GET, rewritten, fits the first; a request that came with one read, and what
+/// a slow reader waits with when little is read, the fourth; a whole window of a body the last.
+const CLASSES: [(usize, usize); 7] = [
+    (192, 340),
+    (1024, 64),
+    (4 * 1024, 16),
+    (17 * 1024, 15),
+    (72 * 1024, 3),
+    (136 * 1024, 2),
+    (272 * 1024, 1),
+];
+/// The class of what is larger, as nothing of ours is: each has a span for itself.
+const ODD: usize = CLASSES.len();
+/// Of so many classes, the smallest, the first span is kept for good: 64 KiB each at most.
+const KEPT: usize = 3;
+/// What is small is lent whatever is held: an ordinary request and what is read at once then.
+const SMALL: usize = 4 * 1024;
+/// What is read at once when it is to be little. With what rewriting adds it fits the fourth class.
 const LITTLE: usize = 16 * 1024;
-/// Bytes of free chunks kept in each class.
-const FREE_BYTES: usize = 512 * 1024;
+/// The least that is worth a call, which fits the third.
+const LEAST: usize = 3 * 1024;
+/// A span that nobody needed for so long goes back, or for twice as long.
+const TRIM_TIME: Duration = Duration::from_secs(1);
+/// Bytes that go back at once; unmapping 256 KiB takes 10 µs.
+const TRIMMED: usize = 4 * 1024 * 1024;
+/// Before the next ones go.
+const TRIM_PAUSE: Duration = Duration::from_millis(10);
 
-/// Bytes that wait, taken from the front. One pointer wide, because every connection has room for several.
+/// Bytes that wait, taken from the front. They are seen through the pool that lent them. Half a pointer wide, because every
+/// connection has room for several.
 #[derive(Debug)]
-pub struct Chunk(Box<Waiting>);
+#[must_use = "a pool must get its chunks back"]
+pub struct Chunk(NonZeroU32);
 
-#[derive(Debug)]
-struct Waiting {
-    taken: u32,
-    /// Its capacity when it was lent.
-    lent: u32,
-    bytes: Bytes,
+/// Where a chunk lies.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    class: usize,
+    span: usize,
+    place: u32,
 }
 
-/// A few bytes lie where they are named: one allocation instead of two.
-#[derive(Debug)]
-enum Bytes {
-    Few([u8; SMALL], u8),
-    Many(Vec<u8>),
-}
+const PLACE_BITS: u32 = 9;
+const SPAN_BITS: u32 = 20;
 
-impl Bytes {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Bytes::Few(bytes, len) => &bytes[..usize::from(*len)],
-            Bytes::Many(bytes) => bytes,
-        }
+impl At {
+    fn pack(self) -> Chunk {
+        let bits = self.class << SPAN_BITS | self.span;
+        let bits = u32::try_from(bits << PLACE_BITS).expect("a class has fewer than 2^20 spans");
+        // No class has so many places in a span that this overflows.
+        Chunk(NonZeroU32::MIN.saturating_add(bits | self.place))
     }
 
-    fn as_mut_slice(&mut self) -> &mut [u8] {
-        match self {
-            Bytes::Few(bytes, len) => &mut bytes[..usize::from(*len)],
-            Bytes::Many(bytes) => bytes,
-        }
-    }
-
-    fn extend(&mut self, more: &[u8]) {
-        match self {
-            Bytes::Few(bytes, len) => {
-                let from = usize::from(*len);
-                if let Some(room) = bytes.get_mut(from..from + more.len()) {
-                    room.copy_from_slice(more);
-                    *len = u8::try_from(from + more.len()).unwrap_or(0);
-                } else {
-                    *self = Bytes::Many([&bytes[..from], more].concat());
-                }
-            }
-            Bytes::Many(bytes) => bytes.extend_from_slice(more),
-        }
-    }
-
-    fn capacity(&self) -> usize {
-        match self {
-            Bytes::Few(..) => SMALL,
-            Bytes::Many(bytes) => bytes.capacity(),
-        }
-    }
-
-    fn has_room(&self, count: usize) -> bool {
-        self.capacity() - self.as_slice().len() >= count
-    }
-
-    /// Drops the first `count` bytes.
-    fn drop_front(&mut self, count: usize) {
-        match self {
-            Bytes::Few(bytes, len) => {
-                bytes.copy_within(count..usize::from(*len), 0);
-                *len = u8::try_from(usize::from(*len) - count).unwrap_or(0);
-            }
-            Bytes::Many(bytes) => drop(bytes.drain(..count)),
-        }
-    }
-
-    fn clear(&mut self) {
-        match self {
-            Bytes::Few(_, len) => *len = 0,
-            Bytes::Many(bytes) => bytes.clear(),
-        }
-    }
-
-    /// Which list of free chunks it belongs to; `None` for odd sizes.
-    fn class(&self) -> Option<usize> {
-        match self {
-            Bytes::Few(..) => Some(0),
-            Bytes::Many(bytes) => {
-                CLASSES.iter().position(|&size| size == bytes.capacity()).map(|class| class + 1)
-            }
+    #[inline]
+    fn of(chunk: &Chunk) -> At {
+        let bits = (chunk.0.get() - 1) as usize;
+        At {
+            class: bits >> (SPAN_BITS + PLACE_BITS),
+            span: bits >> PLACE_BITS & ((1 << SPAN_BITS) - 1),
+            place: (chunk.0.get() - 1) & ((1 << PLACE_BITS) - 1),
         }
     }
 }
 
-/// What a class of free chunks holds.
-fn capacity(class: usize) -> usize {
-    class.checked_sub(1).map_or(SMALL, |class| CLASSES[class])
-}
-
-impl Chunk {
-    /// What still waits.
-    pub fn as_slice(&self) -> &[u8] {
-        &self.0.bytes.as_slice()[self.0.taken as usize..]
-    }
-
-    /// What still waits, to be decoded in place.
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        let Waiting { taken, bytes, .. } = &mut *self.0;
-        &mut bytes.as_mut_slice()[*taken as usize..]
-    }
-
-    /// How many bytes still wait.
-    pub fn len(&self) -> usize {
-        self.as_slice().len()
-    }
-
-    /// Whether nothing waits any more.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Takes `count` bytes from the front.
-    ///
-    /// # Panics
-    /// If fewer wait.
-    pub fn consume(&mut self, count: usize) {
-        assert!(count <= self.len(), "consumed {count} of {} bytes", self.len());
-        self.0.taken += u32::try_from(count).expect("a chunk is shorter than 4 GiB");
-    }
-
-    /// Puts `bytes` behind what waits, first moving that to the front if room is short.
-    pub fn extend(&mut self, bytes: &[u8]) {
-        if self.0.taken > 0 && !self.0.bytes.has_room(bytes.len()) {
-            self.0.bytes.drop_front(self.0.taken as usize);
-            self.0.taken = 0;
-        }
-        self.0.bytes.extend(bytes);
-    }
-}
-
-/// One worker's free chunks.
+/// The places of one size.
 #[derive(Debug, Default)]
+struct Class {
+    /// A span that went back leaves its position to another.
+    spans: Vec<Option<Slot>>,
+    /// The first that has room; past the end if none has.
+    roomy: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    span: Span,
+    /// How often [`Pool::trim`] has looked since a place of it was lent, or the last one came back.
+    rested: u8,
+}
+
+const LENT: &str = "a span of which a place is lent stays";
+
+impl Class {
+    fn span(&self, at: usize) -> &Span {
+        &self.spans[at].as_ref().expect(LENT).span
+    }
+
+    fn span_mut(&mut self, at: usize) -> &mut Span {
+        &mut self.spans[at].as_mut().expect(LENT).span
+    }
+
+    /// The position of the first span with room from this one on.
+    fn look_for_room(&mut self, from: usize) {
+        let has_room = |slot: &Option<Slot>| slot.as_ref().is_some_and(|it| !it.span.is_full());
+        let next = self.spans.iter().skip(from).position(has_room);
+        self.roomy = next.map_or(self.spans.len(), |next| from + next);
+    }
+
+    /// Makes room for `len` bytes. How many spans there are more that are free and may go back.
+    #[cold]
+    fn grow(&mut self, class: usize, len: usize) -> usize {
+        let (size, count) = CLASSES.get(class).copied().unwrap_or((len, 1));
+        let slot = Some(Slot { span: Span::new(size, count), rested: 0 });
+        self.roomy = self.spans.iter().position(Option::is_none).unwrap_or(self.spans.len());
+        match self.spans.get_mut(self.roomy) {
+            Some(gone) => *gone = slot,
+            None => self.spans.push(slot),
+        }
+        goes_back(class, self.roomy).into()
+    }
+}
+
+/// One worker's buffers.
+#[derive(Debug)]
 pub struct Pool {
-    #[expect(clippy::vec_box, reason = "the boxes are what is reused")]
-    free: [Vec<Box<Waiting>>; CLASSES.len() + 1],
-    /// The fewest that were free of each class since the last [`Pool::trim`]: nobody needed them.
-    unneeded: [usize; CLASSES.len() + 1],
-    lent: usize,
-    /// Capacities of the chunks that are lent, as they were then.
+    classes: [Class; CLASSES.len() + 1],
+    part: Part,
+    level: Level,
+    /// What is read at once at each level for somebody who may not take it.
+    reads: [usize; 4],
+    /// The fewest and the most bytes that may be lent before the part is to be fitted to them.
+    range: (usize, usize),
+    /// Bytes of the places that are lent.
     lent_bytes: usize,
+    /// Spans that are free as a whole and may go back.
+    idle: usize,
+    /// When spans are older by one look.
+    look_at: Tick,
+    trim_at: Tick,
+}
+
+impl Default for Pool {
+    /// Without a limit.
+    fn default() -> Self {
+        Pool::new(Arc::default())
+    }
+}
+
+/// Whether a span goes back some time when none of its places is lent any more.
+fn goes_back(class: usize, span: usize) -> bool {
+    class >= KEPT || span > 0
 }
 
 impl Pool {
-    /// A chunk that holds `pieces` one behind the other.
-    pub fn lend(&mut self, pieces: &[&[u8]]) -> Chunk {
-        let len = pieces.iter().map(|piece| piece.len()).sum();
-        let mut waiting = self.empty(len);
-        for piece in pieces {
-            waiting.bytes.extend(piece);
+    /// The buffers of a worker that shares `ledger` with others.
+    pub fn new(ledger: Arc<Ledger>) -> Self {
+        let most = (ledger.limit() / 4).max(LEAST);
+        let part = Part::of(ledger);
+        Pool {
+            classes: Default::default(),
+            level: part.level(),
+            reads: [most, LITTLE.min(most), LEAST, LEAST],
+            range: part.range(),
+            part,
+            lent_bytes: 0,
+            idle: 0,
+            look_at: Tick::default(),
+            trim_at: Tick::default(),
         }
-        self.lent += 1;
-        waiting.lent = u32::try_from(waiting.bytes.capacity()).unwrap_or(u32::MAX);
-        self.lent_bytes += waiting.lent as usize;
-        Chunk(waiting)
     }
 
-    fn empty(&mut self, len: usize) -> Box<Waiting> {
-        let class = (0..self.free.len()).find(|&class| len <= capacity(class));
-        let kept = class.and_then(|class| {
-            let kept = self.free[class].pop();
-            self.unneeded[class] = self.unneeded[class].min(self.free[class].len());
-            kept
-        });
-        kept.unwrap_or_else(|| {
-            let bytes = match class {
-                Some(0) => Bytes::Few([0; SMALL], 0),
-                _ => Bytes::Many(Vec::with_capacity(class.map_or(len, capacity))),
-            };
-            Box::new(Waiting { taken: 0, lent: 0, bytes })
-        })
+    /// A chunk that holds `pieces` one behind the other. There is always one: whether it is wise to have more wait is to be asked
+    /// before.
+    pub fn lend(&mut self, pieces: &[&[u8]]) -> Chunk {
+        let len = pieces.iter().map(|piece| piece.len()).sum();
+        let class = CLASSES.iter().position(|&(size, _)| len <= size).unwrap_or(ODD);
+        let places = &mut self.classes[class];
+        if class == ODD || places.roomy >= places.spans.len() {
+            self.idle += places.grow(class, len);
+        }
+        let span = places.roomy;
+        let slot = places.spans[span].as_mut().expect("a span with room is there");
+        if slot.span.is_idle() && goes_back(class, span) {
+            self.idle -= 1;
+        }
+        slot.rested = 0;
+        let place = slot.span.lend(pieces);
+        self.lent_bytes += slot.span.size();
+        if slot.span.is_full() {
+            places.look_for_room(span + 1);
+        }
+        if self.lent_bytes > self.range.1 {
+            self.fit();
+        }
+        At { class, span, place }.pack()
+    }
+
+    /// What still waits.
+    pub fn get(&self, chunk: &Chunk) -> &[u8] {
+        let At { class, span, place } = At::of(chunk);
+        self.classes[class].span(span).get(place)
+    }
+
+    /// Takes `count` bytes from the front of `chunk`. Whether nothing waits in it any more.
+    ///
+    /// # Panics
+    /// If fewer wait.
+    pub fn consume(&mut self, chunk: &Chunk, count: usize) -> bool {
+        let At { class, span, place } = At::of(chunk);
+        self.classes[class].span_mut(span).consume(place, count)
+    }
+
+    /// A chunk with what waits in `chunk` behind its first `skip` bytes.
+    pub fn lend_rest(&mut self, chunk: &Chunk, skip: usize) -> Chunk {
+        let rest = self.get(chunk)[skip..].to_vec();
+        self.lend(&[&rest])
     }
 
     /// Ends the loan of `chunk`.
+    #[expect(clippy::needless_pass_by_value, reason = "what is given back is nobody's any more")]
     pub fn take_back(&mut self, chunk: Chunk) {
-        self.lent -= 1;
-        self.lent_bytes -= chunk.0.lent as usize;
-        let mut waiting = chunk.0;
-        if let Some(class) = waiting.bytes.class()
-            && self.free[class].len() < FREE_BYTES / capacity(class)
-        {
-            waiting.bytes.clear();
-            waiting.taken = 0;
-            self.free[class].push(waiting);
-        }
-    }
-
-    /// Frees the chunks that were not needed since the last call.
-    pub fn trim(&mut self) {
-        for (free, unneeded) in self.free.iter_mut().zip(&mut self.unneeded) {
-            if *unneeded > 0 {
-                free.truncate(free.len() - *unneeded);
-                free.shrink_to(2 * free.len());
+        let At { class, span: at, place } = At::of(&chunk);
+        let places = &mut self.classes[class];
+        let slot = places.spans[at].as_mut().expect(LENT);
+        let span = &mut slot.span;
+        span.take_back(place);
+        self.lent_bytes -= span.size();
+        if class == ODD {
+            places.spans[at] = None;
+        } else {
+            if span.is_idle() && goes_back(class, at) {
+                self.idle += 1;
+                slot.rested = 0;
             }
-            *unneeded = free.len();
+            places.roomy = places.roomy.min(at);
+        }
+        if self.lent_bytes < self.range.0 {
+            self.fit();
         }
     }
 
-    /// Whether there are free chunks: [`Pool::trim`] may find some unneeded.
-    pub fn has_free(&self) -> bool {
-        self.free.iter().any(|free| !free.is_empty())
+    /// Makes the worker's part of the ledger fit what is lent.
+    #[cold]
+    fn fit(&mut self) {
+        self.part.fit(self.lent_bytes);
+        self.range = self.part.range();
+        self.level = self.part.level();
     }
 
-    /// How much of `wanted` bytes may be read for somebody who may not take them: all, or little when much is lent.
+    /// Looks how much all workers hold.
+    #[inline]
+    pub fn look(&mut self) {
+        self.level = self.part.level();
+    }
+
+    /// How much of `wanted` bytes may be read at once for somebody who may not take them.
+    #[inline]
     pub fn allow(&self, wanted: usize) -> usize {
-        if self.lent_bytes < PLENTY { wanted } else { wanted.min(LITTLE) }
+        wanted.min(self.reads[self.level as usize])
+    }
+
+    /// How near the limit is what all workers hold, as far as it was [looked](Pool::look) at.
+    #[inline]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Whether no more than is small is to wait: all memory is held that there is for buffers.
+    #[inline]
+    pub fn is_out(&self) -> bool {
+        self.level == Level::Out
+    }
+
+    /// Whether so many bytes may be lent although [`Pool::is_out`].
+    pub fn is_small(bytes: usize) -> bool {
+        bytes <= SMALL
+    }
+
+    /// Gives spans back that nobody needed for a second. To be called now and then, and at [`Pool::next_trim`].
+    #[inline]
+    pub fn trim(&mut self, now: Tick) {
+        if self.trim_at <= now {
+            self.trim_all(now);
+        }
+    }
+
+    #[cold]
+    fn trim_all(&mut self, now: Tick) {
+        let looks = self.look_at <= now;
+        if looks {
+            self.look_at = now.after(TRIM_TIME);
+            self.fit();
+        }
+        let mut bytes = 0;
+        for (at, class) in self.classes.iter_mut().enumerate() {
+            let before = self.idle;
+            for (span, slot) in class.spans.iter_mut().enumerate().rev() {
+                let Some(it) = slot else { continue };
+                it.rested = it.rested.saturating_add(looks.into());
+                let unneeded = it.rested > 1 && it.span.is_idle() && goes_back(at, span);
+                if unneeded && bytes < TRIMMED {
+                    bytes += it.span.bytes();
+                    self.idle -= 1;
+                    *slot = None;
+                }
+            }
+            if self.idle < before {
+                let len = class.spans.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+                class.spans.truncate(len);
+                class.spans.shrink_to(2 * len);
+                class.look_for_room(0);
+            }
+        }
+        self.trim_at = if bytes < TRIMMED { self.look_at } else { now.after(TRIM_PAUSE) };
+    }
+
+    /// When [`Pool::trim`] may find something to do.
+    pub fn next_trim(&self) -> Option<Tick> {
+        (self.idle > 0).then_some(self.trim_at)
     }
 
     /// How many chunks are lent.
     pub fn lent(&self) -> usize {
-        self.lent
+        self.spans().map(Span::lent).sum()
+    }
+
+    fn spans(&self) -> impl Iterator<Item = &Span> {
+        let slots = self.classes.iter().flat_map(|class| class.spans.iter().flatten());
+        slots.map(|slot| &slot.span)
+    }
+
+    /// Bytes of all pages that the pool has from the kernel.
+    pub fn mapped(&self) -> usize {
+        self.spans().map(Span::bytes).sum()
     }
 }
 
@@ -239,70 +347,175 @@ impl Pool {
 mod tests {
     use super::*;
 
+    const MIB: usize = 1024 * 1024;
+
+    fn second(count: u64) -> Tick {
+        Tick(count * 1_000_000)
+    }
+
+    fn give_all_back(pool: &mut Pool, chunks: Vec<Chunk>) {
+        chunks.into_iter().for_each(|chunk| pool.take_back(chunk));
+    }
+
     #[test]
     fn bytes_come_out_in_the_order_they_went_in() {
         let mut pool = Pool::default();
-        let mut chunk = pool.lend(&[b"ab", b"cd"]);
-        chunk.consume(3);
-        chunk.extend(&[b'x'; 300]);
-        assert_eq!(&chunk.as_slice()[..3], b"dxx");
-        assert_eq!(chunk.len(), 301);
-        pool.take_back(chunk);
-        assert_eq!(pool.lent(), 0);
+        let chunk = pool.lend(&[b"ab", b"", b"cd"]);
+        let other = pool.lend(&[&[b'x'; 192]]);
+        assert!(!pool.consume(&chunk, 1));
+        let rest = pool.lend_rest(&chunk, 1);
+        assert_eq!((pool.get(&chunk), pool.get(&rest)), (&b"bcd"[..], &b"cd"[..]));
+        assert_eq!(pool.get(&other), [b'x'; 192]);
+        assert!(pool.consume(&chunk, 3));
+        give_all_back(&mut pool, vec![rest, other, chunk]);
+        assert_eq!((pool.lent(), pool.lent_bytes), (0, 0));
     }
 
     #[test]
-    fn a_chunk_that_came_back_is_lent_again() {
+    #[should_panic(expected = "consumed 3 of 2 bytes")]
+    fn no_more_is_taken_than_waits() {
+        let mut pool = Pool::default();
+        let chunk = pool.lend(&[b"ab"]);
+        pool.consume(&chunk, 3);
+    }
+
+    #[test]
+    fn a_place_that_came_back_is_lent_again() {
         let mut pool = Pool::default();
         let chunk = pool.lend(&[b"hello"]);
-        let place = chunk.as_slice().as_ptr();
+        let place = pool.get(&chunk).as_ptr();
         pool.take_back(chunk);
         let again = pool.lend(&[&[1; 150]]);
-        assert_eq!(again.as_slice().as_ptr(), place);
-        assert_eq!(again.as_slice(), [1; 150]);
+        assert_eq!(pool.get(&again).as_ptr(), place);
+        assert_eq!(pool.get(&again), [1; 150]);
+        pool.take_back(again);
     }
 
     #[test]
-    fn chunks_that_nobody_needed_between_two_trims_are_freed() {
+    fn every_size_has_its_place() {
         let mut pool = Pool::default();
-        let burst: Vec<Chunk> = (0..100).map(|_| pool.lend(&[b"hello"])).collect();
-        burst.into_iter().for_each(|chunk| pool.take_back(chunk));
-        pool.trim();
-        assert_eq!(pool.free[0].len(), 100, "they were all needed until now");
-        let (one, two) = (pool.lend(&[b"1"]), pool.lend(&[b"2"]));
-        pool.take_back(one);
-        pool.take_back(two);
-        pool.trim();
-        assert_eq!(pool.free[0].len(), 2);
-        pool.trim();
-        assert!(!pool.has_free());
+        let sizes = CLASSES.iter().flat_map(|&(size, _)| [size - 1, size, size + 1]);
+        for size in sizes.chain([0, 1, 5 * MIB]) {
+            let bytes: Vec<u8> = (0u8..251).cycle().take(size).collect();
+            let count = 400.min(2 + 4 * MIB / (size + 1));
+            let chunks: Vec<Chunk> = (0..count).map(|_| pool.lend(&[&bytes])).collect();
+            assert!(chunks.iter().all(|chunk| pool.get(chunk) == bytes), "{size}");
+            give_all_back(&mut pool, chunks);
+            (0..9).for_each(|look| pool.trim_all(second(look)));
+        }
+        assert_eq!(size_of::<Option<Chunk>>(), 4);
     }
 
     #[test]
-    fn free_chunks_are_bounded_and_odd_sizes_are_not_kept() {
+    fn what_a_burst_left_behind_goes_back_when_nobody_needed_it_for_a_second() {
         let mut pool = Pool::default();
-        let chunks: Vec<Chunk> = (0..20).map(|_| pool.lend(&[&[0; 60_000]])).collect();
-        let huge = pool.lend(&[&[0; 400_000]]);
-        for chunk in chunks.into_iter().chain([huge]) {
+        let burst: Vec<Chunk> = (0..1_000).map(|_| pool.lend(&[&[0; 16_500]])).collect();
+        let most = pool.mapped();
+        assert!(most >= 1_000 * 17 * 1024);
+        pool.trim(second(0));
+        give_all_back(&mut pool, burst);
+        assert_eq!(pool.mapped(), most, "it may be needed again at once");
+        let (mut now, mut trims) = (second(0), 0);
+        while let Some(next) = pool.next_trim() {
+            assert!(next > now);
+            now = next;
+            let before = pool.mapped();
+            pool.trim(now);
+            assert!(before - pool.mapped() < TRIMMED + 272 * 1024, "a trim is short");
+            trims += 1;
+        }
+        assert_eq!(pool.mapped(), 0);
+        assert!(now > second(1) && now < second(3) && trims >= 4, "{now:?} {trims}");
+    }
+
+    #[test]
+    fn what_is_needed_now_and_then_stays() {
+        let mut pool = Pool::default();
+        for now in 0..10 {
+            let chunk = pool.lend(&[&[0; 100_000]]);
+            let place = pool.get(&chunk).as_ptr();
             pool.take_back(chunk);
+            pool.trim(second(now));
+            let again = pool.lend(&[&[0; 100_000]]);
+            assert_eq!(pool.get(&again).as_ptr(), place);
+            pool.take_back(again);
         }
-        let kept: usize =
-            pool.free.iter().flatten().filter_map(|kept| kept.bytes.class()).map(capacity).sum();
-        assert_eq!(kept, FREE_BYTES);
-        assert!(size_of::<Waiting>() <= 200, "what malloc gives for 208 bytes");
+        let small = pool.lend(&[b"hello"]);
+        pool.take_back(small);
+        (10..13).for_each(|now| pool.trim(second(now)));
+        assert_eq!(
+            (pool.mapped(), pool.next_trim()),
+            (192 * 340, None),
+            "what is small stays for good"
+        );
     }
 
     #[test]
-    fn those_who_wait_have_little_when_much_is_lent_and_again_more_when_it_is_back() {
+    fn those_who_stay_after_a_burst_are_lent_places_that_lie_together() {
         let mut pool = Pool::default();
-        let big = [0; 200_000];
+        let mut burst: Vec<Chunk> = (0..1_000).map(|_| pool.lend(&[&[0; 3_000]])).collect();
+        let last = burst.split_off(990);
+        give_all_back(&mut pool, burst);
+        let more: Vec<Chunk> = (0..32).map(|_| pool.lend(&[&[0; 3_000]])).collect();
+        (0..4).for_each(|now| pool.trim(second(now)));
+        assert!(pool.mapped() <= 4 * 64 * 1024, "{}", pool.mapped());
+        give_all_back(&mut pool, last);
+        give_all_back(&mut pool, more);
+    }
+
+    #[test]
+    fn a_worker_holds_what_it_lends_and_reads_less_the_more_is_held() {
+        let ledger = Arc::new(Ledger::new(64 * MIB, 2));
+        let mut pool = Pool::new(Arc::clone(&ledger));
+        let mut other = Pool::new(Arc::clone(&ledger));
         let mut lent = Vec::new();
-        while pool.allow(256 * 1024) > LITTLE {
-            lent.push(pool.lend(&[&big]));
+        let mut seen = vec![(pool.allow(MIB), 0)];
+        while !pool.is_out() {
+            lent.push(pool.lend(&[&[0; 200_000]]));
+            assert!(pool.lent_bytes <= ledger.held());
+            if seen.last().is_some_and(|(read, _)| *read != pool.allow(MIB)) {
+                seen.push((pool.allow(MIB), ledger.held() / MIB));
+            }
         }
-        assert_eq!(lent.len(), PLENTY.div_ceil(320 * 1024));
-        assert_eq!(pool.allow(100), 100);
-        lent.into_iter().for_each(|chunk| pool.take_back(chunk));
-        assert_eq!((pool.allow(256 * 1024), pool.lent_bytes), (256 * 1024, 0));
+        assert_eq!(seen, [(MIB, 0), (LITTLE, 16), (LEAST, 48)]);
+        assert_eq!(ledger.held() / MIB, 64);
+        assert_eq!(other.allow(100), 100, "it has not looked");
+        other.look();
+        assert!(other.is_out() && other.allow(MIB) == LEAST && other.allow(100) == 100);
+        give_all_back(&mut pool, lent);
+        assert!(ledger.held() < MIB, "{}", ledger.held());
+        other.look();
+        assert_eq!((pool.allow(MIB), other.allow(MIB)), (MIB, MIB));
+        drop((pool, other));
+        assert_eq!(ledger.held(), 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_chunk_holds_its_own_bytes_whatever_else_is_lent(
+            steps in proptest::collection::vec((0usize..6_000, 0usize..40, proptest::bool::ANY), 1..300),
+        ) {
+            let mut pool = Pool::default();
+            let mut held: Vec<(Chunk, u8, usize)> = Vec::new();
+            for (at, (len, which, lend)) in steps.into_iter().enumerate() {
+                let mark = u8::try_from(at % 251).unwrap();
+                if lend || held.is_empty() {
+                    held.push((pool.lend(&[&vec![mark; len]]), mark, len));
+                } else {
+                    let (chunk, _, _) = held.swap_remove(which % held.len());
+                    pool.take_back(chunk);
+                }
+                pool.trim(second(at as u64));
+                for (chunk, mark, len) in &held {
+                    proptest::prop_assert!(pool.get(chunk) == vec![*mark; *len]);
+                }
+                let idle = pool.classes.iter().enumerate().flat_map(|(class, it)| {
+                    it.spans.iter().enumerate().filter(move |(span, slot)| {
+                        slot.as_ref().is_some_and(|it| it.span.is_idle()) && goes_back(class, *span)
+                    })
+                });
+                proptest::prop_assert_eq!(idle.count(), pool.idle);
+            }
+        }
     }
 }

@@ -27,10 +27,12 @@
 
 pub mod address;
 pub mod buffer;
+pub mod ledger;
 pub mod lines;
 pub mod log;
 pub mod shortage;
 pub mod slab;
+mod span;
 pub mod stderr;
 pub mod sync;
 pub mod text;

@@ -56,6 +56,8 @@ const HINTS: &[Hint] = &[
         "did you mean [ejection]?"),
     (&["client_max_body_size", "max_body_size", "body_limit", "max_request_body_size"], ANY,
         "evenly does not limit the size of bodies; remove this key"),
+    (&["max_memory", "memory_limit", "mem_limit", "maxmem", "max_heap_size_bytes", "buffers", "buffers_limit"], &["", "[limits]"],
+        "did you mean \"memory\" in [limits]?"),
     (&["keepalive_connections", "max_idle_conns_per_host", "pool_size"], ANY,
         "did you mean \"idle_per_target\" in [limits]?"),
 

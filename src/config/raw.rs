@@ -93,7 +93,9 @@ mirror! {
 }
 mirror! {
     /// `[limits]`.
-    Limits = "[limits]" { head, headers, connections, requests_per_target, idle_per_target }
+    Limits = "[limits]" {
+        head, headers, connections, requests_per_target, idle_per_target, memory,
+    }
 }
 mirror! {
     /// `[retry]`.

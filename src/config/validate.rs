@@ -29,6 +29,7 @@ const WORKERS: RangeInclusive<u32> = 1..=1_024;
 const SPIN: RangeInclusive<u32> = 0..=1_000;
 const HEAD: RangeInclusive<usize> = 1_024..=65_536;
 const HEADERS: RangeInclusive<u32> = 1..=256;
+const MEMORY: RangeInclusive<usize> = 1 << 20..=1 << 40;
 const CONNECTIONS: RangeInclusive<u32> = 1..=10_000_000;
 const REQUESTS_PER_TARGET: RangeInclusive<u32> = 1..=10_000_000;
 const IDLE_PER_TARGET: RangeInclusive<u32> = 0..=65_536;
@@ -488,6 +489,7 @@ fn limits(raw: &raw::Limits<'_>) -> Limits {
     overlay(&mut limits.idle_per_target, raw.idle_per_target.as_ref(), |item| {
         count(item, IDLE_PER_TARGET)
     });
+    overlay(&mut limits.memory, raw.memory.as_ref(), |item| item.size_or_auto(&MEMORY));
     limits
 }
 

@@ -112,6 +112,17 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// A number of bytes within `range`; `None` for `"auto"`.
+    pub(super) fn size_or_auto(
+        &self,
+        range: &RangeInclusive<usize>,
+    ) -> Result<Option<usize>, Fault> {
+        match self.value.get_ref() {
+            DeValue::String(text) if text == "auto" => Ok(None),
+            _ => self.size(range).map(Some),
+        }
+    }
+
     /// A number of bytes within `range`.
     pub(super) fn size(&self, range: &RangeInclusive<usize>) -> Result<usize, Fault> {
         if let DeValue::Integer(number) = self.value.get_ref() {

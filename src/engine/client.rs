@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::conn::{Conn, Filled};
+use super::conn::{Conn, Filled, Hunger};
 use super::turn::Flow;
+use super::upstream::Found;
 use super::{EVICTION_GRACE, Engine, LINGER, Net, Scratch, Token};
 use crate::access::{End, Pending};
 use crate::balance::EndpointId;
@@ -137,7 +138,7 @@ impl<N: Net> Engine<N> {
 
     pub(super) fn client_step(&mut self, key: Key) -> Flow {
         let flushed = self.flush_client(key);
-        let Some(client) = self.clients.get_mut(key) else { return Flow::Wait };
+        let Some(client) = self.clients.get(key) else { return Flow::Wait };
         if !flushed && !client.is_full_duplex() {
             return Flow::Wait;
         }
@@ -151,7 +152,12 @@ impl<N: Net> Engine<N> {
         let limit = match client.upstream.filter(|_| streams) {
             Some(upstream) => match self.upstreams.get(upstream) {
                 Some(upstream) if upstream.takes_more() => {
-                    self.buffers.allow(upstream.conn.window())
+                    let (window, behind) = (upstream.conn.window(), upstream.conn.behind);
+                    if client.conn.has_more() && self.must_wait(behind, client.conn.hunger) {
+                        self.wait_in_line(Token::Client(key));
+                        return Flow::Wait;
+                    }
+                    self.buffers.allow(window)
                 }
                 _ => return Flow::Wait,
             },
@@ -166,11 +172,12 @@ impl<N: Net> Engine<N> {
     }
 
     fn client_read(&mut self, key: Key, limit: usize, scratch: &mut Scratch) -> Flow {
-        let Engine { clients, net, cx, .. } = self;
+        let Engine { clients, net, buffers, cx, .. } = self;
         let Scratch { read, out } = scratch;
         let Some(client) = clients.get_mut(key) else { return Flow::Wait };
-        let mut source = match client.conn.fill(net, read, limit) {
-            Filled::Bytes(source) => source,
+        client.conn.hunger = Hunger::No;
+        let count = match client.conn.fill(net, buffers, read, limit) {
+            Filled::Bytes(count) => count,
             Filled::Nothing => return Flow::Wait,
             Filled::End => {
                 self.client_ended(key);
@@ -181,21 +188,21 @@ impl<N: Net> Engine<N> {
                 return Flow::Wait;
             }
         };
-        let input = source.bytes(read);
-        self.moved += input.len();
+        let input = &mut read[..count];
+        self.moved += count;
         out.clear();
-        let step = client.session.client_bytes(cx, input, out);
-        let starved = match step.next {
+        let mut step = client.session.client_bytes(cx, input, out);
+        let mut starved = match step.next {
             Next::NeedMore => true,
             Next::Answered => false,
             _ => !client.session.request_complete(),
         };
+        if self.buffers.is_out() && self.refuses_to_keep(key, &mut step, count, out) {
+            starved = false;
+        }
         self.client_act(key, &step, input, out);
-        match self.clients.get_mut(key) {
-            Some(client) => {
-                client.conn.keep(&mut self.buffers, source, read, step.consumed, starved);
-            }
-            None => source.give_back(&mut self.buffers),
+        if let Some(client) = self.clients.get_mut(key) {
+            client.conn.keep(&mut self.buffers, &read[step.consumed..count], starved);
         }
         self.after_client_read(key, step.next)
     }
@@ -207,8 +214,10 @@ impl<N: Net> Engine<N> {
             Next::NeedUpstream => {
                 self.counters.requests.bump();
                 self.begin_entry(key, &out.line);
-                if !self.find_upstream(key, [&out.head, body, &out.tail]) {
-                    self.answer_unavailable(key, out);
+                match self.find_upstream(key, [&out.head, body, &out.tail]) {
+                    Found::Yes => {}
+                    Found::No => self.answer_unavailable(key, out),
+                    Found::NoMemory => self.answer_no_memory(key, out),
                 }
             }
             Next::ToUpstream => {
@@ -356,10 +365,9 @@ impl<N: Net> Engine<N> {
         if let Some(inbox) = client.conn.inbox.take() {
             buffers.take_back(inbox);
         }
-        match client.conn.fill(net, &mut scratch.read, usize::MAX) {
-            Filled::Bytes(mut source) => {
-                self.moved += source.bytes(&mut scratch.read).len();
-                source.give_back(buffers);
+        match client.conn.fill(net, buffers, &mut scratch.read, usize::MAX) {
+            Filled::Bytes(count) => {
+                self.moved += count;
                 Flow::Again
             }
             Filled::Nothing => Flow::Wait,
@@ -650,7 +658,7 @@ fn has_more<N: Net>(net: &mut N, conn: &mut Conn<N::Conn>) -> bool {
         return true;
     }
     conn.readable = true;
-    match conn.fill(net, &mut [0; 64], 64) {
+    match conn.read(net, &mut [0; 64], 64) {
         Filled::Bytes(_) => true,
         Filled::Nothing => conn.short,
         Filled::End | Filled::Broken => false,

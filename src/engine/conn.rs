@@ -32,6 +32,10 @@ pub(super) struct Conn<S> {
     pub(super) short: bool,
     /// What `inbox` holds is not enough for the next step.
     pub(super) starved: bool,
+    /// It did not take all of what it was sent last, or not at once: what is read for it may have to wait.
+    pub(super) behind: bool,
+    /// Whether its bytes wait in the kernel because buffers hold all they may.
+    pub(super) hunger: Hunger,
     /// How much may be read for this connection to take: what it has shown to take at once.
     window: u32,
     /// Read, but not used yet.
@@ -44,40 +48,26 @@ pub(super) struct Conn<S> {
     look_at: Due,
 }
 
+/// Whether a connection waits for memory of buffers: see [`memory`](super::memory).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hunger {
+    No,
+    /// It is in line.
+    Waits,
+    /// It is its turn.
+    Fed,
+}
+
 /// What a read came to.
 pub(super) enum Filled {
-    /// Bytes for the next step.
-    Bytes(Source),
+    /// So many bytes for the next step, at the start of the scratch buffer.
+    Bytes(usize),
     /// There is nothing now.
     Nothing,
     /// The peer's side has ended.
     End,
     /// The connection is broken.
     Broken,
-}
-
-/// Where the bytes of a step lie.
-pub(super) enum Source {
-    /// So many at the start of the scratch buffer.
-    Scratch(usize),
-    /// In the inbox, taken out for the step.
-    Inbox(Chunk),
-}
-
-impl Source {
-    pub(super) fn bytes<'a>(&'a mut self, scratch: &'a mut [u8]) -> &'a mut [u8] {
-        match self {
-            Source::Scratch(count) => &mut scratch[..*count],
-            Source::Inbox(chunk) => chunk.as_mut_slice(),
-        }
-    }
-
-    /// The connection the bytes were for is gone.
-    pub(super) fn give_back(self, buffers: &mut Pool) {
-        if let Source::Inbox(chunk) = self {
-            buffers.take_back(chunk);
-        }
-    }
 }
 
 impl<S> Conn<S> {
@@ -92,6 +82,8 @@ impl<S> Conn<S> {
             bulk: false,
             short: false,
             starved: false,
+            behind: false,
+            hunger: Hunger::No,
             window: WINDOW,
             inbox: None,
             outbox: None,
@@ -107,29 +99,74 @@ impl<S> Conn<S> {
         self.broken |= readiness.broken;
     }
 
+    /// It does nothing because of us: it is not the peer that is late.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.queued || self.short || self.hunger == Hunger::Waits
+    }
+
+    /// A read would find something to pass on that is not in memory yet.
+    pub(super) fn has_more(&self) -> bool {
+        self.readable && (self.starved || self.inbox.is_none())
+    }
+
     pub(super) fn window(&self) -> usize {
         self.window as usize
     }
 
-    /// Gets bytes for the next step: those of the inbox, with more behind them if they were not enough,
-    /// or else a fresh read of at most `limit` bytes into `scratch`.
+    /// Gets bytes for the next step into `scratch`: those of the inbox, with a read of at most `limit` bytes behind them if
+    /// there are none or they were not enough.
+    #[inline]
     pub(super) fn fill<N: Net<Conn = S>>(
         &mut self,
         net: &mut N,
+        buffers: &mut Pool,
         scratch: &mut [u8],
         limit: usize,
     ) -> Filled {
-        if !self.starved
-            && let Some(inbox) = self.inbox.take()
-        {
-            return Filled::Bytes(Source::Inbox(inbox));
+        match self.inbox {
+            None => self.read(net, scratch, limit),
+            Some(_) if self.starved => self.fill_behind(net, buffers, scratch, limit),
+            Some(_) => Filled::Bytes(self.empty_inbox(buffers, scratch)),
         }
+    }
+
+    #[cold]
+    fn fill_behind<N: Net<Conn = S>>(
+        &mut self,
+        net: &mut N,
+        buffers: &mut Pool,
+        scratch: &mut [u8],
+        limit: usize,
+    ) -> Filled {
+        let kept = self.inbox.as_ref().map_or(0, |inbox| buffers.get(inbox).len());
+        match self.read(net, &mut scratch[kept..], limit) {
+            Filled::Bytes(count) => Filled::Bytes(self.empty_inbox(buffers, scratch) + count),
+            other => other,
+        }
+    }
+
+    /// Puts what the inbox holds at the start of `scratch`. How much that is.
+    fn empty_inbox(&mut self, buffers: &mut Pool, scratch: &mut [u8]) -> usize {
+        let Some(inbox) = self.inbox.take() else { return 0 };
+        let bytes = buffers.get(&inbox);
+        let count = bytes.len();
+        scratch[..count].copy_from_slice(bytes);
+        buffers.take_back(inbox);
+        count
+    }
+
+    /// Reads at most `limit` bytes, if the socket may have some.
+    pub(super) fn read<N: Net<Conn = S>>(
+        &mut self,
+        net: &mut N,
+        into: &mut [u8],
+        limit: usize,
+    ) -> Filled {
         if !self.readable {
             return Filled::Nothing;
         }
-        let limit = limit.min(scratch.len());
-        let into = &mut scratch[..limit];
-        let count = match net.read(&mut self.socket, into) {
+        let limit = limit.min(into.len());
+        let count = match net.read(&mut self.socket, &mut into[..limit]) {
             Ok(0) => {
                 self.readable = false;
                 self.read_closed = true;
@@ -155,38 +192,14 @@ impl<S> Conn<S> {
         if count < limit && !self.read_closed {
             self.readable = false;
         }
-        match self.inbox.take() {
-            Some(mut inbox) => {
-                inbox.extend(&into[..count]);
-                Filled::Bytes(Source::Inbox(inbox))
-            }
-            None => Filled::Bytes(Source::Scratch(count)),
-        }
+        Filled::Bytes(count)
     }
 
-    /// Keeps what a step did not use. `starved` says that the next step needs more than that.
-    pub(super) fn keep(
-        &mut self,
-        buffers: &mut Pool,
-        source: Source,
-        scratch: &[u8],
-        consumed: usize,
-        starved: bool,
-    ) {
+    /// Keeps `rest`, which a step did not use. `starved` says that the next step needs more than that.
+    pub(super) fn keep(&mut self, buffers: &mut Pool, rest: &[u8], starved: bool) {
         self.starved = starved;
-        match source {
-            Source::Scratch(count) if consumed < count => {
-                self.inbox = Some(buffers.lend(&[&scratch[consumed..count]]));
-            }
-            Source::Scratch(_) => {}
-            Source::Inbox(mut inbox) => {
-                inbox.consume(consumed);
-                if inbox.is_empty() {
-                    buffers.take_back(inbox);
-                } else {
-                    self.inbox = Some(inbox);
-                }
-            }
+        if !rest.is_empty() {
+            self.inbox = Some(buffers.lend(&[rest]));
         }
     }
 
@@ -200,8 +213,41 @@ impl<S> Conn<S> {
         buffers: &mut Pool,
         pieces: [&[u8]; 3],
     ) -> io::Result<usize> {
+        let written = self.write(net, pieces)?;
+        if self.behind {
+            let mut skip = written;
+            let rest = pieces.map(|piece| {
+                let from = skip.min(piece.len());
+                skip -= from;
+                &piece[from..]
+            });
+            self.outbox = Some(buffers.lend(&rest));
+        }
+        Ok(written)
+    }
+
+    /// Writes what waits in `chunk`, and keeps a copy of what is not taken. How many bytes were taken.
+    ///
+    /// # Errors
+    /// As [`Conn::send`].
+    pub(super) fn send_chunk<N: Net<Conn = S>>(
+        &mut self,
+        net: &mut N,
+        buffers: &mut Pool,
+        chunk: &Chunk,
+    ) -> io::Result<usize> {
+        let written = self.write(net, [buffers.get(chunk), &[], &[]])?;
+        if self.behind {
+            self.outbox = Some(buffers.lend_rest(chunk, written));
+        }
+        Ok(written)
+    }
+
+    /// Writes `pieces`. How many bytes were taken; if that is not all, the peer is [behind](Conn::behind).
+    fn write<N: Net<Conn = S>>(&mut self, net: &mut N, pieces: [&[u8]; 3]) -> io::Result<usize> {
         debug_assert!(self.outbox.is_none(), "a message overtakes what waits");
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        self.behind = false;
         if total == 0 {
             return Ok(0);
         }
@@ -216,18 +262,8 @@ impl<S> Conn<S> {
             }
             Err(error) => return Err(error),
         };
-        if written < total {
-            let mut skip = written;
-            let rest = pieces.map(|piece| {
-                let from = skip.min(piece.len());
-                skip -= from;
-                &piece[from..]
-            });
-            self.outbox = Some(buffers.lend(&rest));
-            self.window = clamp_window(written);
-        } else {
-            self.window = clamp_window(self.window() * 2);
-        }
+        self.behind = written < total;
+        self.window = clamp_window(if self.behind { written } else { self.window() * 2 });
         Ok(written)
     }
 
@@ -242,13 +278,12 @@ impl<S> Conn<S> {
     ) -> io::Result<usize> {
         let mut written = 0;
         while self.writable
-            && let Some(outbox) = &mut self.outbox
+            && let Some(outbox) = &self.outbox
         {
-            match net.write(&mut self.socket, outbox.as_slice()) {
+            match net.write(&mut self.socket, buffers.get(outbox)) {
                 Ok(count) => {
                     written += count;
-                    outbox.consume(count);
-                    if outbox.is_empty() {
+                    if buffers.consume(outbox, count) {
                         self.outbox.take().into_iter().for_each(|chunk| buffers.take_back(chunk));
                     } else {
                         self.writable = false;

@@ -45,11 +45,11 @@ impl<N: Net> Engine<N> {
     /// Something stirs on the connection of a target that has answered while it is still sent the request: it takes no more of
     /// that if it has ended, or says what nobody asked for.
     pub(super) fn look_at_answered(&mut self, key: Key, owner: Key) {
-        let Engine { upstreams, net, scratch, .. } = self;
+        let Engine { upstreams, net, buffers, scratch, .. } = self;
         let (Some(upstream), Some(scratch)) = (upstreams.get_mut(key), scratch) else { return };
         let goes_on = !upstream.deaf
             && upstream.conn.inbox.is_none()
-            && matches!(upstream.conn.fill(net, &mut scratch.read, 1), Filled::Nothing);
+            && matches!(upstream.conn.fill(net, buffers, &mut scratch.read, 1), Filled::Nothing);
         if !goes_on {
             self.stop_upload(owner);
         }

@@ -13,6 +13,7 @@ mod conn;
 mod early;
 mod entries;
 mod hint;
+mod memory;
 mod net;
 mod parting;
 mod patient;
@@ -41,6 +42,7 @@ use client::Client;
 use conn::WINDOW;
 use entries::Entries;
 use hint::Hints;
+use memory::Line;
 pub use net::{Net, Readiness, Token};
 use parting::Parting;
 use patient::Patient;
@@ -59,8 +61,6 @@ pub const EVICTION_GRACE: Duration = Duration::from_millis(50);
 /// Connections of either side that the tables have room for from the start: 5 MiB of addresses, and of memory only what
 /// is used.
 const ROOM: usize = 16 * 1024;
-/// Buffers that nobody needed for so long are freed.
-const TRIM_TIME: Duration = Duration::from_secs(1);
 /// Timers that may fire at once before their list grows.
 const FIRED: usize = 512;
 
@@ -94,6 +94,8 @@ pub struct Engine<N: Net> {
     parting: Parting,
     wheel: Wheel<Token>,
     buffers: Pool,
+    /// Those who wait for memory of buffers.
+    line: Line,
     /// Taken out for the length of one step.
     scratch: Option<Box<Scratch>>,
     ready: Ready,
@@ -122,8 +124,6 @@ pub struct Engine<N: Net> {
     noted: u64,
     /// When it is told of more.
     note_at: Tick,
-    /// When [`Engine::trim_buffers`] looks again.
-    trim_at: Tick,
     /// Where the search for an idle client to evict goes on.
     hand: usize,
     now: Tick,
@@ -164,7 +164,8 @@ impl<N: Net> Engine<N> {
             pools,
             parting: Parting::default(),
             wheel: Wheel::with_room(2 * ROOM),
-            buffers: Pool::default(),
+            buffers: Pool::new(Arc::clone(&shared.memory)),
+            line: Line::default(),
             scratch: Some(Box::new(Scratch {
                 read: vec![0; WINDOW as usize],
                 out: Output::default(),
@@ -187,7 +188,6 @@ impl<N: Net> Engine<N> {
             closed: 0,
             noted: 0,
             note_at: Tick::default(),
-            trim_at: Tick::default(),
             hand: 0,
             now: Tick::default(),
             wake_by: Cell::new(Tick::NEVER),
@@ -298,27 +298,12 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    /// Frees, once a [`TRIM_TIME`], buffers that a burst has left behind.
-    fn trim_buffers(&mut self) {
-        if self.trim_at <= self.now {
-            self.trim_at = self.now.after(TRIM_TIME);
-            self.buffers.trim();
-        }
-    }
-
     /// When the next turn is due even without events: ask it before you wait, since a turn that comes much later than that,
     /// or than the one before if this was not asked, is taken for a pause of the whole worker.
     pub fn next_deadline(&self) -> Option<Tick> {
-        let trim = self.buffers.has_free().then_some(self.trim_at);
         let ask = Some(self.pools.ask_at()).filter(|&at| at < Tick::NEVER);
-        let next = self
-            .wheel
-            .next()
-            .into_iter()
-            .chain(trim)
-            .chain(self.shortages.retry_at())
-            .chain(ask)
-            .min();
+        let own = [self.buffers.next_trim(), self.line.next(), self.shortages.retry_at(), ask];
+        let next = own.into_iter().chain([self.wheel.next()]).flatten().min();
         self.wake_by.set(next.unwrap_or(Tick::NEVER));
         next
     }
@@ -368,6 +353,11 @@ impl<N: Net> Engine<N> {
     /// Buffers that connections hold.
     pub fn lent_buffers(&self) -> usize {
         self.buffers.lent()
+    }
+
+    /// Bytes of pages that are there for buffers, lent or not.
+    pub fn mapped_bytes(&self) -> usize {
+        self.buffers.mapped()
     }
 
     /// How many client connections ended since this was last asked.

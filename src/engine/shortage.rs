@@ -56,6 +56,18 @@ impl<N: Net> Engine<N> {
         }
     }
 
+    /// Says, now and then, that the buffers hold all they may, and what becomes of it.
+    pub(super) fn note_lack(&mut self, what: &str) {
+        if self.shortages.quiet_until <= self.now {
+            self.shortages.quiet_until = self.now.after(QUIET);
+            let limit = self.shared.memory.limit() >> 20;
+            log::warn!(
+                "the buffers hold all of limits.memory ({limit} MiB): {what}; no fault of the other side; raise it, or lower \
+                 limits.connections"
+            );
+        }
+    }
+
     /// A call to `endpoint` failed for want of something here: counts it, and makes way where that can help. `true` if
     /// the call may be made again; `ways` says how often it was.
     pub(super) fn makes_way(&mut self, shortage: Shortage, ways: &mut usize) -> bool {
@@ -69,12 +81,13 @@ impl<N: Net> Engine<N> {
         let Some(hold) = self.clients.get_mut(key).and_then(|client| client.hold.take()) else {
             return false;
         };
+        let request = self.buffers.get(&hold).to_vec();
         // Those of a stack may all be gone, or too old for a request that may not be repeated.
         for _ in 0..WAYS {
             let idle = self.pools.some_idle().filter(|&it| self.pools.has_room(it));
             let Some(endpoint) = idle.filter(|&it| self.pools.enter(it)) else { break };
             let idle = self.pools.pop(endpoint, self.now);
-            if self.send_on_idle(key, endpoint, idle, [hold.as_slice(), &[], &[]]) {
+            if self.send_on_idle(key, endpoint, idle, [&request, &[], &[]]) {
                 self.buffers.take_back(hold);
                 self.queue_client(key);
                 return true;
@@ -133,8 +146,8 @@ impl<N: Net> Engine<N> {
         let mut first = [0; 256];
         client.conn.readable = true;
         let limit = first.len();
-        match client.conn.fill(net, &mut first, limit) {
-            Filled::Bytes(source) => client.conn.keep(buffers, source, &first, 0, false),
+        match client.conn.read(net, &mut first, limit) {
+            Filled::Bytes(count) => client.conn.keep(buffers, &first[..count], false),
             // A look that failed for lack of memory says nothing.
             Filled::Nothing if client.conn.short => {}
             Filled::Nothing | Filled::End | Filled::Broken => return false,

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::conn::Hunger;
 use super::{Engine, Net, Token};
 use crate::balance::Snapshot;
 use crate::base::slab::Key;
@@ -17,7 +18,7 @@ use crate::base::tick::Tick;
 use crate::base::wheel::Due;
 
 /// A connection that moves so many bytes at once is bulk: it runs behind those that do not.
-const BULK: usize = 16 * 1024;
+pub(super) const BULK: usize = 16 * 1024;
 /// What a bulk connection may move before the next one runs.
 const SLICE: usize = 64 * 1024;
 /// How long the bulk connections may run in one turn: so long does a small request wait for them, a few times. Looking at
@@ -81,7 +82,9 @@ impl<N: Net> Engine<N> {
         }
         self.retry_short();
         self.note_requests();
-        self.trim_buffers();
+        self.buffers.look();
+        self.buffers.trim(self.now);
+        self.feed();
         // Who becomes ready meanwhile runs in the next turn.
         let ready = self.ready.upstreams.len();
         for at in 0..ready {
@@ -252,8 +255,7 @@ impl<N: Net> Engine<N> {
             if !conn.is_due(wheel, entry, *now) {
                 continue;
             }
-            if conn.queued || conn.short {
-                // It is not the peer that is late.
+            if conn.is_held_up() {
                 conn.look_again(wheel, entry.key, *now);
                 continue;
             }
@@ -293,6 +295,8 @@ impl<N: Net> Engine<N> {
             let Some(conn) = conn else { continue };
             conn.readable = true;
             conn.writable = true;
+            // Whether there is anything is to be seen, whatever memory there is for it.
+            conn.hunger = Hunger::Fed;
             match token {
                 Token::Client(key) => self.run_client(key, true),
                 Token::Upstream(key) => self.run_upstream(key),
@@ -307,6 +311,7 @@ impl<N: Net> Engine<N> {
     /// Whether the last look has changed nothing for the connection whose time was over then. It may have found work for it,
     /// or have failed for want of memory: then the time is over when that is done.
     fn is_still_late(&mut self, token: Token, deadline: Due) -> bool {
+        let other_waits = self.other_waits_for_memory(token);
         let Engine { clients, upstreams, wheel, now, .. } = self;
         let (conn, other_is_short) = match token {
             Token::Client(key) => {
@@ -323,7 +328,7 @@ impl<N: Net> Engine<N> {
             }
         };
         let Some(conn) = conn.filter(|conn| conn.deadline() == deadline) else { return false };
-        let works = conn.queued || conn.short || other_is_short;
+        let works = conn.is_held_up() || other_is_short || other_waits;
         if works {
             conn.look_again(wheel, token, *now);
         }

@@ -5,13 +5,14 @@ use std::io;
 use std::time::Duration;
 
 use super::client::{Client, Closing, join_small};
-use super::conn::{Conn, Filled};
+use super::conn::{Conn, Filled, Hunger};
 use super::patient::is_short;
 use super::pools::Pools;
 use super::turn::Flow;
 use super::{Engine, Net, Scratch, Suspicion, Token};
 use crate::access::End;
 use crate::balance::{self, EndpointId, Streak};
+use crate::base::buffer::Pool;
 use crate::base::shortage::Shortage;
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
@@ -60,50 +61,65 @@ impl<S> Upstream<S> {
 
 /// What the search for an upstream came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
+pub(super) enum Found {
     /// The request is on its way, or will be when the connect ends.
     Yes,
     /// No endpoint takes it.
     No,
+    /// It would have to wait for a connection, and there is no memory for that.
+    NoMemory,
 }
 
 impl<N: Net> Engine<N> {
     /// Finds an upstream connection for the first bytes of a request and sends them.
-    pub(super) fn find_upstream(&mut self, key: Key, pieces: [&[u8]; 3]) -> bool {
+    pub(super) fn find_upstream(&mut self, key: Key, pieces: [&[u8]; 3]) -> Found {
         if self.send_on_its_own(key, pieces) {
-            return true;
+            return Found::Yes;
         }
         let Some((ticket, endpoint)) = balance::pick(&self.snapshot, &self.shared.cursor) else {
             return self.try_the_absent(key, pieces);
         };
         let endpoint = endpoint.id;
-        let Some(client) = self.clients.get_mut(key) else { return true };
+        let Some(client) = self.clients.get_mut(key) else { return Found::Yes };
         client.ticket = ticket;
         let (endpoint, idle) = match self.pools.enter_and_pop(endpoint, self.now) {
             Some(idle) => (endpoint, idle),
             None => match self.enter_other(ticket, &[]) {
                 Some(other) => (other, self.pools.pop(other, self.now)),
-                None => return false,
+                None => return Found::No,
             },
         };
         if self.send_on_idle(key, endpoint, idle, pieces) {
-            return true;
+            return Found::Yes;
+        }
+        if self.lacks_memory(pieces) {
+            self.pools.leave(endpoint);
+            return Found::NoMemory;
         }
         if let Some(client) = self.clients.get_mut(key) {
             client.hold = Some(self.buffers.lend(&pieces));
         }
-        self.dial(key, endpoint) == Found::Yes
+        self.dial(key, endpoint)
     }
 
-    /// Nothing is healthy: dials where nobody was when it was last looked at. `false` if there is no such endpoint.
-    fn try_the_absent(&mut self, key: Key, pieces: [&[u8]; 3]) -> bool {
+    /// Nothing is healthy: dials where nobody was when it was last looked at, if there is such an endpoint.
+    fn try_the_absent(&mut self, key: Key, pieces: [&[u8]; 3]) -> Found {
         let ticket = self.shared.cursor.ticket();
-        let Some(endpoint) = self.enter_absent(ticket, &[]) else { return false };
+        let Some(endpoint) = self.enter_absent(ticket, &[]) else { return Found::No };
+        if self.lacks_memory(pieces) {
+            self.pools.leave(endpoint);
+            return Found::NoMemory;
+        }
         if let Some(client) = self.clients.get_mut(key) {
             client.ticket = ticket;
             client.hold = Some(self.buffers.lend(&pieces));
         }
-        self.dial(key, endpoint) == Found::Yes
+        self.dial(key, endpoint)
+    }
+
+    /// Whether a request has too much to wait for a connection while all memory is held.
+    fn lacks_memory(&self, pieces: [&[u8]; 3]) -> bool {
+        self.buffers.is_out() && !Pool::is_small(len(pieces))
     }
 
     /// Takes a place at an endpoint that is down because nobody was there, the last resort of a request.
@@ -188,7 +204,8 @@ impl<N: Net> Engine<N> {
         if let Some(entry) = &mut client.entry {
             entry.upstream = pools.place(upstream.endpoint).cloned();
         }
-        if client.session.may_replay(cx) || sent == 0 {
+        let spared = buffers.is_out() && !Pool::is_small(len(pieces));
+        if sent == 0 || client.session.may_replay(cx) && !spared {
             client.hold = Some(buffers.lend(&pieces));
         }
         true
@@ -411,7 +428,7 @@ impl<N: Net> Engine<N> {
             now.after(timeouts.response_header),
         );
         let Some(hold) = client.hold.take() else { return };
-        match upstream.conn.send(net, buffers, [hold.as_slice(), &[], &[]]) {
+        match upstream.conn.send_chunk(net, buffers, &hold) {
             Ok(count) => upstream.sent = count > 0,
             Err(_) => upstream.turn_deaf(buffers),
         }
@@ -476,6 +493,13 @@ impl<N: Net> Engine<N> {
         }
         if client.session.is_idle() {
             self.look_at_private(key, owner);
+            return Flow::Wait;
+        }
+        if self.must_wait(client.conn.behind, upstream.conn.hunger)
+            && upstream.conn.has_more()
+            && !client.session.awaits_response()
+        {
+            self.wait_in_line(Token::Upstream(key));
             return Flow::Wait;
         }
         let mut scratch = self.scratch.take().expect("one step at a time");
@@ -552,9 +576,9 @@ impl<N: Net> Engine<N> {
 
     /// An idle connection stirred: its end, or a response nobody asked for. Either way it is of no more use.
     fn look_at_idle(&mut self, key: Key) {
-        let Engine { upstreams, net, scratch, .. } = self;
+        let Engine { upstreams, net, buffers, scratch, .. } = self;
         let (Some(upstream), Some(scratch)) = (upstreams.get_mut(key), scratch) else { return };
-        let filled = upstream.conn.fill(net, &mut scratch.read, 1);
+        let filled = upstream.conn.fill(net, buffers, &mut scratch.read, 1);
         if matches!(filled, Filled::Nothing) {
             return;
         }
@@ -568,9 +592,9 @@ impl<N: Net> Engine<N> {
 
     /// Likewise one that is its client's own.
     fn look_at_private(&mut self, key: Key, owner: Key) {
-        let Engine { upstreams, net, scratch, .. } = self;
+        let Engine { upstreams, net, buffers, scratch, .. } = self;
         let (Some(upstream), Some(scratch)) = (upstreams.get_mut(key), scratch) else { return };
-        if !matches!(upstream.conn.fill(net, &mut scratch.read, 1), Filled::Nothing) {
+        if !matches!(upstream.conn.fill(net, buffers, &mut scratch.read, 1), Filled::Nothing) {
             self.part(owner);
         }
     }
@@ -582,9 +606,10 @@ impl<N: Net> Engine<N> {
         else {
             return Flow::Wait;
         };
+        upstream.conn.hunger = Hunger::No;
         let limit = buffers.allow(client.conn.window());
-        let mut source = match upstream.conn.fill(net, read, limit) {
-            Filled::Bytes(source) => source,
+        let count = match upstream.conn.fill(net, buffers, read, limit) {
+            Filled::Bytes(count) => count,
             Filled::Nothing => return Flow::Wait,
             Filled::End => {
                 self.upstream_ended(key, owner, out);
@@ -595,8 +620,8 @@ impl<N: Net> Engine<N> {
                 return Flow::Wait;
             }
         };
-        let input = source.bytes(read);
-        self.moved += input.len();
+        let input = &mut read[..count];
+        self.moved += count;
         out.clear();
         if upstream.conn.outbox.is_some() {
             client.session.answered_early();
@@ -608,10 +633,9 @@ impl<N: Net> Engine<N> {
         }
         self.upstream_act(key, owner, &step, input, out);
         let Some(upstream) = self.upstreams.get_mut(key).filter(|u| u.client == Some(owner)) else {
-            source.give_back(&mut self.buffers);
             return Flow::Wait;
         };
-        upstream.conn.keep(&mut self.buffers, source, read, step.consumed, true);
+        upstream.conn.keep(&mut self.buffers, &read[step.consumed..count], true);
         Flow::Again
     }
 
@@ -922,11 +946,15 @@ impl<N: Net> Engine<N> {
 
 impl<S> Upstream<S> {
     /// A write failed. The target may have answered before it closed, so what it said is still read.
-    fn turn_deaf(&mut self, buffers: &mut crate::base::buffer::Pool) {
+    fn turn_deaf(&mut self, buffers: &mut Pool) {
         self.deaf = true;
         self.conn.readable = true;
         self.conn.outbox.take().into_iter().for_each(|chunk| buffers.take_back(chunk));
     }
+}
+
+fn len(pieces: [&[u8]; 3]) -> usize {
+    pieces.iter().map(|piece| piece.len()).sum()
 }
 
 /// What a failure of an exchange counts as. A request may take long without any fault of its target.

@@ -75,6 +75,10 @@ pub struct Counters {
     pub connect_failed: Counter,
     /// Calls that failed for lack of something on this host: descriptors, memory, local ports, or a rule of its own.
     pub shortages: Counter,
+    /// Responses of our own: 503s because there was no memory for the request.
+    pub memory_answers: Counter,
+    /// How often a connection waited for memory of buffers.
+    pub memory_waits: Counter,
     /// Requests that were retried after a connection broke.
     pub replayed: Counter,
     /// Access log entries that were not written: no room on their way to the writer, or a write that failed.
@@ -126,6 +130,8 @@ pub const COUNTERS: [Description; COUNT] = describe! {
     dialed "evenly_upstream_connects_total" "Connections to endpoints begun for requests."
     connect_failed "evenly_upstream_connect_failures_total" "Connections to endpoints that failed or timed out."
     shortages "evenly_own_shortages_total" "System calls that failed for lack of descriptors, memory or local ports, or because of a rule of this host."
+    memory_answers "evenly_memory_answers_total" "Responses of 503 because the buffers held all of limits.memory and more than 4 KiB of the request would have had to be buffered."
+    memory_waits "evenly_memory_waits_total" "How often a connection was not read for a while because the buffers held all of limits.memory."
     replayed "evenly_requests_replayed_total" "Requests that were retried."
     entries_lost "evenly_access_entries_lost_total" "Access log entries that were dropped: the buffer was full, or a write failed."
 };

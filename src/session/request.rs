@@ -157,6 +157,16 @@ impl Session {
         self.refuse(Fault::SlowRequest, out).next
     }
 
+    /// There is no memory for a request of which nothing was answered yet: 503, and the connection ends.
+    pub fn no_memory(&mut self, out: &mut Output) {
+        out.head.clear();
+        out.tail.clear();
+        out.reason = "no memory is left for the request (limits.memory)";
+        self.reading = Reading::Closed;
+        self.exchange.keep_alive = false;
+        self.answer_with(503, "", out);
+    }
+
     /// The client's side of the connection ended.
     pub fn client_closed(&mut self) -> ClientEnd {
         match self.reading {

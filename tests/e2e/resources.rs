@@ -160,6 +160,36 @@ fn honest_clients_are_served_beside_those_that_do_not_read_or_do_not_send() {
     drop(lazy);
 }
 
+#[test]
+fn heads_that_never_end_hold_no_more_memory_than_they_may_and_it_goes_back() {
+    const FLOOD: usize = 600;
+    let origin = Origin::named("a");
+    let evenly = Evenly::with(&[&origin], "[limits]\nmemory = \"1MiB\"");
+    let mut honest = evenly.client();
+    assert_eq!(honest.get("/").text(), "a");
+    let before = evenly.resident_kib();
+    let head = format!("GET / HTTP/1.1\r\nHost: test\r\nX-Long: {}", "a".repeat(10_000));
+    let mut flood: Vec<Client> = (0..FLOOD)
+        .map(|_| {
+            let mut client = evenly.client();
+            client.send(&head);
+            client
+        })
+        .collect();
+    // A mebibyte has room for 60 of them, and each worker may pass it by one.
+    let refused = |flood: &[Client]| flood.iter().filter(|it| has_ended(it)).count();
+    until("there is no memory for most", || refused(&flood) >= FLOOD - 70);
+    let held = evenly.resident_kib();
+    assert!(held < before + 3 * 1024, "{before} KiB before, {held} KiB now");
+    assert_eq!(honest.get("/").text(), "a", "what is small goes on");
+    let one = flood.iter().position(has_ended).unwrap();
+    let response = flood[one].response();
+    assert_eq!((response.status, response.closes()), (503, true));
+    drop(flood);
+    until("their memory is back", || evenly.resident_kib() < before + 1024);
+    assert_eq!(origin.requests(), 2);
+}
+
 /// An origin whose answers wait for the gate.
 fn gated() -> (Origin, Arc<Gate>) {
     let gate = Arc::new(Gate::default());

@@ -358,7 +358,11 @@ impl Client {
         let reading = self.reading.take().expect("an end has a head");
         let request = model.get(reading.id);
         let fate = match reading.attempt {
-            None => Fate::Refused(reading.status),
+            None => {
+                // There may have been no memory for it when it had been given its turn.
+                model.undisturbed &= reading.status != 503;
+                Fate::Refused(reading.status)
+            }
             Some(attempt) => {
                 let answer = &request.answers[attempt];
                 let len = if request.method == "HEAD" { 0 } else { answer.len };

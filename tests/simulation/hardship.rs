@@ -24,10 +24,12 @@ pub(crate) enum Hardship {
     ClockSteps,
     /// Some events are told very late.
     LateWakeUps,
+    /// Buffers may hold no more than a few messages.
+    LittleMemory,
 }
 
 /// All of them, by the name that `WORLD` knows them by.
-const ALL: [(&str, Hardship); 8] = [
+const ALL: [(&str, Hardship); 9] = [
     ("pauses", Hardship::Pauses),
     ("long-turns", Hardship::LongTurns),
     ("local-errors", Hardship::LocalErrors),
@@ -36,6 +38,7 @@ const ALL: [(&str, Hardship); 8] = [
     ("untaken-log", Hardship::UntakenLog),
     ("clock-steps", Hardship::ClockSteps),
     ("late-wake-ups", Hardship::LateWakeUps),
+    ("little-memory", Hardship::LittleMemory),
 ];
 
 /// Those that an ordinary run has.
@@ -48,6 +51,7 @@ const ORDINARY: &[Hardship] = &[
     Hardship::UntakenLog,
     Hardship::ClockSteps,
     Hardship::LateWakeUps,
+    Hardship::LittleMemory,
 ];
 
 /// What a world has of them.

@@ -321,6 +321,9 @@ impl Model {
             Fate::Cut if slow && matches!(request.kind, Kind::Garbage(_)) => {}
             Fate::Refused(502..=504) | Fate::Cut if self.may_fail(request) => {}
             Fate::Refused(502) if slow && self.was_lost(request) => {}
+            // There was no memory for it: it has gone nowhere.
+            Fate::Refused(503)
+                if self.hardships.has(Hardship::LittleMemory) && request.taken.is_empty() => {}
             // There was nothing to connect with, at first or when its target went down.
             Fate::Refused(502 | 503) if request.begun <= self.short_until => {}
             // Its connection was idle and gave way while it was on its way.

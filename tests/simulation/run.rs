@@ -14,6 +14,7 @@ use std::time::Duration;
 use evenly::balance::{
     Endpoint, EndpointId, EndpointState, Preference, Served, Shared, Snapshot, Streak,
 };
+use evenly::base::ledger::Ledger;
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Suspicion};
 use evenly::metrics::WorkerCounters;
@@ -37,6 +38,10 @@ const RESETS: u32 = 2;
 const IDLE_TURNS: u32 = 64;
 /// Calls that may fail in one turn for want of something here: more are a spin.
 const FAILED_CALLS: u32 = 200;
+/// Bytes of buffers that a message may need which was begun when there was still memory.
+const MESSAGE: usize = 48 * 1024;
+/// What a connection may hold beside when all memory is held: a small chunk for each side and direction.
+const BESIDES: usize = 16 * 1024;
 /// How often the worker stands still in a world of pauses.
 const PAUSES: u32 = 4;
 
@@ -95,6 +100,7 @@ pub(crate) struct World {
     pub(crate) model: Model,
     hardships: Hardships,
     counters: WorkerCounters,
+    memory: Arc<Ledger>,
     /// Entries of the access log that were taken.
     entries: u64,
     pauses: u32,
@@ -149,7 +155,11 @@ impl World {
         let network = Rc::new(RefCell::new(Network::new(rng.fork(), weather, addresses)));
         let healthy = vec![true; hosts];
         let snapshot = snapshot(1, &healthy);
-        let shared = Arc::new(Shared::default());
+        let memory = Arc::new(match hardships.has(Hardship::LittleMemory) {
+            true => Ledger::new(rng.one_of(&[0, 20_000, 60_000, 300_000]), 1),
+            false => Ledger::default(),
+        });
+        let shared = Arc::new(Shared { memory: Arc::clone(&memory), ..Shared::default() });
         shared.snapshot.store(Arc::clone(&snapshot));
         let counters = WorkerCounters::default();
         let settings = settings(&mut rng, &hardships);
@@ -169,6 +179,7 @@ impl World {
             model,
             hardships,
             counters,
+            memory,
             entries: 0,
             pauses: PAUSES,
             still_until: 0,
@@ -228,6 +239,7 @@ impl World {
         assert_eq!(self.network.borrow().near_open(), 0, "connections that nobody holds");
         self.let_targets_read();
         assert_eq!(self.accepted, self.ended, "each client connection is counted in and out");
+        assert!(self.engine.mapped_bytes() <= 3 * 64 * 1024, "pages that a burst left behind");
         self.model.judge_all();
         self.judge_counts();
         self.network.borrow().trace.hash()
@@ -326,6 +338,7 @@ impl World {
         let before = self.network.borrow().moves;
         self.engine.turn(now, &self.snapshot);
         self.engine.check_invariants();
+        self.check_memory();
         let deadline = self.engine.next_deadline();
         assert!(deadline.is_none_or(|at| at > now), "a deadline that is over spins the worker");
         let moved = provoked || self.network.borrow().moves > before || !self.engine.has_work();
@@ -337,6 +350,15 @@ impl World {
         let suspicions = self.follow_suspicions();
         self.network.borrow_mut().trace.note(self.now, "turn", 0, suspicions);
         self.follow_requests();
+    }
+
+    /// Buffers hold no more than they may, but for what a message needs that was begun.
+    fn check_memory(&self) {
+        if self.hardships.has(Hardship::LittleMemory) {
+            let held = self.memory.held();
+            let most = self.memory.limit() + MESSAGE + self.engine.client_count() * BESIDES;
+            assert!(held <= most, "buffers hold {held} bytes where {most} are too many");
+        }
     }
 
     /// What befell the calls of this turn.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use evenly::balance::{Endpoint, Preference, Shared, Snapshot};
 use evenly::base::address::Address;
+use evenly::base::ledger::Ledger;
 use evenly::base::tick::Tick;
 use evenly::engine::Engine;
 use evenly::metrics::WorkerCounters;
@@ -51,19 +52,33 @@ impl Scene {
         Scene::with(weather, snapshot(1, &[true]))
     }
 
+    /// Whose buffers share `memory` with others.
+    pub(crate) fn within(weather: Weather, memory: Arc<Ledger>, settings: &Settings) -> Scene {
+        let shared = Arc::new(Shared { memory, ..Shared::default() });
+        let snapshot = snapshot(1, &[true]);
+        shared.snapshot.store(Arc::clone(&snapshot));
+        Scene::of(weather, snapshot, shared, settings)
+    }
+
     /// Between clients and the endpoints of `snapshot`.
     pub(crate) fn with(weather: Weather, snapshot: Arc<Snapshot>) -> Scene {
         let shared = Arc::new(Shared::default());
         shared.snapshot.store(Arc::clone(&snapshot));
-        Scene::of(weather, snapshot, shared)
+        Scene::of(weather, snapshot, shared, &Settings::default())
     }
 
     /// Another worker of the same process, with a network of its own.
     fn beside(other: &Scene) -> Scene {
-        Scene::of(CALM, Arc::clone(&other.snapshot), Arc::clone(&other.shared))
+        let (snapshot, shared) = (Arc::clone(&other.snapshot), Arc::clone(&other.shared));
+        Scene::of(CALM, snapshot, shared, &Settings::default())
     }
 
-    fn of(weather: Weather, snapshot: Arc<Snapshot>, shared: Arc<Shared>) -> Scene {
+    fn of(
+        weather: Weather,
+        snapshot: Arc<Snapshot>,
+        shared: Arc<Shared>,
+        settings: &Settings,
+    ) -> Scene {
         let host = |endpoint: &Endpoint| match endpoint.address {
             Address::Ip(address) => address,
             Address::Unix(_) => unreachable!("every endpoint of a scene has an IP address"),
@@ -72,10 +87,9 @@ impl Scene {
         let network = Rc::new(RefCell::new(Network::new(Rng::new(0), weather, hosts)));
         let net = SimNet(Rc::clone(&network));
         let counters = WorkerCounters::default();
-        let settings = Settings::default();
         let engine = Engine::new(
             net,
-            &settings,
+            settings,
             "sim".to_owned(),
             Arc::clone(&shared),
             WorkerCounters::clone(&counters),
@@ -99,6 +113,12 @@ impl Scene {
     /// How much the script can say now.
     pub(crate) fn room(&mut self, wire: usize) -> usize {
         Far { network: &mut self.network.borrow_mut(), wire }.room()
+    }
+
+    /// Likewise, as far as there is room. How much was said.
+    pub(crate) fn says_some(&mut self, wire: usize, bytes: &[u8]) -> usize {
+        let taken = Far { network: &mut self.network.borrow_mut(), wire }.write(bytes);
+        taken.expect("the connection is open")
     }
 
     pub(crate) fn ends(&mut self, wire: usize) {
@@ -242,6 +262,7 @@ fn what_waits_for_a_target_that_went_down_and_may_not_be_sent_again_is_answered_
         assert_eq!(scene.hears(client), (String::new(), "open"), "its target may still answer");
         if speaks {
             scene.says(target, SMALL);
+            scene.settle();
         }
         scene.wait(Duration::from_secs(2));
         scene.settle();

@@ -8,6 +8,7 @@
 #[path = "../../../src/base"]
 mod base {
     pub mod address;
+    pub mod ledger;
     pub mod sync;
 }
 

@@ -1,0 +1,204 @@
+//! What waits when the buffers of all workers hold what they may (`limits.memory`), and in which order it goes on.
+//!
+//! The nearer the limit, the less is read at once ([`Pool::allow`]). At the limit a connection is read only if what is read is
+//! likely to be taken at once and is little, or if its response is awaited, since that ends the wait of a request. Others
+//! wait in line as for a slow peer: their bytes stay in the kernel. A request that has more than 4 KiB to wait somewhere is answered
+//! by 503.
+//!
+//! Invariants: whoever waits is in line, and no time limit of its own ends meanwhile. Nobody needs memory to give memory back, but
+//! for those who wait for one another at targets; so that these, too, go on, the first in line has its turn each [`PACE`],
+//! whatever is held. Beyond the limit a connection so holds a few small chunks at most.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::conn::Hunger;
+use super::turn::BULK;
+use super::{Engine, Net, Token};
+use crate::base::buffer::Pool;
+use crate::base::ledger::Level;
+use crate::base::slab::Key;
+use crate::base::tick::Tick;
+use crate::session::{Next, Output, Step};
+
+/// How often those in line are looked at while all memory is held; and the first has its turn then. No event tells what other
+/// workers give back.
+const PACE: Duration = Duration::from_millis(30);
+/// Those who have their turn at once, so that not all find that the first of them have taken what there was.
+const FED: usize = 64;
+
+/// Those who wait for memory.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    waiting: VecDeque<Token>,
+    /// When they are looked at at the latest.
+    next: Tick,
+}
+
+impl Line {
+    /// When those in line are to be looked at.
+    pub(super) fn next(&self) -> Option<Tick> {
+        (!self.waiting.is_empty()).then_some(self.next)
+    }
+}
+
+impl<N: Net> Engine<N> {
+    /// Whether the bytes of a connection must stay in the kernel, because the one they are for may not take them. `false` nearly
+    /// always.
+    #[inline]
+    pub(super) fn must_wait(&self, behind: bool, hunger: Hunger) -> bool {
+        self.buffers.level() >= Level::Scarce && self.has_no_turn(behind, hunger)
+    }
+
+    #[cold]
+    fn has_no_turn(&self, behind: bool, hunger: Hunger) -> bool {
+        if hunger == Hunger::Fed {
+            return false;
+        }
+        match self.buffers.level() {
+            Level::Out => behind || self.moved >= BULK,
+            // Nobody overtakes those in line.
+            _ => behind && !self.line.waiting.is_empty(),
+        }
+    }
+
+    /// Puts a connection in line. What it holds for a request that could be sent again is given up: others may wait for that.
+    #[cold]
+    pub(super) fn wait_in_line(&mut self, token: Token) {
+        let Engine { clients, upstreams, buffers, line, counters, now, .. } = self;
+        let conn_hunger = match token {
+            Token::Client(key) => clients.get_mut(key).map(|client| {
+                client.hold.take().into_iter().for_each(|hold| buffers.take_back(hold));
+                &mut client.conn.hunger
+            }),
+            Token::Upstream(key) => upstreams.get_mut(key).map(|it| &mut it.conn.hunger),
+        };
+        let Some(hunger) = conn_hunger else { return };
+        if std::mem::replace(hunger, Hunger::Waits) != Hunger::Waits {
+            counters.memory_waits.bump();
+            if line.waiting.is_empty() {
+                line.next = now.after(PACE);
+            }
+            line.waiting.push_back(token);
+            self.note_lack("bulk transfers wait");
+        }
+    }
+
+    /// Gives those in line their turn, as far as there is memory.
+    #[inline]
+    pub(super) fn feed(&mut self) {
+        if !self.line.waiting.is_empty() {
+            self.feed_line();
+        }
+    }
+
+    #[cold]
+    fn feed_line(&mut self) {
+        let out = self.buffers.is_out();
+        if out && self.line.next > self.now {
+            return;
+        }
+        self.line.next = self.now.after(PACE);
+        let mut first = true;
+        let mut left = FED;
+        for _ in 0..self.line.waiting.len() {
+            let Some(token) = self.line.waiting.pop_front() else { return };
+            let Some(behind) = self.waits_for_one_behind(token) else { continue };
+            if out && behind && !std::mem::take(&mut first) {
+                self.line.waiting.push_back(token);
+                continue;
+            }
+            self.have_turn(token);
+            left -= 1;
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Whether a connection in line is read for somebody who takes less than there is. `None` if it does not wait any more.
+    fn waits_for_one_behind(&self, token: Token) -> Option<bool> {
+        let Engine { clients, upstreams, .. } = self;
+        match token {
+            Token::Client(key) => {
+                let client = clients.get(key).filter(|it| it.conn.hunger == Hunger::Waits)?;
+                let upstream = client.upstream.and_then(|at| upstreams.get(at));
+                Some(upstream.is_some_and(|it| it.conn.behind))
+            }
+            Token::Upstream(key) => {
+                let upstream = upstreams.get(key).filter(|it| it.conn.hunger == Hunger::Waits)?;
+                let client = upstream.client.and_then(|at| clients.get(at));
+                Some(client.is_some_and(|it| it.conn.behind))
+            }
+        }
+    }
+
+    /// Whether the other side of a connection's exchange is not read for lack of memory, so that nothing can come from it.
+    pub(super) fn other_waits_for_memory(&self, token: Token) -> bool {
+        let Engine { clients, upstreams, .. } = self;
+        let hunger = match token {
+            Token::Client(key) => {
+                let upstream = clients.get(key).and_then(|client| client.upstream);
+                upstream.and_then(|at| upstreams.get(at)).map(|it| it.conn.hunger)
+            }
+            Token::Upstream(key) => {
+                let client = upstreams.get(key).and_then(|upstream| upstream.client);
+                client.and_then(|at| clients.get(at)).map(|it| it.conn.hunger)
+            }
+        };
+        hunger == Some(Hunger::Waits)
+    }
+
+    fn have_turn(&mut self, token: Token) {
+        match token {
+            Token::Client(key) => {
+                if let Some(client) = self.clients.get_mut(key) {
+                    client.conn.hunger = Hunger::Fed;
+                    client.conn.bulk = true;
+                    self.queue_client(key);
+                }
+            }
+            Token::Upstream(key) => {
+                if let Some(upstream) = self.upstreams.get_mut(key) {
+                    upstream.conn.hunger = Hunger::Fed;
+                    upstream.conn.bulk = true;
+                    self.queue_upstream(key);
+                }
+            }
+        }
+    }
+
+    /// While all memory is held: makes an answer of `step` if too much of the `count` bytes that it was given would have to wait
+    /// for the rest of a head, or behind a whole request. Whether it did.
+    #[cold]
+    pub(super) fn refuses_to_keep(
+        &mut self,
+        key: Key,
+        step: &mut Step,
+        count: usize,
+        out: &mut Output,
+    ) -> bool {
+        let waits = matches!(step.next, Next::NeedMore | Next::NeedUpstream);
+        let refuses = waits && !Pool::is_small(count - step.consumed);
+        if refuses {
+            self.refuse(key, out);
+            *step = Step { consumed: count, body: 0..0, next: Next::Answered };
+        }
+        refuses
+    }
+
+    /// 503: there is no memory for the request.
+    #[cold]
+    pub(super) fn answer_no_memory(&mut self, key: Key, out: &mut Output) {
+        self.refuse(key, out);
+        self.send_answer(key, out);
+    }
+
+    fn refuse(&mut self, key: Key, out: &mut Output) {
+        if let Some(client) = self.clients.get_mut(key) {
+            self.counters.memory_answers.bump();
+            client.session.no_memory(out);
+            self.note_lack("requests with more than 4 KiB are answered by 503");
+        }
+    }
+}
