@@ -62,6 +62,8 @@ pub(super) struct Client<S> {
     pub(super) closing: Closing,
     /// Its response is whole, and the rest of its request still goes to the target or, without one, nowhere.
     pub(super) answered: bool,
+    /// How much of its request the kernel had not sent to the target when it was last asked.
+    pub(super) unsent: u32,
     /// The time limit of a head runs.
     head_begun: bool,
     /// When a tunnel's other side ended, or a response that nothing else ends: our side ends when all is written.
@@ -83,6 +85,7 @@ impl<S> Client<S> {
             tried: None,
             closing: Closing::No,
             answered: false,
+            unsent: 0,
             head_begun: false,
             end_after_flush: false,
             evictable: Due::NEVER,
@@ -501,6 +504,7 @@ impl<N: Net> Engine<N> {
         }
         client.head_begun = false;
         client.answered = false;
+        client.unsent = 0;
         match client.session.ending() {
             Ending::KeepAlive => {
                 client.session.next_request();

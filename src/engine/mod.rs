@@ -18,6 +18,7 @@ mod net;
 mod parting;
 mod patient;
 mod pools;
+mod progress;
 mod shortage;
 mod streaks;
 mod turn;

@@ -106,6 +106,12 @@ pub trait Net {
         true
     }
 
+    /// A measure of what was written and has not left this machine, because the peer does not take more: 0 if all has, and
+    /// `u32::MAX` if it is more than can be measured. It changes when the peer takes some of it.
+    fn unsent(&mut self, _conn: &mut Self::Conn) -> u32 {
+        0
+    }
+
     /// Closes the connection by a reset, so that the peer cannot take it for a proper end.
     fn reset(&mut self, conn: Self::Conn);
 }

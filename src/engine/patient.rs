@@ -88,6 +88,10 @@ impl<N: Net> Net for Patient<N> {
         self.net.has_sent_all(conn)
     }
 
+    fn unsent(&mut self, conn: &mut N::Conn) -> u32 {
+        self.net.unsent(conn)
+    }
+
     fn reset(&mut self, conn: N::Conn) {
         self.net.reset(conn);
     }

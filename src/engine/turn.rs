@@ -253,6 +253,9 @@ impl<N: Net> Engine<N> {
             };
             let Some(conn) = conn else { continue };
             if !conn.is_due(wheel, entry, *now) {
+                if let Token::Upstream(key) = entry.key {
+                    self.look_at_upload(key);
+                }
                 continue;
             }
             if conn.is_held_up() {

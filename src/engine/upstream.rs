@@ -471,10 +471,7 @@ impl<N: Net> Engine<N> {
     }
 
     pub(super) fn upstream_step(&mut self, key: Key) -> Flow {
-        if let Some(owner) = self.is_spoilt(key) {
-            let mut scratch = self.scratch.take().expect("one step at a time");
-            self.upstream_failed(owner, Failure::Closed, &mut scratch.out);
-            self.scratch = Some(scratch);
+        if !self.may_be_written(key) {
             return Flow::Wait;
         }
         self.flush_upstream(key);
@@ -508,15 +505,23 @@ impl<N: Net> Engine<N> {
         flow
     }
 
-    /// Whose request waits for a connection, not a byte of it sent, that has ended meanwhile or has said something unasked:
-    /// that would be taken for its response.
-    fn is_spoilt(&mut self, key: Key) -> Option<Key> {
+    /// A last look at a connection on which a request waits, not a byte of it sent: it may have ended meanwhile, or have said
+    /// something unasked, which would be taken for its response. `false` if that is so, or not known yet.
+    fn may_be_written(&mut self, key: Key) -> bool {
         let Engine { upstreams, net, .. } = self;
-        let upstream = upstreams.get_mut(key)?;
+        let Some(upstream) = upstreams.get_mut(key) else { return false };
         let waits = !upstream.sent && !upstream.deaf && upstream.conn.outbox.is_some();
-        let stirred = upstream.conn.readable || upstream.conn.read_closed;
-        let owner = upstream.client.filter(|_| waits && stirred)?;
-        is_stale(net, &mut upstream.conn).then_some(owner)
+        let Some(owner) = upstream.client.filter(|_| waits) else { return true };
+        match net.read(&mut upstream.conn.socket, &mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            Err(error) if is_short(&error) => upstream.conn.short = true,
+            _ => {
+                let mut scratch = self.scratch.take().expect("one step at a time");
+                self.upstream_failed(owner, Failure::Closed, &mut scratch.out);
+                self.scratch = Some(scratch);
+            }
+        }
+        false
     }
 
     fn flush_upstream(&mut self, key: Key) {
@@ -926,6 +931,15 @@ impl<N: Net> Engine<N> {
             }
             return self.touch_upstream(key, until);
         }
+        // The last look has written what could be written; of what waits in the kernel nobody has said anything yet.
+        let may_take_more = client.session.awaits_response() && !upstream.last_words;
+        if may_take_more && upstream.conn.outbox.is_none() && self.follow_upload(key) {
+            return;
+        }
+        let (Some(client), Some(upstream)) = (self.clients.get(owner), self.upstreams.get(key))
+        else {
+            return;
+        };
         let failure = match client.session.awaits_response() {
             true if upstream.last_words => Failure::Down,
             true => Failure::HeadTimeout,

@@ -179,6 +179,10 @@ impl Client {
         !self.over && (!self.awaited.is_empty() || self.sending.is_some() || self.reading.is_some())
     }
 
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.reading.as_ref().is_some_and(|reading| reading.status == 101)
+    }
+
     /// Whether it has stopped doing anything for a while.
     pub(crate) fn is_frozen(&self, now: u64) -> bool {
         self.read_again > now + 3_000_000
@@ -370,6 +374,7 @@ impl Client {
                 assert!(answer.whole, "the answer to {} never had an end: {answer:?}", reading.id);
                 let has_trailer = answer.trailer && request.modern && request.method != "HEAD";
                 check_trailers(trailers, has_trailer, reading.id);
+                request.attempt = Some(attempt);
                 Fate::Answered
             }
         };
@@ -415,8 +420,12 @@ impl Client {
         for id in self.awaited.drain(..) {
             let unanswered = Fate::Unanswered;
             // A request on its way to a connection that gave way comes too late.
-            let late = self.gave_way.is_some_and(|at| model.get(id).begun + WAY >= at);
-            let fate = if late && model.get(id).taken.is_empty() {
+            let request = model.get(id);
+            let late = self.gave_way.is_some_and(|at| request.begun + WAY >= at);
+            let late = late && request.taken.is_empty();
+            // One that comes takes with it what was not read of the answer before.
+            let answered = request.answers.last().is_some_and(|answer| answer.whole);
+            let fate = if late || self.gave_way.is_some() && answered {
                 Fate::Left
             } else if self.shut {
                 model.given_up(unanswered)
@@ -695,7 +704,9 @@ impl Request {
             begun: 0,
             taken: Vec::new(),
             behind: 0,
+            taken_at: 0,
             answers: Vec::new(),
+            attempt: None,
             upload: Upload::Part,
             held_back: false,
             fate: Fate::Open,

@@ -99,7 +99,11 @@ pub(crate) struct Request {
     pub(crate) taken: Vec<usize>,
     /// How many requests the last of them had carried then.
     pub(crate) behind: usize,
+    /// When that was. Its target may read it later, behind what it was sent before.
+    pub(crate) taken_at: u64,
     pub(crate) answers: Vec<Answer>,
+    /// Which of them came whole to its client.
+    pub(crate) attempt: Option<usize>,
     pub(crate) upload: Upload,
     /// It was answered before its client had the 100 that it may wait for.
     pub(crate) held_back: bool,
@@ -190,7 +194,7 @@ impl Model {
     }
 
     /// The engine began to send a request on an upstream connection.
-    pub(crate) fn request_taken(&mut self, taken: &Taken, host: usize) {
+    pub(crate) fn request_taken(&mut self, taken: &Taken, host: usize, now: u64) {
         let Taken { wire, id, told, stale, quiet } = *taken;
         let carried = self.carried.entry(wire).or_default();
         let reused = *carried > 0;
@@ -220,7 +224,7 @@ impl Model {
             request.method
         );
         request.taken.push(wire);
-        request.behind = behind;
+        (request.behind, request.taken_at) = (behind, now);
         let most = if repeatable { 2 } else { 1 };
         assert!(
             request.taken.len() <= most,
@@ -286,7 +290,8 @@ impl Model {
         let hit = request.taken.iter().any(|wire| self.faulty.contains(wire));
         // Where it is not known that a target answers before it has read all it was sent, it need not be left to read that.
         let ignored = matches!(request.method, "GET" | "HEAD" | "DELETE");
-        let refused = request.answers.last().is_none_or(|answer| answer.status >= 400);
+        let answer = request.attempt.and_then(|attempt| request.answers.get(attempt));
+        let refused = answer.is_none_or(|answer| answer.status >= 400);
         let unwanted = ignored || refused;
         if request.kind != Kind::Plain || !request.has_body() || request.held_back {
             return;
@@ -295,11 +300,12 @@ impl Model {
             return;
         }
         // What ends a later request may take away what was not read of this one.
-        let wire = request.taken.last().copied().unwrap_or_default();
-        if self.carried.get(&wire).is_some_and(|&carried| carried > request.behind) {
+        let wire = answer.map_or(0, |answer| answer.wire);
+        let carried = self.carried.get(&wire).copied().unwrap_or_default();
+        if request.taken.last() != Some(&wire) || carried > request.behind {
             return;
         }
-        let read = request.answers.last().is_some_and(|answer| answer.read_whole);
+        let read = answer.is_some_and(|answer| answer.read_whole);
         let lost = match request.upload {
             Upload::Part => false,
             Upload::Whole => !read,

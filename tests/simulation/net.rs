@@ -799,6 +799,12 @@ impl Net for SimNet {
         network.wires[conn.wire].pipes[Side::Far as usize].flying_bytes == 0
     }
 
+    fn unsent(&mut self, conn: &mut SimConn) -> u32 {
+        let network = self.0.borrow();
+        let pipe = &network.wires[conn.wire].pipes[Side::Far as usize];
+        u32::try_from(pipe.flying_bytes + pipe.arrived.len()).unwrap()
+    }
+
     fn reset(&mut self, conn: SimConn) {
         self.0.borrow_mut().reset(conn.wire, Side::Near);
     }

@@ -355,7 +355,7 @@ impl Target {
         let len = model.size(&mut self.rng);
         let request = model.get(id);
         let plan = Plan::invent(&mut self.rng, request, (stormy, &hardships), len);
-        let attempt = request.answers.len();
+        let (attempt, taken_at) = (request.answers.len(), request.taken_at);
         request.answers.push(plan.answer(far.wire));
         self.give_interims(&plan, request.expect);
         let request_done = !matches!(request.framing, Framing::Length(_) | Framing::Chunked);
@@ -370,7 +370,7 @@ impl Target {
         // Scripts do nothing while a call takes its time, so that they seem later than they are.
         if slow && !hardships.has(Hardship::LongTurns) && self.rng.chance(15) {
             // Just before the limit, by a clock that may say a time one second earlier.
-            until = far.now() + self.rng.within(28_000_000..=28_900_000);
+            until = taken_at + self.rng.within(28_000_000..=28_900_000);
         }
         let lies = !matches!(plan.malice, None | Some(Malice::BadChunk | Malice::TwoAnswers));
         Current { id, attempt, stage: Stage::Waiting(until), got: 0, request_done, plan, lies }

@@ -156,6 +156,42 @@ fn a_target_that_is_late_by_our_own_clock_is_late() {
     assert!(scene.hears(client).0.starts_with("HTTP/1.1 504 "));
 }
 
+/// An upload that is written to the end, of which its target has read nothing.
+fn unread_upload() -> (Scene, usize, usize) {
+    let post = b"POST /r/1 HTTP/1.1\r\nHost: sim\r\nContent-Length: 50000\r\n\r\n";
+    let mut scene = Scene::new(Weather { capacity: 60_000, ..CALM });
+    let client = scene.client();
+    scene.says(client, &[post, &[b'x'; 50_000][..]].concat());
+    scene.settle();
+    let target = scene.arrival();
+    (scene, client, target)
+}
+
+#[test]
+fn a_target_that_still_takes_what_the_kernel_holds_of_a_request_is_not_late() {
+    let limit = Settings::default().timeouts.response_header;
+    let (mut scene, client, target) = unread_upload();
+    for _ in 0..9 {
+        scene.wait(limit * 3 / 4);
+        scene.sips(target, 5_000);
+    }
+    scene.wait(limit * 3 / 4);
+    scene.hears(target);
+    assert_eq!(scene.hears(client), (String::new(), "open"));
+    scene.says(target, SMALL);
+    scene.settle();
+    assert!(scene.hears(client).0.ends_with("ok"));
+    assert_eq!(scene.engine.take_suspicions().count(), 0);
+}
+
+#[test]
+fn a_target_that_takes_nothing_of_what_the_kernel_holds_is_late_soon() {
+    let limit = Settings::default().timeouts.response_header;
+    let (mut scene, client, _) = unread_upload();
+    scene.wait(limit + Duration::from_secs(10));
+    assert!(scene.hears(client).0.starts_with("HTTP/1.1 504 "));
+}
+
 #[test]
 fn a_client_that_reads_a_little_now_and_then_is_not_cut() {
     let limit = Settings::default().timeouts.client_body;
