@@ -8,6 +8,7 @@
 //! upstream connection that belongs to nobody is idle in exactly one pool or waits for its end; a message is
 //! written only when nothing of an earlier one waits; whoever is slow stops the reading on the other side.
 
+mod breaks;
 mod client;
 mod conn;
 mod early;

@@ -1,10 +1,10 @@
-//! The upstream side of the pump: an endpoint for each request, its response back to the client, and what
-//! is done when either fails.
+//! The upstream side of the pump: an endpoint for each request, and its response back to the client. What is done when
+//! either breaks is in `breaks`.
 
 use std::io;
 use std::time::Duration;
 
-use super::client::{Client, Closing, join_small};
+use super::client::{Client, join_small};
 use super::conn::{Conn, Filled, Hunger};
 use super::patient::is_short;
 use super::pools::Pools;
@@ -16,11 +16,8 @@ use crate::base::buffer::Pool;
 use crate::base::shortage::Shortage;
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
-use crate::base::wheel::Due;
-use crate::session::{Break, Ending, Failure, Next, Output, Remedy, Reuse, Session, Step};
+use crate::session::{Ending, Failure, Next, Output, Reuse, Step};
 
-/// How long a target that went down has to answer what cannot be sent elsewhere.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a connection idles that others may wait behind: as long as nothing shows that its target serves several at once.
 const BRIEF: Duration = Duration::from_secs(1);
 
@@ -33,11 +30,11 @@ pub(super) struct Upstream<S> {
     /// No response has begun on it.
     pub(super) fresh: bool,
     /// Some byte of the request was taken by the kernel.
-    sent: bool,
+    pub(super) sent: bool,
     /// A write failed: what the target still said is read, nothing more is sent.
     pub(super) deaf: bool,
     /// Its endpoint went down while it carried this request: its limit is [`LAST_WORDS`].
-    last_words: bool,
+    pub(super) last_words: bool,
     /// When the client's direction of a tunnel ended: ours ends when all is written.
     end_after_flush: bool,
     /// The target's direction of a tunnel ended.
@@ -236,7 +233,7 @@ impl<N: Net> Engine<N> {
 
     /// Opens a connection to `endpoint`, where the request has a place, for the request that is held, or to another one if
     /// that fails at once.
-    fn dial(&mut self, key: Key, mut endpoint: EndpointId) -> Found {
+    pub(super) fn dial(&mut self, key: Key, mut endpoint: EndpointId) -> Found {
         let (mut ways, mut ran_short) = (0, false);
         loop {
             let error = match self.connect(key, endpoint) {
@@ -329,7 +326,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Takes a place for a request at the endpoint that is tried after `failed`.
-    fn next_after(&mut self, key: Key, failed: EndpointId) -> Option<EndpointId> {
+    pub(super) fn next_after(&mut self, key: Key, failed: EndpointId) -> Option<EndpointId> {
         let client = self.clients.get_mut(key)?;
         let mut tried = client.tried.take().unwrap_or_default();
         let ticket = client.ticket;
@@ -348,13 +345,13 @@ impl<N: Net> Engine<N> {
     }
 
     /// Tells the health thread if the endpoint has failed as often in a row as it may.
-    fn count_failure(&mut self, endpoint: EndpointId, kind: Streak) {
+    pub(super) fn count_failure(&mut self, endpoint: EndpointId, kind: Streak) {
         if let Some(count) = self.pools.failed(endpoint, kind) {
             self.suspicions.push((endpoint, Suspicion::Streak(kind, count)));
         }
     }
 
-    fn connect_failed(&mut self, key: Key, why: Suspicion) {
+    pub(super) fn connect_failed(&mut self, key: Key, why: Suspicion) {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let (Some(client), endpoint) = (upstream.client, upstream.endpoint) else { return };
         self.part(client);
@@ -363,7 +360,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Opens a connection to `next`, or answers that there is none.
-    fn dial_next(&mut self, client: Key, next: Option<EndpointId>) {
+    pub(super) fn dial_next(&mut self, client: Key, next: Option<EndpointId>) {
         let found = match next {
             Some(next) => self.dial(client, next),
             None => Found::No,
@@ -778,178 +775,6 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    /// The exchange of `owner` with its target broke.
-    fn upstream_failed(&mut self, owner: Key, failure: Failure, out: &mut Output) {
-        let Some(client) = self.clients.get(owner) else { return };
-        let Some(key) = client.upstream else { return };
-        let Some(upstream) = self.upstreams.get(key) else { return };
-        let endpoint = upstream.endpoint;
-        let blameless = ends_as_it_may(&client.session, failure);
-        let elapsed = self.now.since(Tick::default());
-        let broken = self.describe_break(owner, client, upstream, failure);
-        let Some(client) = self.clients.get_mut(owner) else { return };
-        let remedy = client.session.upstream_failed(&self.cx, broken, out);
-        if remedy != Remedy::Replay {
-            self.note_reason(owner, out.reason);
-        }
-        if failure == Failure::BadResponse
-            && let Some(address) = self.pools.place(endpoint)
-        {
-            log::debug!("{address}: its response is not passed on: {}", out.reason);
-        }
-        if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {
-            self.suspicions.push((endpoint, Suspicion::Reset));
-            if !blameless {
-                self.count_failure(endpoint, streak_of(failure));
-            }
-        }
-        match remedy {
-            Remedy::Replay => {
-                if broken.sent {
-                    self.shared.budget.spend(elapsed);
-                }
-                self.counters.replayed.bump();
-                self.part(owner);
-                let next = self.elsewhere(owner, endpoint);
-                if !self.pools.squeeze_in(next) || self.dial(owner, next) == Found::No {
-                    self.answer_unavailable(owner, out);
-                }
-            }
-            Remedy::Answer(_) => self.send_answer(owner, out),
-            Remedy::Cut { .. } => self.cut_client(owner),
-        }
-    }
-
-    fn describe_break(
-        &self,
-        owner: Key,
-        client: &Client<N::Conn>,
-        upstream: &Upstream<N::Conn>,
-        failure: Failure,
-    ) -> Break {
-        Break {
-            failure,
-            sent: upstream.sent,
-            held: client.hold.is_some(),
-            affordable: self.shared.budget.allows(self.now.since(Tick::default())),
-            elsewhere: self.elsewhere(owner, upstream.endpoint) != upstream.endpoint,
-        }
-    }
-
-    /// Endpoints went down: what waits for them moves on to others if it may be sent again. The rest has [`LAST_WORDS`].
-    pub(super) fn leave_the_lost(&mut self) {
-        if self.lost.is_empty() {
-            return;
-        }
-        let mut lost = std::mem::take(&mut self.lost);
-        lost.sort_unstable();
-        let waits = |upstream: &Upstream<_>| {
-            let is_lost = lost.binary_search(&upstream.endpoint).is_ok();
-            is_lost && upstream.client.is_some() && !upstream.conn.queued
-        };
-        let keys: Vec<Key> = self
-            .upstreams
-            .keys()
-            .filter(|&key| self.upstreams.get(key).is_some_and(waits))
-            .collect();
-        keys.into_iter().for_each(|key| self.endpoint_lost(key));
-    }
-
-    /// The endpoint of a connection went down.
-    fn endpoint_lost(&mut self, key: Key) {
-        let Some(upstream) = self.upstreams.get(key) else { return };
-        let Some(owner) = upstream.client else { return };
-        if upstream.connecting {
-            let endpoint = upstream.endpoint;
-            self.part(owner);
-            let next = self.next_after(owner, endpoint);
-            return self.dial_next(owner, next);
-        }
-        let Some(client) = self.clients.get(owner) else { return };
-        let broken = self.describe_break(owner, client, upstream, Failure::Down);
-        if client.session.would_replay(broken) {
-            let mut scratch = self.scratch.take().expect("one step at a time");
-            self.upstream_failed(owner, Failure::Down, &mut scratch.out);
-            self.scratch = Some(scratch);
-        } else if client.session.awaits_response() && !is_clients_turn(client, upstream) {
-            let until = self.now.after(LAST_WORDS);
-            if Due::at(until) < upstream.conn.deadline()
-                && let Some(upstream) = self.upstreams.get_mut(key)
-            {
-                upstream.last_words = true;
-                self.touch_upstream(key, until);
-            }
-        }
-    }
-
-    /// Where a request that broke at `failed` is sent once more: to another endpoint if there is one, if need be one that
-    /// stands by, since what broke it is likely to be there still.
-    fn elsewhere(&self, key: Key, failed: EndpointId) -> EndpointId {
-        let Some(client) = self.clients.get(key) else { return failed };
-        let refused = client.tried.iter().flat_map(|tried| &tried.endpoints);
-        let tried: Vec<EndpointId> = refused.copied().chain([failed]).collect();
-        let untried = |endpoint| !tried.contains(&endpoint);
-        let has_room = |endpoint| untried(endpoint) && self.pools.has_room(endpoint);
-        balance::pick_such(&self.snapshot, client.ticket, has_room)
-            .or_else(|| balance::pick_such(&self.snapshot, client.ticket, untried))
-            .map_or(failed, |endpoint| endpoint.id)
-    }
-
-    pub(super) fn upstream_timed_out(&mut self, key: Key) {
-        let Some(upstream) = self.upstreams.get(key) else { return };
-        let Some(owner) = upstream.client else {
-            if upstream.is_parting() {
-                return self.parting_timed_out(key);
-            }
-            self.pools.forget(upstream.endpoint, key, self.now);
-            return self.close_upstream(key);
-        };
-        if upstream.connecting {
-            return self.connect_failed(key, Suspicion::ConnectTimeout);
-        }
-        let Some(client) = self.clients.get(owner) else { return };
-        if client.session.is_idle() {
-            return self.part(owner);
-        }
-        if client.session.is_tunnel() {
-            self.end_entry(owner, End::TunnelIdle);
-            return self.drop_client(owner);
-        }
-        if client.answered && !upstream.takes_more() {
-            return self.stop_upload(owner);
-        }
-        if is_clients_turn(client, upstream) {
-            let until = self.now.after(self.timeouts.response_body);
-            return self.touch_upstream(key, until);
-        }
-        let is_down = self.pools.address(upstream.endpoint).is_none();
-        if upstream.last_words && !is_down && client.session.awaits_response() {
-            // It is back, and has its whole time.
-            let until = self.now.after(self.timeouts.response_header);
-            if let Some(upstream) = self.upstreams.get_mut(key) {
-                upstream.last_words = false;
-            }
-            return self.touch_upstream(key, until);
-        }
-        // The last look has written what could be written; of what waits in the kernel nobody has said anything yet.
-        let may_take_more = client.session.awaits_response() && !upstream.last_words;
-        if may_take_more && upstream.conn.outbox.is_none() && self.follow_upload(key) {
-            return;
-        }
-        let (Some(client), Some(upstream)) = (self.clients.get(owner), self.upstreams.get(key))
-        else {
-            return;
-        };
-        let failure = match client.session.awaits_response() {
-            true if upstream.last_words => Failure::Down,
-            true => Failure::HeadTimeout,
-            false => Failure::BodyTimeout,
-        };
-        let mut scratch = self.scratch.take().expect("one step at a time");
-        self.upstream_failed(owner, failure, &mut scratch.out);
-        self.scratch = Some(scratch);
-    }
-
     /// Moves an upstream connection's time limit.
     pub(super) fn touch_upstream(&mut self, key: Key, until: Tick) {
         if let Some(upstream) = self.upstreams.get_mut(key) {
@@ -969,29 +794,6 @@ impl<S> Upstream<S> {
 
 fn len(pieces: [&[u8]; 3]) -> usize {
     pieces.iter().map(|piece| piece.len()).sum()
-}
-
-/// What a failure of an exchange counts as. A request may take long without any fault of its target.
-fn streak_of(failure: Failure) -> Streak {
-    match failure {
-        Failure::HeadTimeout => Streak::Timeouts,
-        _ => Streak::Resets,
-    }
-}
-
-/// Whether a connection may end like this without any fault of its target: a pooled one that nobody used when it
-/// was closed (RFC 9112 section 9.3.1), or a tunnel.
-fn ends_as_it_may(session: &Session, failure: Failure) -> bool {
-    let pooled = session.is_reused() && session.awaits_response();
-    session.is_tunnel() || pooled && failure != Failure::HeadTimeout
-}
-
-/// Whether the exchange waits for the client: it does not take the response, or has not sent its request.
-fn is_clients_turn<S>(client: &Client<S>, upstream: &Upstream<S>) -> bool {
-    client.conn.outbox.is_some()
-        || client.closing == Closing::No
-            && client.session.streams_to_upstream()
-            && upstream.takes_more()
 }
 
 /// Whether an idle connection has ended, or has said something unasked.

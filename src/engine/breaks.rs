@@ -1,0 +1,214 @@
+//! What is done when an exchange with a target breaks, its target takes too long, or its endpoint goes down. What the table in
+//! `session::retry` says is carried out here.
+
+use std::time::Duration;
+
+use super::client::{Client, Closing};
+use super::upstream::{Found, Upstream};
+use super::{Engine, Net, Suspicion};
+use crate::access::End;
+use crate::balance::{self, EndpointId, Streak};
+use crate::base::slab::Key;
+use crate::base::tick::Tick;
+use crate::base::wheel::Due;
+use crate::session::{Break, Failure, Output, Remedy, Session};
+
+/// How long a target that went down has to answer what cannot be sent elsewhere.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+impl<N: Net> Engine<N> {
+    /// The exchange of `owner` with its target broke.
+    pub(super) fn upstream_failed(&mut self, owner: Key, failure: Failure, out: &mut Output) {
+        let Some(client) = self.clients.get(owner) else { return };
+        let Some(key) = client.upstream else { return };
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let endpoint = upstream.endpoint;
+        let blameless = ends_as_it_may(&client.session, failure);
+        let elapsed = self.now.since(Tick::default());
+        let broken = self.describe_break(owner, client, upstream, failure);
+        let Some(client) = self.clients.get_mut(owner) else { return };
+        let remedy = client.session.upstream_failed(&self.cx, broken, out);
+        if remedy != Remedy::Replay {
+            self.note_reason(owner, out.reason);
+        }
+        if failure == Failure::BadResponse
+            && let Some(address) = self.pools.place(endpoint)
+        {
+            log::debug!("{address}: its response is not passed on: {}", out.reason);
+        }
+        if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {
+            self.suspicions.push((endpoint, Suspicion::Reset));
+            if !blameless {
+                self.count_failure(endpoint, streak_of(failure));
+            }
+        }
+        match remedy {
+            Remedy::Replay => {
+                if broken.sent {
+                    self.shared.budget.spend(elapsed);
+                }
+                self.counters.replayed.bump();
+                self.part(owner);
+                let next = self.elsewhere(owner, endpoint);
+                if !self.pools.squeeze_in(next) || self.dial(owner, next) == Found::No {
+                    self.answer_unavailable(owner, out);
+                }
+            }
+            Remedy::Answer(_) => self.send_answer(owner, out),
+            Remedy::Cut { .. } => self.cut_client(owner),
+        }
+    }
+
+    fn describe_break(
+        &self,
+        owner: Key,
+        client: &Client<N::Conn>,
+        upstream: &Upstream<N::Conn>,
+        failure: Failure,
+    ) -> Break {
+        Break {
+            failure,
+            sent: upstream.sent,
+            held: client.hold.is_some(),
+            affordable: self.shared.budget.allows(self.now.since(Tick::default())),
+            elsewhere: self.elsewhere(owner, upstream.endpoint) != upstream.endpoint,
+        }
+    }
+
+    /// Endpoints went down: what waits for them moves on to others if it may be sent again. The rest has [`LAST_WORDS`].
+    pub(super) fn leave_the_lost(&mut self) {
+        if self.lost.is_empty() {
+            return;
+        }
+        let mut lost = std::mem::take(&mut self.lost);
+        lost.sort_unstable();
+        let waits = |upstream: &Upstream<_>| {
+            let is_lost = lost.binary_search(&upstream.endpoint).is_ok();
+            is_lost && upstream.client.is_some() && !upstream.conn.queued
+        };
+        let keys: Vec<Key> = self
+            .upstreams
+            .keys()
+            .filter(|&key| self.upstreams.get(key).is_some_and(waits))
+            .collect();
+        keys.into_iter().for_each(|key| self.endpoint_lost(key));
+    }
+
+    /// The endpoint of a connection went down.
+    fn endpoint_lost(&mut self, key: Key) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some(owner) = upstream.client else { return };
+        if upstream.connecting {
+            let endpoint = upstream.endpoint;
+            self.part(owner);
+            let next = self.next_after(owner, endpoint);
+            return self.dial_next(owner, next);
+        }
+        let Some(client) = self.clients.get(owner) else { return };
+        let broken = self.describe_break(owner, client, upstream, Failure::Down);
+        if client.session.would_replay(broken) {
+            let mut scratch = self.scratch.take().expect("one step at a time");
+            self.upstream_failed(owner, Failure::Down, &mut scratch.out);
+            self.scratch = Some(scratch);
+        } else if client.session.awaits_response() && !is_clients_turn(client, upstream) {
+            let until = self.now.after(LAST_WORDS);
+            if Due::at(until) < upstream.conn.deadline()
+                && let Some(upstream) = self.upstreams.get_mut(key)
+            {
+                upstream.last_words = true;
+                self.touch_upstream(key, until);
+            }
+        }
+    }
+
+    /// Where a request that broke at `failed` is sent again: to another endpoint if there is one, if need be one that
+    /// stands by, since what broke it is likely to be there still.
+    fn elsewhere(&self, key: Key, failed: EndpointId) -> EndpointId {
+        let Some(client) = self.clients.get(key) else { return failed };
+        let refused = client.tried.iter().flat_map(|tried| &tried.endpoints);
+        let tried: Vec<EndpointId> = refused.copied().chain([failed]).collect();
+        let untried = |endpoint| !tried.contains(&endpoint);
+        let has_room = |endpoint| untried(endpoint) && self.pools.has_room(endpoint);
+        balance::pick_such(&self.snapshot, client.ticket, has_room)
+            .or_else(|| balance::pick_such(&self.snapshot, client.ticket, untried))
+            .map_or(failed, |endpoint| endpoint.id)
+    }
+
+    pub(super) fn upstream_timed_out(&mut self, key: Key) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some(owner) = upstream.client else {
+            if upstream.is_parting() {
+                return self.parting_timed_out(key);
+            }
+            self.pools.forget(upstream.endpoint, key, self.now);
+            return self.close_upstream(key);
+        };
+        if upstream.connecting {
+            return self.connect_failed(key, Suspicion::ConnectTimeout);
+        }
+        let Some(client) = self.clients.get(owner) else { return };
+        if client.session.is_idle() {
+            return self.part(owner);
+        }
+        if client.session.is_tunnel() {
+            self.end_entry(owner, End::TunnelIdle);
+            return self.drop_client(owner);
+        }
+        if client.answered && !upstream.takes_more() {
+            return self.stop_upload(owner);
+        }
+        if is_clients_turn(client, upstream) {
+            let until = self.now.after(self.timeouts.response_body);
+            return self.touch_upstream(key, until);
+        }
+        let is_down = self.pools.address(upstream.endpoint).is_none();
+        if upstream.last_words && !is_down && client.session.awaits_response() {
+            // It is back, and has its whole time.
+            let until = self.now.after(self.timeouts.response_header);
+            if let Some(upstream) = self.upstreams.get_mut(key) {
+                upstream.last_words = false;
+            }
+            return self.touch_upstream(key, until);
+        }
+        // The last look has written what could be written; of what waits in the kernel nobody has said anything yet.
+        let may_take_more = client.session.awaits_response() && !upstream.last_words;
+        if may_take_more && upstream.conn.outbox.is_none() && self.follow_upload(key) {
+            return;
+        }
+        let (Some(client), Some(upstream)) = (self.clients.get(owner), self.upstreams.get(key))
+        else {
+            return;
+        };
+        let failure = match client.session.awaits_response() {
+            true if upstream.last_words => Failure::Down,
+            true => Failure::HeadTimeout,
+            false => Failure::BodyTimeout,
+        };
+        let mut scratch = self.scratch.take().expect("one step at a time");
+        self.upstream_failed(owner, failure, &mut scratch.out);
+        self.scratch = Some(scratch);
+    }
+}
+
+/// What a failure of an exchange counts as. A request may take long without any fault of its target.
+fn streak_of(failure: Failure) -> Streak {
+    match failure {
+        Failure::HeadTimeout => Streak::Timeouts,
+        _ => Streak::Resets,
+    }
+}
+
+/// Whether a connection may end like this without any fault of its target: a pooled one that nobody used when it
+/// was closed (RFC 9112 section 9.3.1), or a tunnel.
+fn ends_as_it_may(session: &Session, failure: Failure) -> bool {
+    let pooled = session.is_reused() && session.awaits_response();
+    session.is_tunnel() || pooled && failure != Failure::HeadTimeout
+}
+
+/// Whether the exchange waits for the client: it does not take the response, or has not sent its request.
+fn is_clients_turn<S>(client: &Client<S>, upstream: &Upstream<S>) -> bool {
+    client.conn.outbox.is_some()
+        || client.closing == Closing::No
+            && client.session.streams_to_upstream()
+            && upstream.takes_more()
+}
