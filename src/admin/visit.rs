@@ -62,7 +62,8 @@ impl Visit {
     fn advance(&mut self, now: Instant, respond: Respond<'_>) -> io::Result<bool> {
         let mut room = [0; HEAD_BYTES];
         if let Phase::Asking(head) = &mut self.phase {
-            let count = self.stream.read(&mut room[head.len()..])?;
+            let room = &mut room[head.len()..];
+            let count = self.stream.read(room)?;
             self.moved = now;
             head.extend_from_slice(&room[..count]);
             match request::parse(head) {
@@ -140,6 +141,23 @@ mod tests {
         assert_eq!(visit.wants(), PollFlags::IN, "it waits for the visitor to leave");
         assert!(reader.join().unwrap().unwrap() == answer);
         assert!(!step_on(&mut visit, &respond));
+    }
+
+    #[test]
+    fn a_head_that_comes_in_pieces_is_read_as_it_was_sent() {
+        let sent = b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n";
+        for cut in 1..sent.len() {
+            let (mut visit, mut visitor) = pair();
+            let respond = |asked: &Result<Request, Refusal>| format!("{asked:?}").into_bytes();
+            for part in [&sent[..cut], &sent[cut..]] {
+                visitor.write_all(part).unwrap();
+                poll(&mut [PollFd::new(&visit.stream, PollFlags::IN)], None).unwrap();
+                assert!(visit.step(Instant::now(), &respond), "{cut}");
+            }
+            let mut answer = String::new();
+            visitor.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("Ok("), "{cut}: {answer}");
+        }
     }
 
     #[test]
