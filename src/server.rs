@@ -32,6 +32,8 @@ use crate::worker::{self, Job, Seat, Stage, Workers, net};
 
 /// The error of a machine without IPv6, which has no [`io::ErrorKind`].
 const EAFNOSUPPORT: i32 = nix::libc::EAFNOSUPPORT;
+const EMFILE: i32 = nix::libc::EMFILE;
+const ENFILE: i32 = nix::libc::ENFILE;
 /// How long workers may take to end at once.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
@@ -134,6 +136,16 @@ fn fmt_bind(f: &mut fmt::Formatter<'_>, address: SocketAddr, error: &io::Error) 
         _ if error.raw_os_error() == Some(EAFNOSUPPORT) => {
             write!(f, "this machine has no IPv6; choose an IPv4 address, such as 0.0.0.0:{port}")
         }
+        _ if error.raw_os_error() == Some(EMFILE) => write!(
+            f,
+            "this process may have no more than {} files open; raise that limit (ulimit -n, LimitNOFILE= of a \
+             systemd unit)",
+            descriptors::limit()
+        ),
+        _ if error.raw_os_error() == Some(ENFILE) => write!(
+            f,
+            "this machine has no more room for open files; raise fs.file-max, or end what has them open"
+        ),
         _ => write!(f, "{error}; choose another address"),
     }
 }
@@ -534,4 +546,26 @@ fn wait(
         }
     }
     if until.is_none() { Err(ServerError::Workers) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_descriptor_for_it_is_not_blamed() {
+        let shown = |errno| {
+            let address = SocketAddr::from(([0, 0, 0, 0], 80));
+            ServerError::Bind(0, address, io::Error::from_raw_os_error(errno)).to_string()
+        };
+        let limit = descriptors::limit();
+        assert_eq!(
+            shown(EMFILE),
+            format!(
+                "cannot listen on 0.0.0.0:80: this process may have no more than {limit} files open; raise that \
+                 limit (ulimit -n, LimitNOFILE= of a systemd unit)"
+            )
+        );
+        assert!(shown(ENFILE).contains("raise fs.file-max"), "{}", shown(ENFILE));
+    }
 }

@@ -327,6 +327,10 @@ fn wrong_units_are_answered_with_right_ones() {
             "f.toml:2: health.interval: 5 has no unit; write \"5s\", \"250ms\" or \"1m\"",
         ),
         (
+            "[timeouts]\nconnect = \"30 s\"",
+            "f.toml:2: timeouts.connect: \"30 s\" has a space in it; write \"30s\"",
+        ),
+        (
             "[limits]\nhead = 16384",
             "f.toml:2: limits.head: 16384 has no unit; write \"16KiB\", \"1MiB\" or \"512B\"",
         ),
@@ -339,6 +343,39 @@ fn wrong_units_are_answered_with_right_ones() {
             "f.toml:2: timeouts.drain: \"1d\" has the unknown unit \"d\"; write \"24h\"",
         ),
     ]);
+}
+
+#[test]
+fn a_word_that_turns_a_limit_off_is_part_of_the_remedy() {
+    let durations = "\"off\", or a duration such as \"5s\", \"250ms\" or \"1m\"";
+    let sizes = "\"auto\", or a size such as \"16KiB\", \"1MiB\" or \"512B\"";
+    let cases = [
+        ("timeouts", "client_gone = false", format!("false is a boolean; write {durations}")),
+        ("timeouts", "client_gone = 0", format!("0 has no unit; write {durations}")),
+        (
+            "timeouts",
+            "client_gone = \"never\"",
+            format!("\"never\" is not a whole number and a unit; write {durations}"),
+        ),
+        (
+            "timeouts",
+            "client_gone = \"25h\"",
+            "\"25h\" is out of range; write \"off\", or \"0s\" to \"24h\"".to_owned(),
+        ),
+        ("limits", "memory = false", format!("false is a boolean; write {sizes}")),
+        (
+            "timeouts",
+            "connect = false",
+            "false is a boolean; write \"5s\", \"250ms\" or \"1m\"".to_owned(),
+        ),
+    ];
+    for (table, line, expected) in cases {
+        let key = line.split(' ').next().expect("a key");
+        assert_errors(&[(
+            &format!("[{table}]\n{line}"),
+            &format!("f.toml:2: {table}.{key}: {expected}"),
+        )]);
+    }
 }
 
 #[test]
@@ -442,7 +479,7 @@ fn values_out_of_range_are_answered_with_the_range() {
         ),
         (
             "[limits]\nmemory = \"1000KiB\"",
-            "f.toml:2: limits.memory: \"1000KiB\" is out of range; write \"1MiB\" to \"1024GiB\"",
+            "f.toml:2: limits.memory: \"1000KiB\" is out of range; write \"auto\", or \"1MiB\" to \"1024GiB\"",
         ),
         (
             "[limits]\nheaders = 257",
@@ -512,6 +549,14 @@ fn listen_addresses_are_addresses_and_not_there_twice() {
             "f.toml:1: listen: \"localhost:80\" is not an IP address and port; write \"127.0.0.1:80\"",
         ),
         (
+            "listen = \"*:80\"",
+            "f.toml:1: listen: \"*:80\" is not an IP address and port; write \"0.0.0.0:80\" for every IPv4 address of this machine, or \"[::]:80\" for those of IPv6 too",
+        ),
+        (
+            "listen = \"::1:80\"",
+            "f.toml:1: listen: \"::1:80\" is IPv6 without brackets; write \"[::1]:80\" or \"[::1:80]:8080\"",
+        ),
+        (
             "[admin]\nlisten = \"0.0.0.0:8080\"",
             "f.toml:2: admin.listen: 0.0.0.0:8080 is also a listen address; choose another port",
         ),
@@ -535,7 +580,11 @@ fn a_listener_shares_its_address_with_no_other() {
         ),
         (
             "listen = \"127.0.0.1:80\"\n[admin]\nlisten = \"0.0.0.0:80\"",
-            "3: admin.listen: 0.0.0.0:80 is part of the listen address 127.0.0.1:80; choose another port",
+            "3: admin.listen: 0.0.0.0:80 includes the listen address 127.0.0.1:80; choose another port",
+        ),
+        (
+            "listen = \"0.0.0.0:80\"\n[admin]\nlisten = \"[::]:80\"",
+            "3: admin.listen: [::]:80 includes the listen address 0.0.0.0:80; choose another port",
         ),
         (
             "[admin]\nlisten = \":9901\"",

@@ -66,6 +66,10 @@ fn fault(text: &str, audience: Audience) -> String {
         None => (None, bare),
     };
     let rest = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if let Some((ip, port)) = unbracketed(rest) {
+        let whole = format!("\"[{rest}]:{}\"", audience.port());
+        return format!("is IPv6 without brackets; write \"[{ip}]:{port}\" or {whole}");
+    }
     let (host, port) = parts(rest);
     let remedy =
         remedy(host, port.filter(|port| is_port(port)).unwrap_or(audience.port()), audience);
@@ -89,6 +93,13 @@ fn fault(text: &str, audience: Audience) -> String {
         _ => "is not an IP address and port".to_owned(),
     };
     format!("{problem}; write {remedy}")
+}
+
+/// An IPv6 address without brackets whose last group may be meant as the port: the two apart.
+fn unbracketed(text: &str) -> Option<(Ipv6Addr, &str)> {
+    text.parse::<Ipv6Addr>().ok()?;
+    let (ip, port) = text.rsplit_once(':').filter(|(_, port)| is_port(port))?;
+    Some((ip.parse().ok()?, port))
 }
 
 /// The address and the port in `text`, as far as there are any.
@@ -122,7 +133,7 @@ fn remedy(host: &str, port: &str, audience: Audience) -> String {
         ),
         "*" | "any" | "all" => {
             format!(
-                "\"0.0.0.0:{port}\" for every IPv4 address of this machine, \"[::]:{port}\" for every IPv6 address too"
+                "\"0.0.0.0:{port}\" for every IPv4 address of this machine, or \"[::]:{port}\" for those of IPv6 too"
             )
         }
         "localhost" => here,
@@ -138,12 +149,14 @@ fn remedy(host: &str, port: &str, audience: Audience) -> String {
 
 /// Whether the two cannot both be bound: one address, or all of them and one of these.
 pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let covers = |all: IpAddr, ip: IpAddr| {
-        // A wildcard of IPv6 may take IPv4 connections too.
-        all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4())
-    };
     let (a, b) = (one.ip(), other.ip());
     one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
+}
+
+/// Whether `all` is a wildcard that `ip` is part of.
+pub(super) fn covers(all: IpAddr, ip: IpAddr) -> bool {
+    // A wildcard of IPv6 may take IPv4 connections too.
+    all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4())
 }
 
 /// The addresses of this machine, read from the kernel where they are first asked for. What cannot be read is left out.
@@ -230,7 +243,9 @@ mod tests {
             ("127.0.0.1", "has no port; write \"127.0.0.1:8080\"".into()),
             ("::1", "has no port; write \"[::1]:8080\"".into()),
             ("[::1]", "has no port; write \"[::1]:8080\"".into()),
-            ("*:81", "is not an IP address and port; write \"0.0.0.0:81\" for every IPv4 address of this machine, \"[::]:81\" for every IPv6 address too".into()),
+            ("::1:80", "is IPv6 without brackets; write \"[::1]:80\" or \"[::1:80]:8080\"".into()),
+            ("fe80::1:2:3:4:x:80", "is not an IP address and port; write an IP address of this machine, such as \"127.0.0.1:80\"".into()),
+            ("*:81", "is not an IP address and port; write \"0.0.0.0:81\" for every IPv4 address of this machine, or \"[::]:81\" for those of IPv6 too".into()),
             ("http://127.0.0.1:81/", "has a scheme (http://); write \"127.0.0.1:81\"".into()),
             ("https://10.0.0.1:443", "has a scheme (https://), and evenly speaks no TLS: put a TLS terminator in front; write \"10.0.0.1:443\"".into()),
             ("127.0.0.1:81/", "has a path; write \"127.0.0.1:81\"".into()),

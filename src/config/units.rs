@@ -17,14 +17,15 @@ const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s",
 const SIZE_UNITS: [(&str, u64); 4] =
     [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// A duration: digits and `ms`, `s`, `m` or `h`. The error is what is wrong and the remedy.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    with_unit(text, &DURATION_UNITS, DURATION_EXAMPLES).map(Duration::from_millis)
+/// A duration: digits and `ms`, `s`, `m` or `h`. The error is what is wrong and the remedy, `examples` where that cannot
+/// be guessed.
+pub(super) fn duration(text: &str, examples: &str) -> Result<Duration, String> {
+    with_unit(text, &DURATION_UNITS, examples).map(Duration::from_millis)
 }
 
-/// A number of bytes: digits and `B`, `KiB`, `MiB` or `GiB`. The error is what is wrong and the remedy.
-pub(super) fn size(text: &str) -> Result<usize, String> {
-    let bytes = with_unit(text, &SIZE_UNITS, SIZE_EXAMPLES)?;
+/// A number of bytes: digits and `B`, `KiB`, `MiB` or `GiB`. The error as that of [`duration`].
+pub(super) fn size(text: &str, examples: &str) -> Result<usize, String> {
+    let bytes = with_unit(text, &SIZE_UNITS, examples)?;
     usize::try_from(bytes).map_err(|_| too_large(text))
 }
 
@@ -43,6 +44,10 @@ const OTHER_NAMES: [(&[&str], &str, u64); 10] = [
 ];
 
 fn with_unit(text: &str, units: &[(&str, u64)], examples: &str) -> Result<u64, String> {
+    let bare: String = text.split_whitespace().collect();
+    if bare != text && with_unit(&bare, units, examples).is_ok() {
+        return Err(format!("{} has a space in it; write \"{bare}\"", quoted(text)));
+    }
     let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(digits_end);
     if text.trim().starts_with('-') {
@@ -128,12 +133,22 @@ fn show(amount: u64, units: &[(&str, u64)]) -> String {
     let exact =
         units.iter().find(|(_, factor)| amount.is_multiple_of(*factor) && amount >= *factor);
     let (name, factor) = exact.or(units.last()).copied().unwrap_or(("", 1));
+    // Of nothing the unit matters to nobody: the one that people write.
+    let name = if amount == 0 && name == "ms" { "s" } else { name };
     format!("\"{}{name}\"", amount / factor)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn duration(text: &str) -> Result<Duration, String> {
+        super::duration(text, DURATION_EXAMPLES)
+    }
+
+    fn size(text: &str) -> Result<usize, String> {
+        super::size(text, SIZE_EXAMPLES)
+    }
 
     #[test]
     fn reads_each_unit_of_time() {
@@ -176,7 +191,9 @@ mod tests {
             ("1m30s", "has more than one unit; write \"90s\""),
             ("1h 30m", "has more than one unit; write \"90m\""),
             ("5sec", "has the unknown unit \"sec\"; write \"5s\""),
-            ("5 s", "write \"5s\""),
+            ("30 s", "\"30 s\" has a space in it; write \"30s\""),
+            (" 5s", "\" 5s\" has a space in it; write \"5s\""),
+            ("5 sec", "write \"5s\""),
             ("5S", "write \"5s\""),
             ("2min", "write \"2m\""),
             ("1d", "write \"24h\""),
@@ -209,7 +226,7 @@ mod tests {
     #[test]
     fn shows_amounts_in_the_largest_exact_unit() {
         let cases =
-            [(0, "\"0ms\""), (90_000, "\"90s\""), (86_400_000, "\"24h\""), (1_500, "\"1500ms\"")];
+            [(0, "\"0s\""), (90_000, "\"90s\""), (86_400_000, "\"24h\""), (1_500, "\"1500ms\"")];
         for (millis, text) in cases {
             assert_eq!(show_duration(Duration::from_millis(millis)), text);
         }

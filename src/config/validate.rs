@@ -194,10 +194,14 @@ fn admin<'a>(item: Option<&Item<'a>>, page: &'a Page<'a>) -> Option<(SocketAddr,
 /// The admin listener is bound once and shares its address with nobody.
 fn apart_from(listen: &[SocketAddr], admin: SocketAddr, item: &Item<'_>) {
     let Some(taken) = listen.iter().find(|&&taken| listen::overlap(taken, admin)) else { return };
-    let also = if *taken == admin { "also a" } else { "part of the" };
-    let of = if *taken == admin { String::new() } else { format!(" {taken}") };
-    item.page
-        .report(item.fault(format!("{admin} is {also} listen address{of}; choose another port")));
+    let relation = if *taken == admin {
+        "is also a listen address".to_owned()
+    } else if listen::covers(taken.ip(), admin.ip()) {
+        format!("is part of the listen address {taken}")
+    } else {
+        format!("includes the listen address {taken}")
+    };
+    item.page.report(item.fault(format!("{admin} {relation}; choose another port")));
 }
 
 /// A target that is an address of this very program would send each request in a circle.

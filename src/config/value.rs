@@ -93,12 +93,21 @@ impl<'a> Item<'a> {
 
     /// A duration within `range`.
     pub(super) fn duration(&self, range: &RangeInclusive<Duration>) -> Result<Duration, Fault> {
+        self.duration_or(range, None)
+    }
+
+    /// A duration within `range`; remedies name `word`, which may stand there too.
+    fn duration_or(
+        &self,
+        range: &RangeInclusive<Duration>,
+        word: Option<&str>,
+    ) -> Result<Duration, Fault> {
+        let examples = with_word(word, "a duration such as ", units::DURATION_EXAMPLES);
         if let DeValue::Integer(number) = self.value.get_ref() {
-            let examples = units::DURATION_EXAMPLES;
             return Err(self.fault(format!("{number} has no unit; write {examples}")));
         }
-        let value = self.read(units::DURATION_EXAMPLES, units::duration)?;
-        self.within(range, value, units::show_duration)
+        let value = self.read(&examples, |text| units::duration(text, &examples))?;
+        self.within(range, value, word, units::show_duration)
     }
 
     /// A duration within `range`, or `None` for `"off"`.
@@ -108,7 +117,7 @@ impl<'a> Item<'a> {
     ) -> Result<Option<Duration>, Fault> {
         match self.value.get_ref() {
             DeValue::String(text) if text == "off" => Ok(None),
-            _ => self.duration(range).map(Some),
+            _ => self.duration_or(range, Some("off")).map(Some),
         }
     }
 
@@ -119,33 +128,39 @@ impl<'a> Item<'a> {
     ) -> Result<Option<usize>, Fault> {
         match self.value.get_ref() {
             DeValue::String(text) if text == "auto" => Ok(None),
-            _ => self.size(range).map(Some),
+            _ => self.size_or(range, Some("auto")).map(Some),
         }
     }
 
     /// A number of bytes within `range`.
     pub(super) fn size(&self, range: &RangeInclusive<usize>) -> Result<usize, Fault> {
+        self.size_or(range, None)
+    }
+
+    /// A number of bytes within `range`; remedies name `word`, which may stand there too.
+    fn size_or(&self, range: &RangeInclusive<usize>, word: Option<&str>) -> Result<usize, Fault> {
+        let examples = with_word(word, "a size such as ", units::SIZE_EXAMPLES);
         if let DeValue::Integer(number) = self.value.get_ref() {
-            let examples = units::SIZE_EXAMPLES;
             return Err(self.fault(format!("{number} has no unit; write {examples}")));
         }
-        let value = self.read(units::SIZE_EXAMPLES, units::size)?;
-        self.within(range, value, units::show_size)
+        let value = self.read(&examples, |text| units::size(text, &examples))?;
+        self.within(range, value, word, units::show_size)
     }
 
     fn within<T: PartialOrd + Copy>(
         &self,
         range: &RangeInclusive<T>,
         value: T,
+        word: Option<&str>,
         show: fn(T) -> String,
     ) -> Result<T, Fault> {
         if range.contains(&value) {
             return Ok(value);
         }
         let (least, most) = (show(*range.start()), show(*range.end()));
-        let problem =
-            format!("{} is out of range; write {least} to {most}", shown(self.value.get_ref()));
-        Err(self.fault(problem))
+        let remedy = with_word(word, "", &format!("{least} to {most}"));
+        let written = shown(self.value.get_ref());
+        Err(self.fault(format!("{written} is out of range; write {remedy}")))
     }
 
     /// The elements of a list, or the value itself when it is no list.
@@ -171,6 +186,11 @@ impl<'a> Item<'a> {
             _ => Err(self.wrong_type(&format!("a table: {}", T::HEADER))),
         }
     }
+}
+
+/// What may be written: `word`, if there is one, or `others`, which `what` introduces then.
+fn with_word(word: Option<&str>, what: &str, others: &str) -> String {
+    word.map_or(others.to_owned(), |word| format!("\"{word}\", or {what}{others}"))
 }
 
 /// A value as it stands in the file, short.

@@ -28,6 +28,9 @@ const NAME_PROBES: u64 = 4;
 /// The access log and its successor, and files of /proc and /sys that are read now and then.
 const FILES: u64 = 8;
 
+/// What stands for a limit that there is not.
+const UNLIMITED: u64 = 1 << 20;
+
 /// How the descriptors are shared out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shares {
@@ -57,6 +60,11 @@ pub(super) fn share_out(settings: &Settings, workers: usize) -> Result<Shares, S
     }
 }
 
+/// How many descriptors this process may have open now.
+pub(super) fn limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED)
+}
+
 fn raise_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -64,7 +72,7 @@ fn raise_limit() -> u64 {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    current.unwrap_or(1 << 20).min(1 << 30)
+    current.unwrap_or(UNLIMITED).min(1 << 30)
 }
 
 /// Descriptors that are open before anything is opened: the standard ones, those of signals, and inherited ones.
