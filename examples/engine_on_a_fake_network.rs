@@ -241,7 +241,7 @@ pub(crate) fn story() -> String {
         bench.report();
     }
     // What the health thread would be told.
-    for (endpoint, why) in bench.engine.take_suspicions() {
+    for (endpoint, why) in bench.engine.take_reports() {
         let address = &bench.snapshot.endpoint(endpoint).expect("an endpoint").address;
         writeln!(bench.said, "reported: {address} {why:?}").expect("a string takes all");
     }

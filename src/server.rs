@@ -24,8 +24,7 @@ use crate::balance::budget::Budget;
 use crate::base::ledger::Ledger;
 use crate::base::thread;
 use crate::demo::Origin;
-use crate::engine::Suspicion;
-use crate::health::{Failure, Health, Reporter};
+use crate::health::{Health, Reporter};
 use crate::settings::{AccessSink, HealthCheck, Settings, Target, TargetAddress, Workers as Count};
 use crate::worker::listener::{self, Claim, Scope};
 use crate::worker::{self, Job, Seat, Stage, Workers, net};
@@ -458,9 +457,7 @@ impl Parts {
             fallback_host: self.fallback_host.clone(),
             shared: Arc::clone(&self.shared),
             outlet: self.outlet.clone(),
-            report: Box::new(move |endpoint, suspicion| {
-                reporter.report(endpoint, failure(suspicion));
-            }),
+            report: Box::new(move |endpoint, report| reporter.report(endpoint, report)),
         }
     }
 }
@@ -488,15 +485,6 @@ fn start_workers(
         .map(start)
         .collect::<io::Result<_>>()
         .map_err(|error| ServerError::Start("a worker", error))
-}
-
-fn failure(suspicion: Suspicion) -> Failure {
-    match suspicion {
-        Suspicion::ConnectRefused => Failure::ConnectRefused,
-        Suspicion::ConnectTimeout => Failure::ConnectTimeout,
-        Suspicion::Reset => Failure::Reset,
-        Suspicion::Streak(kind, count) => Failure::Streak(kind, count),
-    }
 }
 
 /// Waits until the workers have ended: the first signal to stop drains them, the second one or the end of

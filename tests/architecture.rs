@@ -99,7 +99,6 @@ const ROOMS: &[Room] = &[
             "admin",
             "access",
             "demo",
-            "engine::Suspicion",
             "balance",
             "metrics",
             "settings",

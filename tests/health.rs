@@ -18,9 +18,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use evenly::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot, Streak};
+use evenly::balance::{
+    Endpoint, EndpointId, EndpointState, Report, Shared, Snapshot, Streak,
+};
 use evenly::base::address::Address;
-use evenly::health::{Failure, Health};
+use evenly::health::Health;
 use evenly::settings::{Ejection, HealthCheck, StatusRanges, Target, TargetAddress};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use socket2::{Domain, Socket, Type};
@@ -272,7 +274,7 @@ impl Watch {
 
     /// Reports, as a worker does, that the endpoint failed five times in a row.
     fn report_streak(&self, address: SocketAddr) {
-        self.health.reporter().report(self.id(address), Failure::Streak(Streak::Resets, 5));
+        self.health.reporter().report(self.id(address), Report::Streak(Streak::Resets, 5));
     }
 
     #[track_caller]
@@ -340,7 +342,7 @@ fn with_nothing_healthy_a_return_is_seen_at_once_whatever_the_interval() {
     let watch = Watch::start(vec![at(address, health)]);
     watch.first_round();
     drop(origin);
-    watch.health.reporter().report(watch.id(address), Failure::ConnectRefused);
+    watch.health.reporter().report(watch.id(address), Report::ConnectRefused);
     until("down", || watch.healthy() == 0);
     let origin = Origin::at(address, Behaviour::Answer(OK));
     until("up again", || watch.healthy() == 1);
@@ -380,7 +382,7 @@ fn a_streak_of_timeouts_is_believed_only_if_a_check_fails_too() {
     let (origins, watch) = answering(2, HOUR, Ejection::default());
     let address = origins[0].address;
     let report = || {
-        let failure = Failure::Streak(Streak::Timeouts, 5);
+        let failure = Report::Streak(Streak::Timeouts, 5);
         watch.health.reporter().report(watch.id(address), failure);
     };
     report();
@@ -523,7 +525,7 @@ fn a_reported_death_is_published_in_well_under_a_second_whatever_the_interval() 
         let id = watch.id(dead.address);
         drop(dead);
         let died = Instant::now();
-        watch.health.reporter().report(id, Failure::ConnectRefused);
+        watch.health.reporter().report(id, Report::ConnectRefused);
         until("gone", || watch.healthy() == 1);
         // The next probe by the clock is an hour away.
         assert!(died.elapsed() < 10_000 * MS, "fall {fall}: {:?}", died.elapsed());
@@ -539,14 +541,14 @@ fn a_report_about_a_living_target_costs_one_probe_and_a_flood_no_more_than_ten_a
     let reporter = watch.health.reporter();
     let id = watch.id(origin.address);
     let generation = watch.snapshot().generation;
-    reporter.report(id, Failure::Reset);
+    reporter.report(id, Report::Reset);
     until("the probe", || origin.count() == 2);
     let flood = Instant::now();
     let mut longest = Duration::ZERO;
     while flood.elapsed() < 500 * MS {
         let before = Instant::now();
-        reporter.report(id, Failure::Reset);
-        reporter.report(EndpointId(u32::MAX), Failure::Reset); // nobody's: ignored
+        reporter.report(id, Report::Reset);
+        reporter.report(EndpointId(u32::MAX), Report::Reset); // nobody's: ignored
         longest = longest.max(before.elapsed());
     }
     let probes = origin.count() - 2;
@@ -652,7 +654,7 @@ fn reports_after_the_end_go_nowhere() {
     let reporter = watch.health.reporter();
     let id = watch.id(origin.address);
     watch.health.stop();
-    (0..10_000).for_each(|_| reporter.report(id, Failure::ConnectTimeout));
+    (0..10_000).for_each(|_| reporter.report(id, Report::ConnectTimeout));
 }
 
 #[test]
@@ -866,7 +868,7 @@ fn more_hung_targets_than_probes_may_be_in_flight_do_not_delay_a_reported_death(
     let id = watch.id(dead);
     drop(dying);
     let died = Instant::now();
-    watch.health.reporter().report(id, Failure::ConnectRefused);
+    watch.health.reporter().report(id, Report::ConnectRefused);
     until("gone", || watch.healthy() == 0);
     // The next probe by the clock is an hour away.
     assert!(died.elapsed() < 10_000 * MS, "{:?}", died.elapsed());

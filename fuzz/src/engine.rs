@@ -385,7 +385,7 @@ impl Play {
             }
             self.engine.turn(self.now, &self.snapshot);
             self.engine.check_invariants();
-            self.engine.take_suspicions().for_each(drop);
+            self.engine.take_reports().for_each(drop);
             if !self.engine.has_work() && self.world.borrow().events.is_empty() {
                 return;
             }

@@ -179,6 +179,30 @@ impl fmt::Display for EndpointState {
     }
 }
 
+/// What a worker saw an endpoint do, for the health thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// It refused a connect, or could not be reached.
+    ConnectRefused,
+    /// It did not take a connect within `timeouts.connect`.
+    ConnectTimeout,
+    /// It ended a connection with a request under way, or did not answer it in time.
+    Reset,
+    /// It failed so many consecutive times that it may be ejected without a probe.
+    Streak(Streak, u32),
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Report::ConnectRefused => f.write_str("connect refused"),
+            Report::ConnectTimeout => f.write_str("connect timeout"),
+            Report::Reset => f.write_str("reset"),
+            Report::Streak(kind, count) => write!(f, "{count} consecutive {kind}"),
+        }
+    }
+}
+
 /// What an endpoint did in consecutive exchanges, as far as one worker saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Streak {

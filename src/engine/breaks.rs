@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::client::{Client, Closing};
 use super::upstream::{Found, Upstream};
-use super::{Engine, Net, Suspicion};
+use super::{Engine, Net};
 use crate::access::End;
-use crate::balance::{self, EndpointId, Streak};
+use crate::balance::{self, EndpointId, Report, Streak};
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::base::wheel::Due;
@@ -37,7 +37,7 @@ impl<N: Net> Engine<N> {
             log::debug!("{address}: its response is not passed on: {}", out.reason);
         }
         if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {
-            self.suspicions.push((endpoint, Suspicion::Reset));
+            self.reports.push((endpoint, Report::Reset));
             if !blameless {
                 self.count_failure(endpoint, streak_of(failure));
             }
@@ -144,7 +144,7 @@ impl<N: Net> Engine<N> {
             return self.close_upstream(key);
         };
         if upstream.connecting {
-            return self.connect_failed(key, Suspicion::ConnectTimeout);
+            return self.connect_failed(key, Report::ConnectTimeout);
         }
         let Some(client) = self.clients.get(owner) else { return };
         if client.session.is_idle() {

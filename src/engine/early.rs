@@ -5,9 +5,9 @@
 //! over, as those of an exchange that finished. If the target takes no more, what still comes is dropped for [`LINGER`].
 
 use super::conn::Filled;
-use super::{Engine, LINGER, Net, Suspicion, Token};
+use super::{Engine, LINGER, Net, Token};
 use crate::access::End;
-use crate::balance::Streak;
+use crate::balance::{Report, Streak};
 use crate::base::slab::Key;
 use crate::session::Reuse;
 
@@ -30,7 +30,7 @@ impl<N: Net> Engine<N> {
         let (endpoint, status) = (upstream.endpoint, client.session.status());
         let ended = upstream.conn.read_closed || upstream.deaf;
         if let Some(count) = self.pools.give_back(endpoint, None, status, self.now).errors {
-            self.suspicions.push((endpoint, Suspicion::Streak(Streak::Errors, count)));
+            self.reports.push((endpoint, Report::Streak(Streak::Errors, count)));
         }
         match ended {
             true => self.stop_upload(owner),

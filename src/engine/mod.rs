@@ -30,7 +30,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::balance::{Endpoint, EndpointId, EndpointState, Shared, Snapshot, Streak};
+use crate::balance::{Endpoint, EndpointId, EndpointState, Report, Shared, Snapshot};
 use crate::base::buffer::Pool;
 use crate::base::slab::{Key, Slab};
 use crate::base::tick::Tick;
@@ -65,19 +65,6 @@ pub const EVICTION_GRACE: Duration = Duration::from_millis(50);
 const ROOM: usize = 16 * 1024;
 /// Timers that may fire at once before their list grows.
 const FIRED: usize = 512;
-
-/// Why an endpoint is suspected; told to the health thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Suspicion {
-    /// It refused a connect, or could not be reached.
-    ConnectRefused,
-    /// It did not take a connect in time.
-    ConnectTimeout,
-    /// It ended a connection with a request under way, or did not answer it in time.
-    Reset,
-    /// It failed so many times in a row that it may be taken out without a probe.
-    Streak(Streak, u32),
-}
 
 /// The worker's scratch memory: whatever passes through in one step.
 struct Scratch {
@@ -115,7 +102,7 @@ pub struct Engine<N: Net> {
     connect_attempts: usize,
     trusted: Box<[Network]>,
     counters: WorkerCounters,
-    suspicions: Vec<(EndpointId, Suspicion)>,
+    reports: Vec<(EndpointId, Report)>,
     /// Connections of both sides there may be, as long as an idle one to a target can make room.
     sockets: usize,
     /// `None` while the access log is off.
@@ -184,7 +171,7 @@ impl<N: Net> Engine<N> {
             connect_attempts: settings.retry.connect_attempts,
             trusted: settings.trusted_proxies.clone().into_boxed_slice(),
             counters,
-            suspicions: Vec::new(),
+            reports: Vec::new(),
             sockets: usize::MAX,
             entries: logs.then(Entries::default),
             closed: 0,
@@ -367,9 +354,9 @@ impl<N: Net> Engine<N> {
         std::mem::take(&mut self.closed)
     }
 
-    /// The endpoints that failed since this was last asked, for the health thread.
-    pub fn take_suspicions(&mut self) -> std::vec::Drain<'_, (EndpointId, Suspicion)> {
-        self.suspicions.drain(..)
+    /// What endpoints did wrong since this was last asked, for the health thread.
+    pub fn take_reports(&mut self) -> std::vec::Drain<'_, (EndpointId, Report)> {
+        self.reports.drain(..)
     }
 
     /// The network, for a simulation to play with.

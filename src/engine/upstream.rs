@@ -9,9 +9,9 @@ use super::conn::{Conn, Filled, Hunger};
 use super::patient::is_short;
 use super::pools::Pools;
 use super::turn::Flow;
-use super::{Engine, Net, Scratch, Suspicion, Token};
+use super::{Engine, Net, Scratch, Token};
 use crate::access::End;
-use crate::balance::{self, EndpointId, Streak};
+use crate::balance::{self, EndpointId, Report, Streak};
 use crate::base::buffer::Pool;
 use crate::base::shortage::Shortage;
 use crate::base::slab::Key;
@@ -259,7 +259,7 @@ impl<N: Net> Engine<N> {
                 // What every connect needs is short: no other address helps.
                 Some((shortage, _)) if shortage.gives_way() => None,
                 Some(_) => self.next_after(key, endpoint),
-                None => self.move_on(key, endpoint, Suspicion::ConnectRefused),
+                None => self.move_on(key, endpoint, Report::ConnectRefused),
             };
             match next {
                 Some(next) => endpoint = next,
@@ -318,9 +318,9 @@ impl<N: Net> Engine<N> {
 
     /// After a connect to `failed` did not come about: the healthy endpoint that is tried next, if any. One that
     /// stands by is the last resort.
-    fn move_on(&mut self, key: Key, failed: EndpointId, why: Suspicion) -> Option<EndpointId> {
+    fn move_on(&mut self, key: Key, failed: EndpointId, why: Report) -> Option<EndpointId> {
         self.counters.connect_failed.bump();
-        self.suspicions.push((failed, why));
+        self.reports.push((failed, why));
         self.count_failure(failed, Streak::ConnectFailures);
         self.next_after(key, failed)
     }
@@ -347,11 +347,11 @@ impl<N: Net> Engine<N> {
     /// Tells the health thread if the endpoint has failed as often in a row as it may.
     pub(super) fn count_failure(&mut self, endpoint: EndpointId, kind: Streak) {
         if let Some(count) = self.pools.failed(endpoint, kind) {
-            self.suspicions.push((endpoint, Suspicion::Streak(kind, count)));
+            self.reports.push((endpoint, Report::Streak(kind, count)));
         }
     }
 
-    pub(super) fn connect_failed(&mut self, key: Key, why: Suspicion) {
+    pub(super) fn connect_failed(&mut self, key: Key, why: Report) {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let (Some(client), endpoint) = (upstream.client, upstream.endpoint) else { return };
         self.part(client);
@@ -398,7 +398,7 @@ impl<N: Net> Engine<N> {
                 return false;
             }
             Err(_) => {
-                self.connect_failed(key, Suspicion::ConnectRefused);
+                self.connect_failed(key, Report::ConnectRefused);
                 return false;
             }
         }
@@ -729,7 +729,7 @@ impl<N: Net> Engine<N> {
         let pooled = (sound && reuse == Reuse::Pool).then_some(key);
         let back = self.pools.give_back(endpoint, pooled, status, self.now);
         if let Some(count) = back.errors {
-            self.suspicions.push((endpoint, Suspicion::Streak(Streak::Errors, count)));
+            self.reports.push((endpoint, Report::Streak(Streak::Errors, count)));
         }
         let owner = owner.filter(|_| sound);
         if !back.kept && owner.is_none() {

@@ -40,7 +40,6 @@ mod schedule;
 mod servers;
 mod wake;
 
-use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -50,7 +49,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, bounded};
 
-use crate::balance::{EndpointId, Shared, Streak};
+use crate::balance::{EndpointId, Report, Shared};
 use crate::settings::{Dns, Ejection, Target};
 
 use flight::Flight;
@@ -63,51 +62,28 @@ use wake::Wake;
 /// fails again reports again.
 const REPORTS: usize = 1024;
 
-/// What a worker saw an endpoint do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// The connect was refused.
-    ConnectRefused,
-    /// The connect took longer than `timeouts.connect`.
-    ConnectTimeout,
-    /// The connection was reset, or nothing came in time.
-    Reset,
-    /// As many consecutive failures of a kind as eject it immediately.
-    Streak(Streak, u32),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::ConnectRefused => f.write_str("connect refused"),
-            Failure::ConnectTimeout => f.write_str("connect timeout"),
-            Failure::Reset => f.write_str("reset"),
-            Failure::Streak(kind, count) => write!(f, "{count} consecutive {kind}"),
-        }
-    }
-}
-
 /// One report on its way to the health thread.
 #[derive(Debug)]
-struct Report {
+struct Received {
     endpoint: EndpointId,
-    failure: Failure,
+    report: Report,
     at: Instant,
 }
 
 /// How workers tell the health thread what they saw. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Reporter {
-    reports: Sender<Report>,
+    reports: Sender<Received>,
     wake: Arc<Wake>,
 }
 
 impl Reporter {
     /// Has the endpoint probed at once, or 100 ms after the last probe that a report caused. A
-    /// [`Failure::Streak`] has it taken out at once if it is up and not too many are out. Never blocks: when too many reports wait, or the health thread has ended, this one is dropped.
-    pub fn report(&self, endpoint: EndpointId, failure: Failure) {
-        let report = Report { endpoint, failure, at: Instant::now() };
-        if self.reports.try_send(report).is_ok() {
+    /// [`Report::Streak`] has it taken out at once if it is up and not too many are out. Never blocks: when too many reports
+    /// wait, or the health thread has ended, this one is dropped.
+    pub fn report(&self, endpoint: EndpointId, report: Report) {
+        let received = Received { endpoint, report, at: Instant::now() };
+        if self.reports.try_send(received).is_ok() {
             self.wake.wake();
         }
     }

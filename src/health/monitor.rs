@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Receiver;
 use log::Level;
 
-use crate::balance::{EndpointId, EndpointState, Shared, Snapshot, Streak};
+use crate::balance::{EndpointId, EndpointState, Report, Shared, Snapshot, Streak};
 use crate::base::shortage::Shortage;
 
 use super::checked::News;
@@ -29,7 +29,7 @@ use super::resolve::{Answer, Query, Resolvers};
 use super::roster::Roster;
 use super::schedule::{Schedule, Urgency};
 use super::wake::Wake;
-use super::{Failure, Gate, REPORTS, Report};
+use super::{Gate, REPORTS, Received};
 
 /// Probes at once: each is a descriptor that clients cannot have. Hung ones end at their timeout.
 const MAX_IN_FLIGHT: usize = 512;
@@ -99,7 +99,7 @@ pub(super) struct Monitor {
 
 /// Where other threads speak to this one.
 pub(super) struct Inputs {
-    pub(super) reports: Receiver<Report>,
+    pub(super) reports: Receiver<Received>,
     pub(super) resolvers: Resolvers,
     pub(super) wake: Arc<Wake>,
 }
@@ -301,7 +301,7 @@ impl Monitor {
                 (Level::Info, format!("passing its health checks again: {success} in {took} ms"))
             }
             (News::Ejected(streak, count), _) => {
-                let why = Failure::Streak(streak, count);
+                let why = Report::Streak(streak, count);
                 (Level::Warn, format!("ejected until a health check succeeds: {why}"))
             }
             (News::Spared, Err(reason)) => (
@@ -330,15 +330,15 @@ impl Monitor {
     /// What workers saw, as much as the channel holds. A report about an endpoint that is not picked
     /// any longer is old news.
     fn take_reports(&mut self, now: Instant) {
-        let reports: Vec<Report> = self.inputs.reports.try_iter().take(REPORTS).collect();
-        for Report { endpoint, failure, at } in reports {
+        let reports: Vec<Received> = self.inputs.reports.try_iter().take(REPORTS).collect();
+        for Received { endpoint, report, at } in reports {
             if self.roster.is_healthy(endpoint) {
                 if let Some(it) = self.roster.assignment(endpoint) {
-                    log::debug!("target {} ({}): a worker saw {failure}", it.label, it.address);
+                    log::debug!("target {} ({}): a worker saw {report}", it.label, it.address);
                 }
                 self.schedule.report(endpoint, at, now);
                 let stalled = self.stalled.is_some_and(|stalled| at <= stalled + AFTERMATH);
-                if let Failure::Streak(streak, count) = failure
+                if let Report::Streak(streak, count) = report
                     && !(stalled && may_be_of_a_pause(streak))
                 {
                     self.eject(endpoint, (streak, count), now);
@@ -349,7 +349,7 @@ impl Monitor {
 
     fn eject(&mut self, id: EndpointId, why: (Streak, u32), now: Instant) {
         if let Some(time) = self.roster.accuse(id, why, now) {
-            let why = Failure::Streak(why.0, why.1);
+            let why = Report::Streak(why.0, why.1);
             self.changed = true;
             self.terms.insert((now + time, id));
             let term = match time {

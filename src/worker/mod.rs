@@ -24,10 +24,10 @@ use socket2::Socket;
 use crate::access::BATCH_TIME;
 use crate::access::dates::Dates;
 use crate::access::writer::Outlet;
-use crate::balance::{EndpointId, Shared};
+use crate::balance::{EndpointId, Report, Shared};
 use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
-use crate::engine::{Engine, Net, Suspicion, Token};
+use crate::engine::{Engine, Net, Token};
 use crate::metrics::WorkerCounters;
 use crate::settings::Settings;
 
@@ -167,7 +167,7 @@ pub struct Job {
     /// Where access log entries go, unless it is off.
     pub outlet: Option<Outlet>,
     /// Where failed endpoints are reported. Must not block.
-    pub report: Box<dyn Fn(EndpointId, Suspicion) + Send>,
+    pub report: Box<dyn Fn(EndpointId, Report) + Send>,
 }
 
 /// Works until told to stop. A panic costs the worker's connections; it goes on with a new engine.
@@ -447,8 +447,8 @@ impl Worker<'_> {
         if self.settle_closed() {
             listeners.resume();
         }
-        for (endpoint, suspicion) in self.engine.take_suspicions() {
-            (self.job.report)(endpoint, suspicion);
+        for (endpoint, report) in self.engine.take_reports() {
+            (self.job.report)(endpoint, report);
         }
     }
 

@@ -65,7 +65,7 @@ fn the_upload_goes_on_to_its_end_and_then_the_next_request_on_another_connection
     scene.says(next, OK);
     scene.settle();
     assert!(scene.hears(client).0.starts_with("HTTP/1.1 202 "));
-    assert_eq!(scene.engine.take_suspicions().count(), 0);
+    assert_eq!(scene.engine.take_reports().count(), 0);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn what_a_target_takes_no_more_is_dropped_and_the_client_goes_on_if_that_ends_so
         scene.settle();
         assert_eq!(scene.counters.finished.get(), 1);
         scene.goes_on(client);
-        assert_eq!(scene.engine.take_suspicions().count(), 0);
+        assert_eq!(scene.engine.take_reports().count(), 0);
     }
 }
 
@@ -170,7 +170,7 @@ fn a_target_that_reads_no_more_is_given_up_and_what_still_comes_is_dropped() {
     assert_eq!(scene.hears(target).1, "reset");
     assert_eq!((scene.counters.finished.get(), scene.counters.cut.get()), (1, 0));
     scene.goes_on(client);
-    assert_eq!(scene.engine.take_suspicions().count(), 0);
+    assert_eq!(scene.engine.take_reports().count(), 0);
 }
 
 #[test]

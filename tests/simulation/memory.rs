@@ -112,7 +112,7 @@ fn a_download_that_is_taken_as_fast_as_it_comes_goes_on_slowly() {
         assert!(rounds < 200, "{heard} bytes after {rounds} rounds");
     }
     assert!(scene.counters.memory_waits.get() > 0);
-    assert_eq!(scene.engine.take_suspicions().count(), 0);
+    assert_eq!(scene.engine.take_reports().count(), 0);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn slow_readers_wait_for_memory_and_nobody_is_blamed_or_cut_for_that() {
         scene.wait(limits.client_body / 2);
     }
     assert!(scene.counters.memory_waits.get() >= 10);
-    assert_eq!(scene.engine.take_suspicions().count(), 0);
+    assert_eq!(scene.engine.take_reports().count(), 0);
     assert_eq!((scene.counters.cut.get(), scene.engine.client_count()), (0, 10));
     other.gives_all_back();
     while !read(&mut scene, 200_000) {
@@ -177,7 +177,7 @@ fn who_waits_for_memory_is_not_late() {
         assert!(scene.hears(client).0.ends_with("ok"));
     }
     assert!(scene.counters.memory_waits.get() >= 10);
-    assert_eq!(scene.engine.take_suspicions().count(), 0);
+    assert_eq!(scene.engine.take_reports().count(), 0);
 }
 
 #[test]

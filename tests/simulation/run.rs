@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenly::balance::{
-    Endpoint, EndpointId, EndpointState, Preference, Served, Shared, Snapshot, Streak,
+    Endpoint, EndpointId, EndpointState, Preference, Report, Served, Shared, Snapshot, Streak,
 };
 use evenly::base::ledger::Ledger;
 use evenly::base::tick::Tick;
-use evenly::engine::{Engine, Suspicion};
+use evenly::engine::Engine;
 use evenly::metrics::WorkerCounters;
 use evenly::settings::{AccessSink, Ejection, Settings, Timeouts};
 
@@ -347,8 +347,8 @@ impl World {
         self.ended += self.engine.take_closed();
         self.look_at_calls();
         self.take_entries();
-        let suspicions = self.follow_suspicions();
-        self.network.borrow_mut().trace.note(self.now, "turn", 0, suspicions);
+        let reports = self.follow_reports();
+        self.network.borrow_mut().trace.note(self.now, "turn", 0, reports);
         self.follow_requests();
     }
 
@@ -402,27 +402,27 @@ impl World {
     }
 
     /// A streak is as long as it is to be, and every part of it was told before.
-    fn follow_suspicions(&mut self) -> usize {
+    fn follow_reports(&mut self) -> usize {
         let mut count = 0;
-        for (endpoint, why) in self.engine.take_suspicions() {
+        for (endpoint, why) in self.engine.take_reports() {
             count += 1;
             let fair = self.model.profile == Profile::Fair;
             assert!(!fair, "{endpoint:?} is suspected without any fault of its own: {why:?}");
             let [connects, resets] = self.blows.entry(endpoint).or_default();
             let (blows, length, limit) = match why {
-                Suspicion::ConnectRefused | Suspicion::ConnectTimeout => {
+                Report::ConnectRefused | Report::ConnectTimeout => {
                     *connects += 1;
                     continue;
                 }
-                Suspicion::Reset => {
+                Report::Reset => {
                     *resets += 1;
                     continue;
                 }
-                Suspicion::Streak(Streak::ConnectFailures, length) => (connects, length, CONNECTS),
-                Suspicion::Streak(Streak::Resets | Streak::Timeouts, length) => {
+                Report::Streak(Streak::ConnectFailures, length) => (connects, length, CONNECTS),
+                Report::Streak(Streak::Resets | Streak::Timeouts, length) => {
                     (resets, length, RESETS)
                 }
-                Suspicion::Streak(Streak::Errors, _) => panic!("errors are not to be counted"),
+                Report::Streak(Streak::Errors, _) => panic!("errors are not to be counted"),
             };
             assert_eq!(length, limit, "{why:?}");
             let left = blows.checked_sub(length);

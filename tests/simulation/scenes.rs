@@ -283,7 +283,7 @@ fn a_target_that_was_down_for_a_moment_has_its_whole_time() {
     scene.says(target, SMALL);
     scene.settle();
     assert!(scene.hears(client).0.starts_with("HTTP/1.1 200 "));
-    assert_eq!(scene.engine.take_suspicions().count(), 0);
+    assert_eq!(scene.engine.take_reports().count(), 0);
 }
 
 /// Nobody has looked since: it may be back.
@@ -614,7 +614,7 @@ fn for_want_of_local_ports_a_connection_that_is_there_is_used_and_nobody_is_blam
     let starts = |text: &str, status| text.starts_with(&format!("HTTP/1.1 {status} "));
     assert!(starts(&heard[0], 204) && heard[1].is_empty() && starts(&heard[2], 503), "{heard:?}");
     assert_eq!(scene.counters.connect_failed.get(), 0);
-    assert_eq!(scene.engine.take_suspicions().count(), 0);
+    assert_eq!(scene.engine.take_reports().count(), 0);
 }
 
 #[test]
@@ -632,7 +632,7 @@ fn one_connect_that_fails_for_our_own_shortage_is_made_again() {
         scene.says(target, SMALL);
         scene.settle();
         assert!(scene.hears(client).0.starts_with("HTTP/1.1 200 "));
-        assert_eq!(scene.engine.take_suspicions().count(), 0);
+        assert_eq!(scene.engine.take_reports().count(), 0);
     }
 }
 
@@ -677,7 +677,7 @@ fn for_want_of_local_ports_towards_one_endpoint_the_other_one_is_used() {
         scene.settle();
         assert_eq!(scene.network.borrow_mut().arrivals.pop().map(|(host, _)| host), Some(1));
     }
-    assert_eq!(scene.engine.take_suspicions().count(), 0);
+    assert_eq!(scene.engine.take_reports().count(), 0);
 }
 
 #[test]

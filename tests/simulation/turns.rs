@@ -129,7 +129,7 @@ fn a_response_that_came_while_we_stood_still_is_passed_on() {
     scene.stands_still(limit * 3);
     scene.settle();
     assert!(scene.hears(client).0.ends_with("ok"));
-    assert_eq!(scene.engine.take_suspicions().count(), 0);
+    assert_eq!(scene.engine.take_reports().count(), 0);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_target_has_the_rest_of_its_time_after_a_pause_of_ours() {
     scene.says(target, SMALL);
     scene.settle();
     assert!(scene.hears(client).0.ends_with("ok"));
-    assert_eq!(scene.engine.take_suspicions().count(), 0);
+    assert_eq!(scene.engine.take_reports().count(), 0);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_target_that_still_takes_what_the_kernel_holds_of_a_request_is_not_late() {
     scene.says(target, SMALL);
     scene.settle();
     assert!(scene.hears(client).0.ends_with("ok"));
-    assert_eq!(scene.engine.take_suspicions().count(), 0);
+    assert_eq!(scene.engine.take_reports().count(), 0);
 }
 
 #[test]
