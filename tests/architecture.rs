@@ -94,15 +94,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "server",
         imports: &[
-            "worker",
-            "health",
-            "admin",
-            "access",
-            "demo",
-            "balance",
-            "metrics",
-            "settings",
-            "base",
+            "worker", "health", "admin", "access", "demo", "balance", "metrics", "settings", "base",
         ],
         without: &[],
     },

@@ -18,9 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use evenly::balance::{
-    Endpoint, EndpointId, EndpointState, Report, Shared, Snapshot, Streak,
-};
+use evenly::balance::{Endpoint, EndpointId, EndpointState, Report, Shared, Snapshot, Streak};
 use evenly::base::address::Address;
 use evenly::health::Health;
 use evenly::settings::{Ejection, HealthCheck, StatusRanges, Target, TargetAddress};
