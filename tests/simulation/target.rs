@@ -194,7 +194,8 @@ impl Target {
     /// Ends an idle connection, or says something on it that nobody asked for.
     pub(crate) fn disturb(&mut self, far: &mut Far<'_>, model: &mut Model) {
         model.faulty.push(far.wire);
-        if model.profile == Profile::Stormy && self.rng.chance(30) {
+        // The whole of it: what follows a part would be read as the end of its field.
+        if model.profile == Profile::Stormy && self.rng.chance(30) && far.room() >= POISON.len() {
             model.poisoned.push(far.wire);
             let _ = far.write(POISON);
             return;
