@@ -21,7 +21,6 @@ use evenly::base::address::Address;
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Net, Readiness, Token};
 use evenly::metrics::WorkerCounters;
-use evenly::settings::Settings;
 
 /// One connection, seen from its far end.
 struct Wire {
@@ -167,13 +166,7 @@ impl Bench {
         let net = Fake::default();
         net.0.borrow_mut().listening = addresses;
         let counters = WorkerCounters::default();
-        let engine = Engine::new(
-            net.clone(),
-            &Settings::default(),
-            "localhost".to_owned(),
-            shared,
-            counters,
-        );
+        let engine = Engine::new(net.clone(), 1, "localhost".to_owned(), shared, counters);
         Bench { net, engine, snapshot, now: Tick::default(), said: String::new() }
     }
 

@@ -22,7 +22,7 @@
 //! http/        PURE: HTTP in every version (RFC 9110): methods, kinds and fates of fields, forwarding, faults
 //! balance/     snapshot, cursor, pick, retry budget
 //! metrics/     counters with one writer each, summed on read
-//! settings     what the program runs by, and every default
+//! settings     what the program runs by: what holds for the process (boot), what snapshots carry (plan); every default
 //! base/        addresses, chunks, slab, tick, timer wheel, log line, atomics
 //! ```
 

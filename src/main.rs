@@ -95,7 +95,7 @@ fn demo(args: &DemoArgs) -> Result<(), Failure> {
 
 fn check(args: &CheckArgs) -> Result<(), Failure> {
     let settings = config::load(args.path()).map_err(Failure::Configuration)?;
-    let count = settings.targets.len();
+    let count = settings.plan.targets.len();
     let noun = if count == 1 { "target" } else { "targets" };
     print(format!("{}: valid, {count} {noun}\n", args.path().display()).as_bytes())
 }

@@ -20,12 +20,13 @@ use signal_hook::iterator::Signals;
 use crate::access::writer::{Outlet, Writer};
 use crate::admin::{self, Admin, Sources};
 use crate::balance::Shared;
-use crate::balance::budget::Budget;
 use crate::base::ledger::Ledger;
 use crate::base::thread;
 use crate::demo::Origin;
 use crate::health::{Health, Reporter};
-use crate::settings::{AccessSink, HealthCheck, Settings, Target, TargetAddress, Workers as Count};
+use crate::settings::{
+    AccessSink, Boot, HealthCheck, Settings, Target, TargetAddress, Workers as Count,
+};
 use crate::worker::listener::{self, Claim, Scope};
 use crate::worker::{self, Job, Seat, Stage, Workers, net};
 
@@ -262,7 +263,7 @@ pub fn demo(mut settings: Settings) -> Result<(), ServerError> {
     let start =
         |name| Origin::start(name).map_err(|error| ServerError::Start("a demo server", error));
     let origins = [start("blue")?, start("green")?];
-    settings.targets = origins
+    settings.plan.targets = origins
         .iter()
         .map(|origin| Target {
             address: TargetAddress::Ip(origin.address()),
@@ -289,10 +290,10 @@ fn serve(
     listening: impl FnOnce(&[SocketAddr]),
 ) -> Result<(), ServerError> {
     let started = Instant::now();
-    if let Some(name) = &settings.tcp.congestion {
+    if let Some(name) = &settings.boot.tcp.congestion {
         net::try_congestion(name).map_err(|error| ServerError::Congestion(name.clone(), error))?;
     }
-    let count = worker_count(settings.workers);
+    let count = worker_count(settings.boot.workers);
     let shares = descriptors::share_out(&settings, count)?;
     let cap = shares.clients;
     let memory = memory::for_buffers(&settings);
@@ -302,16 +303,19 @@ fn serve(
         memory >> 20
     );
     // What can be wrong with an address or a file is reported immediately, not after the first round of checks.
-    let scopes = listener::scopes(&settings.listen);
+    let scopes = listener::scopes(&settings.plan.listen);
     let claims = claim_all(&settings, &scopes)?;
-    let admin = settings.admin.map(claim_admin).transpose()?;
-    let (writer, outlet) = Writer::start(&settings.log)
-        .map_err(|error| ServerError::AccessLog(settings.log.access.clone(), error))?
+    let admin = settings.boot.admin.map(claim_admin).transpose()?;
+    let (writer, outlet) = Writer::start(&settings.plan.log)
+        .map_err(|error| ServerError::AccessLog(settings.plan.log.access.clone(), error))?
         .unzip();
-    let budget = Budget::new(settings.retry.budget, settings.retry.budget_floor);
-    let shared = Arc::new(Shared::new(budget, Ledger::new(memory, count)));
-    let (targets, dns) = (settings.targets.clone(), settings.dns.clone());
-    let health = Health::start(targets, settings.ejection, dns, Arc::clone(&shared))
+    // Workers see the values that were worked out, not "auto".
+    settings.boot.workers = Count::Count(count);
+    settings.plan.limits.connections = Some(cap);
+    let Settings { boot, plan } = settings;
+    let plan = Arc::new(plan);
+    let shared = Arc::new(Shared::new(Arc::clone(&plan), Ledger::new(memory, count)));
+    let health = Health::start(plan, boot.dns.clone(), Arc::clone(&shared))
         .map_err(|error| ServerError::Start("the health thread", error))?;
     if !first_round(&health, inbox, writer.as_ref()) {
         log::info!("stopped before serving");
@@ -326,12 +330,9 @@ fn serve(
     let sources =
         Sources { workers: Arc::clone(&workers), shared: Arc::clone(&shared), others, started };
     let admin = admin.map(|claim| start_admin(claim, sources)).transpose()?;
-    // Workers see the values that were worked out, not "auto".
-    settings.workers = Count::Count(count);
-    settings.limits.connections = Some(cap);
     let parts = Parts {
         workers: Arc::clone(&workers),
-        settings: Arc::new(settings),
+        boot: Arc::new(boot),
         fallback_host: addresses.first().map(ToString::to_string).unwrap_or_default(),
         shared,
         outlet,
@@ -342,7 +343,7 @@ fn serve(
         log::info!("listening on http://{address}{families}");
     }
     listening(&addresses);
-    let outcome = wait(parts.settings.timeouts.drain, &workers, inbox, writer.as_ref());
+    let outcome = wait(&parts.shared, &workers, inbox, writer.as_ref());
     if !matches!(outcome, Err(ServerError::Stuck(_))) {
         threads.into_iter().for_each(|thread| thread::end(thread, "worker"));
     }
@@ -418,10 +419,10 @@ fn worker_count(workers: Count) -> usize {
 /// Takes all addresses to listen on.
 fn claim_all(settings: &Settings, scopes: &[Scope]) -> Result<Vec<Claim>, ServerError> {
     let claim = |(at, (&address, &scope)): (usize, (&SocketAddr, &Scope))| {
-        listener::claim(address, scope, &settings.tcp)
+        listener::claim(address, scope, &settings.boot.tcp)
             .map_err(|error| ServerError::Bind(at, address, error))
     };
-    settings.listen.iter().zip(scopes).enumerate().map(claim).collect()
+    settings.plan.listen.iter().zip(scopes).enumerate().map(claim).collect()
 }
 
 /// Listens: the sockets of each worker.
@@ -442,7 +443,7 @@ fn listen_all(
 /// What every worker's job is made of.
 struct Parts {
     workers: Arc<Workers>,
-    settings: Arc<Settings>,
+    boot: Arc<Boot>,
     fallback_host: String,
     shared: Arc<Shared>,
     outlet: Option<Outlet>,
@@ -453,7 +454,7 @@ impl Parts {
         Job {
             me,
             workers: Arc::clone(&self.workers),
-            settings: Arc::clone(&self.settings),
+            boot: Arc::clone(&self.boot),
             fallback_host: self.fallback_host.clone(),
             shared: Arc::clone(&self.shared),
             outlet: self.outlet.clone(),
@@ -490,13 +491,14 @@ fn start_workers(
 /// Waits until the workers have ended: the first signal to stop drains them, the second one or the end of
 /// the drain's time stops them at once.
 fn wait(
-    drain: Duration,
+    shared: &Shared,
     workers: &Workers,
     inbox: &Receiver<Event>,
     writer: Option<&Writer>,
 ) -> Result<(), ServerError> {
     let mut running = workers.peers.len();
     let mut until: Option<Instant> = None;
+    let mut drain = Duration::ZERO;
     while running > 0 {
         let event = match until {
             Some(until) => inbox.recv_deadline(until),
@@ -507,6 +509,7 @@ fn wait(
             Ok(Event::Signal(signal)) if !Event::Signal(signal).is_stop() => heed(signal, writer),
             Ok(Event::Signal(_)) if until.is_none() => {
                 let connections = workers.connections();
+                drain = shared.snapshot.load().plan.timeouts.drain;
                 until = Some(Instant::now() + drain);
                 workers.set_stage(Stage::Draining);
                 log::info!(

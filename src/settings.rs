@@ -8,14 +8,35 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything one `evenly` process runs by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
-    /// Addresses to listen on, each by every worker. Default `0.0.0.0:8080`. Port 0 lets the kernel choose.
-    pub listen: Vec<SocketAddr>,
+    /// What holds from the start of the process to its end.
+    pub boot: Boot,
+    /// What is part of every snapshot, where the threads read it.
+    pub plan: Plan,
+}
+
+/// What holds from the start of the process to its end: threads, sockets and files are made by it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Boot {
     /// How many worker threads. Default [`Workers::Auto`].
     pub workers: Workers,
     /// How many times a worker polls for events before it sleeps. Default 0; at most 1,000.
     pub spin: u32,
+    /// TCP socket options.
+    pub tcp: Tcp,
+    /// Where the addresses of names come from.
+    pub dns: Dns,
+    /// Where the admin listener binds; `None` (the default) means there is none.
+    pub admin: Option<SocketAddr>,
+}
+
+/// What workers and the health thread are configured by. It is part of the snapshot and is read there, not copied when they
+/// start, so that a publication can change it while connections are open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Addresses to listen on, each by every worker. Default `0.0.0.0:8080`. Port 0 lets the kernel choose.
+    pub listen: Vec<SocketAddr>,
     /// The servers behind this one; never empty after validation.
     pub targets: Vec<Target>,
     /// Clients whose `X-Forwarded-*` fields are trusted. Default: none.
@@ -30,22 +51,14 @@ pub struct Settings {
     pub retry: Retry,
     /// When an endpoint that fails requests is ejected although its health checks succeed.
     pub ejection: Ejection,
-    /// TCP socket options.
-    pub tcp: Tcp,
-    /// Where the addresses of names come from.
-    pub dns: Dns,
-    /// Where the admin listener binds; `None` (the default) means there is none.
-    pub admin: Option<SocketAddr>,
     /// The access log.
     pub log: AccessLog,
 }
 
-impl Default for Settings {
+impl Default for Plan {
     fn default() -> Self {
-        Settings {
+        Plan {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
-            workers: Workers::Auto,
-            spin: 0,
             targets: Vec::new(),
             trusted_proxies: Vec::new(),
             via: Via::default(),
@@ -53,11 +66,15 @@ impl Default for Settings {
             limits: Limits::default(),
             retry: Retry::default(),
             ejection: Ejection::default(),
-            tcp: Tcp::default(),
-            dns: Dns::default(),
-            admin: None,
             log: AccessLog::default(),
         }
+    }
+}
+
+impl Plan {
+    /// Whether `ip` lies in one of the networks of `trusted_proxies`.
+    pub fn trusts(&self, ip: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(ip))
     }
 }
 
@@ -74,9 +91,10 @@ pub enum Via {
 }
 
 /// How many worker threads to start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Workers {
     /// As many as the CPUs this process may use (affinity mask and cgroup quota included).
+    #[default]
     Auto,
     /// Exactly this many, 1 to 1,024.
     Count(usize),

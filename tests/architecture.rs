@@ -130,7 +130,7 @@ const ROOMS: &[Room] = &[
     Room { name: "http", imports: &[], without: PURE },
     Room {
         name: "balance",
-        imports: &["base::address", "base::ledger", "base::sync"],
+        imports: &["settings", "base::address", "base::ledger", "base::sync"],
         without: PURE,
     },
     Room { name: "metrics", imports: &[], without: PURE },

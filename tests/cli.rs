@@ -305,7 +305,7 @@ fn help_has_examples_exit_codes_and_signals() {
 #[test]
 fn help_of_run_has_every_option_and_the_real_default() {
     let output = evenly(&["run", "--help"]);
-    let listen = Settings::default().listen[0];
+    let listen = Settings::default().plan.listen[0];
     let parts = [
         "--config <FILE>",
         "--workers <N>",
@@ -419,11 +419,11 @@ fn options_may_be_repeated_and_shortened() {
 fn the_demo_listens_on_this_machine_only_unless_told_otherwise() {
     let Asked::Demo(demo) = parsed(&["demo"]) else { panic!("not demo") };
     let (settings, _) = evenly::cli::demo_settings(&demo).unwrap();
-    assert!(settings.listen.iter().all(|address| address.ip().is_loopback()));
-    assert!(settings.targets.is_empty());
+    assert!(settings.plan.listen.iter().all(|address| address.ip().is_loopback()));
+    assert!(settings.plan.targets.is_empty());
     let Asked::Demo(demo) = parsed(&["demo", "--listen", "0.0.0.0:0"]) else { panic!("not demo") };
     let (settings, _) = evenly::cli::demo_settings(&demo).unwrap();
-    assert_eq!(settings.listen, ["0.0.0.0:0".parse().unwrap()]);
+    assert_eq!(settings.plan.listen, ["0.0.0.0:0".parse().unwrap()]);
 }
 
 #[test]

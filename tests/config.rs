@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use evenly::config::{self, Overrides};
 use evenly::settings::{
-    AccessFormat, AccessLog, AccessSink, Dns, Ejection, HealthCheck, Limits, Retry, Settings,
-    StatusRanges, Target, TargetAddress, Tcp, Timeouts, Via, Workers,
+    AccessFormat, AccessLog, AccessSink, Boot, Dns, Ejection, HealthCheck, Limits, Plan, Retry,
+    Settings, StatusRanges, Target, TargetAddress, Tcp, Timeouts, Via, Workers,
 };
 use proptest::prelude::*;
 
@@ -59,19 +59,17 @@ fn the_smallest_file_is_two_targets_and_the_defaults() {
         address: TargetAddress::Ip(local(port)),
         health: HealthCheck { endpoint: Some("/healthz".into()), ..HealthCheck::default() },
     };
-    let expected = Settings { targets: vec![target(8001), target(8002)], ..Settings::default() };
+    let plan = Plan { targets: vec![target(8001), target(8002)], ..Plan::default() };
+    let expected = Settings { plan, ..Settings::default() };
     assert_eq!(config::load(&shipped("minimal.toml")), Ok(expected));
 }
 
 #[test]
 fn the_reference_file_equals_the_defaults() {
-    let expected = Settings {
-        targets: vec![Target {
-            address: TargetAddress::Ip(local(8001)),
-            health: HealthCheck::default(),
-        }],
-        ..Settings::default()
-    };
+    let address = TargetAddress::Ip(local(8001));
+    let targets = vec![Target { address, health: HealthCheck::default() }];
+    let plan = Plan { targets, ..Plan::default() };
+    let expected = Settings { plan, ..Settings::default() };
     assert_eq!(config::load(&shipped("reference.toml")), Ok(expected));
 }
 
@@ -86,8 +84,8 @@ fn the_commented_keys_of_the_reference_file_are_valid_too() {
         })
         .collect();
     let settings = config::parse(&uncommented.join("\n"), "reference.toml").unwrap();
-    assert_eq!(settings.admin, Some(local(9901)));
-    assert_eq!(settings.targets[0].health.endpoint.as_deref(), Some("/healthz"));
+    assert_eq!(settings.boot.admin, Some(local(9901)));
+    assert_eq!(settings.plan.targets[0].health.endpoint.as_deref(), Some("/healthz"));
 }
 
 #[test]
@@ -162,12 +160,17 @@ fn every_key_reaches_its_setting() {
     let second = Duration::from_secs;
     let settings = config::parse(text, "f").unwrap();
     let networks: Vec<(String, u8)> =
-        settings.trusted_proxies.iter().map(|n| (n.address.to_string(), n.prefix)).collect();
+        settings.plan.trusted_proxies.iter().map(|n| (n.address.to_string(), n.prefix)).collect();
     assert_eq!(networks, [("10.0.0.0".to_owned(), 8), ("::1".to_owned(), 128)]);
-    let expected = Settings {
-        listen: vec![local(1), "[::1]:2".parse().unwrap()],
+    let boot = Boot {
         workers: Workers::Count(3),
         spin: 200,
+        tcp: Tcp { congestion: Some("cubic".into()), defer_accept: Some(second(5)) },
+        dns: Dns { servers: vec![local(53), "[::1]:5353".parse().unwrap()] },
+        admin: Some(local(3)),
+    };
+    let plan = Plan {
+        listen: vec![local(1), "[::1]:2".parse().unwrap()],
         targets: vec![Target {
             address: named("a.example", 1),
             health: HealthCheck {
@@ -180,7 +183,7 @@ fn every_key_reaches_its_setting() {
                 host: Some("h:1".into()),
             },
         }],
-        trusted_proxies: settings.trusted_proxies.clone(),
+        trusted_proxies: settings.plan.trusted_proxies.clone(),
         via: Via::All,
         timeouts: Timeouts {
             client_header: second(1),
@@ -212,15 +215,12 @@ fn every_key_reaches_its_setting() {
             max_time: second(10),
             share: 11,
         },
-        tcp: Tcp { congestion: Some("cubic".into()), defer_accept: Some(second(5)) },
-        dns: Dns { servers: vec![local(53), "[::1]:5353".parse().unwrap()] },
-        admin: Some(local(3)),
         log: AccessLog {
             access: AccessSink::File("/var/log/evenly".into()),
             format: AccessFormat::Combined,
         },
     };
-    assert_eq!(settings, expected);
+    assert_eq!(settings, Settings { boot, plan });
 }
 
 #[test]
@@ -257,13 +257,13 @@ fn a_target_wins_over_the_health_table_key_by_key() {
         host: Some("probe.example".into()),
         ..base.clone()
     };
-    assert_eq!(settings.targets[0].health, own);
-    assert_eq!(settings.targets[1].health, base);
+    assert_eq!(settings.plan.targets[0].health, own);
+    assert_eq!(settings.plan.targets[1].health, base);
 }
 
 #[test]
 fn a_default_timeout_gives_way_to_a_shorter_interval_and_a_written_one_does_not() {
-    let check = &with_target("[health]\ninterval = \"500ms\"").targets[0].health;
+    let check = &with_target("[health]\ninterval = \"500ms\"").plan.targets[0].health;
     assert_eq!(check.timeout, Duration::from_millis(500));
     assert_errors(&[(
         "[health]\ninterval = \"1s\"\ntimeout = \"2s\"",
@@ -274,7 +274,7 @@ fn a_default_timeout_gives_way_to_a_shorter_interval_and_a_written_one_does_not(
 #[test]
 fn the_time_of_an_ejection_that_nobody_wrote_gives_way_and_a_written_one_does_not() {
     let times = |text: &str| {
-        let ejection = with_target(&format!("[ejection]\n{text}")).ejection;
+        let ejection = with_target(&format!("[ejection]\n{text}")).plan.ejection;
         (ejection.time, ejection.max_time)
     };
     let second = Duration::from_secs;
@@ -288,9 +288,9 @@ fn the_time_of_an_ejection_that_nobody_wrote_gives_way_and_a_written_one_does_no
 
 #[test]
 fn single_values_stand_for_lists_of_one() {
-    assert_eq!(with_target("listen = \"127.0.0.1:0\"").listen, [local(0)]);
-    assert_eq!(with_target("trusted_proxies = \"::1\"").trusted_proxies.len(), 1);
-    assert_eq!(with_target("listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]").listen.len(), 2);
+    assert_eq!(with_target("listen = \"127.0.0.1:0\"").plan.listen, [local(0)]);
+    assert_eq!(with_target("trusted_proxies = \"::1\"").plan.trusted_proxies.len(), 1);
+    assert_eq!(with_target("listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]").plan.listen.len(), 2);
 }
 
 #[test]
@@ -598,7 +598,7 @@ fn a_listener_shares_its_address_with_no_other() {
     for (text, expected) in cases {
         assert_errors(&[(text, &format!("f.toml:{expected}"))]);
     }
-    assert_eq!(with_target("listen = [\"0.0.0.0:80\", \"[::]:80\"]").listen.len(), 2);
+    assert_eq!(with_target("listen = [\"0.0.0.0:80\", \"[::]:80\"]").plan.listen.len(), 2);
 }
 
 /// An address of this machine that is not on loopback, where it has one.
@@ -678,7 +678,7 @@ fn an_access_log_is_a_path_and_not_a_word() {
         )]);
     }
     for path in ["./a.log", "logs/a.log", "/dev/stdout", "/var/log/evenly.log"] {
-        let log = with_target(&format!("[log]\naccess = \"{path}\"")).log;
+        let log = with_target(&format!("[log]\naccess = \"{path}\"")).plan.log;
         assert_eq!(log.access, AccessSink::File(path.into()));
     }
 }
@@ -687,10 +687,10 @@ fn an_access_log_is_a_path_and_not_a_word() {
 fn a_target_may_be_a_unix_socket() {
     let text = "[[targets]]\naddress = \"unix:/run/app.sock\"\nhealth_check_endpoint = \"/\"";
     let settings = config::parse(text, "f").unwrap();
-    assert_eq!(settings.targets[0].address, TargetAddress::Unix("/run/app.sock".into()));
-    assert_eq!(settings.targets[0].address.to_string(), "unix:/run/app.sock");
+    assert_eq!(settings.plan.targets[0].address, TargetAddress::Unix("/run/app.sock".into()));
+    assert_eq!(settings.plan.targets[0].address.to_string(), "unix:/run/app.sock");
     let of_options = config::from_targets(&["unix:/run/app.sock".to_owned()]).unwrap();
-    assert_eq!(of_options.targets[0].address, settings.targets[0].address);
+    assert_eq!(of_options.plan.targets[0].address, settings.plan.targets[0].address);
 }
 
 #[test]
@@ -698,7 +698,7 @@ fn a_target_may_be_an_srv_name() {
     let text = "[[targets]]\naddress = \"_HTTP._tcp.Spells.test\"";
     let settings = config::parse(text, "f").unwrap();
     let expected = TargetAddress::Service("_http._tcp.spells.test".into());
-    assert_eq!(settings.targets[0].address, expected);
+    assert_eq!(settings.plan.targets[0].address, expected);
     assert_eq!(expected.to_string(), "_http._tcp.spells.test");
     assert_errors(&[(
         "[[targets]]\naddress = \"_http._tcp.a:80\"",
@@ -709,8 +709,8 @@ fn a_target_may_be_an_srv_name() {
 
 #[test]
 fn name_servers_are_a_few_addresses_and_not_there_twice() {
-    assert_eq!(with_target("").dns, Dns::default());
-    assert_eq!(with_target("[dns]\nservers = \"::1\"").dns.servers.len(), 1);
+    assert_eq!(with_target("").boot.dns, Dns::default());
+    assert_eq!(with_target("[dns]\nservers = \"::1\"").boot.dns.servers.len(), 1);
     assert_errors(&[
         (
             "[dns]\nservers = []",
@@ -962,11 +962,9 @@ fn windows_line_ends_and_a_byte_order_mark_do_no_harm() {
 fn targets_need_no_file() {
     let texts = ["a:1".to_owned(), "[::1]:2".to_owned()];
     let target = |address| Target { address, health: HealthCheck::default() };
-    let expected = Settings {
-        targets: vec![target(named("a", 1)), target(TargetAddress::Ip("[::1]:2".parse().unwrap()))],
-        ..Settings::default()
-    };
-    assert_eq!(config::from_targets(&texts), Ok(expected));
+    let address = TargetAddress::Ip("[::1]:2".parse().unwrap());
+    let plan = Plan { targets: vec![target(named("a", 1)), target(address)], ..Plan::default() };
+    assert_eq!(config::from_targets(&texts), Ok(Settings { plan, ..Settings::default() }));
     let cases = [
         (vec![], "evenly run: needs something to balance; add --config FILE or --target HOST:PORT"),
         (vec!["a"], "--target: \"a\" has no port; write \"a:80\""),
@@ -997,10 +995,10 @@ fn the_command_line_wins_over_the_file() {
         health_check_endpoint: Some("/up".into()),
     };
     let settings = config::load_with(&file, &overrides).unwrap();
-    assert_eq!(settings.listen, [local(5), "[::1]:5".parse().unwrap()]);
-    assert_eq!(settings.workers, Workers::Auto);
+    assert_eq!(settings.plan.listen, [local(5), "[::1]:5".parse().unwrap()]);
+    assert_eq!(settings.boot.workers, Workers::Auto);
     let health = HealthCheck { endpoint: Some("/up".into()), rise: 7, ..HealthCheck::default() };
-    assert_eq!(settings.targets, [Target { address: named("b", 2), health }]);
+    assert_eq!(settings.plan.targets, [Target { address: named("b", 2), health }]);
 
     std::fs::write(&file, "workers = 2").unwrap();
     assert!(config::load(&file).is_err());
@@ -1052,7 +1050,7 @@ proptest! {
     #[test]
     fn no_target_address_panics_and_what_is_shown_reads_back(text in ".{0,60}|[a-z0-9.:\\[\\]%-]{0,30}:[0-9]{1,5}") {
         if let Ok(settings) = config::from_targets(std::slice::from_ref(&text)) {
-            let shown = settings.targets[0].address.to_string();
+            let shown = settings.plan.targets[0].address.to_string();
             prop_assert_eq!(config::from_targets(&[shown]), Ok(settings));
         }
     }

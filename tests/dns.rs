@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use evenly::balance::Shared;
 use evenly::base::address::Address;
 use evenly::health::Health;
-use evenly::settings::{Dns, Ejection, HealthCheck, Target, TargetAddress};
+use evenly::settings::{Dns, HealthCheck, Plan, Target, TargetAddress};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use nameserver::{Mode, NameServer};
@@ -67,8 +67,8 @@ impl Watch {
     fn asking(targets: Vec<Target>, servers: Vec<SocketAddr>) -> Watch {
         capture_log();
         let shared = Arc::new(Shared::default());
-        let (dns, ejection) = (Dns { servers }, Ejection::default());
-        let health = Health::start(targets, ejection, dns, Arc::clone(&shared)).unwrap();
+        let plan = Arc::new(Plan { targets, ..Plan::default() });
+        let health = Health::start(plan, Dns { servers }, Arc::clone(&shared)).unwrap();
         Watch { _health: health, shared }
     }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use evenly::balance::{Endpoint, EndpointId, EndpointState, Report, Shared, Snapshot, Streak};
 use evenly::base::address::Address;
 use evenly::health::Health;
-use evenly::settings::{Ejection, HealthCheck, StatusRanges, Target, TargetAddress};
+use evenly::settings::{Ejection, HealthCheck, Plan, StatusRanges, Target, TargetAddress};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use socket2::{Domain, Socket, Type};
 use watched::{capture_log, lines_with, until, until_line};
@@ -245,7 +245,8 @@ impl Watch {
         capture_log();
         raise_descriptor_limit();
         let shared = Arc::new(Shared::default());
-        let health = Health::start_with(targets, ejection, Arc::clone(&shared), resolve).unwrap();
+        let plan = Arc::new(Plan { targets, ejection, ..Plan::default() });
+        let health = Health::start_with(plan, Arc::clone(&shared), resolve).unwrap();
         Watch { health, shared }
     }
 

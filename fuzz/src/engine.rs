@@ -15,7 +15,7 @@ use evenly::base::address::Address;
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Net, Readiness, Token};
 use evenly::metrics::WorkerCounters;
-use evenly::settings::{AccessLog, AccessSink, Settings};
+use evenly::settings::{AccessLog, AccessSink, Plan};
 
 use crate::pieces::{Answered, Said};
 
@@ -260,7 +260,9 @@ fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
         absent: !healthy,
         served: Served::default(),
     });
-    Arc::new(Snapshot::new(generation, endpoints.collect()))
+    let log = AccessLog { access: AccessSink::Stdout, ..AccessLog::default() };
+    let plan = Plan { log, ..Plan::default() };
+    Arc::new(Snapshot::new(generation, endpoints.collect()).under(Arc::new(plan)))
 }
 
 pub fn check(operations: &[Operation]) {
@@ -280,13 +282,9 @@ impl Play {
         let snapshot = snapshot(1, &[true; ENDPOINTS]);
         let shared = Arc::new(Shared::default());
         shared.snapshot.store(Arc::clone(&snapshot));
-        let settings = Settings {
-            log: AccessLog { access: AccessSink::Stdout, ..AccessLog::default() },
-            ..Settings::default()
-        };
         let net = Fake(Rc::clone(&world));
         let counters = WorkerCounters::default();
-        let engine = Engine::new(net, &settings, "fallback".to_owned(), shared, counters);
+        let engine = Engine::new(net, 1, "fallback".to_owned(), shared, counters);
         Play { world, engine, snapshot, now: Tick(0), clients: 0 }
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crossbeam::utils::CachePadded;
 
 use crate::base::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::settings::Retry;
 
 /// How long requests count as recent: at least one window, at most two.
 pub const WINDOW: Duration = Duration::from_secs(10);
@@ -50,34 +51,28 @@ struct Tally {
 }
 
 /// The retry budget. Workers add their requests now and then, not one by one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Budget {
-    percent: u64,
-    floor: u64,
     /// The windows with even and with odd numbers.
     tallies: [CachePadded<Tally>; 2],
 }
 
 impl Budget {
-    /// Grants `percent` of 100 recent requests, and at least `floor` a second.
-    pub fn new(percent: usize, floor: usize) -> Self {
-        Budget { percent: percent as u64, floor: floor as u64, tallies: Default::default() }
-    }
-
     /// So many requests came.
     pub fn note(&self, elapsed: Duration, requests: u64) {
         let window = window(elapsed);
         self.tally(window).requests.add(window, requests);
     }
 
-    /// Whether one more request may be sent again.
-    pub fn allows(&self, elapsed: Duration) -> bool {
+    /// Whether one more request may be sent again: `rules.budget` of 100 recent requests may, and at least
+    /// `rules.budget_floor` a second.
+    pub fn allows(&self, rules: &Retry, elapsed: Duration) -> bool {
         let window = window(elapsed);
         let sum = |count: fn(&Tally) -> &Count| -> u64 {
             self.tallies.iter().map(|tally| count(tally).recent(window)).sum()
         };
-        let share = sum(|tally| &tally.requests) * self.percent / 100;
-        sum(|tally| &tally.granted) < share.max(self.floor * 2 * WINDOW.as_secs())
+        let share = sum(|tally| &tally.requests) * rules.budget as u64 / 100;
+        sum(|tally| &tally.granted) < share.max(rules.budget_floor as u64 * 2 * WINDOW.as_secs())
     }
 
     /// One request was sent again.
@@ -96,13 +91,6 @@ fn window(elapsed: Duration) -> u64 {
     elapsed.as_secs() / WINDOW.as_secs()
 }
 
-impl Default for Budget {
-    /// In effect no limit; the server makes its budget from the settings.
-    fn default() -> Self {
-        Budget::new(100, 1_000_000)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,10 +99,14 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    fn rules(budget: usize, budget_floor: usize) -> Retry {
+        Retry { budget, budget_floor, ..Retry::default() }
+    }
+
     /// How many are granted at once.
-    fn granted(budget: &Budget, now: Duration) -> u64 {
+    fn granted(budget: &Budget, rules: &Retry, now: Duration) -> u64 {
         let mut count = 0;
-        while budget.allows(now) {
+        while budget.allows(rules, now) {
             budget.spend(now);
             count += 1;
         }
@@ -123,33 +115,34 @@ mod tests {
 
     #[test]
     fn a_share_of_recent_requests_is_granted() {
-        let budget = Budget::new(20, 0);
+        let (budget, rules) = (Budget::default(), rules(20, 0));
         budget.note(at(1), 500);
-        assert_eq!(granted(&budget, at(1)), 100);
+        assert_eq!(granted(&budget, &rules, at(1)), 100);
         assert_eq!(
-            granted(&budget, at(11)),
+            granted(&budget, &rules, at(11)),
             0,
             "the last window still counts, and so does what it granted"
         );
         budget.note(at(12), 50);
-        assert_eq!(granted(&budget, at(12)), 10);
-        assert_eq!(granted(&budget, at(45)), 0, "nothing is recent any more");
+        assert_eq!(granted(&budget, &rules, at(12)), 10);
+        assert_eq!(granted(&budget, &rules, at(45)), 0, "nothing is recent any more");
     }
 
     #[test]
     fn the_floor_is_granted_however_few_requests_there_are() {
-        let budget = Budget::new(20, 10);
-        assert_eq!(granted(&budget, at(0)), 200);
-        assert_eq!(granted(&budget, at(100)), 200);
-        assert_eq!(granted(&Budget::new(0, 0), at(0)), 0);
+        let (budget, usual) = (Budget::default(), rules(20, 10));
+        assert_eq!(granted(&budget, &usual, at(0)), 200);
+        assert_eq!(granted(&budget, &usual, at(100)), 200);
+        assert_eq!(granted(&Budget::default(), &rules(0, 0), at(0)), 0);
     }
 
     #[test]
     fn threads_together_get_no_more_than_the_budget() {
-        let budget = Budget::new(100, 0);
+        let (budget, rules) = (Budget::default(), rules(100, 0));
         budget.note(at(1), 10_000);
         let total: u64 = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| granted(&budget, at(1)))).collect();
+            let threads: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| granted(&budget, &rules, at(1)))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert!((10_000..=10_003).contains(&total), "{total}");

@@ -54,6 +54,7 @@ use crossbeam::utils::CachePadded;
 use crate::base::address::Address;
 use crate::base::ledger::Ledger;
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::settings::Plan;
 use asks::Asks;
 use bell::Bell;
 use budget::Budget;
@@ -241,6 +242,8 @@ pub struct Unresolved {
 pub struct Snapshot {
     /// Counts publications; grows by at least one with each.
     pub generation: u64,
+    /// The plan of the threads that read this snapshot.
+    pub plan: Arc<Plan>,
     endpoints: Box<[Endpoint]>,
     targets: usize,
     unresolved: Box<[Unresolved]>,
@@ -249,12 +252,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// A snapshot of `endpoints` in this order. Those of one target stand side by side.
+    /// A snapshot of `endpoints` in this order, with the default plan. Those of one target stand side by side.
     pub fn new(generation: u64, endpoints: Vec<Endpoint>) -> Self {
         let healthy = endpoints.iter().filter(|endpoint| endpoint.healthy()).count();
         let order = Order::of(&endpoints);
         Snapshot {
             generation,
+            plan: Arc::default(),
             endpoints: endpoints.into_boxed_slice(),
             targets: 0,
             unresolved: Box::default(),
@@ -266,6 +270,11 @@ impl Snapshot {
     /// The same, of so many targets, of which these have no endpoint.
     pub fn of_targets(self, targets: usize, unresolved: Vec<Unresolved>) -> Self {
         Snapshot { targets, unresolved: unresolved.into_boxed_slice(), ..self }
+    }
+
+    /// The same, under this plan.
+    pub fn under(self, plan: Arc<Plan>) -> Self {
+        Snapshot { plan, ..self }
     }
 
     /// How many targets there are.
@@ -411,10 +420,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// An empty snapshot, a cursor at 0, this budget and this ledger, and a random instance.
-    pub fn new(budget: Budget, memory: Ledger) -> Self {
+    /// A snapshot of this plan without endpoints, a cursor at 0, this ledger, and a random instance.
+    pub fn new(plan: Arc<Plan>, memory: Ledger) -> Self {
         let instance = RandomState::new().build_hasher().finish();
-        Shared { budget, memory: Arc::new(memory), instance, ..Shared::default() }
+        let snapshot = ArcSwap::from_pointee(Snapshot::default().under(plan));
+        Shared { snapshot, memory: Arc::new(memory), instance, ..Shared::default() }
     }
 }
 

@@ -8,6 +8,7 @@ use loom::thread;
 use super::budget::{Budget, WINDOW};
 use super::links::Link;
 use super::{Cursor, Mark};
+use crate::settings::Retry;
 
 /// What two threads return that run this at once, and a third that waits for both.
 fn together<S, T>(shared: S, run: fn(&S) -> T) -> (Arc<S>, [T; 2])
@@ -22,10 +23,13 @@ where
     (shared, [mine, other.join().unwrap()])
 }
 
+/// As many retries as there are requests.
+const ALL: Retry = Retry { connect_attempts: 1, replay: true, budget: 100, budget_floor: 0 };
+
 /// Takes at most two grants.
 fn grants(budget: &Budget, now: Duration) -> u64 {
     let once = || {
-        let granted = budget.allows(now);
+        let granted = budget.allows(&ALL, now);
         if granted {
             budget.spend(now);
         }
@@ -49,7 +53,7 @@ fn no_two_requests_get_one_ticket_and_none_is_left_out() {
 #[test]
 fn two_threads_are_granted_the_budget_and_at_most_one_more() {
     loom::model(|| {
-        let budget = Budget::new(100, 0);
+        let budget = Budget::default();
         budget.note(Duration::ZERO, 2);
         let (_, granted) = together(budget, |budget| grants(budget, Duration::ZERO));
         let sum: u64 = granted.iter().sum();
@@ -60,7 +64,7 @@ fn two_threads_are_granted_the_budget_and_at_most_one_more() {
 #[test]
 fn the_same_holds_while_a_window_begins() {
     loom::model(|| {
-        let budget = Budget::new(100, 0);
+        let budget = Budget::default();
         budget.note(WINDOW, 1);
         let (_, granted) = together(budget, |budget| grants(budget, WINDOW * 2));
         let sum: u64 = granted.iter().sum();

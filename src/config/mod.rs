@@ -11,7 +11,7 @@
 //!
 //! let text = "[[targets]]\naddress = \"10.0.0.1:8001\"\n\n[timeouts]\nconnect = \"2s\"\n";
 //! let settings = evenly::config::parse(text, "evenly.toml").expect("a valid file");
-//! assert_eq!(settings.timeouts.connect, Duration::from_secs(2));
+//! assert_eq!(settings.plan.timeouts.connect, Duration::from_secs(2));
 //!
 //! let error = evenly::config::parse(&text.replace("2s", "2"), "evenly.toml").unwrap_err();
 //! assert!(error.to_string().starts_with("evenly.toml:5:11: timeouts.connect: \"2\" has no unit; write"), "{error}");

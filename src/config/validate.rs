@@ -17,8 +17,8 @@ use super::listen::{self, Mine};
 use super::raw::{self, Item};
 use super::{Overrides, address, value};
 use crate::settings::{
-    AccessFormat, AccessLog, AccessSink, Dns, Ejection, HealthCheck, Limits, Network, Retry,
-    Settings, StatusRanges, Target, TargetAddress, Tcp, Timeouts, Via, Workers,
+    AccessFormat, AccessLog, AccessSink, Boot, Dns, Ejection, HealthCheck, Limits, Network, Plan,
+    Retry, Settings, StatusRanges, Target, TargetAddress, Tcp, Timeouts, Via, Workers,
 };
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
@@ -62,7 +62,7 @@ pub(super) fn settings<'a>(
     page: &'a Page<'a>,
 ) -> Settings {
     let defaults = Settings::default();
-    let listen = listen(file.listen.as_ref(), overrides, page, defaults.listen);
+    let listen = listen(file.listen.as_ref(), overrides, page, defaults.plan.listen);
     let admin = admin(file.admin.as_ref(), page);
     let targets = targets(file, overrides, page);
     if let Some((admin, item)) = &admin {
@@ -72,34 +72,36 @@ pub(super) fn settings<'a>(
     if let Some(targets) = &targets {
         no_circle(targets, &listen, admin, page);
     }
-    let mut settings = Settings {
+    let boot = Boot {
+        workers: workers(file.workers.as_ref(), overrides, page, defaults.boot.workers),
+        tcp: tcp(&table(file.tcp.as_ref(), page)),
+        dns: dns(&table(file.dns.as_ref(), page)),
+        admin,
+        ..defaults.boot
+    };
+    let plan = Plan {
         listen,
-        workers: workers(file.workers.as_ref(), overrides, page, defaults.workers),
         trusted_proxies: trusted_proxies(file.trusted_proxies.as_ref(), page),
         timeouts: timeouts(&table(file.timeouts.as_ref(), page)),
         limits: limits(&table(file.limits.as_ref(), page)),
         retry: retry(&table(file.retry.as_ref(), page)),
         ejection: ejection(&table(file.ejection.as_ref(), page)),
-        tcp: tcp(&table(file.tcp.as_ref(), page)),
-        dns: dns(&table(file.dns.as_ref(), page)),
-        admin,
         log: access_log(&table(file.log.as_ref(), page)),
         targets: targets.into_iter().flatten().map(|(target, _)| target).collect(),
-        ..defaults
+        via: defaults.plan.via,
     };
-    overlay(&mut settings.spin, file.spin.as_ref(), |item| item.number(SPIN));
-    overlay(&mut settings.via, file.via.as_ref(), |item| item.read(VIA_EXAMPLE, via));
+    let mut settings = Settings { boot, plan };
+    overlay(&mut settings.boot.spin, file.spin.as_ref(), |item| item.number(SPIN));
+    overlay(&mut settings.plan.via, file.via.as_ref(), |item| item.read(VIA_EXAMPLE, via));
     settings
 }
 
 /// The defaults with the listen addresses and workers of the command line.
 pub(super) fn without_targets<'a>(overrides: &Overrides, page: &'a Page<'a>) -> Settings {
-    let defaults = Settings::default();
-    Settings {
-        listen: listen(None, overrides, page, defaults.listen),
-        workers: workers(None, overrides, page, defaults.workers),
-        ..Settings::default()
-    }
+    let mut settings = Settings::default();
+    settings.plan.listen = listen(None, overrides, page, settings.plan.listen);
+    settings.boot.workers = workers(None, overrides, page, settings.boot.workers);
+    settings
 }
 
 /// A table that may be absent.

@@ -70,7 +70,10 @@ impl<N: Net> Engine<N> {
             failure,
             sent: upstream.sent,
             held: client.hold.is_some(),
-            affordable: self.shared.budget.allows(self.now.since(Tick::default())),
+            affordable: self
+                .shared
+                .budget
+                .allows(&self.snapshot.plan.retry, self.now.since(Tick::default())),
             elsewhere: self.elsewhere(owner, upstream.endpoint) != upstream.endpoint,
         }
     }
@@ -158,13 +161,13 @@ impl<N: Net> Engine<N> {
             return self.stop_upload(owner);
         }
         if is_clients_turn(client, upstream) {
-            let until = self.now.after(self.timeouts.response_body);
+            let until = self.now.after(self.snapshot.plan.timeouts.response_body);
             return self.touch_upstream(key, until);
         }
         let is_down = self.pools.address(upstream.endpoint).is_none();
         if upstream.last_words && !is_down && client.session.awaits_response() {
             // It is back, and has its whole time.
-            let until = self.now.after(self.timeouts.response_header);
+            let until = self.now.after(self.snapshot.plan.timeouts.response_header);
             if let Some(upstream) = self.upstreams.get_mut(key) {
                 upstream.last_words = false;
             }

@@ -129,7 +129,7 @@ impl<N: Net> Engine<N> {
             // More of its response is here: it does not wait for its target.
             return;
         }
-        match self.timeouts.client_gone {
+        match self.snapshot.plan.timeouts.client_gone {
             None => {}
             Some(Duration::ZERO) => self.give_up(key),
             Some(grace) => {
@@ -245,7 +245,8 @@ impl<N: Net> Engine<N> {
 
     /// Sets the limit that now applies to the client, and says whether to go on with it.
     fn after_client_read(&mut self, key: Key, next: Next) -> Flow {
-        let Engine { clients, wheel, timeouts, now, .. } = self;
+        let Engine { clients, wheel, snapshot, now, .. } = self;
+        let timeouts = &snapshot.plan.timeouts;
         let Some(client) = clients.get_mut(key) else { return Flow::Wait };
         let token = Token::Client(key);
         match next {
@@ -283,7 +284,8 @@ impl<N: Net> Engine<N> {
 
     /// Writes what waits for the client. `false` if something still waits or the client is gone.
     pub(super) fn flush_client(&mut self, key: Key) -> bool {
-        let Engine { clients, net, buffers, wheel, timeouts, now, .. } = self;
+        let Engine { clients, net, buffers, wheel, snapshot, now, .. } = self;
+        let timeouts = &snapshot.plan.timeouts;
         let Some(client) = clients.get_mut(key) else { return false };
         if client.conn.outbox.is_some() {
             match client.conn.flush(net, buffers) {
@@ -316,10 +318,11 @@ impl<N: Net> Engine<N> {
             client.evictable = Due::at(self.now.after(EVICTION_GRACE));
             client.conn.set_deadline(&mut self.wheel, Token::Client(key), idle);
         } else if client.session.is_tunnel() {
-            let until = self.now.after(self.timeouts.tunnel_idle);
+            let until = self.now.after(self.snapshot.plan.timeouts.tunnel_idle);
             client.conn.set_deadline(&mut self.wheel, Token::Client(key), until);
         } else if client.session.streams_to_upstream() {
-            let limit = if upstream.is_some() { self.timeouts.client_body } else { LINGER };
+            let limit =
+                if upstream.is_some() { self.snapshot.plan.timeouts.client_body } else { LINGER };
             let until = self.now.after(limit);
             client.conn.set_deadline(&mut self.wheel, Token::Client(key), until);
         } else {
@@ -408,7 +411,8 @@ impl<N: Net> Engine<N> {
     }
 
     pub(super) fn client_timed_out(&mut self, key: Key) {
-        let Engine { clients, wheel, timeouts, now, upstreams, .. } = self;
+        let Engine { clients, wheel, snapshot, now, upstreams, .. } = self;
+        let timeouts = &snapshot.plan.timeouts;
         let Some(client) = clients.get_mut(key) else { return };
         if client.may_have_gone() {
             return self.give_up(key);
@@ -482,7 +486,8 @@ impl<N: Net> Engine<N> {
 
     /// Writes to the client. A client that is gone is dropped.
     pub(super) fn send_client(&mut self, key: Key, pieces: [&[u8]; 3]) {
-        let Engine { clients, net, buffers, wheel, timeouts, now, .. } = self;
+        let Engine { clients, net, buffers, wheel, snapshot, now, .. } = self;
+        let timeouts = &snapshot.plan.timeouts;
         let Some(client) = clients.get_mut(key) else { return };
         match client.conn.send(net, buffers, pieces) {
             Ok(_) if client.conn.outbox.is_some() => {
@@ -572,7 +577,8 @@ impl<N: Net> Engine<N> {
 
     /// Resets a client's connection to which all is written, when that is sent: what the kernel still holds would be lost with it.
     fn reset_client(&mut self, key: Key) {
-        let Engine { clients, net, wheel, timeouts, now, .. } = self;
+        let Engine { clients, net, wheel, snapshot, now, .. } = self;
+        let timeouts = &snapshot.plan.timeouts;
         let Some(client) = clients.get_mut(key) else { return };
         if client.evictable == Due::NEVER {
             client.evictable = Due::at(now.after(timeouts.client_body));

@@ -16,7 +16,8 @@ impl<N: Net> Engine<N> {
     /// it. What a target that has answered will take for the beginning of the next request is not known, so that its
     /// connection carries no other.
     pub(super) fn finish_early(&mut self, key: Key, owner: Key, reuse: Reuse) {
-        let Engine { clients, upstreams, buffers, wheel, timeouts, now, .. } = self;
+        let Engine { clients, upstreams, buffers, wheel, snapshot, now, .. } = self;
+        let timeouts = &snapshot.plan.timeouts;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
         else {
             return;

@@ -26,7 +26,7 @@ mod turn;
 mod upstream;
 
 use std::cell::Cell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ use crate::base::wheel::{Due, Fired, Wheel};
 use crate::http1::head::HeadLimits;
 use crate::metrics::WorkerCounters;
 use crate::session::{Context, Output, Pseudonym};
-use crate::settings::{AccessSink, Network, Settings, Timeouts, Via};
+use crate::settings::{AccessSink, Plan, Via};
 
 use client::Client;
 use conn::WINDOW;
@@ -97,10 +97,8 @@ pub struct Engine<N: Net> {
     asks_seen: usize,
     /// Endpoints that went down with this snapshot: what waits for them is to be looked at.
     lost: Vec<EndpointId>,
+    /// What sessions need of the plan.
     cx: Context,
-    timeouts: Timeouts,
-    connect_attempts: usize,
-    trusted: Box<[Network]>,
     counters: WorkerCounters,
     reports: Vec<(EndpointId, Report)>,
     /// Connections of both sides there may be, as long as an idle one to a target can make room.
@@ -121,29 +119,21 @@ pub struct Engine<N: Net> {
 }
 
 impl<N: Net> Engine<N> {
-    /// An engine without connections. `fallback_host` is the `Host` of HTTP/1.0 requests that have none.
+    /// An engine without connections, one of so many `workers`, by the plan of the snapshot that is published. `fallback_host`
+    /// is the `Host` of HTTP/1.0 requests that have none.
     pub fn new(
         net: N,
-        settings: &Settings,
+        workers: usize,
         fallback_host: String,
         shared: Arc<Shared>,
         counters: WorkerCounters,
     ) -> Self {
-        let logs = settings.log.access != AccessSink::Off;
-        let pseudonym = Pseudonym::new(shared.instance);
-        let cx = Context {
-            limits: HeadLimits { bytes: settings.limits.head, fields: settings.limits.headers },
-            fallback_host,
-            replay: settings.retry.replay,
-            request_via: (settings.via != Via::Off).then_some(pseudonym),
-            response_via: (settings.via == Via::All).then_some(pseudonym),
-            describe: logs,
-            draining: false,
-        };
         let snapshot = shared.snapshot.load_full();
-        let mut pools = Pools::new(settings);
+        let mut pools = Pools::new(workers);
         pools.follow(&snapshot, &shared.links, &mut Vec::new());
         let asks_seen = shared.asks.count();
+        let mut cx = Context { fallback_host, ..Context::default() };
+        follow_plan(&mut cx, &snapshot.plan, Pseudonym::new(shared.instance));
         Engine {
             net: Patient::new(net),
             shortages: Shortages::default(),
@@ -166,14 +156,11 @@ impl<N: Net> Engine<N> {
             snapshot,
             asks_seen,
             lost: Vec::new(),
+            entries: cx.describe.then(Entries::default),
             cx,
-            timeouts: settings.timeouts,
-            connect_attempts: settings.retry.connect_attempts,
-            trusted: settings.trusted_proxies.clone().into_boxed_slice(),
             counters,
             reports: Vec::new(),
             sockets: usize::MAX,
-            entries: logs.then(Entries::default),
             closed: 0,
             noted: 0,
             note_at: Tick::default(),
@@ -202,7 +189,7 @@ impl<N: Net> Engine<N> {
     pub fn accept(&mut self, socket: N::Conn, peer: SocketAddr, now: Tick) -> bool {
         self.observe(now);
         let ip = peer.ip().to_canonical();
-        let mut client = Client::new(socket, ip, self.is_trusted(ip));
+        let mut client = Client::new(socket, ip, self.snapshot.plan.trusts(ip));
         self.counters.accepted.bump();
         let Some(token) = self.register(&mut client.conn.socket) else {
             self.closed += 1;
@@ -217,12 +204,8 @@ impl<N: Net> Engine<N> {
         true
     }
 
-    fn is_trusted(&self, ip: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(ip))
-    }
-
     fn idle_time(&self) -> Duration {
-        if self.cx.draining { DRAIN_GRACE } else { self.timeouts.client_idle }
+        if self.cx.draining { DRAIN_GRACE } else { self.snapshot.plan.timeouts.client_idle }
     }
 
     /// Remembers what an event says. The work is done by the next [`Engine::turn`].
@@ -251,6 +234,10 @@ impl<N: Net> Engine<N> {
         let mut out = Vec::new();
         self.pools.follow(&snapshot, &self.shared.links, &mut out);
         out.into_iter().for_each(|key| self.close_upstream(key));
+        if !Arc::ptr_eq(&self.snapshot.plan, &snapshot.plan) {
+            follow_plan(&mut self.cx, &snapshot.plan, Pseudonym::new(self.shared.instance));
+            self.entries = self.cx.describe.then(|| self.entries.take().unwrap_or_default());
+        }
         self.snapshot = snapshot;
     }
 
@@ -404,6 +391,16 @@ impl<N: Net> Engine<N> {
         assert_eq!(others, self.pools.len(), "the others are idle in a pool");
     }
 }
+
+/// Sets what sessions need of the plan.
+fn follow_plan(cx: &mut Context, plan: &Plan, pseudonym: Pseudonym) {
+    cx.limits = HeadLimits { bytes: plan.limits.head, fields: plan.limits.headers };
+    cx.replay = plan.retry.replay;
+    cx.request_via = (plan.via != Via::Off).then_some(pseudonym);
+    cx.response_via = (plan.via == Via::All).then_some(pseudonym);
+    cx.describe = plan.log.access != AccessSink::Off;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

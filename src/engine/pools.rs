@@ -17,7 +17,7 @@ use crate::balance::{Endpoint, EndpointId, Served, Snapshot, Streak};
 use crate::base::address::Address;
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
-use crate::settings::{Ejection, Settings, Workers};
+use crate::settings::{Limits, Plan};
 
 /// Endpoint ids are dense and ours: mixing their bits would only cost time.
 #[derive(Default)]
@@ -83,6 +83,22 @@ impl Pool {
     fn leave(&mut self) {
         self.busy -= 1;
         self.link.iter().for_each(|link| link.leave(1));
+    }
+
+    /// Its requests count in a link of all workers exactly if there is a limit for all of them.
+    fn share_with(&mut self, most: Most, endpoint: EndpointId, links: &Links) {
+        match (most, &self.link) {
+            (Most::Count(_), None) => {
+                let link = links.of(endpoint);
+                (0..self.busy).for_each(|_| link.squeeze_in());
+                self.link = Some(link);
+            }
+            (Most::Shares(_), Some(link)) => {
+                link.leave(self.busy as usize);
+                self.link = None;
+            }
+            _ => {}
+        }
     }
 
     fn pop(&mut self, len: &mut usize, now: Tick) -> Option<(Key, bool)> {
@@ -170,14 +186,10 @@ enum Most {
 }
 
 impl Most {
-    fn of(settings: &Settings) -> Most {
-        let workers = match settings.workers {
-            Workers::Count(count) => count.max(1),
-            Workers::Auto => 1,
-        };
-        let own = settings.limits.connections.map(|all| all.div_ceil(workers));
+    fn of(limits: &Limits, workers: usize) -> Most {
+        let own = limits.connections.map(|all| all.div_ceil(workers));
         let shares = Most::Shares(own.and_then(|own| own.try_into().ok()).unwrap_or(u32::MAX));
-        settings.limits.requests_per_target.map_or(shares, Most::Count)
+        limits.requests_per_target.map_or(shares, Most::Count)
     }
 }
 
@@ -206,8 +218,9 @@ pub(super) struct GivenBack {
 
 pub(super) struct Pools {
     pools: HashMap<EndpointId, Pool, BuildHasherDefault<IdHasher>>,
-    cap: usize,
-    ejection: Ejection,
+    workers: usize,
+    /// That of the snapshot that was followed last.
+    plan: Arc<Plan>,
     most: Most,
     /// Connections in all stacks.
     len: usize,
@@ -225,13 +238,13 @@ impl Drop for Pools {
 }
 
 impl Pools {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let (cap, ejection) = (settings.limits.idle_per_target, settings.ejection);
+    /// Of one of so many workers, before it follows a snapshot.
+    pub(super) fn new(workers: usize) -> Self {
         Pools {
             pools: HashMap::default(),
-            cap,
-            ejection,
-            most: Most::of(settings),
+            workers: workers.max(1),
+            plan: Arc::default(),
+            most: Most::Shares(u32::MAX),
             len: 0,
             ask_at: Tick::NEVER,
         }
@@ -346,13 +359,13 @@ impl Pools {
         let Some(pool) = self.pools.get_mut(&endpoint).filter(|pool| pool.healthy) else {
             return GivenBack { kept: false, brief: false, errors: None };
         };
-        let errors = pool.streaks.answered(status, &self.ejection);
+        let errors = pool.streaks.answered(status, &self.plan.ejection);
         if status < 500 {
             pool.served.mark();
         }
         let in_the_way = now < pool.yields_until
             || !pool.fresh.is_empty() && now.since(pool.waiting_since) >= IN_THE_WAY;
-        let key = key.filter(|_| pool.idle.len() < self.cap && !in_the_way);
+        let key = key.filter(|_| pool.idle.len() < self.plan.limits.idle_per_target && !in_the_way);
         if let Some(key) = key {
             pool.idle.push(Idle::new(key, now));
             self.len += 1;
@@ -446,7 +459,7 @@ impl Pools {
     /// cannot fail.
     pub(super) fn failed(&mut self, endpoint: EndpointId, kind: Streak) -> Option<u32> {
         let pool = self.pools.get_mut(&endpoint).filter(|pool| pool.healthy)?;
-        pool.streaks.failed(kind, &self.ejection)
+        pool.streaks.failed(kind, &self.plan.ejection)
     }
 
     /// Forgets an idle connection. How long it was idle; `None` if it is not known.
@@ -486,6 +499,8 @@ impl Pools {
     /// Follows a new snapshot: the connections to endpoints that are not healthy in it come out, to be
     /// closed, and what those endpoints did in a row is forgotten.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, links: &Links, out: &mut Vec<Key>) {
+        self.plan = Arc::clone(&snapshot.plan);
+        self.most = Most::of(&self.plan.limits, self.workers);
         let mut left = std::mem::take(&mut self.pools);
         let (turns, round) = snapshot.turns();
         for (endpoint, &turns) in snapshot.endpoints().iter().zip(&turns) {
@@ -494,6 +509,7 @@ impl Pools {
             }
             let mut pool = left.remove(&endpoint.id).unwrap_or_else(|| self.fresh(endpoint, links));
             pool.healthy = true;
+            pool.share_with(self.most, endpoint.id, links);
             if let Most::Shares(all) = self.most {
                 pool.share = share(all, turns, round);
             }
@@ -536,7 +552,7 @@ impl Pools {
 mod tests {
     use super::*;
     use crate::balance::{EndpointState, Preference};
-    use crate::settings::Limits;
+    use crate::settings::Ejection;
 
     fn snapshot(ids: &[(u32, bool)]) -> Snapshot {
         let endpoint = |&(id, healthy): &(u32, bool)| Endpoint {
@@ -553,11 +569,21 @@ mod tests {
 
     fn pools(idle_per_target: usize, ejection: Ejection) -> Pools {
         let limits = Limits { idle_per_target, ..Limits::default() };
-        Pools::new(&Settings { limits, ejection, ..Settings::default() })
+        planned(Plan { limits, ejection, ..Plan::default() })
     }
 
+    /// Those of one of two workers, by this plan.
+    fn planned(plan: Plan) -> Pools {
+        let mut pools = Pools::new(2);
+        let empty = Snapshot::default().under(Arc::new(plan));
+        pools.follow(&empty, &Links::default(), &mut Vec::new());
+        pools
+    }
+
+    /// Follows these endpoints under the plan that there is.
     fn follow(pools: &mut Pools, snapshot: &Snapshot, out: &mut Vec<Key>) {
-        pools.follow(snapshot, &Links::default(), out);
+        let snapshot = snapshot.clone().under(Arc::clone(&pools.plan));
+        pools.follow(&snapshot, &Links::default(), out);
     }
 
     fn key(index: u32) -> Key {
@@ -773,8 +799,7 @@ mod tests {
 
     fn bounded(connections: Option<usize>, requests_per_target: Option<usize>) -> Pools {
         let limits = Limits { connections, requests_per_target, ..Limits::default() };
-        let workers = Workers::Count(2);
-        Pools::new(&Settings { limits, workers, ..Settings::default() })
+        planned(Plan { limits, ..Plan::default() })
     }
 
     #[test]
@@ -809,7 +834,7 @@ mod tests {
     fn a_number_of_requests_holds_for_all_workers_together() {
         let links = Links::default();
         let mut workers = [(); 2].map(|()| bounded(None, Some(3)));
-        let snapshot = snapshot(&[(1, true)]);
+        let snapshot = snapshot(&[(1, true)]).under(Arc::clone(&workers[0].plan));
         workers.iter_mut().for_each(|pools| pools.follow(&snapshot, &links, &mut Vec::new()));
         let [a, b] = &mut workers;
         assert!(a.enter(EndpointId(1)) && a.enter(EndpointId(1)) && b.enter(EndpointId(1)));
@@ -817,5 +842,23 @@ mod tests {
         let [a, mut b] = workers;
         drop(a);
         assert!(b.enter(EndpointId(1)) && b.enter(EndpointId(1)) && !b.enter(EndpointId(1)));
+    }
+
+    #[test]
+    fn a_plan_that_bounds_requests_counts_those_that_are_under_way() {
+        let links = Links::default();
+        let mut pools = bounded(None, None);
+        let endpoints = snapshot(&[(1, true)]);
+        let under = |most| {
+            let limits = Limits { requests_per_target: most, ..Limits::default() };
+            endpoints.clone().under(Arc::new(Plan { limits, ..Plan::default() }))
+        };
+        pools.follow(&under(None), &links, &mut Vec::new());
+        assert!(pools.enter(EndpointId(1)) && pools.enter(EndpointId(1)));
+        pools.follow(&under(Some(2)), &links, &mut Vec::new());
+        assert!(!pools.enter(EndpointId(1)) && !pools.has_room(EndpointId(1)));
+        pools.follow(&under(None), &links, &mut Vec::new());
+        assert!(pools.enter(EndpointId(1)));
+        assert_eq!(links.of(EndpointId(1)).in_flight(), 0);
     }
 }

@@ -21,7 +21,8 @@ impl<N: Net> Engine<N> {
     /// Whether the target has taken more of a request since that was last asked, or was never asked: then its time to answer
     /// begins again.
     pub(super) fn follow_upload(&mut self, key: Key) -> bool {
-        let Engine { clients, upstreams, net, wheel, timeouts, now, .. } = self;
+        let Engine { clients, upstreams, net, wheel, snapshot, now, .. } = self;
+        let timeouts = &snapshot.plan.timeouts;
         let Some(upstream) = upstreams.get_mut(key) else { return false };
         let Some(client) = upstream.client.and_then(|at| clients.get_mut(at)) else { return false };
         let unsent = net.unsent(&mut upstream.conn.socket);

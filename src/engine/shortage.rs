@@ -189,7 +189,7 @@ impl<N: Net> Engine<N> {
     /// Has a request for which no connection is available wait until there may be one. `false` if it has waited for long, or too
     /// many do.
     pub(super) fn wait_for_connection(&mut self, key: Key) -> bool {
-        let wait = WAIT.min(self.timeouts.connect);
+        let wait = WAIT.min(self.snapshot.plan.timeouts.connect);
         let Engine { clients, shortages, now, .. } = self;
         let Some(client) = clients.get_mut(key).filter(|client| client.hold.is_some()) else {
             return false;

@@ -340,7 +340,7 @@ impl<N: Net> Engine<N> {
 
     /// Something moved through a tunnel, if it is one: the limit of both its sides begins anew.
     fn touch_tunnel(&mut self, client: Option<Key>, upstream: Option<Key>) {
-        let until = self.now.after(self.timeouts.tunnel_idle);
+        let until = self.now.after(self.snapshot.plan.timeouts.tunnel_idle);
         let Engine { clients, upstreams, wheel, .. } = self;
         if let (Some(at), Some(other)) = (client, upstream)
             && let Some(client) = clients.get_mut(at).filter(|client| client.session.is_tunnel())

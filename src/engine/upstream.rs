@@ -171,7 +171,8 @@ impl<N: Net> Engine<N> {
     /// Sends a request's first bytes on a connection that has carried others. `false` if it cannot: it is closed then, and not a
     /// byte was taken.
     fn send_on(&mut self, key: Key, idle: Key, pieces: [&[u8]; 3]) -> bool {
-        let Engine { clients, upstreams, pools, net, buffers, wheel, timeouts, now, cx, .. } = self;
+        let Engine { clients, upstreams, pools, net, buffers, wheel, snapshot, now, cx, .. } = self;
+        let timeouts = &snapshot.plan.timeouts;
         let (Some(client), Some(upstream)) = (clients.get_mut(key), upstreams.get_mut(idle)) else {
             return false;
         };
@@ -295,7 +296,11 @@ impl<N: Net> Engine<N> {
         // The limit of a connect is a short one: what the turn has taken until now is not to be a part of it.
         self.read_clock();
         let mut conn = Conn::new(socket);
-        conn.set_deadline(&mut self.wheel, token, self.now.after(self.timeouts.connect));
+        conn.set_deadline(
+            &mut self.wheel,
+            token,
+            self.now.after(self.snapshot.plan.timeouts.connect),
+        );
         let upstream = self.upstreams.insert(Upstream {
             conn,
             endpoint,
@@ -331,7 +336,7 @@ impl<N: Net> Engine<N> {
         let mut tried = client.tried.take().unwrap_or_default();
         let ticket = client.ticket;
         tried.endpoints.push(failed);
-        let more = tried.endpoints.len() < self.connect_attempts;
+        let more = tried.endpoints.len() < self.snapshot.plan.retry.connect_attempts;
         let next = match more {
             true => self
                 .enter_other(ticket, &tried.endpoints)
@@ -411,7 +416,8 @@ impl<N: Net> Engine<N> {
 
     /// Sends the request that was held while the connection came about.
     fn send_held(&mut self, key: Key) {
-        let Engine { clients, upstreams, pools, net, buffers, wheel, timeouts, now, cx, .. } = self;
+        let Engine { clients, upstreams, pools, net, buffers, wheel, snapshot, now, cx, .. } = self;
+        let timeouts = &snapshot.plan.timeouts;
         let Some(upstream) = upstreams.get_mut(key) else { return };
         let Some(owner) = upstream.client else { return };
         let Some(client) = clients.get_mut(owner) else { return };
@@ -441,7 +447,8 @@ impl<N: Net> Engine<N> {
 
     /// Sends more of a request. The client's bytes only come when nothing waits.
     pub(super) fn send_upstream(&mut self, key: Key, pieces: [&[u8]; 3]) {
-        let Engine { clients, upstreams, net, buffers, wheel, timeouts, now, .. } = self;
+        let Engine { clients, upstreams, net, buffers, wheel, snapshot, now, .. } = self;
+        let timeouts = &snapshot.plan.timeouts;
         let Some(client) = clients.get_mut(key) else { return };
         if let Some(hold) = client.hold.take() {
             // There is more now than was held: it cannot be sent again.
@@ -540,7 +547,8 @@ impl<N: Net> Engine<N> {
 
     /// It took bytes: its time starts again, and the client's bytes flow again if all is written.
     fn upstream_made_progress(&mut self, key: Key) {
-        let Engine { clients, upstreams, wheel, timeouts, now, .. } = self;
+        let Engine { clients, upstreams, wheel, snapshot, now, .. } = self;
+        let timeouts = &snapshot.plan.timeouts;
         let Some(upstream) = upstreams.get_mut(key) else { return };
         let Some(owner) = upstream.client else { return };
         let limit = match clients.get(owner) {
@@ -666,7 +674,8 @@ impl<N: Net> Engine<N> {
 
     /// Part of a response goes to the client.
     fn respond(&mut self, key: Key, owner: Key, pieces: [&[u8]; 3]) {
-        let Engine { clients, upstreams, buffers, wheel, timeouts, now, .. } = self;
+        let Engine { clients, upstreams, buffers, wheel, snapshot, now, .. } = self;
+        let timeouts = &snapshot.plan.timeouts;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
         else {
             return;
@@ -740,7 +749,7 @@ impl<N: Net> Engine<N> {
         }
         upstream.client = owner;
         upstream.conn.bulk = false;
-        let mut idle = self.timeouts.upstream_idle;
+        let mut idle = self.snapshot.plan.timeouts.upstream_idle;
         if owner.is_none() {
             idle = if back.brief { idle.min(BRIEF) } else { idle };
         }

@@ -50,7 +50,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Sender, bounded};
 
 use crate::balance::{EndpointId, Report, Shared};
-use crate::settings::{Dns, Ejection, Target};
+use crate::settings::{Dns, Plan};
 
 use flight::Flight;
 use monitor::{Inputs, Monitor};
@@ -100,21 +100,17 @@ pub struct Health {
 impl Health {
     /// Publishes a first snapshot (every endpoint whose address needs no lookup, none healthy), starts the thread,
     /// and with it the first round: every name is resolved and every endpoint probed at once. From then
-    /// on each is probed once in its interval, 90 to 100 % of it after the last time. `ejection` says for
-    /// how long an endpoint is taken out for what workers report, and how many of them at once. `dns` says
+    /// on each is probed once in its interval, 90 to 100 % of it after the last time. The plan's
+    /// `ejection` says for how long an endpoint is taken out for what workers report, and how many of them at once; the plan
+    /// is part of every snapshot. `dns` says
     /// who is asked for names; where no target is one, nobody is, and there is no thread for it.
     ///
     /// # Errors
     /// When an eventfd, an epoll, a thread or its runtime cannot be made.
-    pub fn start(
-        targets: Vec<Target>,
-        ejection: Ejection,
-        dns: Dns,
-        shared: Arc<Shared>,
-    ) -> io::Result<Health> {
+    pub fn start(plan: Arc<Plan>, dns: Dns, shared: Arc<Shared>) -> io::Result<Health> {
         let servers = dns.servers;
         let source = if servers.is_empty() { Source::System } else { Source::Servers(servers) };
-        Health::start_asking(targets, ejection, shared, source)
+        Health::start_asking(plan, shared, source)
     }
 
     /// Like [`Health::start`], with a function in place of name servers, as the C library is one: it turns a host name
@@ -125,22 +121,16 @@ impl Health {
     /// # Errors
     /// As [`Health::start`].
     pub fn start_with(
-        targets: Vec<Target>,
-        ejection: Ejection,
+        plan: Arc<Plan>,
         shared: Arc<Shared>,
         resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> io::Result<Health> {
-        Health::start_asking(targets, ejection, shared, Source::Function(Arc::new(resolve)))
+        Health::start_asking(plan, shared, Source::Function(Arc::new(resolve)))
     }
 
-    fn start_asking(
-        targets: Vec<Target>,
-        ejection: Ejection,
-        shared: Arc<Shared>,
-        source: Source,
-    ) -> io::Result<Health> {
+    fn start_asking(plan: Arc<Plan>, shared: Arc<Shared>, source: Source) -> io::Result<Health> {
         let wake = Arc::new(Wake::new()?);
-        let roster = Roster::new(targets, ejection, Instant::now());
+        let roster = Roster::new(plan, Instant::now());
         let resolvers = Resolvers::start(roster.names().count(), source, &wake)?;
         let (sender, reports) = bounded(REPORTS);
         let inputs = Inputs { reports, resolvers, wake: Arc::clone(&wake) };

@@ -450,7 +450,7 @@ impl Monitor {
         let Some(endpoint) = self.roster.assignment(id) else { return Ok(()) };
         // Its time counts from here: of many that begin in one turn the last ones do so much later than the turn.
         let started = Instant::now();
-        let ended = match Probe::begin(id, &endpoint.address, &endpoint.plan, urgent, started) {
+        let ended = match Probe::begin(id, &endpoint.address, &endpoint.spec, urgent, started) {
             Ok(Begun::InFlight(probe)) => {
                 self.flight.add(probe)?;
                 None

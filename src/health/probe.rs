@@ -37,14 +37,14 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How the endpoints of one target are probed, prepared once.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct CheckSpec {
     /// The request's bytes; `None`: that the connection opens is enough.
     request: Option<Box<[u8]>>,
     expect: StatusRanges,
     timeout: Duration,
 }
 
-impl Plan {
+impl CheckSpec {
     /// What `target` is configured to answer.
     pub(super) fn new(target: &Target) -> Self {
         let health = &target.health;
@@ -59,7 +59,7 @@ impl Plan {
             .into_boxed_slice()
         });
         let timeout = health.timeout.min(MAX_TIMEOUT);
-        Plan { request, expect: health.expect.clone(), timeout }
+        CheckSpec { request, expect: health.expect.clone(), timeout }
     }
 
     /// Whether a probe is a request, and not only a connection.
@@ -221,7 +221,7 @@ pub(super) struct Probe {
     /// Workers were asked for what may be in its way.
     asked: bool,
     phase: Phase,
-    plan: Arc<Plan>,
+    spec: Arc<CheckSpec>,
 }
 
 /// Result of starting a probe.
@@ -238,7 +238,7 @@ impl Probe {
     pub(super) fn begin(
         endpoint: EndpointId,
         address: &Address,
-        plan: &Arc<Plan>,
+        spec: &Arc<CheckSpec>,
         urgent: bool,
         now: Instant,
     ) -> Result<Begun, Lack> {
@@ -246,22 +246,22 @@ impl Probe {
             Ok(opened) => opened,
             Err(error) => return ended_by(Shortage::of(&error), error, Reason::ConnectFailed),
         };
-        let plan = Arc::clone(plan);
+        let spec = Arc::clone(spec);
         let mut probe = Probe {
             endpoint,
             socket,
             started: now,
-            deadline: now + plan.timeout,
+            deadline: now + spec.timeout,
             pauses: 0,
             urgent,
             asked: false,
             phase: Phase::Connecting,
-            plan,
+            spec,
         };
         match probe.socket.connect(&place) {
             Ok(()) => Ok(probe.get_on().map_or_else(|| Begun::InFlight(probe), Begun::Ended)),
             // On this machine it has succeeded by now: the request need not wait for the next turn.
-            Err(error) if is_in_progress(&error) && probe.plan.request.is_some() => {
+            Err(error) if is_in_progress(&error) && probe.spec.request.is_some() => {
                 Ok(probe.get_on().map_or_else(|| Begun::InFlight(probe), Begun::Ended))
             }
             Err(error) if is_in_progress(&error) => Ok(Begun::InFlight(probe)),
@@ -301,7 +301,7 @@ impl Probe {
     pub(super) fn pause(&mut self, now: Instant) {
         self.pauses += 1;
         if self.pauses <= MAX_PAUSES {
-            self.deadline = now + self.plan.timeout;
+            self.deadline = now + self.spec.timeout;
         }
     }
 
@@ -353,11 +353,11 @@ impl Probe {
     }
 
     fn get_on(&mut self) -> Option<Outcome> {
-        let (socket, plan) = (&self.socket, &*self.plan);
+        let (socket, spec) = (&self.socket, &*self.spec);
         let step = match &mut self.phase {
-            Phase::Connecting => connected(socket, plan),
-            Phase::Writing { sent } => write(socket, plan, *sent),
-            Phase::Reading { head, total } => read(socket, plan, head, total),
+            Phase::Connecting => connected(socket, spec),
+            Phase::Writing { sent } => write(socket, spec, *sent),
+            Phase::Reading { head, total } => read(socket, spec, head, total),
         };
         match step {
             Step::Blocked => None,
@@ -373,7 +373,7 @@ impl Probe {
     fn expire(&self) -> Reason {
         match self.phase {
             Phase::Connecting => Reason::ConnectTimeout,
-            _ => Reason::NoAnswer(self.plan.timeout),
+            _ => Reason::NoAnswer(self.spec.timeout),
         }
     }
 }
@@ -446,9 +446,9 @@ fn is_socket(path: &str) -> bool {
 }
 
 /// The connect may have completed. The first write reports its error, and returns EAGAIN while it is pending.
-fn connected(socket: &Socket, plan: &Plan) -> Step {
-    if plan.request.is_some() {
-        return match write(socket, plan, 0) {
+fn connected(socket: &Socket, spec: &CheckSpec) -> Step {
+    if spec.request.is_some() {
+        return match write(socket, spec, 0) {
             Step::Ended(Err(Reason::Broken(error))) => Step::Ended(Err(connect_failure(error))),
             step => step,
         };
@@ -472,8 +472,8 @@ fn is_self_connected(socket: &Socket) -> bool {
     }
 }
 
-fn write(mut socket: &Socket, plan: &Plan, mut sent: usize) -> Step {
-    let request = plan.request.as_deref().unwrap_or_default();
+fn write(mut socket: &Socket, spec: &CheckSpec, mut sent: usize) -> Step {
+    let request = spec.request.as_deref().unwrap_or_default();
     let before = sent;
     while let Some(rest) = request.get(sent..).filter(|rest| !rest.is_empty()) {
         match socket.write(rest) {
@@ -491,7 +491,7 @@ fn write(mut socket: &Socket, plan: &Plan, mut sent: usize) -> Step {
     Step::Onward(Phase::Reading { head: Vec::new(), total: 0 })
 }
 
-fn read(mut socket: &Socket, plan: &Plan, head: &mut Vec<u8>, total: &mut usize) -> Step {
+fn read(mut socket: &Socket, spec: &CheckSpec, head: &mut Vec<u8>, total: &mut usize) -> Step {
     let mut chunk = [0; 4096];
     loop {
         let count = match socket.read(&mut chunk) {
@@ -508,7 +508,7 @@ fn read(mut socket: &Socket, plan: &Plan, head: &mut Vec<u8>, total: &mut usize)
         // another protocol.
         let worth_a_look =
             memchr::memchr(b'\n', fresh).is_some() || *total > MAX_HEAD || *total == count;
-        if worth_a_look && let Some(outcome) = verdict(head, *total, plan) {
+        if worth_a_look && let Some(outcome) = verdict(head, *total, spec) {
             return Step::Ended(match outcome {
                 Err(Reason::NotHttp(_)) if is_self_connected(socket) => Err(Reason::ConnectRefused),
                 outcome => outcome,
@@ -521,11 +521,11 @@ fn read(mut socket: &Socket, plan: &Plan, head: &mut Vec<u8>, total: &mut usize)
 }
 
 /// Judges what was read so far; interim answers are taken off its front.
-fn verdict(head: &mut Vec<u8>, total: usize, plan: &Plan) -> Option<Outcome> {
+fn verdict(head: &mut Vec<u8>, total: usize, spec: &CheckSpec) -> Option<Outcome> {
     loop {
         match parse(head) {
             Parsed::Interim(length) => drop(head.drain(..length)),
-            Parsed::Final(status) if plan.expect.contains(status) => {
+            Parsed::Final(status) if spec.expect.contains(status) => {
                 return Some(Ok(Success::Status(status)));
             }
             Parsed::Final(status) => return Some(Err(Reason::UnexpectedStatus(status))),
@@ -574,10 +574,10 @@ mod tests {
     fn the_request_is_exact() {
         let name = TargetAddress::Name { host: "api".into(), port: 8001 };
         let health = HealthCheck { endpoint: Some("/healthz?x=1".into()), ..Default::default() };
-        let plan = Plan::new(&target(name, health));
+        let spec = CheckSpec::new(&target(name, health));
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(
-            String::from_utf8_lossy(plan.request.as_deref().unwrap()),
+            String::from_utf8_lossy(spec.request.as_deref().unwrap()),
             format!(
                 "GET /healthz?x=1 HTTP/1.1\r\nHost: api:8001\r\nUser-Agent: evenly-health/{version}\r\n\
                  Accept: */*\r\nConnection: close\r\n\r\n"
@@ -589,8 +589,8 @@ mod tests {
     fn a_path_is_no_host() {
         let check = |host| HealthCheck { endpoint: Some("/".into()), host, ..Default::default() };
         for (host, expected) in [(None, "localhost"), (Some("h:1".to_owned()), "h:1")] {
-            let plan = Plan::new(&target(TargetAddress::Unix("/a".into()), check(host)));
-            let request = String::from_utf8_lossy(plan.request.as_deref().unwrap()).into_owned();
+            let spec = CheckSpec::new(&target(TargetAddress::Unix("/a".into()), check(host)));
+            let request = String::from_utf8_lossy(spec.request.as_deref().unwrap()).into_owned();
             assert!(request.contains(&format!("\r\nHost: {expected}\r\n")), "{request}");
         }
     }
@@ -598,7 +598,7 @@ mod tests {
     #[test]
     fn without_an_endpoint_nothing_is_asked() {
         let address = TargetAddress::Ip(SocketAddr::from(([127, 0, 0, 1], 80)));
-        assert!(Plan::new(&target(address, HealthCheck::default())).request.is_none());
+        assert!(CheckSpec::new(&target(address, HealthCheck::default())).request.is_none());
     }
 
     #[test]
@@ -640,7 +640,7 @@ mod tests {
     fn judge(bytes: &[u8]) -> Option<Outcome> {
         let health = HealthCheck { endpoint: Some("/".into()), ..Default::default() };
         let address = TargetAddress::Ip(SocketAddr::from(([127, 0, 0, 1], 80)));
-        verdict(&mut bytes.to_vec(), bytes.len(), &Plan::new(&target(address, health)))
+        verdict(&mut bytes.to_vec(), bytes.len(), &CheckSpec::new(&target(address, health)))
     }
 
     #[test]

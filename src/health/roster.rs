@@ -14,14 +14,14 @@ use crate::balance::{
     Endpoint, EndpointId, EndpointState, Preference, Snapshot, Streak, Unresolved,
 };
 use crate::base::address::Address;
-use crate::settings::{Ejection, Target, TargetAddress};
+use crate::settings::{Plan, Target, TargetAddress};
 
 use super::checked::{Checked, Company, News};
 use super::ejection::{Census, allows};
 use super::families::{Families, family};
 use super::judge::Verdict;
 use super::place::{Place, one_for_each_address};
-use super::probe::Plan;
+use super::probe::CheckSpec;
 use super::resolve::Wanted;
 use super::schedule::Standing;
 
@@ -36,7 +36,7 @@ struct Member {
     interval: Duration,
     rise: u32,
     fall: u32,
-    plan: Arc<Plan>,
+    spec: Arc<CheckSpec>,
     endpoints: Vec<Checked>,
     /// What its last lookup failed of.
     trouble: Arc<str>,
@@ -57,7 +57,7 @@ pub(super) struct Update {
 pub(super) struct Assignment {
     pub(super) address: Address,
     pub(super) label: Arc<str>,
-    pub(super) plan: Arc<Plan>,
+    pub(super) spec: Arc<CheckSpec>,
 }
 
 /// What a verdict meant.
@@ -75,7 +75,7 @@ pub(super) struct Ruling {
 #[derive(Debug)]
 pub(super) struct Roster {
     members: Vec<Member>,
-    ejection: Ejection,
+    plan: Arc<Plan>,
     homes: HashMap<EndpointId, usize>,
     anyone_leaving: bool,
 }
@@ -83,14 +83,16 @@ pub(super) struct Roster {
 impl Roster {
     /// Targets with an IP address or a path have their endpoint at once, names have none before
     /// [`Roster::set_addresses`]. None is healthy.
-    pub(super) fn new(targets: Vec<Target>, ejection: Ejection, now: Instant) -> Self {
-        let mut roster =
-            Roster { members: Vec::new(), ejection, homes: HashMap::new(), anyone_leaving: false };
-        for (at, target) in targets.into_iter().enumerate() {
-            roster.members.push(Member::new(&target));
-            match target.address {
-                TargetAddress::Ip(address) => roster.settle(at, address.into(), now),
-                TargetAddress::Unix(path) => roster.settle(at, Address::Unix(path.into()), now),
+    pub(super) fn new(plan: Arc<Plan>, now: Instant) -> Self {
+        let members = plan.targets.iter().map(Member::new).collect();
+        let targets = Arc::clone(&plan);
+        let mut roster = Roster { members, plan, homes: HashMap::new(), anyone_leaving: false };
+        for (at, target) in targets.targets.iter().enumerate() {
+            match &target.address {
+                TargetAddress::Ip(address) => roster.settle(at, (*address).into(), now),
+                TargetAddress::Unix(path) => {
+                    roster.settle(at, Address::Unix(path.as_str().into()), now);
+                }
                 TargetAddress::Name { .. } | TargetAddress::Service(_) => {}
             }
         }
@@ -190,7 +192,7 @@ impl Roster {
 
     fn company(&self, id: EndpointId) -> Company {
         let alone = !self.checked().any(|other| other.id != id && other.is_up());
-        Company { alone, rules: self.ejection, census: self.census() }
+        Company { alone, rules: self.plan.ejection, census: self.census() }
     }
 
     /// Whether no probe of it was tried yet.
@@ -226,8 +228,8 @@ impl Roster {
         (streak, count): (Streak, u32),
         now: Instant,
     ) -> Option<Duration> {
-        let (rules, allowed) = (self.ejection, allows(&self.ejection, self.census()));
-        let asks = self.find(id)?.0.plan.asks();
+        let (rules, allowed) = (self.plan.ejection, allows(&self.plan.ejection, self.census()));
+        let asks = self.find(id)?.0.spec.asks();
         let endpoint = self.find_mut(id)?;
         if !allowed || !endpoint.is_up() {
             return None;
@@ -243,8 +245,8 @@ impl Roster {
     /// What is needed to probe this endpoint; `None` if it is gone.
     pub(super) fn assignment(&self, id: EndpointId) -> Option<Assignment> {
         let (member, endpoint) = self.find(id)?;
-        let (label, plan) = (Arc::clone(&member.label), Arc::clone(&member.plan));
-        Some(Assignment { address: endpoint.address.clone(), label, plan })
+        let (label, spec) = (Arc::clone(&member.label), Arc::clone(&member.spec));
+        Some(Assignment { address: endpoint.address.clone(), label, spec })
     }
 
     /// Whether the endpoint exists and may be picked.
@@ -302,13 +304,13 @@ impl Roster {
 
     /// The longest that a probe may take.
     pub(super) fn longest_timeout(&self) -> Duration {
-        self.members.iter().map(|member| member.plan.timeout()).max().unwrap_or_default()
+        self.members.iter().map(|member| member.spec.timeout()).max().unwrap_or_default()
     }
 
     /// How long an answer may wait to be taken together with others: a twentieth of the shortest interval and timeout
     /// at most, so that it shows in neither.
     pub(super) fn gather_time(&self) -> Duration {
-        let members = self.members.iter().map(|m| m.interval.min(m.plan.timeout()) / 20);
+        let members = self.members.iter().map(|m| m.interval.min(m.spec.timeout()) / 20);
         members.min().unwrap_or_default().min(GATHER_TIME)
     }
 
@@ -344,6 +346,7 @@ impl Roster {
         });
         Snapshot::new(generation, endpoints.collect())
             .of_targets(self.members.len(), unresolved.collect())
+            .under(Arc::clone(&self.plan))
     }
 
     fn census(&self) -> Census {
@@ -378,7 +381,7 @@ impl Member {
             interval: target.health.interval,
             rise: target.health.rise,
             fall: target.health.fall,
-            plan: Arc::new(Plan::new(target)),
+            spec: Arc::new(CheckSpec::new(target)),
             endpoints: Vec::new(),
             trouble: "it has not been looked up yet".into(),
         }
@@ -419,7 +422,7 @@ mod tests {
     }
 
     fn roster(targets: Vec<Target>) -> Roster {
-        Roster::new(targets, Ejection::default(), Instant::now())
+        Roster::new(Arc::new(Plan { targets, ..Plan::default() }), Instant::now())
     }
 
     /// The target's name has these addresses now. Returns the new endpoints.

@@ -28,6 +28,13 @@ pub struct HeadLimits {
     pub fields: usize,
 }
 
+impl Default for HeadLimits {
+    /// 16 KiB and 100 fields, as the configuration has them.
+    fn default() -> Self {
+        Self { bytes: 16 * 1024, fields: 100 }
+    }
+}
+
 /// Room on the stack for the fields of one head. Making one costs nothing: it stays uninitialised.
 pub struct FieldSpace<'b>([MaybeUninit<Header<'b>>; MAX_FIELDS]);
 

@@ -47,7 +47,7 @@ pub(super) fn share_out(settings: &Settings, workers: usize) -> Result<Shares, S
     let reserve = reserve(settings, workers as u64, limit, open_now());
     let shares = divide(limit, reserve, workers as u64)
         .ok_or(ServerError::Descriptors { limit, needed: reserve + 2 * LEAST_CONNECTIONS })?;
-    match settings.limits.connections {
+    match settings.plan.limits.connections {
         Some(wanted) if wanted > shares.clients => {
             log::warn!(
                 "limits.connections = {wanted} needs more than the {limit} descriptors allowed; \
@@ -84,14 +84,15 @@ fn open_now() -> u64 {
 fn reserve(settings: &Settings, workers: u64, limit: u64, open: u64) -> u64 {
     let is_name =
         |at: &TargetAddress| matches!(at, TargetAddress::Name { .. } | TargetAddress::Service(_));
-    let targets = settings.targets.len() as u64;
-    let names = settings.targets.iter().filter(|target| is_name(&target.address)).count() as u64;
+    let targets = settings.plan.targets.len() as u64;
+    let names =
+        settings.plan.targets.iter().filter(|target| is_name(&target.address)).count() as u64;
     // With thousands of targets not all are probed in one moment, and what finds no descriptor is probed later.
     let probes = (targets - names + names * NAME_PROBES).min(limit / 4);
     let lookups = if names > 0 { RESOLVER + names.min(LOOKUPS) * LOOKUP } else { 0 };
-    let admin = if settings.admin.is_some() { admin::MOST_DESCRIPTORS } else { 0 };
-    let log = if settings.log.access == AccessSink::Off { 0 } else { 2 };
-    let listeners = settings.listen.len() as u64;
+    let admin = if settings.boot.admin.is_some() { admin::MOST_DESCRIPTORS } else { 0 };
+    let log = if settings.plan.log.access == AccessSink::Off { 0 } else { 2 };
+    let listeners = settings.plan.listen.len() as u64;
     open + workers * (WORKER + listeners) + HEALTH + probes + lookups + admin + log + FILES
 }
 
@@ -108,14 +109,15 @@ fn divide(limit: u64, reserve: u64, workers: u64) -> Option<Shares> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{HealthCheck, Target};
+    use crate::settings::{HealthCheck, Plan, Target};
 
     fn settings(targets: usize, names: usize) -> Settings {
         let ip = |_| TargetAddress::Ip(([127, 0, 0, 1], 1).into());
         let name = |_| TargetAddress::Name { host: "a".into(), port: 1 };
         let target = |address| Target { address, health: HealthCheck::default() };
         let targets = (0..targets).map(ip).chain((0..names).map(name)).map(target).collect();
-        Settings { targets, ..Settings::default() }
+        let plan = Plan { targets, ..Plan::default() };
+        Settings { plan, ..Settings::default() }
     }
 
     #[test]
@@ -123,8 +125,8 @@ mod tests {
         let plain = reserve(&settings(2, 0), 2, 1024, 5);
         assert!((25..64).contains(&plain), "{plain}");
         let mut more = settings(2, 0);
-        more.admin = Some(([127, 0, 0, 1], 1).into());
-        more.log.access = AccessSink::Stdout;
+        more.boot.admin = Some(([127, 0, 0, 1], 1).into());
+        more.plan.log.access = AccessSink::Stdout;
         assert_eq!(reserve(&more, 2, 1024, 5), plain + admin::MOST_DESCRIPTORS + 2);
         assert_eq!(reserve(&settings(12, 0), 2, 1024, 5), plain + 10);
         assert!(reserve(&settings(2, 1), 2, 1024, 5) > plain + LOOKUP + NAME_PROBES);

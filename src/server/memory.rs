@@ -16,7 +16,7 @@ const LEAST: u64 = 16 * 1024 * 1024;
 /// Bytes that the buffers of connections may hold.
 pub(super) fn for_buffers(settings: &Settings) -> usize {
     let available = available();
-    let Some(wanted) = settings.limits.memory else {
+    let Some(wanted) = settings.plan.limits.memory else {
         return usize::try_from(by_default(available)).unwrap_or(usize::MAX);
     };
     if let Some(available) = available.filter(|&available| available < wanted as u64) {
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn what_is_written_wins() {
         let mut settings = Settings::default();
-        settings.limits.memory = Some(1 << 20);
+        settings.plan.limits.memory = Some(1 << 20);
         assert_eq!(for_buffers(&settings), 1 << 20);
     }
 

@@ -84,7 +84,7 @@ pub const MAX_INTERIM: u8 = 16;
 const NO_HINT: u16 = u16::MAX;
 
 /// What every session of a worker goes by.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Context {
     /// Limits of heads and trailers.
     pub limits: HeadLimits,

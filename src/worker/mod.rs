@@ -29,7 +29,7 @@ use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
 use crate::engine::{Engine, Net, Token};
 use crate::metrics::WorkerCounters;
-use crate::settings::Settings;
+use crate::settings::Boot;
 
 use listener::{Accepted, Listeners};
 use net::Sockets;
@@ -158,8 +158,8 @@ pub struct Job {
     pub me: usize,
     /// All of them.
     pub workers: Arc<Workers>,
-    /// The settings of the process.
-    pub settings: Arc<Settings>,
+    /// What holds as long as the process.
+    pub boot: Arc<Boot>,
     /// The `Host` of HTTP/1.0 requests without one.
     pub fallback_host: String,
     /// The snapshot and the round-robin counter.
@@ -216,8 +216,8 @@ fn work(seat: &mut Seat, job: &Job) {
     let counters = Arc::clone(&job.workers.peers[job.me].counters);
     let shared = Arc::clone(&job.shared);
     let mut engine = Engine::new(
-        Sockets::new(registry, job.settings.tcp.congestion.clone()),
-        &job.settings,
+        Sockets::new(registry, job.boot.tcp.congestion.clone()),
+        job.workers.peers.len(),
         job.fallback_host.clone(),
         shared,
         counters,
@@ -238,7 +238,7 @@ fn work(seat: &mut Seat, job: &Job) {
     let mut now = worker.now();
     loop {
         let timeout = worker.timeout(&seat.listeners, now);
-        if let Err(error) = wait(&mut seat.poll, &mut events, job.settings.spin, timeout) {
+        if let Err(error) = wait(&mut seat.poll, &mut events, job.boot.spin, timeout) {
             assert!(error.kind() == io::ErrorKind::Interrupted, "poll failed: {error}");
             continue;
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use evenly::balance::{Endpoint, EndpointId, EndpointState, Preference, Served, Shared, Snapshot};
-use evenly::settings::{Settings, Tcp};
+use evenly::settings::Tcp;
 use evenly::worker::{self, Job, Stage, listener};
 
 use crate::messages::{BROWSER, WRK, chunked, nginx, post};
@@ -78,7 +78,7 @@ fn a_worker_on_real_sockets_allocates_nothing() {
     let job = Job {
         me: 0,
         workers: Arc::clone(&workers),
-        settings: Arc::new(Settings::default()),
+        boot: Arc::default(),
         fallback_host: address.to_string(),
         shared: published(&origins),
         outlet: None,

@@ -11,7 +11,6 @@ use evenly::base::address::Address;
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Net, Readiness, Token};
 use evenly::metrics::WorkerCounters;
-use evenly::settings::Settings;
 
 /// Both directions at once, as an edge-triggered event says it.
 const READY: Readiness =
@@ -166,9 +165,8 @@ impl Rig {
         let (shared, counters) = (Arc::new(Shared::default()), WorkerCounters::default());
         let snapshot = Arc::new(snapshot(2));
         shared.snapshot.store(Arc::clone(&snapshot));
-        let settings = Settings::default();
         let host = "127.0.0.1:8080".to_owned();
-        let mut engine = Engine::new(wire, &settings, host, shared, Arc::clone(&counters));
+        let mut engine = Engine::new(wire, 1, host, shared, Arc::clone(&counters));
         let accept = |client: usize| {
             let wire = engine.net_mut();
             wire.pipes.push(Pipe { end: End::Client, token: None, unread: 0 });

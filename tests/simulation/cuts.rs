@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use evenly::engine::LINGER;
-use evenly::settings::Settings;
+use evenly::settings::Plan;
 
 use crate::net::Weather;
 use crate::scenes::{CALM, GET, Scene};
@@ -59,7 +59,7 @@ fn what_waits_for_a_slow_reader_when_its_response_is_cut_reaches_it() {
         let (mut all, mut end) = (0, "open");
         while end == "open" {
             // Slower than anything but the time between two writes that it takes.
-            scene.wait(Settings::default().timeouts.client_body / 2);
+            scene.wait(Plan::default().timeouts.client_body / 2);
             let heard = scene.hears(client);
             all += heard.0.matches('x').count();
             end = heard.1;
@@ -82,7 +82,7 @@ fn one_that_does_not_read_what_is_left_of_a_cut_response_is_not_waited_for_witho
         }
         scene.ends(target);
         scene.settle();
-        scene.wait(Settings::default().timeouts.client_body * 2);
+        scene.wait(Plan::default().timeouts.client_body * 2);
         assert_eq!((scene.engine.client_count(), scene.counters.cut.get()), (0, 1));
     }
 }

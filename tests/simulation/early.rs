@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use evenly::engine::LINGER;
-use evenly::settings::{Settings, Timeouts};
+use evenly::settings::{Plan, Timeouts};
 
 use crate::net::Weather;
 use crate::scenes::{CALM, GET, Scene};
@@ -12,7 +12,7 @@ const OK: &[u8] = b"HTTP/1.1 202 Yes\r\nContent-Length: 2\r\n\r\nok";
 const CLOSES: &[u8] = b"HTTP/1.1 202 Yes\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
 
 fn timeouts() -> Timeouts {
-    Settings::default().timeouts
+    Plan::default().timeouts
 }
 
 /// The head of an upload of so many bytes.

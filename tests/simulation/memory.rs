@@ -6,7 +6,7 @@ use std::time::Duration;
 use evenly::base::buffer::{Chunk, Pool};
 use evenly::base::ledger::Ledger;
 use evenly::engine::LINGER;
-use evenly::settings::Settings;
+use evenly::settings::Plan;
 
 use crate::net::Weather;
 use crate::scenes::{CALM, GET, Scene};
@@ -33,17 +33,17 @@ impl Other {
 
 impl Scene {
     fn short_of_memory(weather: Weather) -> (Scene, Other) {
-        Scene::short_within(weather, &Settings::default())
+        Scene::short_within(weather, Plan::default())
     }
 
-    fn short_within(weather: Weather, settings: &Settings) -> (Scene, Other) {
+    fn short_within(weather: Weather, plan: Plan) -> (Scene, Other) {
         let memory = Arc::new(Ledger::new(LIMIT, 2));
         let mut pool = Pool::new(Arc::clone(&memory));
         let mut held = Vec::new();
         while memory.held() < LIMIT {
             held.push(pool.lend(&[&[0; 10_000]]));
         }
-        (Scene::within(weather, memory, settings), Other { pool, held })
+        (Scene::within(weather, memory, plan), Other { pool, held })
     }
 
     /// A fresh client gets the whole answer to `request` from `target`, or from whatever connection is opened for it.
@@ -118,7 +118,7 @@ fn a_download_that_is_taken_as_fast_as_it_comes_goes_on_slowly() {
 #[test]
 fn slow_readers_wait_for_memory_and_nobody_is_blamed_or_cut_for_that() {
     let (mut scene, other) = Scene::short_of_memory(NARROW);
-    let limits = Settings::default().timeouts;
+    let limits = Plan::default().timeouts;
     let mut readers: Vec<_> = (0..10).map(|_| (scene.slow_reader(200_000), 200_000, 0)).collect();
     let mut read = |scene: &mut Scene, most| {
         for ((client, target), left, heard) in &mut readers {
@@ -145,9 +145,9 @@ fn slow_readers_wait_for_memory_and_nobody_is_blamed_or_cut_for_that() {
 #[test]
 fn who_waits_for_memory_is_not_late() {
     const LENGTH: usize = 60_000;
-    let mut settings = Settings::default();
-    settings.timeouts.client_body = Duration::from_millis(100);
-    let (mut scene, _other) = Scene::short_within(NARROW, &settings);
+    let mut plan = Plan::default();
+    plan.timeouts.client_body = Duration::from_millis(100);
+    let (mut scene, _other) = Scene::short_within(NARROW, plan);
     let head = format!("POST /r/1 HTTP/1.1\r\nHost: sim\r\nContent-Length: {LENGTH}\r\n\r\n");
     let mut uploads = Vec::new();
     for _ in 0..10 {
@@ -193,7 +193,7 @@ fn a_target_that_falls_silent_is_late_whatever_memory_there_is() {
     }
     assert_eq!(scene.hears(client).0.matches('x').count() / 1_000, 19, "the rest waits");
     scene.settle();
-    scene.wait(Settings::default().timeouts.response_body + Duration::from_secs(1));
+    scene.wait(Plan::default().timeouts.response_body + Duration::from_secs(1));
     scene.hears(client);
     // A cut comes behind what is whole, for which the client has some time.
     scene.wait(LINGER + Duration::from_secs(1));
@@ -260,7 +260,7 @@ fn requests_behind_one_another_are_refused_when_they_are_much() {
 #[test]
 fn those_who_hold_all_memory_and_wait_for_more_go_on() {
     // Each holds what its client has sent behind its request, and nobody gives anything back before its response is through.
-    let mut scene = Scene::within(NARROW, Arc::new(Ledger::new(100_000, 1)), &Settings::default());
+    let mut scene = Scene::within(NARROW, Arc::new(Ledger::new(100_000, 1)), Plan::default());
     let mut exchanges = Vec::new();
     for _ in 0..12 {
         let client = scene.client();

@@ -18,7 +18,7 @@ use evenly::base::ledger::Ledger;
 use evenly::base::tick::Tick;
 use evenly::engine::Engine;
 use evenly::metrics::WorkerCounters;
-use evenly::settings::{AccessSink, Ejection, Settings, Timeouts};
+use evenly::settings::{AccessSink, Ejection, Plan, Timeouts};
 
 use crate::client::Client;
 use crate::hardship::{Hardship, Hardships};
@@ -154,21 +154,21 @@ impl World {
             (0..hosts).map(|at| ([10, 0, 0, u8::try_from(at).unwrap() + 1], 80).into()).collect();
         let network = Rc::new(RefCell::new(Network::new(rng.fork(), weather, addresses)));
         let healthy = vec![true; hosts];
-        let snapshot = snapshot(1, &healthy);
         let memory = Arc::new(match hardships.has(Hardship::LittleMemory) {
             true => Ledger::new(rng.one_of(&[0, 20_000, 60_000, 300_000]), 1),
             false => Ledger::default(),
         });
         let shared = Arc::new(Shared { memory: Arc::clone(&memory), ..Shared::default() });
-        shared.snapshot.store(Arc::clone(&snapshot));
         let counters = WorkerCounters::default();
-        let settings = settings(&mut rng, &hardships);
+        let plan = plan(&mut rng, &hardships);
         let largest = weather.capacity as u64 * 60;
         let mut model = Model::new(profile, hosts, largest, hardships.clone());
-        model.gives_up = settings.timeouts.client_gone.is_some();
+        model.gives_up = plan.timeouts.client_gone.is_some();
+        let snapshot = Arc::new(Snapshot::clone(&snapshot(1, &healthy)).under(Arc::new(plan)));
+        shared.snapshot.store(Arc::clone(&snapshot));
         let engine = Engine::new(
             SimNet(Rc::clone(&network)),
-            &settings,
+            1,
             "sim".to_owned(),
             shared,
             WorkerCounters::clone(&counters),
@@ -614,7 +614,13 @@ impl World {
                 self.model.went_down[host] = Some(self.now);
             }
         }
-        self.snapshot = snapshot(self.snapshot.generation + 1, &self.healthy);
+        let next = snapshot(self.snapshot.generation + 1, &self.healthy);
+        let mut plan = Arc::clone(&self.snapshot.plan);
+        if self.rng.chance(10) {
+            // A change that shows in nothing but how many connections are kept.
+            Arc::make_mut(&mut plan).limits.idle_per_target = self.rng.one_of(&[256, 1, 0]);
+        }
+        self.snapshot = Arc::new(Snapshot::clone(&next).under(plan));
     }
 
     fn disturb(&mut self) {
@@ -702,17 +708,19 @@ pub(crate) fn snapshot(generation: u64, healthy: &[bool]) -> Arc<Snapshot> {
     Arc::new(Snapshot::new(generation, endpoints.collect()))
 }
 
-fn settings(rng: &mut Rng, hardships: &Hardships) -> Settings {
+fn plan(rng: &mut Rng, hardships: &Hardships) -> Plan {
     let ejection = Ejection {
         connect_failures: CONNECTS,
         resets: RESETS,
         timeouts: RESETS,
         ..Ejection::default()
     };
-    let mut settings = Settings { ejection, ..Settings::default() };
-    settings.limits.idle_per_target = rng.one_of(&[256, 256, 1, 0]);
+    let mut plan = Plan { ejection, ..Plan::default() };
+    // Retries are not bounded.
+    plan.retry.budget_floor = 1_000_000;
+    plan.limits.idle_per_target = rng.one_of(&[256, 256, 1, 0]);
     // Scripts go to the brink of these.
-    settings.timeouts = Timeouts {
+    plan.timeouts = Timeouts {
         client_header: Duration::from_secs(10),
         client_idle: Duration::from_secs(60),
         client_body: Duration::from_secs(30),
@@ -725,9 +733,9 @@ fn settings(rng: &mut Rng, hardships: &Hardships) -> Settings {
         ..Timeouts::default()
     };
     if hardships.has(Hardship::UntakenLog) || rng.chance(20) {
-        settings.log.access = AccessSink::Stdout;
+        plan.log.access = AccessSink::Stdout;
     }
-    settings
+    plan
 }
 
 fn weather(rng: &mut Rng, hardships: &Hardships) -> Weather {

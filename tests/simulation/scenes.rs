@@ -12,7 +12,7 @@ use evenly::base::ledger::Ledger;
 use evenly::base::tick::Tick;
 use evenly::engine::Engine;
 use evenly::metrics::WorkerCounters;
-use evenly::settings::Settings;
+use evenly::settings::Plan;
 
 use crate::net::{Door, Far, Got, Network, Short, SimNet, Weather};
 use crate::random::Rng;
@@ -53,32 +53,25 @@ impl Scene {
     }
 
     /// Whose buffers share `memory` with others.
-    pub(crate) fn within(weather: Weather, memory: Arc<Ledger>, settings: &Settings) -> Scene {
+    pub(crate) fn within(weather: Weather, memory: Arc<Ledger>, plan: Plan) -> Scene {
         let shared = Arc::new(Shared { memory, ..Shared::default() });
-        let snapshot = snapshot(1, &[true]);
-        shared.snapshot.store(Arc::clone(&snapshot));
-        Scene::of(weather, snapshot, shared, settings)
+        let snapshot = Snapshot::clone(&snapshot(1, &[true])).under(Arc::new(plan));
+        Scene::of(weather, Arc::new(snapshot), shared)
     }
 
     /// Between clients and the endpoints of `snapshot`.
     pub(crate) fn with(weather: Weather, snapshot: Arc<Snapshot>) -> Scene {
-        let shared = Arc::new(Shared::default());
-        shared.snapshot.store(Arc::clone(&snapshot));
-        Scene::of(weather, snapshot, shared, &Settings::default())
+        Scene::of(weather, snapshot, Arc::new(Shared::default()))
     }
 
     /// Another worker of the same process, with a network of its own.
     fn beside(other: &Scene) -> Scene {
         let (snapshot, shared) = (Arc::clone(&other.snapshot), Arc::clone(&other.shared));
-        Scene::of(CALM, snapshot, shared, &Settings::default())
+        Scene::of(CALM, snapshot, shared)
     }
 
-    fn of(
-        weather: Weather,
-        snapshot: Arc<Snapshot>,
-        shared: Arc<Shared>,
-        settings: &Settings,
-    ) -> Scene {
+    fn of(weather: Weather, snapshot: Arc<Snapshot>, shared: Arc<Shared>) -> Scene {
+        shared.snapshot.store(Arc::clone(&snapshot));
         let host = |endpoint: &Endpoint| match endpoint.address {
             Address::Ip(address) => address,
             Address::Unix(_) => unreachable!("every endpoint of a scene has an IP address"),
@@ -89,7 +82,7 @@ impl Scene {
         let counters = WorkerCounters::default();
         let engine = Engine::new(
             net,
-            settings,
+            1,
             "sim".to_owned(),
             Arc::clone(&shared),
             WorkerCounters::clone(&counters),
@@ -566,10 +559,34 @@ fn a_clients_own_connection_that_idles_for_too_long_is_closed() {
     scene.says(own, DENIED);
     scene.settle();
     scene.hears(client);
-    scene.wait(Settings::default().timeouts.upstream_idle + Duration::from_secs(1));
+    scene.wait(Plan::default().timeouts.upstream_idle + Duration::from_secs(1));
     scene.settle();
     assert_eq!(scene.engine.upstream_count(), 0);
     assert_eq!(scene.hears(client).1, "open");
+}
+
+#[test]
+fn what_a_snapshot_plans_holds_for_connections_that_are_open() {
+    let mut scene = Scene::new(CALM);
+    let client = scene.client();
+    let mut plan = Plan::default();
+    plan.limits.headers = 1;
+    plan.timeouts.client_idle = Duration::from_secs(5);
+    scene.snapshot = Arc::new(Snapshot::clone(&snapshot(2, &[true])).under(Arc::new(plan)));
+    scene.turn(|_| {});
+    scene.says(client, GET);
+    scene.settle();
+    let target = scene.arrival();
+    scene.says(target, EMPTY);
+    scene.settle();
+    assert!(scene.hears(client).0.starts_with("HTTP/1.1 200 "));
+    scene.wait(Duration::from_secs(6));
+    scene.settle();
+    assert_ne!(scene.hears(client).1, "open", "five seconds idle are the limit now");
+    let other = scene.client();
+    scene.says(other, b"GET / HTTP/1.1\r\nHost: sim\r\nAccept: */*\r\n\r\n");
+    scene.settle();
+    assert!(scene.hears(other).0.starts_with("HTTP/1.1 431 "));
 }
 
 #[test]
@@ -638,7 +655,7 @@ fn one_connect_that_fails_for_our_own_shortage_is_made_again() {
 
 #[test]
 fn an_upload_that_has_waited_for_a_connection_has_its_own_limit() {
-    let timeouts = Settings::default().timeouts;
+    let timeouts = Plan::default().timeouts;
     let mut scene = Scene::new(CALM);
     let client = scene.client();
     scene.network.borrow_mut().shortages.push((u64::MAX, Short::Memory));

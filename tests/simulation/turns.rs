@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use evenly::base::tick::Tick;
-use evenly::settings::Settings;
+use evenly::settings::Plan;
 
 use crate::net::Weather;
 use crate::scenes::{CALM, GET, SMALL, Scene};
@@ -122,7 +122,7 @@ fn a_small_response_passes_downloads_that_wait_for_their_slices() {
 
 #[test]
 fn a_response_that_came_while_we_stood_still_is_passed_on() {
-    let limit = Settings::default().timeouts.response_header;
+    let limit = Plan::default().timeouts.response_header;
     let mut scene = Scene::new(CALM);
     let (client, target) = scene.asks();
     scene.says(target, SMALL);
@@ -134,7 +134,7 @@ fn a_response_that_came_while_we_stood_still_is_passed_on() {
 
 #[test]
 fn a_target_has_the_rest_of_its_time_after_a_pause_of_ours() {
-    let limit = Settings::default().timeouts.response_header;
+    let limit = Plan::default().timeouts.response_header;
     let mut scene = Scene::new(CALM);
     let (client, target) = scene.asks();
     scene.stands_still(limit * 3);
@@ -149,7 +149,7 @@ fn a_target_has_the_rest_of_its_time_after_a_pause_of_ours() {
 
 #[test]
 fn a_target_that_is_late_by_our_own_clock_is_late() {
-    let limit = Settings::default().timeouts.response_header;
+    let limit = Plan::default().timeouts.response_header;
     let mut scene = Scene::new(CALM);
     let (client, _) = scene.asks();
     scene.wait(limit + Duration::from_secs(1));
@@ -169,7 +169,7 @@ fn unread_upload() -> (Scene, usize, usize) {
 
 #[test]
 fn a_target_that_still_takes_what_the_kernel_holds_of_a_request_is_not_late() {
-    let limit = Settings::default().timeouts.response_header;
+    let limit = Plan::default().timeouts.response_header;
     let (mut scene, client, target) = unread_upload();
     for _ in 0..9 {
         scene.wait(limit * 3 / 4);
@@ -186,7 +186,7 @@ fn a_target_that_still_takes_what_the_kernel_holds_of_a_request_is_not_late() {
 
 #[test]
 fn a_target_that_takes_nothing_of_what_the_kernel_holds_is_late_soon() {
-    let limit = Settings::default().timeouts.response_header;
+    let limit = Plan::default().timeouts.response_header;
     let (mut scene, client, _) = unread_upload();
     scene.wait(limit + Duration::from_secs(10));
     assert!(scene.hears(client).0.starts_with("HTTP/1.1 504 "));
@@ -194,7 +194,7 @@ fn a_target_that_takes_nothing_of_what_the_kernel_holds_is_late_soon() {
 
 #[test]
 fn a_client_that_reads_a_little_now_and_then_is_not_cut() {
-    let limit = Settings::default().timeouts.client_body;
+    let limit = Plan::default().timeouts.client_body;
     let narrow = Weather { capacity: 60_000, ..CALM };
     let mut scene = Scene::new(narrow);
     let (client, target) = scene.asks();
@@ -215,7 +215,7 @@ fn a_client_that_reads_a_little_now_and_then_is_not_cut() {
 
 #[test]
 fn a_client_that_reads_nothing_is_cut() {
-    let limit = Settings::default().timeouts.client_body;
+    let limit = Plan::default().timeouts.client_body;
     let narrow = Weather { capacity: 60_000, ..CALM };
     let mut scene = Scene::new(narrow);
     let (_, target) = scene.asks();
