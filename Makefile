@@ -6,7 +6,7 @@ SHELL := bash
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 
 CARGO ?= cargo
-# Where the demo listens: loopback only, as its origins do.
+# Where evenly listens in `make run`: loopback only, as its origins do.
 LISTEN ?= 127.0.0.1:8080
 # More arguments for the loadtest program, such as ARGS="--seconds 30 --json out.json", and for the tour (ARGS=--free-ports).
 ARGS ?=
@@ -17,13 +17,10 @@ help: ## This list
 	@sed -nE 's/^([a-z][a-z-]*):[^#]*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
 .PHONY: run
-run: cargo ## The demo: evenly in front of two servers of its own, on loopback (LISTEN=127.0.0.1:8080)
-	@$(CARGO) build --release
-	@"$${CARGO_TARGET_DIR:-target}/release/evenly" demo --listen $(LISTEN) || { \
-	    code=$$?; \
-	    [ $$code = 130 ] || echo "With make: make run LISTEN=127.0.0.1:8081 chooses another address." >&2; \
-	    exit $$code; \
-	}
+run: cargo ## evenly in front of two small origins, blue and green: keys kill them and bring them back (LISTEN=127.0.0.1:8080)
+	@echo "building evenly and its two origins: about a minute at first, then seconds"
+	@$(CARGO) build --profile quick -p evenly -p try-evenly
+	@exec "$${CARGO_TARGET_DIR:-target}/quick/try-evenly" --listen $(LISTEN)
 
 .PHONY: build install clean
 build: cargo ## target/release/evenly, the one file that is needed

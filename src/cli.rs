@@ -27,8 +27,6 @@ Examples:
       The same on another address, with two worker threads.
   evenly check /etc/evenly.toml
       Say whether the file is valid, without opening anything.
-  evenly demo
-      Try it out: a balancer in front of two servers of its own.
 
 The smallest file:
   [[targets]]
@@ -93,12 +91,6 @@ pub enum Command {
     /// nowhere and resolves no name.
     #[command(after_help = "Exit codes: 0 valid, 2 not valid or not readable.")]
     Check(CheckArgs),
-    /// Run a demo: a load balancer in front of two small servers of its own
-    ///
-    /// Starts two small servers on free ports of this machine, each of which responds with its name and
-    /// the request it got, and a load balancer in front of them.
-    #[command(after_help = "Try: curl http://127.0.0.1:8080/   Ctrl-C ends it.")]
-    Demo(DemoArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Try: source <(evenly completions bash)")]
     Completions(CompletionsArgs),
@@ -157,17 +149,6 @@ impl CheckArgs {
     pub fn path(&self) -> &Path {
         self.file.as_deref().or(self.config.as_deref()).unwrap_or(Path::new("-"))
     }
-}
-
-/// The arguments of `evenly demo`.
-#[derive(Debug, Default, Args)]
-pub struct DemoArgs {
-    /// An IP address and port to listen on; may be repeated
-    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    pub listen: Vec<String>,
-    /// Worker threads: auto (as many as the CPUs it may use) or 1 to 1024
-    #[arg(short, long, value_name = "N")]
-    pub workers: Option<String>,
 }
 
 /// The arguments of `evenly completions`.
@@ -248,7 +229,10 @@ const OTHER_COMMANDS: &[(&[&str], &str)] = &[
     ),
     (&["completion"], "evenly completions SHELL"),
     (&["manual", "manpage"], "evenly man"),
-    (&["try", "example", "quickstart"], "evenly demo"),
+    (
+        &["demo", "try", "example", "quickstart"],
+        "make run, in evenly's source, starts two small servers and evenly in front of them",
+    ),
 ];
 
 /// What somebody who typed `arguments`, in which this is wrong, may have meant.
@@ -299,18 +283,6 @@ pub fn settings(args: &RunArgs) -> Result<(Settings, Places), ConfigError> {
         Some(path) => config::load_placed(path, &overrides),
         None => config::options_placed(&overrides),
     }
-}
-
-/// What `evenly demo` with these arguments runs by, and where that was written. It has no targets: the demo brings its own.
-///
-/// # Errors
-/// An argument is not valid.
-pub fn demo_settings(args: &DemoArgs) -> Result<(Settings, Places), ConfigError> {
-    config::without_targets(&Overrides {
-        listen: args.listen.clone(),
-        workers: args.workers.clone(),
-        ..Overrides::default()
-    })
 }
 
 /// The completion script for `shell`.

@@ -13,7 +13,6 @@
 //! worker/      one thread: poll -> mark readiness -> engine.turn(now); the only room that names mio
 //! health/      the health thread: schedule, probes, verdicts, names, ejection; publishes snapshots
 //! config/      the file -> validated settings; every error names file, line, key and remedy
-//! demo         two small origins for `make run`
 //!
 //! engine/      connections, pools and the pump of one worker; generic over its network
 //! session/     PURE: the protocol of one client connection; bytes and events in, steps out
@@ -34,7 +33,6 @@ pub mod balance;
 pub mod base;
 pub mod cli;
 pub mod config;
-pub mod demo;
 pub mod engine;
 pub mod health;
 pub mod http;

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use evenly::base::log::{self, LogFormat};
-use evenly::cli::{self, CheckArgs, Cli, Command, DemoArgs, RunArgs};
+use evenly::base::log;
+use evenly::cli::{self, CheckArgs, Cli, Command, RunArgs};
 use evenly::config::{self, ConfigError, Places};
 use evenly::server::{self, ServerError};
 
@@ -74,7 +74,6 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run(args),
         Command::Check(args) => check(args),
-        Command::Demo(args) => demo(args),
         Command::Completions(args) => print(&cli::completions(args.shell)),
         Command::Man => print(&cli::man().map_err(Failure::Output)?),
         Command::Version => print(concat!("evenly ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
@@ -85,12 +84,6 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
     log::init(args.log_format, args.log_level.as_deref());
     let (settings, places) = cli::settings(args).map_err(Failure::Configuration)?;
     server::run(settings).map_err(|error| Failure::Server(error, places))
-}
-
-fn demo(args: &DemoArgs) -> Result<(), Failure> {
-    let (settings, places) = cli::demo_settings(args).map_err(Failure::Configuration)?;
-    log::init(LogFormat::Human, None);
-    server::demo(settings).map_err(|error| Failure::Server(error, places))
 }
 
 fn check(args: &CheckArgs) -> Result<(), Failure> {

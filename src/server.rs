@@ -22,11 +22,8 @@ use crate::admin::{self, Admin, Sources};
 use crate::balance::Shared;
 use crate::base::ledger::Ledger;
 use crate::base::thread;
-use crate::demo::Origin;
 use crate::health::{Health, Reporter};
-use crate::settings::{
-    AccessSink, Boot, HealthCheck, Settings, Target, TargetAddress, Workers as Count,
-};
+use crate::settings::{AccessSink, Boot, Settings, Workers as Count};
 use crate::worker::listener::{self, Claim, Scope};
 use crate::worker::{self, Job, Seat, Stage, Workers, net};
 
@@ -243,51 +240,17 @@ fn heed(signal: i32, writer: Option<&Writer>) {
 /// # Errors
 /// It could not start, or its workers are gone.
 pub fn run(settings: Settings) -> Result<(), ServerError> {
-    run_with(settings, |_| {})
-}
-
-/// As [`run`]; `listening` is called with the addresses when there are clients to come.
-fn run_with(settings: Settings, listening: impl FnOnce(&[SocketAddr])) -> Result<(), ServerError> {
     let (events, inbox) = unbounded();
     let signals = watch_signals(events.clone())?;
-    let outcome = serve(settings, &events, &inbox, listening);
+    let outcome = serve(settings, &events, &inbox);
     signals.close();
     outcome
-}
-
-/// Serves two embedded demo origins, `blue` and `green`.
-///
-/// # Errors
-/// As [`run`].
-pub fn demo(mut settings: Settings) -> Result<(), ServerError> {
-    let start =
-        |name| Origin::start(name).map_err(|error| ServerError::Start("a demo server", error));
-    let origins = [start("blue")?, start("green")?];
-    settings.plan.targets = origins
-        .iter()
-        .map(|origin| Target {
-            address: TargetAddress::Ip(origin.address()),
-            health: HealthCheck { endpoint: Some("/healthz".into()), ..HealthCheck::default() },
-        })
-        .collect();
-    let [blue, green] = origins.each_ref().map(Origin::address);
-    run_with(settings, |addresses| {
-        log::info!("blue is {blue} and green is {green}; requests alternate between them");
-        for address in addresses {
-            let ip =
-                if address.ip().is_unspecified() { [127, 0, 0, 1].into() } else { address.ip() };
-            let address = SocketAddr::new(ip, address.port());
-            log::info!("in another terminal, several times: curl http://{address}/hello");
-        }
-        log::info!("Ctrl-C ends it");
-    })
 }
 
 fn serve(
     mut settings: Settings,
     events: &Sender<Event>,
     inbox: &Receiver<Event>,
-    listening: impl FnOnce(&[SocketAddr]),
 ) -> Result<(), ServerError> {
     let started = Instant::now();
     if let Some(name) = &settings.boot.tcp.congestion {
@@ -342,7 +305,6 @@ fn serve(
         let families = if scope.ipv4_too { " (IPv6 and IPv4)" } else { "" };
         log::info!("listening on http://{address}{families}");
     }
-    listening(&addresses);
     let outcome = wait(&parts.shared, &workers, inbox, writer.as_ref());
     if !matches!(outcome, Err(ServerError::Stuck(_))) {
         threads.into_iter().for_each(|thread| thread::end(thread, "worker"));

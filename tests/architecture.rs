@@ -93,9 +93,7 @@ const ROOMS: &[Room] = &[
     Room { name: "cli", imports: &["config", "settings", "base"], without: &[&SOCKETS, &LOCKS] },
     Room {
         name: "server",
-        imports: &[
-            "worker", "health", "admin", "access", "demo", "balance", "metrics", "settings", "base",
-        ],
+        imports: &["worker", "health", "admin", "access", "balance", "metrics", "settings", "base"],
         without: &[],
     },
     Room {
@@ -110,7 +108,6 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "health", imports: &["balance", "http1", "settings", "base"], without: &[] },
     Room { name: "config", imports: &["settings"], without: &[&SOCKETS, &CLOCKS, &LOCKS] },
-    Room { name: "demo", imports: &[], without: &[] },
     Room {
         name: "engine",
         imports: &[
@@ -541,8 +538,8 @@ fn catches_a_path_that_climbs_out_of_its_room() {
         "mod a { use super::super::engine::Net; }",
         "imports `engine::Net`, which runs upward",
     );
-    catches("demo.rs", "use super::*;", "imports every room at once");
-    catches("demo.rs", "use crate::{self as all};", "imports every room at once");
+    catches("server.rs", "use super::*;", "imports every room at once");
+    catches("server.rs", "use crate::{self as all};", "imports every room at once");
     accepts("session/retry.rs", "use super::engine::Net; use self::super::Step;");
     accepts("session/mod.rs", "mod engine {} use self::engine::Net;");
 }

@@ -163,7 +163,7 @@ fn a_pipe_is_read_to_its_end_and_one_without_a_writer_is_no_file() {
 
 #[test]
 fn what_was_meant_is_said_where_it_can_be_guessed() {
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 17] = [
         (
             &["config/minimal.toml"],
             "tip: evenly run config/minimal.toml, or evenly check config/minimal.toml",
@@ -173,6 +173,7 @@ fn what_was_meant_is_said_where_it_can_be_guessed() {
         (&["serve"], "tip: evenly run FILE"),
         (&["validate", "f.toml"], "tip: evenly check FILE"),
         (&["reload"], "tip: send the process SIGTERM"),
+        (&["demo"], "tip: make run, in evenly's source"),
         (&["-v"], "evenly --version prints the version"),
         (&["--port", "80"], "tip: --listen 127.0.0.1:8080 sets address and port"),
         (&["run", "--port", "80"], "tip: --listen 127.0.0.1:8080 sets address and port"),
@@ -413,38 +414,4 @@ fn options_may_be_repeated_and_shortened() {
     };
     assert_eq!(run.log_format, LogFormat::Json);
     assert_eq!(run.log_level.as_deref(), Some("evenly=debug,warn"));
-}
-
-#[test]
-fn the_demo_listens_on_this_machine_only_unless_told_otherwise() {
-    let Asked::Demo(demo) = parsed(&["demo"]) else { panic!("not demo") };
-    let (settings, _) = evenly::cli::demo_settings(&demo).unwrap();
-    assert!(settings.plan.listen.iter().all(|address| address.ip().is_loopback()));
-    assert!(settings.plan.targets.is_empty());
-    let Asked::Demo(demo) = parsed(&["demo", "--listen", "0.0.0.0:0"]) else { panic!("not demo") };
-    let (settings, _) = evenly::cli::demo_settings(&demo).unwrap();
-    assert_eq!(settings.plan.listen, ["0.0.0.0:0".parse().unwrap()]);
-}
-
-#[test]
-fn the_demo_says_what_to_type_once_it_listens() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_evenly"))
-        .args(["demo", "--listen", "0.0.0.0:0"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let log = std::io::BufReader::new(child.stderr.take().unwrap());
-    let mut lines = Vec::new();
-    for line in std::io::BufRead::lines(log).map_while(Result::ok) {
-        lines.push(line);
-        if lines.last().is_some_and(|line| line.contains("Ctrl-C ends it")) {
-            break;
-        }
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let after = |word: &str| lines.iter().find_map(|line| Some(line.split_once(word)?.1));
-    let port = after("listening on http://0.0.0.0:").unwrap_or_else(|| panic!("{lines:?}"));
-    assert_eq!(after("curl "), Some(format!("http://127.0.0.1:{port}/hello").as_str()));
-    assert!(after("blue is 127.0.0.1:").is_some_and(|rest| rest.contains("green is 127.0.0.1:")));
 }

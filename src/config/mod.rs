@@ -123,17 +123,6 @@ pub fn options_placed(overrides: &Overrides) -> Result<(Settings, Places), Confi
     page.finish((settings, Places::of_options(overrides)), None)
 }
 
-/// The defaults with the listen addresses and workers of `overrides`, and no target at all: for
-/// `evenly demo`, which brings its own; and where values were written.
-///
-/// # Errors
-/// A value that is not valid, or a listen address that is there twice.
-pub fn without_targets(overrides: &Overrides) -> Result<(Settings, Places), ConfigError> {
-    let page = Page::new("");
-    let settings = validate::without_targets(overrides, &page);
-    page.finish((settings, Places::of_options(overrides)), None)
-}
-
 fn parse_with(
     text: &str,
     name: &str,

@@ -96,14 +96,6 @@ pub(super) fn settings<'a>(
     settings
 }
 
-/// The defaults with the listen addresses and workers of the command line.
-pub(super) fn without_targets<'a>(overrides: &Overrides, page: &'a Page<'a>) -> Settings {
-    let mut settings = Settings::default();
-    settings.plan.listen = listen(None, overrides, page, settings.plan.listen);
-    settings.boot.workers = workers(None, overrides, page, settings.boot.workers);
-    settings
-}
-
 /// A table that may be absent.
 fn table<'a, T: raw::Mirror<'a> + Default>(item: Option<&Item<'a>>, page: &Page<'_>) -> T {
     item.and_then(|item| page.take(item.table())).unwrap_or_default()
