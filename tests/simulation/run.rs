@@ -680,8 +680,8 @@ impl World {
         let patience = match self.model.profile {
             Profile::Fair => 8 * SECOND,
             Profile::Flaky => 20 * SECOND,
-            // A last look may find a little room before a target that hangs, a few times.
-            Profile::Stormy => 400 * SECOND,
+            // A last look may find a little room before a target that hangs, a good many times.
+            Profile::Stormy => 800 * SECOND,
         };
         // A nap, the longest wait for an edge, and both on each side.
         let slow = self.hardships.has(Hardship::SlowPeers) as u64

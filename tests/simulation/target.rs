@@ -197,7 +197,12 @@ impl Target {
         // The whole of it: what follows a part would be read as the end of its field.
         if model.profile == Profile::Stormy && self.rng.chance(30) && far.room() >= POISON.len() {
             model.poisoned.push(far.wire);
-            let _ = far.write(POISON);
+            let mut rest = POISON;
+            while !rest.is_empty()
+                && let Some(count @ 1..) = far.write(rest)
+            {
+                rest = &rest[count..];
+            }
             return;
         }
         // A reset would destroy what of the last answer is still on its way.
