@@ -182,6 +182,8 @@ pub(crate) struct Network {
     /// The longest time that passed in one call since that was last looked at.
     pub(crate) stalled: u64,
     pub(crate) stalls: u32,
+    /// How many microseconds the next call of the engine takes.
+    pub(crate) next_call: Option<u64>,
     /// Edges that are told late, and when.
     late: BinaryHeap<Reverse<(u64, usize)>>,
     /// Connections that came to a host.
@@ -214,6 +216,7 @@ impl Network {
             parked: Vec::new(),
             stalled: 0,
             stalls: STALLS,
+            next_call: None,
             late: BinaryHeap::new(),
             arrivals: Vec::new(),
             stirred: Vec::new(),
@@ -432,6 +435,9 @@ impl Network {
 
     /// What befalls a call of the engine itself: it takes time, or fails for a reason of its own host.
     fn befall(&mut self) -> io::Result<()> {
+        if let Some(time) = self.next_call.take() {
+            self.advance(self.now + time);
+        }
         if self.rng.chance(self.weather.slow_calls) {
             let most = match self.stalls {
                 0 => 2_000,

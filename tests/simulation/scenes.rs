@@ -180,7 +180,7 @@ impl Scene {
     pub(crate) fn wait(&mut self, time: Duration) {
         let until = Tick(self.now).after(time);
         while let Some(at) = self.engine.next_deadline().filter(|&at| at <= until) {
-            self.now = at.0;
+            self.now = self.now.max(at.0);
             self.turn(|_| {});
             self.settle();
         }

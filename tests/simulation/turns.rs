@@ -1,5 +1,6 @@
 //! What one turn of the engine does and does not do: how long it lasts beside others, and what a pause of ours costs them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use evenly::base::tick::Tick;
@@ -145,6 +146,40 @@ fn a_target_has_the_rest_of_its_time_after_a_pause_of_ours() {
     scene.settle();
     assert!(scene.hears(client).0.ends_with("ok"));
     assert_eq!(scene.engine.take_reports().count(), 0);
+}
+
+#[test]
+fn a_target_has_its_whole_time_when_we_stood_still_just_before_it_was_asked() {
+    for pause in [3, 12] {
+        let limit = Duration::from_secs(4);
+        let mut plan = Plan::default();
+        plan.timeouts.response_header = limit;
+        let mut scene = Scene::within(CALM, Arc::default(), plan);
+        // It serves several at once, so that no request has to be looked after soon.
+        let both = [scene.asks(), scene.asks()];
+        for (client, target) in both {
+            scene.says(target, SMALL);
+            scene.settle();
+            scene.hears(client);
+        }
+        let [_, (client, target)] = both;
+        scene.wait(Duration::from_secs(30));
+        scene.says(client, GET);
+        scene.fly();
+        // The read of the client's request, which is sent on in the same turn.
+        scene.network.borrow_mut().next_call = Some(pause * 1_000_000);
+        scene.turn(|_| {});
+        scene.now = scene.network.borrow().now;
+        scene.fly();
+        assert!(scene.hears(target).0.starts_with("GET "));
+        scene.wait(limit - Duration::from_millis(100));
+        scene.fly();
+        assert_eq!(scene.hears(client), (String::new(), "open"), "a pause of {pause} s");
+        scene.says(target, SMALL);
+        scene.settle();
+        assert!(scene.hears(client).0.ends_with("ok"));
+        assert_eq!(scene.engine.take_reports().count(), 0);
+    }
 }
 
 #[test]
