@@ -1,20 +1,16 @@
 //! What is done when an exchange with a target breaks, its target takes too long, or its endpoint goes down. What the table in
 //! `session::retry` says is carried out here.
 
-use std::time::Duration;
-
-use super::client::{Client, Closing};
-use super::upstream::{Found, Upstream};
+use super::clock::is_clients_turn;
+use super::tables::{Client, Upstream};
+use super::upstream::Found;
+use super::waits::{LAST_WORDS, Progress};
 use super::{Engine, Net};
-use crate::access::End;
 use crate::balance::{self, EndpointId, Report, Streak};
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::base::wheel::Due;
 use crate::session::{Break, Failure, Output, Remedy, Session};
-
-/// How long a target that went down has to answer what cannot be sent elsewhere.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 impl<N: Net> Engine<N> {
     /// The exchange of `owner` with its target broke.
@@ -113,13 +109,15 @@ impl<N: Net> Engine<N> {
             let mut scratch = self.scratch.take().expect("one step at a time");
             self.upstream_failed(owner, Failure::Down, &mut scratch.out);
             self.scratch = Some(scratch);
-        } else if client.session.awaits_response() && !is_clients_turn(client, upstream) {
+        } else if client.session.awaits_response()
+            && !is_clients_turn(upstream.conn.waits(), client, upstream)
+        {
             let until = self.now.after(LAST_WORDS);
             if Due::at(until) < upstream.conn.deadline()
                 && let Some(upstream) = self.upstreams.get_mut(key)
             {
                 upstream.last_words = true;
-                self.touch_upstream(key, until);
+                self.settle_upstream(key, Progress::None);
             }
         }
     }
@@ -136,61 +134,6 @@ impl<N: Net> Engine<N> {
             .or_else(|| balance::pick_such(&self.snapshot, client.ticket, untried))
             .map_or(failed, |endpoint| endpoint.id)
     }
-
-    pub(super) fn upstream_timed_out(&mut self, key: Key) {
-        let Some(upstream) = self.upstreams.get(key) else { return };
-        let Some(owner) = upstream.client else {
-            if upstream.is_parting() {
-                return self.parting_timed_out(key);
-            }
-            self.pools.forget(upstream.endpoint, key, self.now);
-            return self.close_upstream(key);
-        };
-        if upstream.connecting {
-            return self.connect_failed(key, Report::ConnectTimeout);
-        }
-        let Some(client) = self.clients.get(owner) else { return };
-        if client.session.is_idle() {
-            return self.part(owner);
-        }
-        if client.session.is_tunnel() {
-            self.end_entry(owner, End::TunnelIdle);
-            return self.drop_client(owner);
-        }
-        if client.answered && !upstream.takes_more() {
-            return self.stop_upload(owner);
-        }
-        if is_clients_turn(client, upstream) {
-            let until = self.now.after(self.snapshot.plan.timeouts.response_body);
-            return self.touch_upstream(key, until);
-        }
-        let is_down = self.pools.address(upstream.endpoint).is_none();
-        if upstream.last_words && !is_down && client.session.awaits_response() {
-            // It is back, and has its whole time.
-            let until = self.now.after(self.snapshot.plan.timeouts.response_header);
-            if let Some(upstream) = self.upstreams.get_mut(key) {
-                upstream.last_words = false;
-            }
-            return self.touch_upstream(key, until);
-        }
-        // The last look has written what could be written; of what waits in the kernel nobody has said anything yet.
-        let may_take_more = client.session.awaits_response() && !upstream.last_words;
-        if may_take_more && upstream.conn.outbox.is_none() && self.follow_upload(key) {
-            return;
-        }
-        let (Some(client), Some(upstream)) = (self.clients.get(owner), self.upstreams.get(key))
-        else {
-            return;
-        };
-        let failure = match client.session.awaits_response() {
-            true if upstream.last_words => Failure::Down,
-            true => Failure::HeadTimeout,
-            false => Failure::BodyTimeout,
-        };
-        let mut scratch = self.scratch.take().expect("one step at a time");
-        self.upstream_failed(owner, failure, &mut scratch.out);
-        self.scratch = Some(scratch);
-    }
 }
 
 /// What a failure of an exchange counts as. A request may take long without any fault of its target.
@@ -206,12 +149,4 @@ fn streak_of(failure: Failure) -> Streak {
 fn ends_as_it_may(session: &Session, failure: Failure) -> bool {
     let pooled = session.is_reused() && session.awaits_response();
     session.is_tunnel() || pooled && failure != Failure::HeadTimeout
-}
-
-/// Whether the exchange waits for the client: it does not take the response, or has not sent its request.
-fn is_clients_turn<S>(client: &Client<S>, upstream: &Upstream<S>) -> bool {
-    client.conn.outbox.is_some()
-        || client.closing == Closing::No
-            && client.session.streams_to_upstream()
-            && upstream.takes_more()
 }

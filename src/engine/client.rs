@@ -1,144 +1,23 @@
 //! The client side of the pump: requests in, answers of our own out, and how a client connection ends.
 
-use std::net::IpAddr;
-use std::time::Duration;
-
 use super::conn::{Conn, Filled, Hunger};
+use super::tables::{Client, Closing, Upstream};
 use super::turn::Flow;
 use super::upstream::Found;
-use super::{EVICTION_GRACE, Engine, LINGER, Net, Scratch, Token};
-use crate::access::{End, Pending};
-use crate::balance::EndpointId;
-use crate::base::buffer::Chunk;
+use super::waits::Progress;
+use super::{Engine, Net, Scratch, Token};
+use crate::access::End;
 use crate::base::slab::Key;
-use crate::base::tick::Tick;
 use crate::base::wheel::Due;
-use crate::session::{ClientEnd, Ending, Next, Output, Session, Step};
+use crate::session::{ClientEnd, Ending, Next, Output, Stage, Step};
 
 /// The most that is read at once while a request head is expected, which bounds what pipelined requests
 /// may pile up in memory.
 const HEAD_READ: usize = 16 * 1024;
-/// How often it is looked whether all is sent that a client is to have before its connection is reset.
-const RESET_LOOK: Duration = Duration::from_millis(50);
 /// Bodies up to this size are copied behind their head: one piece is cheaper to send than two.
 const JOIN: usize = 4096;
 
-/// How far a client connection is from its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Closing {
-    /// It is open.
-    No,
-    /// It is closed when all is written.
-    AfterFlush,
-    /// When all is written our side ends, and what still comes is discarded for a while.
-    Linger,
-    /// Our side has ended.
-    Lingering,
-    /// It is reset when all is written and sent, or at [`Client::evictable`].
-    Reset,
-}
-
-/// Endpoints that did not take a request. In a box of its own: nearly always there are none.
-#[derive(Default)]
-pub(super) struct Tried {
-    pub(super) endpoints: Vec<EndpointId>,
-    /// Until when the request may wait for a connection that nothing here suffices for.
-    pub(super) waits_until: Option<Tick>,
-}
-
-pub(super) struct Client<S> {
-    pub(super) conn: Conn<S>,
-    pub(super) session: Session,
-    /// The connection to its target while a request is under way, and between requests if it is this client's own.
-    pub(super) upstream: Option<Key>,
-    /// What was sent of a request, while it may have to be sent again or for the first time.
-    pub(super) hold: Option<Chunk>,
-    /// The round-robin ticket of the exchange.
-    pub(super) ticket: usize,
-    /// What the access log will say of the exchange.
-    pub(super) entry: Option<Box<Pending>>,
-    /// Endpoints that refused this request.
-    pub(super) tried: Option<Box<Tried>>,
-    pub(super) closing: Closing,
-    /// Its response is whole, and the rest of its request still goes to the target or, without one, nowhere.
-    pub(super) answered: bool,
-    /// How much of its request the kernel had not sent to the target when it was last asked.
-    pub(super) unsent: u32,
-    /// The time limit of a head runs.
-    head_begun: bool,
-    /// When a tunnel's other side ended, or a response that nothing else ends: our side ends when all is written.
-    pub(super) end_after_flush: bool,
-    /// While it idles: from when on it may be closed to make room. While it is to be reset, all of what it is to have is
-    /// written: when that is done at the latest.
-    pub(super) evictable: Due,
-}
-
-impl<S> Client<S> {
-    pub(super) fn new(socket: S, ip: IpAddr, trusted: bool) -> Self {
-        Client {
-            conn: Conn::new(socket),
-            session: Session::new(ip, trusted),
-            upstream: None,
-            hold: None,
-            ticket: 0,
-            entry: None,
-            tried: None,
-            closing: Closing::No,
-            answered: false,
-            unsent: 0,
-            head_begun: false,
-            end_after_flush: false,
-            evictable: Due::NEVER,
-        }
-    }
-
-    /// Its side of the connection has ended and all that was to be said to it is: it waits for a response, or has gone.
-    fn may_have_gone(&self) -> bool {
-        self.conn.read_closed
-            && self.closing == Closing::No
-            && self.upstream.is_some()
-            && !self.answered
-            && self.conn.outbox.is_none()
-            && !self.session.wants_client_bytes()
-            && !self.session.is_tunnel()
-    }
-
-    /// Its request is read although its response waits: whoever reads only when all is sent would wait for ever.
-    fn is_full_duplex(&self) -> bool {
-        self.closing == Closing::No
-            && self.session.streams_to_upstream()
-            && !self.session.awaits_response()
-    }
-
-    /// Nothing is under way and nothing waits.
-    pub(super) fn is_idle(&self) -> bool {
-        self.session.is_idle()
-            && self.closing == Closing::No
-            && self.conn.inbox.is_none()
-            && self.conn.outbox.is_none()
-    }
-}
-
 impl<N: Net> Engine<N> {
-    /// Gives a client whose side has ended, if it waits for its target, some time from now on: it may have half-closed.
-    pub(super) fn begin_grace(&mut self, key: Key) {
-        let Some(client) = self.clients.get_mut(key).filter(|client| client.may_have_gone()) else {
-            return;
-        };
-        if client.upstream.and_then(|at| self.upstreams.get(at)).is_some_and(|u| u.conn.readable) {
-            // More of its response is here: it does not wait for its target.
-            return;
-        }
-        match self.snapshot.plan.timeouts.client_gone {
-            None => {}
-            Some(Duration::ZERO) => self.give_up(key),
-            Some(grace) => {
-                let until = self.now.after(grace);
-                client.conn.set_deadline(&mut self.wheel, Token::Client(key), until);
-            }
-        }
-    }
-
     pub(super) fn client_step(&mut self, key: Key) -> Flow {
         let flushed = self.flush_client(key);
         let Some(client) = self.clients.get(key) else { return Flow::Wait };
@@ -243,49 +122,34 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    /// Sets the limit that now applies to the client, and says whether to go on with it.
+    /// Has the limit run that now applies to the client, and says whether to go on with it.
     fn after_client_read(&mut self, key: Key, next: Next) -> Flow {
-        let Engine { clients, wheel, snapshot, now, .. } = self;
-        let timeouts = &snapshot.plan.timeouts;
-        let Some(client) = clients.get_mut(key) else { return Flow::Wait };
-        let token = Token::Client(key);
-        match next {
-            Next::NeedMore if client.session.is_idle() => {
-                if client.conn.inbox.is_some() && !std::mem::replace(&mut client.head_begun, true) {
-                    client.conn.set_deadline(wheel, token, now.after(timeouts.client_header));
-                }
-                if client.conn.readable { Flow::Again } else { Flow::Wait }
-            }
-            _ if client.closing != Closing::No => Flow::Again,
-            _ if client.session.is_tunnel() => {
-                let until = now.after(timeouts.tunnel_idle);
-                client.conn.set_deadline(wheel, token, until);
-                if let Some(upstream) = client.upstream {
-                    self.touch_upstream(upstream, until);
-                }
-                Flow::Again
-            }
-            _ if client.session.streams_to_upstream() => {
-                // What is only dropped has a limit for all of it.
-                if client.upstream.is_some() || !client.answered {
-                    client.conn.set_deadline(wheel, token, now.after(timeouts.client_body));
-                }
-                Flow::Again
-            }
-            _ if client.session.is_idle() => Flow::Again,
-            _ => {
-                if client.conn.outbox.is_none() {
-                    client.conn.clear_deadline();
-                }
-                Flow::Wait
-            }
+        let Some(client) = self.clients.get_mut(key) else { return Flow::Wait };
+        if next == Next::NeedMore && client.session.is_idle() {
+            client.head_begun |= client.conn.inbox.is_some();
+            let flow = if client.conn.readable { Flow::Again } else { Flow::Wait };
+            self.settle_client(key, Progress::None);
+            return flow;
+        }
+        if client.closing != Closing::No {
+            return Flow::Again;
+        }
+        let (stage, upstream) = (client.session.stage(), client.upstream);
+        // What is only dropped has a limit for all of it.
+        let is_dropped = client.answered && upstream.is_none();
+        self.settle_client(key, if is_dropped { Progress::None } else { Progress::Read });
+        if stage == Stage::Tunnel {
+            upstream.into_iter().for_each(|at| self.settle_upstream(at, Progress::Read));
+        }
+        match stage {
+            Stage::Awaited | Stage::Response | Stage::Over => Flow::Wait,
+            _ => Flow::Again,
         }
     }
 
     /// Writes what waits for the client. `false` if something still waits or the client is gone.
     pub(super) fn flush_client(&mut self, key: Key) -> bool {
-        let Engine { clients, net, buffers, wheel, snapshot, now, .. } = self;
-        let timeouts = &snapshot.plan.timeouts;
+        let Engine { clients, net, buffers, .. } = self;
         let Some(client) = clients.get_mut(key) else { return false };
         if client.conn.outbox.is_some() {
             match client.conn.flush(net, buffers) {
@@ -296,8 +160,7 @@ impl<N: Net> Engine<N> {
                 Ok(0) => return false,
                 Ok(count) if client.conn.outbox.is_some() => {
                     self.moved += count;
-                    let until = now.after(timeouts.client_body);
-                    client.conn.set_deadline(wheel, Token::Client(key), until);
+                    self.settle_client(key, Progress::Written);
                     return false;
                 }
                 Ok(count) => {
@@ -311,32 +174,16 @@ impl<N: Net> Engine<N> {
 
     /// All was written: the target's bytes flow again.
     fn client_caught_up(&mut self, key: Key) {
-        let idle = self.now.after(self.idle_time());
-        let Some(client) = self.clients.get_mut(key) else { return };
-        let upstream = client.upstream;
-        if client.session.is_idle() {
-            client.evictable = Due::at(self.now.after(EVICTION_GRACE));
-            client.conn.set_deadline(&mut self.wheel, Token::Client(key), idle);
-        } else if client.session.is_tunnel() {
-            let until = self.now.after(self.snapshot.plan.timeouts.tunnel_idle);
-            client.conn.set_deadline(&mut self.wheel, Token::Client(key), until);
-        } else if client.session.streams_to_upstream() {
-            let limit =
-                if upstream.is_some() { self.snapshot.plan.timeouts.client_body } else { LINGER };
-            let until = self.now.after(limit);
-            client.conn.set_deadline(&mut self.wheel, Token::Client(key), until);
-        } else {
-            client.conn.clear_deadline();
-            self.begin_grace(key);
-        }
-        if let Some(upstream) = upstream {
+        self.settle_client(key, Progress::Written);
+        self.begin_grace(key, Progress::None);
+        if let Some(upstream) = self.clients.get(key).and_then(|client| client.upstream) {
             self.queue_upstream(upstream);
         }
     }
 
     /// Does what was to be done once all is written. `false` if the client is gone.
     fn end_client_writes(&mut self, key: Key) -> bool {
-        let Engine { clients, net, wheel, now, .. } = self;
+        let Engine { clients, net, .. } = self;
         let Some(client) = clients.get_mut(key) else { return false };
         if std::mem::take(&mut client.end_after_flush) {
             net.shutdown(&mut client.conn.socket);
@@ -354,8 +201,8 @@ impl<N: Net> Engine<N> {
             Closing::AfterFlush | Closing::Linger => {
                 client.closing = Closing::Lingering;
                 net.shutdown(&mut client.conn.socket);
-                client.conn.set_deadline(wheel, Token::Client(key), now.after(LINGER));
                 client.conn.readable = true;
+                self.settle_client(key, Progress::None);
             }
             Closing::No | Closing::Lingering => {}
         }
@@ -400,78 +247,14 @@ impl<N: Net> Engine<N> {
     /// Closes a tunnel both of whose directions have ended. `false` if it was.
     pub(super) fn end_tunnel_if_over(&mut self, key: Key) -> bool {
         let Some(client) = self.clients.get(key) else { return false };
-        let answered = client.upstream.is_none_or(|upstream| {
-            self.upstreams.get(upstream).is_none_or(super::upstream::Upstream::has_ended)
-        });
+        let answered = client
+            .upstream
+            .is_none_or(|upstream| self.upstreams.get(upstream).is_none_or(Upstream::has_ended));
         let over = client.session.tunnel_client_ended() && answered && client.conn.outbox.is_none();
         if over {
             self.drop_client(key);
         }
         !over
-    }
-
-    pub(super) fn client_timed_out(&mut self, key: Key) {
-        let Engine { clients, wheel, snapshot, now, upstreams, .. } = self;
-        let timeouts = &snapshot.plan.timeouts;
-        let Some(client) = clients.get_mut(key) else { return };
-        if client.may_have_gone() {
-            return self.give_up(key);
-        }
-        if client.closing == Closing::Reset && client.conn.outbox.is_none() {
-            return self.reset_client(key);
-        }
-        let silent = client.conn.outbox.is_none() && client.closing == Closing::No;
-        if silent && client.session.is_idle() && client.conn.inbox.is_none() {
-            return self.drop_client(key);
-        }
-        if silent && client.session.is_tunnel() {
-            self.end_entry(key, End::TunnelIdle);
-            return self.drop_client(key);
-        }
-        if silent && client.session.streams_to_upstream() {
-            let held_up = match client.upstream.and_then(|upstream| upstreams.get(upstream)) {
-                Some(upstream) => !upstream.takes_more(),
-                // It waits for a connection.
-                None => client.hold.is_some(),
-            };
-            if held_up {
-                // It is not the client that is slow; the target has a limit of its own.
-                client.conn.set_deadline(
-                    wheel,
-                    Token::Client(key),
-                    now.after(timeouts.client_body),
-                );
-                return;
-            }
-        }
-        if silent && (client.session.is_idle() || client.session.awaits_response()) {
-            return self.answer_timeout(key);
-        }
-        if silent && client.answered {
-            // It has its response, and nothing more is to be said about the rest of its request.
-            return self.break_off_answered(key);
-        }
-        match client.closing {
-            Closing::Lingering => drop(self.forget_client(key)),
-            // Its response has begun.
-            Closing::No if client.conn.outbox.is_none() => self.cut_client(key),
-            // It does not read.
-            Closing::No => self.cut_at_once(key),
-            _ => self.reset_now(key),
-        }
-    }
-
-    fn answer_timeout(&mut self, key: Key) {
-        let mut scratch = self.scratch.take().expect("one step at a time");
-        scratch.out.clear();
-        if let Some(client) = self.clients.get_mut(key) {
-            match client.session.client_timed_out(&mut scratch.out) {
-                Next::Answered => self.send_answer(key, &mut scratch.out),
-                _ => self.cut_client(key),
-            }
-        }
-        self.scratch = Some(scratch);
-        self.queue_client(key);
     }
 
     /// Sends an answer of our own; the upstream, if there is one, is not needed any more.
@@ -486,14 +269,10 @@ impl<N: Net> Engine<N> {
 
     /// Writes to the client. A client that is gone is dropped.
     pub(super) fn send_client(&mut self, key: Key, pieces: [&[u8]; 3]) {
-        let Engine { clients, net, buffers, wheel, snapshot, now, .. } = self;
-        let timeouts = &snapshot.plan.timeouts;
+        let Engine { clients, net, buffers, .. } = self;
         let Some(client) = clients.get_mut(key) else { return };
         match client.conn.send(net, buffers, pieces) {
-            Ok(_) if client.conn.outbox.is_some() => {
-                let until = now.after(timeouts.client_body);
-                client.conn.set_deadline(wheel, Token::Client(key), until);
-            }
+            Ok(_) if client.conn.outbox.is_some() => self.settle_client(key, Progress::Written),
             Ok(_) => {}
             Err(_) => self.drop_client(key),
         }
@@ -501,7 +280,6 @@ impl<N: Net> Engine<N> {
 
     /// What becomes of the client now that its exchange is over.
     pub(super) fn exchange_over(&mut self, key: Key, end: End) {
-        let idle = self.now.after(self.idle_time());
         self.end_entry(key, end);
         let Some(client) = self.clients.get_mut(key) else { return };
         if let Some(hold) = client.hold.take() {
@@ -515,11 +293,12 @@ impl<N: Net> Engine<N> {
                 client.session.next_request();
                 client.conn.bulk = false;
                 client.tried = None;
+                let has_more =
+                    client.conn.inbox.is_some() || client.conn.readable || client.conn.read_closed;
                 if client.conn.outbox.is_none() {
-                    client.evictable = Due::at(self.now.after(EVICTION_GRACE));
-                    client.conn.set_deadline(&mut self.wheel, Token::Client(key), idle);
+                    self.settle_client(key, Progress::Anew);
                 }
-                if client.conn.inbox.is_some() || client.conn.readable || client.conn.read_closed {
+                if has_more {
                     self.queue_client(key);
                 }
             }
@@ -553,12 +332,12 @@ impl<N: Net> Engine<N> {
     }
 
     /// Likewise, but at once.
-    fn cut_at_once(&mut self, key: Key) {
+    pub(super) fn cut_at_once(&mut self, key: Key) {
         self.end_cut(key);
         self.reset_now(key);
     }
 
-    fn reset_now(&mut self, key: Key) {
+    pub(super) fn reset_now(&mut self, key: Key) {
         if let Some(client) = self.forget_client(key) {
             self.net.reset(client.conn.socket);
         }
@@ -576,15 +355,14 @@ impl<N: Net> Engine<N> {
     }
 
     /// Resets a client's connection to which all is written, when that is sent: what the kernel still holds would be lost with it.
-    fn reset_client(&mut self, key: Key) {
-        let Engine { clients, net, wheel, snapshot, now, .. } = self;
-        let timeouts = &snapshot.plan.timeouts;
+    pub(super) fn reset_client(&mut self, key: Key) {
+        let Engine { clients, net, snapshot, now, .. } = self;
         let Some(client) = clients.get_mut(key) else { return };
         if client.evictable == Due::NEVER {
-            client.evictable = Due::at(now.after(timeouts.client_body));
+            client.evictable = Due::at(now.after(snapshot.plan.timeouts.client_body));
         }
         if !client.evictable.has_come(*now) && !net.has_sent_all(&mut client.conn.socket) {
-            client.conn.set_deadline(wheel, Token::Client(key), now.after(RESET_LOOK));
+            self.settle_client(key, Progress::Anew);
         } else {
             self.reset_now(key);
         }
@@ -628,7 +406,7 @@ impl<N: Net> Engine<N> {
 
     /// Gives up the exchange of a client that has gone. Should it still be there, it must not take what it got of a response
     /// for all of it.
-    fn give_up(&mut self, key: Key) {
+    pub(super) fn give_up(&mut self, key: Key) {
         let begun = self.clients.get(key).is_some_and(|client| !client.session.awaits_response());
         self.counters.abandoned.bump();
         self.end_entry(key, End::ClientClosed);
@@ -640,7 +418,7 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    fn forget_client(&mut self, key: Key) -> Option<Client<N::Conn>> {
+    pub(super) fn forget_client(&mut self, key: Key) -> Option<Client<N::Conn>> {
         let mut client = self.clients.remove(key)?;
         client.conn.release(&mut self.buffers);
         if let Some(hold) = client.hold.take() {

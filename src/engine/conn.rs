@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::net::{Net, Readiness, Token};
 use super::patient::is_short;
+use super::waits::Waits;
 use crate::base::buffer::{Chunk, Pool};
 use crate::base::tick::Tick;
 use crate::base::wheel::{Due, Fired, Wheel};
@@ -36,6 +37,8 @@ pub(super) struct Conn<S> {
     pub(super) behind: bool,
     /// Whether its bytes wait in the kernel because buffers hold all they may.
     pub(super) hunger: Hunger,
+    /// The limit that runs; its end is `deadline`.
+    waits: Waits,
     /// How much may be read for this connection to take: what it has shown to take at once.
     window: u32,
     /// Read, but not used yet.
@@ -84,6 +87,7 @@ impl<S> Conn<S> {
             starved: false,
             behind: false,
             hunger: Hunger::No,
+            waits: Waits::Nobody,
             window: WINDOW,
             inbox: None,
             outbox: None,
@@ -313,8 +317,28 @@ impl<S> Conn<S> {
         }
     }
 
-    /// From now on this connection has waited too long at `at`.
-    pub(super) fn set_deadline(&mut self, wheel: &mut Wheel<Token>, token: Token, at: Tick) {
+    /// From now on this connection waits for `waits`, and has waited too long at `until`, if there is a limit.
+    pub(super) fn set_limit(
+        &mut self,
+        wheel: &mut Wheel<Token>,
+        token: Token,
+        waits: Waits,
+        until: Option<Tick>,
+    ) {
+        self.waits = waits;
+        match until {
+            Some(at) => self.set_deadline(wheel, token, at),
+            None => self.deadline = Due::NEVER,
+        }
+    }
+
+    /// The limit that runs.
+    #[inline]
+    pub(super) fn waits(&self) -> Waits {
+        self.waits
+    }
+
+    fn set_deadline(&mut self, wheel: &mut Wheel<Token>, token: Token, at: Tick) {
         self.deadline = Due::at(at);
         if self.deadline < self.look_at {
             self.look_at = wheel.set(token, self.deadline);
@@ -334,11 +358,6 @@ impl<S> Conn<S> {
     /// The wheel looks at it again in the next slot: it has work of its own that waits for us.
     pub(super) fn look_again(&mut self, wheel: &mut Wheel<Token>, token: Token, now: Tick) {
         self.set_deadline(wheel, token, now.after(Duration::from_micros(1)));
-    }
-
-    /// It may wait as long as it likes.
-    pub(super) fn clear_deadline(&mut self) {
-        self.deadline = Due::NEVER;
     }
 
     /// The wheel looks at this connection: whether it has waited too long. Sets the timer again if not. A deadline

@@ -2,10 +2,11 @@
 //!
 //! Owns that stretch of an exchange. While it lasts the request keeps its place with its endpoint, `timeouts.client_body` holds for
 //! the client and `timeouts.response_body` for what the target takes; the entry of the access log and the counters follow when it is
-//! over, as those of an exchange that finished. If the target takes no more, what still comes is dropped for [`LINGER`].
+//! over, as those of an exchange that finished. If the target takes no more, what still comes is dropped for [`LINGER`](super::LINGER).
 
 use super::conn::Filled;
-use super::{Engine, LINGER, Net, Token};
+use super::waits::Progress;
+use super::{Engine, Net};
 use crate::access::End;
 use crate::balance::{Report, Streak};
 use crate::base::slab::Key;
@@ -16,8 +17,7 @@ impl<N: Net> Engine<N> {
     /// it. What a target that has answered will take for the beginning of the next request is not known, so that its
     /// connection carries no other.
     pub(super) fn finish_early(&mut self, key: Key, owner: Key, reuse: Reuse) {
-        let Engine { clients, upstreams, buffers, wheel, snapshot, now, .. } = self;
-        let timeouts = &snapshot.plan.timeouts;
+        let Engine { clients, upstreams, buffers, .. } = self;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
         else {
             return;
@@ -25,11 +25,11 @@ impl<N: Net> Engine<N> {
         client.answered = true;
         client.hold.take().into_iter().for_each(|hold| buffers.take_back(hold));
         client.end_after_flush = client.session.ends_with_connection();
-        let until = now.after(timeouts.response_body);
-        upstream.conn.set_deadline(wheel, Token::Upstream(key), until);
         upstream.leaves = reuse == Reuse::Ends;
         let (endpoint, status) = (upstream.endpoint, client.session.status());
         let ended = upstream.conn.read_closed || upstream.deaf;
+        self.settle_upstream(key, Progress::None);
+        self.settle_client(owner, Progress::None);
         if let Some(count) = self.pools.give_back(endpoint, None, status, self.now).errors {
             self.reports.push((endpoint, Report::Streak(Streak::Errors, count)));
         }
@@ -66,11 +66,7 @@ impl<N: Net> Engine<N> {
     /// connection goes on, and until then the client can read its response.
     pub(super) fn stop_upload(&mut self, owner: Key) {
         self.part(owner);
-        let Some(client) = self.clients.get_mut(owner) else { return };
-        if client.conn.outbox.is_none() {
-            let until = self.now.after(LINGER);
-            client.conn.set_deadline(&mut self.wheel, Token::Client(owner), until);
-        }
+        self.settle_client(owner, Progress::None);
         self.queue_client(owner);
         self.end_upload_if_over(owner);
     }

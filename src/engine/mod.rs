@@ -10,6 +10,7 @@
 
 mod breaks;
 mod client;
+mod clock;
 mod conn;
 mod early;
 mod entries;
@@ -22,8 +23,10 @@ mod pools;
 mod progress;
 mod shortage;
 mod streaks;
+mod tables;
 mod turn;
 mod upstream;
+mod waits;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -34,13 +37,12 @@ use crate::balance::{Endpoint, EndpointId, EndpointState, Report, Shared, Snapsh
 use crate::base::buffer::Pool;
 use crate::base::slab::{Key, Slab};
 use crate::base::tick::Tick;
-use crate::base::wheel::{Due, Fired, Wheel};
+use crate::base::wheel::{Fired, Wheel};
 use crate::http1::head::HeadLimits;
 use crate::metrics::WorkerCounters;
 use crate::session::{Context, Output, Pseudonym};
 use crate::settings::{AccessSink, Plan, Via};
 
-use client::Client;
 use conn::WINDOW;
 use entries::Entries;
 use hint::Hints;
@@ -50,8 +52,9 @@ use parting::Parting;
 use patient::Patient;
 use pools::Pools;
 use shortage::Shortages;
+use tables::{Client, Upstream};
 use turn::Ready;
-use upstream::Upstream;
+use waits::Progress;
 
 /// How long an idle client connection lives on after the drain has begun: long enough for a request that
 /// was already on its way.
@@ -191,21 +194,15 @@ impl<N: Net> Engine<N> {
         let ip = peer.ip().to_canonical();
         let mut client = Client::new(socket, ip, self.snapshot.plan.trusts(ip));
         self.counters.accepted.bump();
-        let Some(token) = self.register(&mut client.conn.socket) else {
+        if !self.register(&mut client.conn.socket) {
             self.closed += 1;
             self.counters.closed.bump();
             return false;
-        };
-        let idle = self.idle_time();
-        client.evictable = Due::at(self.now.after(EVICTION_GRACE));
-        client.conn.set_deadline(&mut self.wheel, token, self.now.after(idle));
-        self.clients.insert(client);
+        }
+        let key = self.clients.insert(client);
+        self.settle_client(key, Progress::None);
         self.make_room();
         true
-    }
-
-    fn idle_time(&self) -> Duration {
-        if self.cx.draining { DRAIN_GRACE } else { self.snapshot.plan.timeouts.client_idle }
     }
 
     /// Remembers what an event says. The work is done by the next [`Engine::turn`].
@@ -288,13 +285,10 @@ impl<N: Net> Engine<N> {
     pub fn drain(&mut self, now: Tick) {
         self.observe(now);
         self.cx.draining = true;
-        let until = self.now.after(DRAIN_GRACE);
         let keys: Vec<Key> = self.clients.keys().collect();
         for key in keys {
-            if let Some(client) = self.clients.get_mut(key)
-                && client.is_idle()
-            {
-                client.conn.set_deadline(&mut self.wheel, Token::Client(key), until);
+            if self.clients.get(key).is_some_and(Client::is_idle) {
+                self.settle_client(key, Progress::Anew);
             }
         }
     }
@@ -364,6 +358,9 @@ impl<N: Net> Engine<N> {
                 assert_eq!(upstream.client, Some(key), "they name each other");
                 attached += 1;
             }
+            if !client.conn.queued {
+                assert_eq!(client.conn.waits(), client.waits(), "the limit that runs is its own");
+            }
             if client.is_idle() {
                 assert!(client.conn.outbox.is_none() || client.upstream.is_none());
                 assert!(client.hold.is_none(), "an idle client holds no request");
@@ -380,6 +377,12 @@ impl<N: Net> Engine<N> {
                     |upstream| upstream.client.is_some() && upstream.endpoint == endpoint.id,
                 );
             assert_eq!(of_it.count(), self.pools.busy(endpoint.id), "every request has its place");
+        }
+        for upstream in self.upstreams.keys().filter_map(|key| self.upstreams.get(key)) {
+            let waits = upstream.waits(upstream.client.and_then(|owner| self.clients.get(owner)));
+            if !upstream.conn.queued {
+                assert_eq!(upstream.conn.waits(), waits, "the limit that runs is its own");
+            }
         }
         let parting = self
             .upstreams

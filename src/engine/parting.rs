@@ -10,14 +10,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::upstream::Upstream;
-use super::{Engine, Net, Token};
+use super::tables::Upstream;
+use super::waits::Progress;
+use super::{Engine, Net};
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::session::Reuse;
 
-/// How long a target may take to end a connection, or to read what is left on it.
-const TIME: Duration = Duration::from_secs(1);
 /// Connections that may wait for their end; the oldest makes room for one more.
 const MOST: usize = 256;
 /// Connections that are ended in order in a second because of content that may be unread: 1,200 ports in TIME_WAIT for each worker.
@@ -41,13 +40,6 @@ impl Parting {
         }
         self.ended += 1;
         self.ended <= IN_ORDER
-    }
-}
-
-impl<S> Upstream<S> {
-    /// It belongs to nobody and is in no pool: it waits for its end.
-    pub(super) fn is_parting(&self) -> bool {
-        self.leaves && self.client.is_none()
     }
 }
 
@@ -79,7 +71,7 @@ impl<N: Net> Engine<N> {
 
     /// Ends an upstream connection of whose last request the target may not have read everything. It is nobody's from now on.
     pub(super) fn end_upstream(&mut self, key: Key) {
-        let Engine { upstreams, pools, parting, wheel, now, .. } = self;
+        let Engine { upstreams, pools, parting, now, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return };
         let waits = upstream.leaves || !parting.may_end_in_order(*now);
         if upstream.conn.read_closed || !waits {
@@ -90,9 +82,10 @@ impl<N: Net> Engine<N> {
         upstream.client = None;
         pools.leave(upstream.endpoint);
         upstream.conn.bulk = false;
-        upstream.conn.set_deadline(wheel, Token::Upstream(key), now.after(TIME));
         parting.keys.push_back(key);
-        if upstream.conn.readable {
+        let readable = upstream.conn.readable;
+        self.settle_upstream(key, Progress::None);
+        if readable {
             self.queue_upstream(key);
         }
         if self.parting.keys.len() > MOST {

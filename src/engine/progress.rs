@@ -4,7 +4,8 @@
 //! Only content of megabytes waits so. The kernel is asked when the time limit of a response is over, and before that when the
 //! wheel looks at the connection anyway, at most 8 seconds apart.
 
-use super::{Engine, Net, Token};
+use super::waits::Progress;
+use super::{Engine, Net};
 use crate::base::slab::Key;
 
 impl<N: Net> Engine<N> {
@@ -21,16 +22,14 @@ impl<N: Net> Engine<N> {
     /// Whether the target has taken more of a request since that was last asked, or was never asked: then its time to answer
     /// begins again.
     pub(super) fn follow_upload(&mut self, key: Key) -> bool {
-        let Engine { clients, upstreams, net, wheel, snapshot, now, .. } = self;
-        let timeouts = &snapshot.plan.timeouts;
+        let Engine { clients, upstreams, net, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return false };
         let Some(client) = upstream.client.and_then(|at| clients.get_mut(at)) else { return false };
         let unsent = net.unsent(&mut upstream.conn.socket);
         let before = std::mem::replace(&mut client.unsent, unsent);
         let goes_on = unsent != before;
         if goes_on {
-            let until = now.after(timeouts.response_header);
-            upstream.conn.set_deadline(wheel, Token::Upstream(key), until);
+            self.settle_upstream(key, Progress::Written);
         }
         goes_on
     }

@@ -7,8 +7,8 @@
 use std::io;
 use std::time::Duration;
 
-use super::client::Client;
 use super::conn::Filled;
+use super::tables::Client;
 use super::{Engine, Net, Token};
 use crate::base::shortage::Shortage;
 use crate::base::slab::Key;
@@ -219,16 +219,17 @@ impl<N: Net> Engine<N> {
     }
 
     /// Registers a fresh client connection, in the place of an idle one if that is what it takes.
-    pub(super) fn register(&mut self, conn: &mut N::Conn) -> Option<Token> {
+    /// `false` if it cannot be.
+    pub(super) fn register(&mut self, conn: &mut N::Conn) -> bool {
         let mut ways = 0;
         loop {
             // Whoever gives way may leave its key to this one.
             let token = Token::Client(self.clients.next_key());
-            let Err(error) = self.net.register(conn, token) else { return Some(token) };
+            let Err(error) = self.net.register(conn, token) else { return true };
             let shortage = Shortage::of(&error).unwrap_or(Shortage::Descriptors);
             self.note_shortage(shortage, "a client connection is not registered", &error);
             if !self.makes_way(shortage, &mut ways) {
-                return None;
+                return false;
             }
         }
     }

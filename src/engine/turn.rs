@@ -10,12 +10,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::conn::Hunger;
+use super::waits::Progress;
 use super::{Engine, Net, Token};
 use crate::balance::Snapshot;
 use crate::base::slab::Key;
 use crate::base::tick::Tick;
-use crate::base::wheel::Due;
 
 /// A connection that moves so many bytes at once is bulk: it runs behind those that do not.
 pub(super) const BULK: usize = 16 * 1024;
@@ -140,7 +139,7 @@ impl<N: Net> Engine<N> {
 
     /// Lets a client's connection run, because it is ready or for a last look: until it has nothing more to do, or has done
     /// as much as it may at a time.
-    fn run_client(&mut self, key: Key, last_look: bool) {
+    pub(super) fn run_client(&mut self, key: Key, last_look: bool) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.conn.queued = false;
         client.conn.bulk = false;
@@ -154,7 +153,7 @@ impl<N: Net> Engine<N> {
             if self.client_step(key) == Flow::Wait {
                 self.mark_bulk(Token::Client(key));
                 if ended && !last_look {
-                    self.begin_grace(key);
+                    self.begin_grace(key, Progress::None);
                 }
                 return;
             }
@@ -167,7 +166,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Lets an upstream connection run.
-    fn run_upstream(&mut self, key: Key) {
+    pub(super) fn run_upstream(&mut self, key: Key) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         upstream.conn.queued = false;
         upstream.conn.bulk = false;
@@ -245,115 +244,6 @@ impl<N: Net> Engine<N> {
             }
         };
         reader.into_iter().for_each(super::conn::Conn::shrink_window);
-    }
-
-    fn fire_timers(&mut self) {
-        let mut fired = std::mem::take(&mut self.fired);
-        self.wheel.advance(self.now, &mut fired);
-        for entry in fired.drain(..) {
-            let Engine { clients, upstreams, wheel, now, .. } = self;
-            let conn = match entry.key {
-                Token::Client(key) => clients.get_mut(key).map(|client| &mut client.conn),
-                Token::Upstream(key) => upstreams.get_mut(key).map(|upstream| &mut upstream.conn),
-            };
-            let Some(conn) = conn else { continue };
-            if !conn.is_due(wheel, entry, *now) {
-                if let Token::Upstream(key) = entry.key {
-                    self.look_at_upload(key);
-                }
-                continue;
-            }
-            if conn.is_held_up() {
-                conn.look_again(wheel, entry.key, *now);
-                continue;
-            }
-            let deadline = conn.deadline();
-            self.look_once_more(entry.key);
-            if self.is_still_late(entry.key, deadline) {
-                match entry.key {
-                    Token::Client(key) => self.client_timed_out(key),
-                    Token::Upstream(key) => self.upstream_timed_out(key),
-                }
-            }
-        }
-        self.fired = fired;
-    }
-
-    /// A last look at the sockets of an exchange whose time is over: what was waited for may be there although no event
-    /// has said so, because events are many, or because a slow reader has taken less than the kernel has an event for.
-    fn look_once_more(&mut self, token: Token) {
-        let (client, upstream) = match token {
-            Token::Client(key) => {
-                (Some(key), self.clients.get(key).and_then(|client| client.upstream))
-            }
-            Token::Upstream(key) => {
-                (self.upstreams.get(key).and_then(|upstream| upstream.client), Some(key))
-            }
-        };
-        let mut moved = 0;
-        for token in
-            [upstream.map(Token::Upstream), client.map(Token::Client)].into_iter().flatten()
-        {
-            let conn = match token {
-                Token::Client(key) => self.clients.get_mut(key).map(|client| &mut client.conn),
-                Token::Upstream(key) => {
-                    self.upstreams.get_mut(key).map(|upstream| &mut upstream.conn)
-                }
-            };
-            let Some(conn) = conn else { continue };
-            conn.readable = true;
-            conn.writable = true;
-            // Whether there is anything is to be seen, whatever memory there is for it.
-            conn.hunger = Hunger::Fed;
-            match token {
-                Token::Client(key) => self.run_client(key, true),
-                Token::Upstream(key) => self.run_upstream(key),
-            }
-            moved += self.moved;
-        }
-        if moved > 0 {
-            self.touch_tunnel(client, upstream);
-        }
-    }
-
-    /// Whether the last look has changed nothing for the connection whose time was over then. It may have found work for it,
-    /// or have failed for want of memory: then the time is over when that is done.
-    fn is_still_late(&mut self, token: Token, deadline: Due) -> bool {
-        let other_waits = self.other_waits_for_memory(token);
-        let Engine { clients, upstreams, wheel, now, .. } = self;
-        let (conn, other_is_short) = match token {
-            Token::Client(key) => {
-                let client = clients.get_mut(key);
-                let other = client.as_ref().and_then(|client| client.upstream);
-                let short = other.and_then(|at| upstreams.get(at)).is_some_and(|at| at.conn.short);
-                (client.map(|client| &mut client.conn), short)
-            }
-            Token::Upstream(key) => {
-                let upstream = upstreams.get_mut(key);
-                let other = upstream.as_ref().and_then(|upstream| upstream.client);
-                let short = other.and_then(|at| clients.get(at)).is_some_and(|at| at.conn.short);
-                (upstream.map(|upstream| &mut upstream.conn), short)
-            }
-        };
-        let Some(conn) = conn.filter(|conn| conn.deadline() == deadline) else { return false };
-        let works = conn.is_held_up() || other_is_short || other_waits;
-        if works {
-            conn.look_again(wheel, token, *now);
-        }
-        !works
-    }
-
-    /// Something moved through a tunnel, if it is one: the limit of both its sides begins anew.
-    fn touch_tunnel(&mut self, client: Option<Key>, upstream: Option<Key>) {
-        let until = self.now.after(self.snapshot.plan.timeouts.tunnel_idle);
-        let Engine { clients, upstreams, wheel, .. } = self;
-        if let (Some(at), Some(other)) = (client, upstream)
-            && let Some(client) = clients.get_mut(at).filter(|client| client.session.is_tunnel())
-            && let Some(upstream) = upstreams.get_mut(other)
-        {
-            client.conn.set_deadline(wheel, Token::Client(at), until);
-            upstream.conn.set_deadline(wheel, Token::Upstream(other), until);
-        }
     }
 
     pub(super) fn queue_client(&mut self, key: Key) {

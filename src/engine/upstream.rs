@@ -2,59 +2,21 @@
 //! either breaks is in `breaks`.
 
 use std::io;
-use std::time::Duration;
 
-use super::client::{Client, join_small};
+use super::client::join_small;
 use super::conn::{Conn, Filled, Hunger};
 use super::patient::is_short;
 use super::pools::Pools;
+use super::tables::{Client, Upstream};
 use super::turn::Flow;
+use super::waits::Progress;
 use super::{Engine, Net, Scratch, Token};
 use crate::access::End;
 use crate::balance::{self, EndpointId, Report, Streak};
 use crate::base::buffer::Pool;
 use crate::base::shortage::Shortage;
 use crate::base::slab::Key;
-use crate::base::tick::Tick;
 use crate::session::{Ending, Failure, Next, Output, Reuse, Step};
-
-/// How long a connection idles that others may wait behind: as long as nothing shows that its target serves several at once.
-const BRIEF: Duration = Duration::from_secs(1);
-
-pub(super) struct Upstream<S> {
-    pub(super) conn: Conn<S>,
-    pub(super) endpoint: EndpointId,
-    /// Whose request it carries; idle in a pool without one.
-    pub(super) client: Option<Key>,
-    pub(super) connecting: bool,
-    /// No response has begun on it.
-    pub(super) fresh: bool,
-    /// Some byte of the request was taken by the kernel.
-    pub(super) sent: bool,
-    /// A write failed: what the target still said is read, nothing more is sent.
-    pub(super) deaf: bool,
-    /// Its endpoint went down while it carried this request: its limit is [`LAST_WORDS`].
-    pub(super) last_words: bool,
-    /// When the client's direction of a tunnel ended: ours ends when all is written.
-    end_after_flush: bool,
-    /// The target's direction of a tunnel ended.
-    ended: bool,
-    /// It carries nothing more, but what it carried may not be read yet: its target has some time to end it. Without a client
-    /// it is in no pool.
-    pub(super) leaves: bool,
-}
-
-impl<S> Upstream<S> {
-    /// Whether more of a request may be sent now.
-    pub(super) fn takes_more(&self) -> bool {
-        !self.connecting && !self.deaf && self.conn.outbox.is_none()
-    }
-
-    /// Whether its direction of a tunnel is over and nothing waits for it.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended && self.conn.outbox.is_none()
-    }
-}
 
 /// What the search for an upstream came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,8 +133,7 @@ impl<N: Net> Engine<N> {
     /// Sends a request's first bytes on a connection that has carried others. `false` if it cannot: it is closed then, and not a
     /// byte was taken.
     fn send_on(&mut self, key: Key, idle: Key, pieces: [&[u8]; 3]) -> bool {
-        let Engine { clients, upstreams, pools, net, buffers, wheel, snapshot, now, cx, .. } = self;
-        let timeouts = &snapshot.plan.timeouts;
+        let Engine { clients, upstreams, pools, net, buffers, cx, .. } = self;
         let (Some(client), Some(upstream)) = (clients.get_mut(key), upstreams.get_mut(idle)) else {
             return false;
         };
@@ -192,11 +153,6 @@ impl<N: Net> Engine<N> {
         upstream.client = Some(key);
         upstream.last_words = false;
         upstream.sent = sent > 0;
-        upstream.conn.set_deadline(
-            wheel,
-            Token::Upstream(idle),
-            now.after(timeouts.response_header),
-        );
         client.upstream = Some(idle);
         client.session.attached(true);
         if let Some(entry) = &mut client.entry {
@@ -206,6 +162,7 @@ impl<N: Net> Engine<N> {
         if sent == 0 || client.session.may_replay(cx) && !spared {
             client.hold = Some(buffers.lend(&pieces));
         }
+        self.settle_upstream(idle, Progress::None);
         true
     }
 
@@ -295,14 +252,8 @@ impl<N: Net> Engine<N> {
         self.counters.dialed.bump();
         // The limit of a connect is a short one: what the turn has taken until now is not to be a part of it.
         self.read_clock();
-        let mut conn = Conn::new(socket);
-        conn.set_deadline(
-            &mut self.wheel,
-            token,
-            self.now.after(self.snapshot.plan.timeouts.connect),
-        );
         let upstream = self.upstreams.insert(Upstream {
-            conn,
+            conn: Conn::new(socket),
             endpoint,
             client: Some(key),
             connecting: true,
@@ -313,11 +264,13 @@ impl<N: Net> Engine<N> {
             end_after_flush: false,
             ended: false,
             leaves: false,
+            brief: false,
         });
         self.pools.begun(endpoint, upstream, self.now);
         if let Some(client) = self.clients.get_mut(key) {
             client.upstream = Some(upstream);
         }
+        self.settle_upstream(upstream, Progress::None);
         Ok(())
     }
 
@@ -416,8 +369,7 @@ impl<N: Net> Engine<N> {
 
     /// Sends the request that was held while the connection came about.
     fn send_held(&mut self, key: Key) {
-        let Engine { clients, upstreams, pools, net, buffers, wheel, snapshot, now, cx, .. } = self;
-        let timeouts = &snapshot.plan.timeouts;
+        let Engine { clients, upstreams, pools, net, buffers, cx, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return };
         let Some(owner) = upstream.client else { return };
         let Some(client) = clients.get_mut(owner) else { return };
@@ -425,11 +377,6 @@ impl<N: Net> Engine<N> {
         if let Some(entry) = &mut client.entry {
             entry.upstream = pools.place(upstream.endpoint).cloned();
         }
-        upstream.conn.set_deadline(
-            wheel,
-            Token::Upstream(key),
-            now.after(timeouts.response_header),
-        );
         let Some(hold) = client.hold.take() else { return };
         match upstream.conn.send_chunk(net, buffers, &hold) {
             Ok(count) => upstream.sent = count > 0,
@@ -440,15 +387,16 @@ impl<N: Net> Engine<N> {
         } else {
             buffers.take_back(hold);
         }
-        if client.session.streams_to_upstream() {
+        let streams = client.session.streams_to_upstream();
+        self.settle_upstream(key, Progress::None);
+        if streams {
             self.queue_client(owner);
         }
     }
 
     /// Sends more of a request. The client's bytes only come when nothing waits.
     pub(super) fn send_upstream(&mut self, key: Key, pieces: [&[u8]; 3]) {
-        let Engine { clients, upstreams, net, buffers, wheel, snapshot, now, .. } = self;
-        let timeouts = &snapshot.plan.timeouts;
+        let Engine { clients, upstreams, net, buffers, .. } = self;
         let Some(client) = clients.get_mut(key) else { return };
         if let Some(hold) = client.hold.take() {
             // There is more now than was held: it cannot be sent again.
@@ -459,13 +407,7 @@ impl<N: Net> Engine<N> {
         match upstream.conn.send(net, buffers, pieces) {
             Ok(_) => {
                 upstream.sent = true;
-                let limit = match client.answered {
-                    true => Some(timeouts.response_body),
-                    false => client.session.awaits_response().then_some(timeouts.response_header),
-                };
-                if let Some(limit) = limit {
-                    upstream.conn.set_deadline(wheel, Token::Upstream(at), now.after(limit));
-                }
+                self.settle_upstream(at, Progress::Written);
             }
             Err(_) => {
                 upstream.turn_deaf(buffers);
@@ -547,18 +489,9 @@ impl<N: Net> Engine<N> {
 
     /// It took bytes: its time starts again, and the client's bytes flow again if all is written.
     fn upstream_made_progress(&mut self, key: Key) {
-        let Engine { clients, upstreams, wheel, snapshot, now, .. } = self;
-        let timeouts = &snapshot.plan.timeouts;
-        let Some(upstream) = upstreams.get_mut(key) else { return };
+        self.settle_upstream(key, Progress::Written);
+        let Some(upstream) = self.upstreams.get(key) else { return };
         let Some(owner) = upstream.client else { return };
-        let limit = match clients.get(owner) {
-            Some(client) if client.answered => Some(timeouts.response_body),
-            Some(client) if client.session.awaits_response() => Some(timeouts.response_header),
-            _ => None,
-        };
-        if let Some(limit) = limit {
-            upstream.conn.set_deadline(wheel, Token::Upstream(key), now.after(limit));
-        }
         if upstream.conn.outbox.is_none() {
             self.queue_client(owner);
             self.end_upload_if_over(owner);
@@ -674,20 +607,12 @@ impl<N: Net> Engine<N> {
 
     /// Part of a response goes to the client.
     fn respond(&mut self, key: Key, owner: Key, pieces: [&[u8]; 3]) {
-        let Engine { clients, upstreams, buffers, wheel, snapshot, now, .. } = self;
-        let timeouts = &snapshot.plan.timeouts;
+        self.settle_upstream(key, Progress::Read);
+        let Engine { clients, upstreams, buffers, .. } = self;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
         else {
             return;
         };
-        let token = Token::Upstream(key);
-        if client.session.is_tunnel() {
-            let until = now.after(timeouts.tunnel_idle);
-            upstream.conn.set_deadline(wheel, token, until);
-            client.conn.set_deadline(wheel, Token::Client(owner), until);
-        } else if !client.session.awaits_response() {
-            upstream.conn.set_deadline(wheel, token, now.after(timeouts.response_body));
-        }
         if !client.session.awaits_response()
             && let Some(hold) = client.hold.take()
         {
@@ -701,9 +626,10 @@ impl<N: Net> Engine<N> {
         let ended = client.conn.read_closed;
         self.send_client(owner, pieces);
         if ended {
-            self.begin_grace(owner);
+            self.begin_grace(owner, Progress::Written);
         }
         if tunnel {
+            self.settle_client(owner, Progress::Written);
             // What the client sent behind its request may flow now.
             self.queue_client(owner);
         }
@@ -725,6 +651,9 @@ impl<N: Net> Engine<N> {
         }
         self.free_upstream(key, reuse, stays.then_some(owner), status);
         self.exchange_over(owner, End::Finished);
+        if stays {
+            self.settle_upstream(key, Progress::Anew);
+        }
     }
 
     /// Puts an upstream connection into its pool after an answer with `status`, leaves it to its `owner`, or closes it.
@@ -749,13 +678,10 @@ impl<N: Net> Engine<N> {
         }
         upstream.client = owner;
         upstream.conn.bulk = false;
-        let mut idle = self.snapshot.plan.timeouts.upstream_idle;
-        if owner.is_none() {
-            idle = if back.brief { idle.min(BRIEF) } else { idle };
-        }
-        let until = self.now.after(idle);
-        upstream.conn.set_deadline(&mut self.wheel, Token::Upstream(key), until);
-        if upstream.conn.readable {
+        upstream.brief = back.brief;
+        let readable = upstream.conn.readable;
+        self.settle_upstream(key, Progress::None);
+        if readable {
             // The last read may have left something: that would end this connection.
             self.queue_upstream(key);
         }
@@ -782,22 +708,6 @@ impl<N: Net> Engine<N> {
             Next::Failed(failure) => self.upstream_failed(owner, failure, out),
             _ => self.finish(key, owner, Reuse::Ends, [&out.head, &[], &out.tail]),
         }
-    }
-
-    /// Moves an upstream connection's time limit.
-    pub(super) fn touch_upstream(&mut self, key: Key, until: Tick) {
-        if let Some(upstream) = self.upstreams.get_mut(key) {
-            upstream.conn.set_deadline(&mut self.wheel, Token::Upstream(key), until);
-        }
-    }
-}
-
-impl<S> Upstream<S> {
-    /// A write failed. The target may have answered before it closed, so what it said is still read.
-    fn turn_deaf(&mut self, buffers: &mut Pool) {
-        self.deaf = true;
-        self.conn.readable = true;
-        self.conn.outbox.take().into_iter().for_each(|chunk| buffers.take_back(chunk));
     }
 }
 

@@ -198,6 +198,27 @@ pub enum ClientEnd {
     HalfClose,
 }
 
+/// How far the exchange on a client connection is, in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// There is none.
+    Idle,
+    /// The request comes, and its response is awaited.
+    Request,
+    /// The request is whole, and its response is awaited.
+    Awaited,
+    /// The response is passed on while its request still comes.
+    Both,
+    /// The response is passed on, and no more of the request comes or is wanted.
+    Response,
+    /// The response is whole while its request still comes.
+    Upload,
+    /// The response is whole, and no more of the request comes or is wanted.
+    Over,
+    /// Bytes pass both ways uninterpreted.
+    Tunnel,
+}
+
 /// How an exchange with a target broke, as far as the connections know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Break {
@@ -381,6 +402,21 @@ impl Session {
         let worth = self.scanned == 0 || input.len() >= limit || memchr(b'\n', fresh).is_some();
         self.scanned = u32::try_from(input.len()).unwrap_or(0);
         worth
+    }
+
+    /// How far the exchange is.
+    #[inline]
+    pub fn stage(&self) -> Stage {
+        match (&self.answering, &self.reading) {
+            (Answering::Tunnel, _) => Stage::Tunnel,
+            (Answering::Nothing, _) => Stage::Idle,
+            (Answering::Awaited, Reading::Body { .. }) => Stage::Request,
+            (Answering::Awaited, _) => Stage::Awaited,
+            (Answering::Body { .. }, Reading::Body { .. }) => Stage::Both,
+            (Answering::Body { .. }, _) => Stage::Response,
+            (Answering::Complete { .. }, Reading::Body { .. }) => Stage::Upload,
+            (Answering::Complete { .. }, _) => Stage::Over,
+        }
     }
 
     /// Whether bytes of the client can be used now. Otherwise they wait in the kernel: the next request

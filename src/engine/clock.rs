@@ -1,0 +1,355 @@
+//! The clock: which limit of a connection runs, and what is done when it is over.
+//!
+//! Which one runs follows from state alone, in one place for each side ([`Client::waits`], [`Upstream::waits`]), and only
+//! [`Engine::settle_client`] and [`Engine::settle_upstream`] set deadlines. How long each is and what follows is in
+//! [`waits`](super::waits). Invariant: whenever a connection has nothing to do, the limit that runs is the one that its state
+//! asks for (`Engine::check_invariants`). A limit that is over has a last look at its sockets first.
+
+use std::time::Duration;
+
+use super::conn::Hunger;
+use super::tables::{Client, Closing, Upstream};
+use super::waits::{Progress, Verdict, Waits, begins_again, limit, verdict};
+use super::{EVICTION_GRACE, Engine, Net, Token};
+use crate::access::End;
+use crate::balance::Report;
+use crate::base::slab::Key;
+use crate::base::wheel::Due;
+use crate::session::{Failure, Next, Stage};
+
+impl<S> Client<S> {
+    /// What it is that this connection waits for.
+    #[inline]
+    pub(super) fn waits(&self) -> Waits {
+        if self.conn.outbox.is_some() {
+            return Waits::Reader;
+        }
+        match self.closing {
+            Closing::Lingering => return Waits::Linger,
+            Closing::Reset => return Waits::Unsent,
+            // Its end begins now.
+            Closing::AfterFlush | Closing::Linger => return Waits::Nobody,
+            Closing::No => {}
+        }
+        match self.session.stage() {
+            Stage::Idle if self.head_begun => Waits::RequestHead,
+            Stage::Idle => Waits::Idle,
+            Stage::Upload if self.answered && self.upstream.is_none() => Waits::Leftover,
+            Stage::Request | Stage::Both | Stage::Upload => Waits::RequestBody,
+            Stage::Tunnel => Waits::Tunnel,
+            Stage::Awaited | Stage::Response | Stage::Over
+                if self.conn.read_closed && !self.answered =>
+            {
+                Waits::Grace
+            }
+            Stage::Awaited | Stage::Response | Stage::Over => Waits::Nobody,
+        }
+    }
+}
+
+impl<S> Upstream<S> {
+    /// What it is that this connection waits for; `client` is the one whose request it carries.
+    #[inline]
+    pub(super) fn waits(&self, client: Option<&Client<S>>) -> Waits {
+        let Some(client) = client else {
+            return match (self.leaves, self.brief) {
+                (true, _) => Waits::Parting,
+                (false, true) => Waits::PooledBriefly,
+                (false, false) => Waits::Pooled,
+            };
+        };
+        if self.connecting {
+            return Waits::Connect;
+        }
+        if client.answered {
+            return Waits::Upload;
+        }
+        match client.session.stage() {
+            Stage::Idle => Waits::Pooled,
+            Stage::Request | Stage::Awaited if self.last_words => Waits::LastWords,
+            Stage::Request | Stage::Awaited => Waits::ResponseHead,
+            Stage::Tunnel => Waits::Tunnel,
+            Stage::Both | Stage::Response | Stage::Upload | Stage::Over => Waits::ResponseBody,
+        }
+    }
+}
+
+impl<N: Net> Engine<N> {
+    /// Has the limit run that a client's connection now has.
+    #[inline]
+    pub(super) fn settle_client(&mut self, key: Key, progress: Progress) {
+        let Engine { clients, wheel, snapshot, cx, now, .. } = self;
+        let Some(client) = clients.get_mut(key) else { return };
+        let waits = client.waits();
+        if waits == client.conn.waits() && !begins_again(waits, progress) {
+            return;
+        }
+        if waits == Waits::Idle {
+            client.evictable = Due::at(now.after(EVICTION_GRACE));
+        }
+        let until =
+            limit(waits, &snapshot.plan.timeouts, cx.draining).map(|length| now.after(length));
+        client.conn.set_limit(wheel, Token::Client(key), waits, until);
+    }
+
+    /// Likewise an upstream connection.
+    #[inline]
+    pub(super) fn settle_upstream(&mut self, key: Key, progress: Progress) {
+        let Engine { clients, upstreams, wheel, snapshot, cx, now, .. } = self;
+        let Some(upstream) = upstreams.get_mut(key) else { return };
+        if progress == Progress::Written {
+            // It is there, and has its whole time again.
+            upstream.last_words = false;
+        }
+        let waits = upstream.waits(upstream.client.and_then(|owner| clients.get(owner)));
+        if waits == upstream.conn.waits() && !begins_again(waits, progress) {
+            return;
+        }
+        let until =
+            limit(waits, &snapshot.plan.timeouts, cx.draining).map(|length| now.after(length));
+        upstream.conn.set_limit(wheel, Token::Upstream(key), waits, until);
+    }
+
+    /// Bytes moved through a tunnel: the limit of both its sides begins again. Of anything else nothing changes.
+    pub(super) fn settle_tunnel(&mut self, client: Option<Key>, upstream: Option<Key>) {
+        let is_tunnel =
+            client.and_then(|at| self.clients.get(at)).is_some_and(|it| it.session.is_tunnel());
+        if is_tunnel {
+            client.into_iter().for_each(|at| self.settle_client(at, Progress::Read));
+            upstream.into_iter().for_each(|at| self.settle_upstream(at, Progress::Read));
+        }
+    }
+
+    /// Gives a client whose side has ended, if it waits for its target, some time from now on: it may have half-closed.
+    pub(super) fn begin_grace(&mut self, key: Key, progress: Progress) {
+        let Some(client) = self.clients.get(key).filter(|it| it.waits() == Waits::Grace) else {
+            return;
+        };
+        let upstream = client.upstream.and_then(|at| self.upstreams.get(at));
+        // If more of its response is here it does not wait for its target.
+        let more_is_here = upstream.is_some_and(|upstream| upstream.conn.readable);
+        if self.snapshot.plan.timeouts.client_gone == Some(Duration::ZERO) && !more_is_here {
+            return self.give_up(key);
+        }
+        self.settle_client(key, progress);
+    }
+
+    pub(super) fn fire_timers(&mut self) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.advance(self.now, &mut fired);
+        for entry in fired.drain(..) {
+            let Engine { clients, upstreams, wheel, now, .. } = self;
+            let conn = match entry.key {
+                Token::Client(key) => clients.get_mut(key).map(|client| &mut client.conn),
+                Token::Upstream(key) => upstreams.get_mut(key).map(|upstream| &mut upstream.conn),
+            };
+            let Some(conn) = conn else { continue };
+            if !conn.is_due(wheel, entry, *now) {
+                if let Token::Upstream(key) = entry.key {
+                    self.look_at_upload(key);
+                }
+                continue;
+            }
+            if conn.is_held_up() {
+                conn.look_again(wheel, entry.key, *now);
+                continue;
+            }
+            let deadline = conn.deadline();
+            self.look_once_more(entry.key);
+            if self.is_still_late(entry.key, deadline) {
+                match entry.key {
+                    Token::Client(key) => self.client_timed_out(key),
+                    Token::Upstream(key) => self.upstream_timed_out(key),
+                }
+            }
+        }
+        self.fired = fired;
+    }
+
+    /// A last look at the sockets of an exchange whose time is over: what was waited for may be there although no event
+    /// has said so, because events are many, or because a slow reader has taken less than the kernel has an event for.
+    fn look_once_more(&mut self, token: Token) {
+        let (client, upstream) = match token {
+            Token::Client(key) => {
+                (Some(key), self.clients.get(key).and_then(|client| client.upstream))
+            }
+            Token::Upstream(key) => {
+                (self.upstreams.get(key).and_then(|upstream| upstream.client), Some(key))
+            }
+        };
+        let mut moved = 0;
+        for token in
+            [upstream.map(Token::Upstream), client.map(Token::Client)].into_iter().flatten()
+        {
+            let conn = match token {
+                Token::Client(key) => self.clients.get_mut(key).map(|client| &mut client.conn),
+                Token::Upstream(key) => {
+                    self.upstreams.get_mut(key).map(|upstream| &mut upstream.conn)
+                }
+            };
+            let Some(conn) = conn else { continue };
+            conn.readable = true;
+            conn.writable = true;
+            // Whether there is anything is to be seen, whatever memory there is for it.
+            conn.hunger = Hunger::Fed;
+            match token {
+                Token::Client(key) => self.run_client(key, true),
+                Token::Upstream(key) => self.run_upstream(key),
+            }
+            moved += self.moved;
+        }
+        if moved > 0 {
+            self.settle_tunnel(client, upstream);
+        }
+    }
+
+    /// Whether the last look has changed nothing for the connection whose time was over then. It may have found work for it,
+    /// or have failed for lack of memory: then the time is over when that is done.
+    fn is_still_late(&mut self, token: Token, deadline: Due) -> bool {
+        let other_waits = self.other_waits_for_memory(token);
+        let Engine { clients, upstreams, wheel, now, .. } = self;
+        let (conn, other_is_short) = match token {
+            Token::Client(key) => {
+                let client = clients.get_mut(key);
+                let other = client.as_ref().and_then(|client| client.upstream);
+                let short = other.and_then(|at| upstreams.get(at)).is_some_and(|at| at.conn.short);
+                (client.map(|client| &mut client.conn), short)
+            }
+            Token::Upstream(key) => {
+                let upstream = upstreams.get_mut(key);
+                let other = upstream.as_ref().and_then(|upstream| upstream.client);
+                let short = other.and_then(|at| clients.get(at)).is_some_and(|at| at.conn.short);
+                (upstream.map(|upstream| &mut upstream.conn), short)
+            }
+        };
+        let Some(conn) = conn.filter(|conn| conn.deadline() == deadline) else { return false };
+        let works = conn.is_held_up() || other_is_short || other_waits;
+        if works {
+            conn.look_again(wheel, token, *now);
+        }
+        !works
+    }
+
+    /// The limit of a client's connection is over.
+    fn client_timed_out(&mut self, key: Key) {
+        let Some(client) = self.clients.get(key) else { return };
+        let (waits, stage) = (client.conn.waits(), client.session.stage());
+        if waits == Waits::RequestBody && self.is_held_up_by_target(client) {
+            return self.settle_client(key, Progress::Anew);
+        }
+        // Of a head of which nothing is left, as after an empty line, nothing is to be said.
+        let is_blank = waits == Waits::RequestHead && client.conn.inbox.is_none();
+        match verdict(waits, stage) {
+            Verdict::Respond(_) if !is_blank => self.answer_timeout(key),
+            Verdict::Close | Verdict::Respond(_) => {
+                self.part(key);
+                drop(self.forget_client(key));
+            }
+            Verdict::Cut => self.cut_client(key),
+            Verdict::Reset => match client.closing {
+                Closing::No => self.cut_at_once(key),
+                _ => self.reset_now(key),
+            },
+            Verdict::Abandon => self.give_up(key),
+            Verdict::Finish => self.break_off_answered(key),
+            Verdict::EndTunnel => self.end_idle_tunnel(key),
+            Verdict::Look => self.reset_client(key),
+            Verdict::Nothing
+            | Verdict::NextEndpoint
+            | Verdict::Fail(_)
+            | Verdict::StopUpload
+            | Verdict::Part => debug_assert!(false, "{waits:?} is no limit of a client"),
+        }
+    }
+
+    /// The client was too slow with its request: 408, or a cut if it is too late for that.
+    fn answer_timeout(&mut self, key: Key) {
+        let mut scratch = self.scratch.take().expect("one step at a time");
+        scratch.out.clear();
+        if let Some(client) = self.clients.get_mut(key) {
+            match client.session.client_timed_out(&mut scratch.out) {
+                Next::Answered => self.send_answer(key, &mut scratch.out),
+                _ => self.cut_client(key),
+            }
+        }
+        self.scratch = Some(scratch);
+        self.queue_client(key);
+    }
+
+    fn end_idle_tunnel(&mut self, key: Key) {
+        self.end_entry(key, End::TunnelIdle);
+        self.drop_client(key);
+    }
+
+    /// The limit of an upstream connection is over.
+    fn upstream_timed_out(&mut self, key: Key) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let (waits, endpoint) = (upstream.conn.waits(), upstream.endpoint);
+        let owner = upstream.client;
+        let client = owner.and_then(|owner| self.clients.get(owner));
+        if client.is_some_and(|client| is_clients_turn(waits, client, upstream)) {
+            return self.settle_upstream(key, Progress::Anew);
+        }
+        let stage = client.map_or(Stage::Idle, |client| client.session.stage());
+        match (verdict(waits, stage), owner) {
+            (Verdict::Close, None) => {
+                self.pools.forget(endpoint, key, self.now);
+                self.close_upstream(key);
+            }
+            (Verdict::Close, Some(owner)) => self.part(owner),
+            (Verdict::Part, None) => self.parting_timed_out(key),
+            (Verdict::NextEndpoint, Some(_)) => self.connect_failed(key, Report::ConnectTimeout),
+            (Verdict::EndTunnel, Some(owner)) => self.end_idle_tunnel(owner),
+            (Verdict::StopUpload, Some(owner)) => self.stop_upload(owner),
+            (Verdict::Fail(failure), Some(owner)) => {
+                if !self.is_given_more_time(key, failure) {
+                    self.fail_late(owner, failure);
+                }
+            }
+            _ => debug_assert!(false, "{waits:?} is no limit of an upstream connection"),
+        }
+    }
+
+    /// Whether a target has its whole time again: its endpoint is back, or it has taken more of what the kernel holds. The last look
+    /// has written what could be written; of what waits in the kernel nobody has said anything yet.
+    fn is_given_more_time(&mut self, key: Key, failure: Failure) -> bool {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return false };
+        match failure {
+            Failure::Down if self.pools.address(upstream.endpoint).is_some() => {
+                upstream.last_words = false;
+                self.settle_upstream(key, Progress::None);
+                true
+            }
+            Failure::HeadTimeout if upstream.conn.outbox.is_none() => self.follow_upload(key),
+            _ => false,
+        }
+    }
+
+    fn fail_late(&mut self, owner: Key, failure: Failure) {
+        let mut scratch = self.scratch.take().expect("one step at a time");
+        self.upstream_failed(owner, failure, &mut scratch.out);
+        self.scratch = Some(scratch);
+    }
+
+    /// Whether a client sends no more of its request because nobody takes it: its target has a limit of its own.
+    fn is_held_up_by_target(&self, client: &Client<N::Conn>) -> bool {
+        match client.upstream.and_then(|upstream| self.upstreams.get(upstream)) {
+            Some(upstream) => !upstream.takes_more(),
+            // It waits for a connection.
+            None => client.hold.is_some(),
+        }
+    }
+}
+
+/// Whether the exchange waits for the client: it does not take the response, or has not sent its request.
+pub(super) fn is_clients_turn<S>(waits: Waits, client: &Client<S>, upstream: &Upstream<S>) -> bool {
+    let is_of_exchange = matches!(
+        waits,
+        Waits::ResponseHead | Waits::LastWords | Waits::ResponseBody | Waits::Upload
+    );
+    is_of_exchange
+        && (client.conn.outbox.is_some() && waits != Waits::Upload
+            || client.closing == Closing::No
+                && client.session.streams_to_upstream()
+                && upstream.takes_more())
+}
