@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// Everything one `evenly` process runs by.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
@@ -40,7 +42,7 @@ pub struct Plan {
     /// The servers behind this one; never empty after validation.
     pub targets: Vec<Target>,
     /// Clients whose `X-Forwarded-*` fields are trusted. Default: none.
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Vec<IpNet>,
     /// Which forwarded messages get a `Via` field (RFC 9110 section 7.6.3). Default [`Via::Requests`].
     pub via: Via,
     /// How long each phase of an exchange may take.
@@ -74,7 +76,9 @@ impl Default for Plan {
 impl Plan {
     /// Whether `ip` lies in one of the networks of `trusted_proxies`.
     pub fn trusts(&self, ip: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|network| network.contains(ip))
+        // An IPv4 client on an IPv6 socket has an IPv4-mapped address.
+        let ip = ip.to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&ip))
     }
 }
 
@@ -187,32 +191,6 @@ impl StatusRanges {
     /// Whether `status` is in the set.
     pub fn contains(&self, status: u16) -> bool {
         self.0.iter().any(|&(low, high)| (low..=high).contains(&status))
-    }
-}
-
-/// An IP network in CIDR form; a single address is a network of full length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    /// The network's address. Host bits are zero.
-    pub address: IpAddr,
-    /// Bits of the prefix: 0 to 32 for IPv4, 0 to 128 for IPv6.
-    pub prefix: u8,
-}
-
-impl Network {
-    /// Whether `ip` lies in this network. An IPv4-mapped IPv6 address counts as the IPv4 address.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        match (self.address, ip.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(ip)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-                u32::from(network) & mask == u32::from(ip) & mask
-            }
-            (IpAddr::V6(network), IpAddr::V6(ip)) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
-                u128::from(network) & mask == u128::from(ip) & mask
-            }
-            _ => false,
-        }
     }
 }
 

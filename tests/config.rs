@@ -159,8 +159,12 @@ fn every_key_reaches_its_setting() {
     "#;
     let second = Duration::from_secs;
     let settings = config::parse(text, "f").unwrap();
-    let networks: Vec<(String, u8)> =
-        settings.plan.trusted_proxies.iter().map(|n| (n.address.to_string(), n.prefix)).collect();
+    let networks: Vec<(String, u8)> = settings
+        .plan
+        .trusted_proxies
+        .iter()
+        .map(|n| (n.addr().to_string(), n.prefix_len()))
+        .collect();
     assert_eq!(networks, [("10.0.0.0".to_owned(), 8), ("::1".to_owned(), 128)]);
     let boot = Boot {
         workers: Workers::Count(3),

@@ -7,8 +7,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 
+use ipnet::IpNet;
+
 use super::error::quoted;
-use crate::settings::{Network, TargetAddress};
+use crate::settings::TargetAddress;
 
 /// The longest path of a Unix socket, in bytes: what `sockaddr_un` holds beside the NUL at the end.
 pub(super) const MAX_UNIX_PATH: usize = 107;
@@ -173,31 +175,28 @@ pub(super) fn name_server(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// A network in CIDR form, or one address. Its host bits must be zero.
-pub(super) fn network(text: &str) -> Result<Network, String> {
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let shown = quoted(text);
+    let wrong =
+        || format!("{shown} is not a network; write \"10.0.0.0/8\", \"fd00::/8\" or \"::1\"");
     let (address, length) = text.split_once('/').map_or((text, None), |(a, l)| (a, Some(l)));
-    let wrong = || {
-        format!("{} is not a network; write \"10.0.0.0/8\", \"fd00::/8\" or \"::1\"", quoted(text))
-    };
     let address: IpAddr = address.parse().map_err(|_| wrong())?;
     let bits = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = match length {
+    let length = match length {
         Some(length) if is_number(length) => length.parse().map_err(|_| wrong())?,
         Some(_) => return Err(wrong()),
         None => bits,
     };
-    if prefix > bits {
-        return Err(format!("{} has more than {bits} bits; write at most /{bits}", quoted(text)));
+    let written = IpNet::new(address, length)
+        .map_err(|_| format!("{shown} has more than {bits} bits; write at most /{bits}"))?;
+    let right = unmapped(written.trunc());
+    match right {
+        _ if right == written => Ok(right),
+        IpNet::V4(_) if address.is_ipv6() => {
+            Err(format!("{shown} is an IPv4 network in IPv6 form; write \"{right}\""))
+        }
+        _ => Err(format!("{shown} has host bits set; write \"{right}\"")),
     }
-    let right = unmapped(Network { address: masked(address, prefix), prefix });
-    if right.address == address {
-        return Ok(right);
-    }
-    let cause = if right.address.is_ipv4() == address.is_ipv4() {
-        "has host bits set"
-    } else {
-        "is an IPv4 network in IPv6 form"
-    };
-    Err(format!("{} {cause}; write \"{}/{}\"", quoted(text), right.address, right.prefix))
 }
 
 /// The path of an HTTP probe: starts with `/`, visible ASCII, no fragment.
@@ -372,27 +371,11 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn masked(address: IpAddr, prefix: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(ip) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V4((u32::from(ip) & mask).into())
-        }
-        IpAddr::V6(ip) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V6((u128::from(ip) & mask).into())
-        }
-    }
-}
-
 /// An IPv4 network that was written as IPv6 (`::ffff:10.0.0.0/104`) as IPv4, which is how clients are compared.
-fn unmapped(network: Network) -> Network {
-    match network.address.to_canonical() {
-        IpAddr::V4(ip) if network.address.is_ipv6() && network.prefix >= 96 => {
-            Network { address: IpAddr::V4(ip), prefix: network.prefix - 96 }
-        }
-        _ => network,
-    }
+fn unmapped(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else { return network };
+    let ipv4 = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    ipv4.and_then(|(ip, length)| IpNet::new(ip.into(), length).ok()).unwrap_or(network)
 }
 
 #[cfg(test)]
@@ -544,7 +527,10 @@ mod tests {
             [("10.0.0.0/8", "10.0.0.0", 8), ("::1", "::1", 128), ("0.0.0.0/0", "0.0.0.0", 0)];
         for (text, address, prefix) in cases {
             let network = network(text).unwrap();
-            assert_eq!((network.address.to_string().as_str(), network.prefix), (address, prefix));
+            assert_eq!(
+                (network.addr().to_string().as_str(), network.prefix_len()),
+                (address, prefix)
+            );
         }
         let cases = [
             ("10.1.2.3/8", "write \"10.0.0.0/8\""),

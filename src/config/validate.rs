@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::error::{Fault, Page, Place, quoted};
@@ -17,8 +18,8 @@ use super::listen::{self, Mine};
 use super::raw::{self, Item};
 use super::{Overrides, address, value};
 use crate::settings::{
-    AccessFormat, AccessLog, AccessSink, Boot, Dns, Ejection, HealthCheck, Limits, Network, Plan,
-    Retry, Settings, StatusRanges, Target, TargetAddress, Tcp, Timeouts, Via, Workers,
+    AccessFormat, AccessLog, AccessSink, Boot, Dns, Ejection, HealthCheck, Limits, Plan, Retry,
+    Settings, StatusRanges, Target, TargetAddress, Tcp, Timeouts, Via, Workers,
 };
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
@@ -445,7 +446,7 @@ fn status(text: &str) -> Option<u16> {
     text.parse().ok().filter(|status| exact && STATUS.contains(status))
 }
 
-fn trusted_proxies(item: Option<&Item<'_>>, page: &Page<'_>) -> Vec<Network> {
+fn trusted_proxies(item: Option<&Item<'_>>, page: &Page<'_>) -> Vec<IpNet> {
     let items = item.map(Item::one_or_many).unwrap_or_default();
     let example = r#"["10.0.0.0/8", "::1"]"#;
     let networks = items.iter().map(|item| item.read(example, address::network));
