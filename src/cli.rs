@@ -2,10 +2,11 @@
 //!
 //! Owns the names, the help texts and which option goes with which. What a value means is `config`'s.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::builder::PossibleValue;
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -13,6 +14,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
 use crate::base::log::{self, LogFormat};
+use crate::config::keys::{self, Entry};
 use crate::config::{self, ConfigError, Overrides, Places};
 use crate::settings::Settings;
 
@@ -27,6 +29,8 @@ Examples:
       The same on another address, with two worker threads.
   evenly check /etc/evenly.toml
       Say whether the file is valid, without opening anything.
+  evenly keys timeouts
+      List the keys of a table of the file; evenly keys timeouts.drain explains one.
 
 The smallest file:
   [[targets]]
@@ -91,6 +95,13 @@ pub enum Command {
     /// nowhere and resolves no name.
     #[command(after_help = "Exit codes: 0 valid, 2 not valid or not readable.")]
     Check(CheckArgs),
+    /// List the configuration keys, or explain one
+    ///
+    /// Each key with the type of its value, its default, its range, whether a reload may change it, and what it is: a line
+    /// for each. With PATH all that there is to know about that key, or the keys of that table.
+    #[command(after_help = "Try: evenly keys timeouts, evenly keys health.interval\n\n\
+                            Exit codes: 0, or 2 for an unknown key.")]
+    Keys(KeysArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Try: source <(evenly completions bash)")]
     Completions(CompletionsArgs),
@@ -148,6 +159,39 @@ impl CheckArgs {
     /// The file to check, however it was given.
     pub fn path(&self) -> &Path {
         self.file.as_deref().or(self.config.as_deref()).unwrap_or(Path::new("-"))
+    }
+}
+
+/// The arguments of `evenly keys`.
+#[derive(Debug, Default, Args)]
+pub struct KeysArgs {
+    /// A key, such as health.interval, or a table, such as health
+    #[arg(value_name = "PATH", value_parser = KeyPath, hide_possible_values = true)]
+    pub path: Option<String>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Completions know the paths; what is wrong with one that is not a key is said by `config`.
+#[derive(Debug, Clone)]
+struct KeyPath;
+
+impl TypedValueParser for KeyPath {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let paths = keys::entries().into_iter().map(|entry| PossibleValue::new(entry.path));
+        Some(Box::new(paths))
     }
 }
 
@@ -227,6 +271,7 @@ const OTHER_COMMANDS: &[(&[&str], &str)] = &[
         &["stop", "reload", "restart", "quit"],
         "send the process SIGTERM to stop it; a changed file needs a restart",
     ),
+    (&["key", "options", "config", "reference", "defaults", "explain", "describe"], "evenly keys"),
     (&["completion"], "evenly completions SHELL"),
     (&["manual", "manpage"], "evenly man"),
     (
@@ -283,6 +328,107 @@ pub fn settings(args: &RunArgs) -> Result<(Settings, Places), ConfigError> {
         Some(path) => config::load_placed(path, &overrides),
         None => config::options_placed(&overrides),
     }
+}
+
+/// What `evenly keys` with these arguments prints.
+///
+/// # Errors
+/// The key is unknown.
+pub fn keys(args: &KeysArgs) -> Result<String, ConfigError> {
+    let entries = match &args.path {
+        Some(path) => keys::find(path)?,
+        None => keys::entries(),
+    };
+    Ok(match (&entries[..], &args.path) {
+        (_, None) if args.json => json(&entries),
+        ([one], _) if args.json => format!("{:#}\n", object(one)),
+        (_, _) if args.json => json(&entries),
+        ([one], Some(_)) => explained(one),
+        _ => listed(&entries),
+    })
+}
+
+fn json(entries: &[Entry]) -> String {
+    format!("{:#}\n", serde_json::Value::from_iter(entries.iter().map(object)))
+}
+
+/// All that is known of a key.
+fn object(entry: &Entry) -> serde_json::Value {
+    serde_json::json!({
+        "path": entry.path,
+        "kind": entry.key.kind(),
+        "default": entry.key.default(),
+        "overrides": entry.overrides,
+        "range": entry.key.range(),
+        "reload": entry.key.reload,
+        "short": entry.short(),
+        "long": entry.key.long,
+    })
+}
+
+/// A line for each key, in columns.
+fn listed(entries: &[Entry]) -> String {
+    let row = |entry: &Entry| {
+        let reload = if entry.key.reload { "yes" } else { "no" };
+        let (default, short) = (entry.default(), entry.short().replace('`', ""));
+        [
+            entry.path.clone(),
+            entry.key.kind().into(),
+            default,
+            entry.key.range(),
+            reload.into(),
+            short,
+        ]
+    };
+    let titles = ["key", "type", "default", "range", "reload", "what it is"].map(str::to_owned);
+    let rows: Vec<[String; 6]> = std::iter::once(titles).chain(entries.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..5).filter_map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(&widths) {
+            text.push_str(&format!("{cell:width$}  "));
+        }
+        text.push_str(&row[5]);
+        text.push('\n');
+    }
+    text
+}
+
+/// One key at length.
+fn explained(entry: &Entry) -> String {
+    let key = entry.key;
+    let stop = if key.long.is_empty() { "" } else { ". " };
+    let prose = filled(&format!("{}{stop}{}.", entry.short(), key.long).replace('`', ""));
+    let reload = if key.reload { "may change it" } else { "does not change it: read at startup" };
+    let example = match key.example {
+        "" => String::new(),
+        example => format!("example  {} = {example}\n", key.name),
+    };
+    format!(
+        "{}\n\n{prose}\ntype     {}\nrange    {}\ndefault  {}\n{example}reload   {reload}\n",
+        entry.path,
+        key.kind(),
+        key.range(),
+        entry.default(),
+    )
+}
+
+/// `text` in lines of at most 80 characters, or one word.
+fn filled(text: &str) -> String {
+    const WIDTH: usize = 80;
+    let (mut filled, mut column) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if column > 0 {
+            let fits = column + 1 + length <= WIDTH;
+            filled.push(if fits { ' ' } else { '\n' });
+            column = if fits { column + 1 } else { 0 };
+        }
+        filled.push_str(word);
+        column += length;
+    }
+    filled + "\n"
 }
 
 /// The completion script for `shell`.

@@ -74,6 +74,7 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run(args),
         Command::Check(args) => check(args),
+        Command::Keys(args) => print(cli::keys(args).map_err(Failure::Configuration)?.as_bytes()),
         Command::Completions(args) => print(&cli::completions(args.shell)),
         Command::Man => print(&cli::man().map_err(Failure::Output)?),
         Command::Version => print(concat!("evenly ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),

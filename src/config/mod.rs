@@ -1,6 +1,7 @@
-//! From a TOML file and the command line to [`Settings`]: `source` reads the file, `syntax` says what is not TOML, `raw`
-//! knows which keys exist and `hints` what others call them, `value`, `units`, `address` and `listen` what one value
-//! means, `validate` the ranges and how values relate, `places` where values stand that a start may find wrong.
+//! From a TOML file and the command line to [`Settings`]: `source` reads the file, `syntax` says what is not TOML. [`keys`]
+//! has a row for each key with all that is known of it, and `hints` what others call them. `raw` takes a file apart by
+//! these rows; `value`, `units`, `kinds`, `address` and `listen` know what one value means, `validate` how values relate,
+//! `places` where values stand that a start may find wrong.
 //!
 //! Touches no socket and resolves no name, so that checking a file changes nothing. What it does outside itself is to
 //! read the file, and this machine's addresses where a target may be one of them. Every failure is one [`ConfigError`]
@@ -20,6 +21,8 @@
 mod address;
 mod error;
 mod hints;
+pub mod keys;
+mod kinds;
 mod listen;
 mod places;
 mod raw;
@@ -36,7 +39,6 @@ use toml::de::DeTable;
 pub use error::ConfigError;
 use error::{Fault, Page};
 pub use places::Places;
-use raw::Mirror;
 
 use crate::settings::Settings;
 
@@ -119,7 +121,7 @@ pub fn options_placed(overrides: &Overrides) -> Result<(Settings, Places), Confi
         page.report(Fault::of_option("evenly run", problem));
         return page.finish(<_>::default(), None);
     }
-    let settings = validate::settings(&raw::File::default(), overrides, &page);
+    let settings = validate::settings(None, overrides, &page);
     page.finish((settings, Places::of_options(overrides)), None)
 }
 
@@ -136,9 +138,7 @@ fn parse_with(
         syntax::report(&errors, text, &page);
         return page.finish(<_>::default(), Some(name));
     }
-    let file = raw::File::read(document.get_ref(), "", &page);
-    let settings = validate::settings(&file, overrides, &page);
-    drop(file);
+    let settings = validate::settings(Some(document.get_ref()), overrides, &page);
     let places = Places::of(document.get_ref(), name, overrides, &page);
     page.finish((settings, places), Some(name))
 }

@@ -86,3 +86,15 @@ impl Places {
         Some(ConfigError::of(report.clone().about(problem)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys;
+    use super::KEYS;
+
+    #[test]
+    fn every_key_a_start_may_fail_by_is_a_key() {
+        let entries = keys::entries();
+        assert!(KEYS.iter().all(|key| entries.iter().any(|entry| entry.path == *key)));
+    }
+}

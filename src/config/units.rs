@@ -6,27 +6,50 @@ use std::time::Duration;
 
 use super::error::quoted;
 
-/// What to write for a duration.
-pub(super) const DURATION_EXAMPLES: &str = r#""5s", "250ms" or "1m""#;
-/// What to write for a size.
-pub(super) const SIZE_EXAMPLES: &str = r#""16KiB", "1MiB" or "512B""#;
-
-/// Milliseconds of each unit, largest first.
-const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-/// Bytes of each unit, largest first.
-const SIZE_UNITS: [(&str, u64); 4] =
-    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-
-/// A duration: digits and `ms`, `s`, `m` or `h`. The error is what is wrong and the remedy, `examples` where that cannot
-/// be guessed.
-pub(super) fn duration(text: &str, examples: &str) -> Result<Duration, String> {
-    with_unit(text, &DURATION_UNITS, examples).map(Duration::from_millis)
+/// What an amount is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Time, in milliseconds.
+    Time,
+    /// Size, in bytes.
+    Size,
 }
 
-/// A number of bytes: digits and `B`, `KiB`, `MiB` or `GiB`. The error as that of [`duration`].
-pub(super) fn size(text: &str, examples: &str) -> Result<usize, String> {
-    let bytes = with_unit(text, &SIZE_UNITS, examples)?;
-    usize::try_from(bytes).map_err(|_| too_large(text))
+impl Unit {
+    /// What to write.
+    pub(super) fn examples(self) -> &'static str {
+        match self {
+            Unit::Time => r#""5s", "250ms" or "1m""#,
+            Unit::Size => r#""16KiB", "1MiB" or "512B""#,
+        }
+    }
+
+    /// Its spellings and what each is worth, the largest first.
+    fn spellings(self) -> &'static [(&'static str, u64); 4] {
+        match self {
+            Unit::Time => &[("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)],
+            Unit::Size => &[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)],
+        }
+    }
+
+    /// An amount: digits and a unit. The error is what is wrong and the remedy, `examples` where that cannot be guessed.
+    pub(super) fn read(self, text: &str, examples: &str) -> Result<u64, String> {
+        with_unit(text, self.spellings(), examples)
+    }
+
+    /// `amount` in the largest unit that keeps it exact.
+    pub(super) fn show(self, amount: u64) -> String {
+        // Of nothing the unit does not matter: the one that people write.
+        if amount == 0 && self == Unit::Time {
+            return "\"0s\"".to_owned();
+        }
+        show(amount, self.spellings())
+    }
+}
+
+/// `duration`, a whole number of milliseconds, as it is written.
+pub(super) fn show_duration(duration: Duration) -> String {
+    Unit::Time.show(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// What people write for a unit, and what it is.
@@ -119,22 +142,10 @@ fn too_large(text: &str) -> String {
     format!("{} is too large; write a smaller number", quoted(text))
 }
 
-/// `duration`, a whole number of milliseconds, in the largest unit that keeps it exact.
-pub(super) fn show_duration(duration: Duration) -> String {
-    show(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATION_UNITS)
-}
-
-/// `bytes` in the largest unit that keeps it exact.
-pub(super) fn show_size(bytes: usize) -> String {
-    show(bytes as u64, &SIZE_UNITS)
-}
-
 fn show(amount: u64, units: &[(&str, u64)]) -> String {
     let exact =
         units.iter().find(|(_, factor)| amount.is_multiple_of(*factor) && amount >= *factor);
     let (name, factor) = exact.or(units.last()).copied().unwrap_or(("", 1));
-    // Of nothing the unit matters to nobody: the one that people write.
-    let name = if amount == 0 && name == "ms" { "s" } else { name };
     format!("\"{}{name}\"", amount / factor)
 }
 
@@ -142,19 +153,19 @@ fn show(amount: u64, units: &[(&str, u64)]) -> String {
 mod tests {
     use super::*;
 
-    fn duration(text: &str) -> Result<Duration, String> {
-        super::duration(text, DURATION_EXAMPLES)
+    fn duration(text: &str) -> Result<u64, String> {
+        Unit::Time.read(text, Unit::Time.examples())
     }
 
-    fn size(text: &str) -> Result<usize, String> {
-        super::size(text, SIZE_EXAMPLES)
+    fn size(text: &str) -> Result<u64, String> {
+        Unit::Size.read(text, Unit::Size.examples())
     }
 
     #[test]
     fn reads_each_unit_of_time() {
         let cases = [("250ms", 250), ("5s", 5_000), ("1m", 60_000), ("1h", 3_600_000), ("0s", 0)];
         for (text, millis) in cases {
-            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+            assert_eq!(duration(text), Ok(millis), "{text}");
         }
     }
 
@@ -228,8 +239,8 @@ mod tests {
         let cases =
             [(0, "\"0s\""), (90_000, "\"90s\""), (86_400_000, "\"24h\""), (1_500, "\"1500ms\"")];
         for (millis, text) in cases {
-            assert_eq!(show_duration(Duration::from_millis(millis)), text);
+            assert_eq!(Unit::Time.show(millis), text);
         }
-        assert_eq!(show_size(65_536), "\"64KiB\"");
+        assert_eq!(Unit::Size.show(65_536), "\"64KiB\"");
     }
 }

@@ -3,13 +3,13 @@
 //! Every wrong type is answered with what stands there and what to write.
 
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::error::{Fault, quoted};
-use super::raw::{Item, Mirror};
-use super::units;
+use super::keys::{self, Measure, Table};
+use super::raw::{Item, Written};
+use super::units::Unit;
 
 impl<'a> Item<'a> {
     /// A fault of this value.
@@ -60,24 +60,29 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// A whole number within `range`.
-    pub(super) fn number(&self, range: RangeInclusive<u32>) -> Result<u32, Fault> {
-        let remedy = format!("a number from {} to {}", range.start(), range.end());
-        self.number_within(&range, &remedy)
-    }
-
-    /// A whole number within `range`, or `None` for `"auto"`.
-    pub(super) fn number_or_auto(&self, range: RangeInclusive<u32>) -> Result<Option<u32>, Fault> {
-        if matches!(self.value.get_ref(), DeValue::String(text) if text == "auto") {
+    /// An amount within `range`, or `None` for `word`, if there is one.
+    pub(super) fn amount(
+        &self,
+        measure: Measure,
+        range: &RangeInclusive<u64>,
+        word: Option<&str>,
+    ) -> Result<Option<u64>, Fault> {
+        if matches!(self.value.get_ref(), DeValue::String(text) if Some(text.as_ref()) == word) {
             return Ok(None);
         }
-        let remedy = format!("\"auto\" or a number from {} to {}", range.start(), range.end());
-        self.number_within(&range, &remedy).map(Some)
+        match measure {
+            Measure::Number => self.number(range, word),
+            Measure::With(unit) => self.with_unit(unit, range, word),
+            Measure::WholeSeconds => self.whole_seconds(range, word),
+        }
+        .map(Some)
     }
 
-    /// A whole number within `range`; `remedy` is what may be written.
-    fn number_within(&self, range: &RangeInclusive<u32>, remedy: &str) -> Result<u32, Fault> {
-        let fits = |value: i128| u32::try_from(value).ok().filter(|value| range.contains(value));
+    /// A whole number within `range`.
+    fn number(&self, range: &RangeInclusive<u64>, word: Option<&str>) -> Result<u64, Fault> {
+        let word = word.map(|word| format!("\"{word}\" or ")).unwrap_or_default();
+        let remedy = format!("{word}a number from {} to {}", range.start(), range.end());
+        let fits = |value: i128| u64::try_from(value).ok().filter(|value| range.contains(value));
         match self.value.get_ref() {
             DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix())
                 .ok()
@@ -85,82 +90,50 @@ impl<'a> Item<'a> {
                 .ok_or_else(|| self.fault(format!("{number} is out of range; write {remedy}"))),
             DeValue::String(text) => match text.trim().parse().ok().and_then(fits) {
                 Some(number) => Err(self.wrong_type(&format!("{number}, without quotes"))),
-                None => Err(self.wrong_type(remedy)),
+                None => Err(self.wrong_type(&remedy)),
             },
-            _ => Err(self.wrong_type(remedy)),
+            _ => Err(self.wrong_type(&remedy)),
         }
     }
 
-    /// A duration within `range`.
-    pub(super) fn duration(&self, range: &RangeInclusive<Duration>) -> Result<Duration, Fault> {
-        self.duration_or(range, None)
-    }
-
-    /// A duration within `range`; remedies name `word`, which may stand there too.
-    fn duration_or(
+    /// A number and its unit, within `range`.
+    fn with_unit(
         &self,
-        range: &RangeInclusive<Duration>,
+        unit: Unit,
+        range: &RangeInclusive<u64>,
         word: Option<&str>,
-    ) -> Result<Duration, Fault> {
-        let examples = with_word(word, "a duration such as ", units::DURATION_EXAMPLES);
+    ) -> Result<u64, Fault> {
+        let noun = if unit == Unit::Time { "a duration" } else { "a size" };
+        let or = |what: &str| word.map_or(String::new(), |word| format!("\"{word}\", or {what}"));
+        let examples = format!("{}{}", or(&format!("{noun} such as ")), unit.examples());
         if let DeValue::Integer(number) = self.value.get_ref() {
             return Err(self.fault(format!("{number} has no unit; write {examples}")));
         }
-        let value = self.read(&examples, |text| units::duration(text, &examples))?;
-        self.within(range, value, word, units::show_duration)
-    }
-
-    /// A duration within `range`, or `None` for `"off"`.
-    pub(super) fn duration_or_off(
-        &self,
-        range: &RangeInclusive<Duration>,
-    ) -> Result<Option<Duration>, Fault> {
-        match self.value.get_ref() {
-            DeValue::String(text) if text == "off" => Ok(None),
-            _ => self.duration_or(range, Some("off")).map(Some),
+        let amount = self.read(&examples, |text| unit.read(text, &examples))?;
+        if range.contains(&amount) {
+            return Ok(amount);
         }
+        let (written, or) = (shown(self.value.get_ref()), or(""));
+        let [least, most] = [range.start(), range.end()].map(|end| unit.show(*end));
+        Err(self.fault(format!("{written} is out of range; write {or}{least} to {most}")))
     }
 
-    /// A number of bytes within `range`; `None` for `"auto"`.
-    pub(super) fn size_or_auto(
-        &self,
-        range: &RangeInclusive<usize>,
-    ) -> Result<Option<usize>, Fault> {
-        match self.value.get_ref() {
-            DeValue::String(text) if text == "auto" => Ok(None),
-            _ => self.size_or(range, Some("auto")).map(Some),
+    /// A duration that the kernel counts in seconds.
+    fn whole_seconds(&self, range: &RangeInclusive<u64>, word: Option<&str>) -> Result<u64, Fault> {
+        let time = self.with_unit(Unit::Time, range, word)?;
+        if time.is_multiple_of(1_000) {
+            return Ok(time);
         }
+        let (written, more) = (shown(self.value.get_ref()), time / 1_000 + 1);
+        Err(self.fault(format!("{written} is not a number of whole seconds; write \"{more}s\"")))
     }
 
-    /// A number of bytes within `range`.
-    pub(super) fn size(&self, range: &RangeInclusive<usize>) -> Result<usize, Fault> {
-        self.size_or(range, None)
-    }
-
-    /// A number of bytes within `range`; remedies name `word`, which may stand there too.
-    fn size_or(&self, range: &RangeInclusive<usize>, word: Option<&str>) -> Result<usize, Fault> {
-        let examples = with_word(word, "a size such as ", units::SIZE_EXAMPLES);
-        if let DeValue::Integer(number) = self.value.get_ref() {
-            return Err(self.fault(format!("{number} has no unit; write {examples}")));
-        }
-        let value = self.read(&examples, |text| units::size(text, &examples))?;
-        self.within(range, value, word, units::show_size)
-    }
-
-    fn within<T: PartialOrd + Copy>(
-        &self,
-        range: &RangeInclusive<T>,
-        value: T,
-        word: Option<&str>,
-        show: fn(T) -> String,
-    ) -> Result<T, Fault> {
-        if range.contains(&value) {
-            return Ok(value);
-        }
-        let (least, most) = (show(*range.start()), show(*range.end()));
-        let remedy = with_word(word, "", &format!("{least} to {most}"));
-        let written = shown(self.value.get_ref());
-        Err(self.fault(format!("{written} is out of range; write {remedy}")))
+    /// The number of the word that stands there, one of `words`; `wrong` is what any other is.
+    pub(super) fn word(&self, words: &[&str], wrong: &str) -> Result<usize, Fault> {
+        let remedy = keys::either(words);
+        let text = self.text(&remedy)?;
+        let place = words.iter().position(|word| *word == text);
+        place.ok_or_else(|| self.fault(format!("{} is {wrong}; write {remedy}", quoted(text))))
     }
 
     /// The elements of a list, or the value itself when it is no list.
@@ -179,18 +152,15 @@ impl<'a> Item<'a> {
         Some(array.iter().enumerate().map(element).collect())
     }
 
-    /// A table, taken apart.
-    pub(super) fn table<T: Mirror<'a>>(&self) -> Result<T, Fault> {
+    /// What is written of a table.
+    pub(super) fn table(&self, table: &'static Table) -> Result<Written<'a>, Fault> {
         match self.value.get_ref() {
-            DeValue::Table(table) => Ok(T::read(table, &format!("{}.", self.key), self.page)),
-            _ => Err(self.wrong_type(&format!("a table: {}", T::HEADER))),
+            DeValue::Table(content) => {
+                Ok(Written::read(table, content, &format!("{}.", self.key), self.page))
+            }
+            _ => Err(self.wrong_type(&format!("a table: {}", table.header))),
         }
     }
-}
-
-/// What may be written: `word`, if there is one, or `others`, which `what` introduces then.
-fn with_word(word: Option<&str>, what: &str, others: &str) -> String {
-    word.map_or(others.to_owned(), |word| format!("\"{word}\", or {what}{others}"))
 }
 
 /// A value as it stands in the file, short.

@@ -1,0 +1,653 @@
+//! The keys: a row for each, in the order of the reference file.
+//!
+//! `short` is what `evenly keys` and the reference file show; `long` follows it in the manual. Ranges are of what may be
+//! written; how values relate is `validate`'s.
+
+use std::ops::RangeInclusive;
+
+use super::super::{address, kinds};
+use super::Measure::{Number, WholeSeconds, With};
+use super::Value::{Amount, Flag, Text, Words};
+use super::{Choice, Draft, Key, Slot, Table, Value};
+use crate::config::error::quoted;
+use crate::config::units::Unit;
+
+/// Worker threads, also on the command line.
+pub(in crate::config) const WORKERS: RangeInclusive<u64> = 1..=1_024;
+/// Statuses that a health check may expect.
+pub(in crate::config) const STATUS: RangeInclusive<u16> = 100..=599;
+/// Name servers that are asked at most: resolv.conf may name three, and more help nobody.
+pub(in crate::config) const MAX_SERVERS: usize = 8;
+/// The longest name of a congestion control, without the NUL that the kernel counts (`TCP_CA_NAME_MAX`).
+pub(in crate::config) const MAX_CONGESTION: usize = 15;
+
+const SECOND: u64 = 1_000;
+const DAY: u64 = 24 * 60 * 60 * SECOND;
+
+type At = fn(&mut Draft) -> &mut dyn Slot;
+
+const fn amount(measure: super::Measure, range: RangeInclusive<u64>, at: At) -> Value {
+    Amount { measure, range, word: "", besides: "", at }
+}
+
+const fn number(range: RangeInclusive<u64>, at: At) -> Value {
+    amount(Number, range, at)
+}
+
+/// A number of which 0 has a meaning of its own.
+const fn number_or_none(most: u64, none: &'static str, at: At) -> Value {
+    Amount { measure: Number, range: 0..=most, word: "", besides: none, at }
+}
+
+const fn number_or_auto(range: RangeInclusive<u64>, at: At) -> Value {
+    Amount { measure: Number, range, word: "auto", besides: "", at }
+}
+
+const fn duration(at: At) -> Value {
+    amount(With(Unit::Time), 1..=DAY, at)
+}
+
+const fn choice(
+    words: &'static [&'static str],
+    wrong: &'static str,
+    at: fn(&mut Draft) -> &mut dyn Choice,
+) -> Value {
+    Words { words, wrong, at }
+}
+
+/// A key with a default, a range and nothing more to say.
+const fn key(name: &'static str, value: Value, short: &'static str) -> Key {
+    Key { name, value, reload: true, example: "", short, long: "" }
+}
+
+impl Key {
+    const fn example(self, example: &'static str) -> Key {
+        Key { example, ..self }
+    }
+
+    const fn long(self, long: &'static str) -> Key {
+        Key { long, ..self }
+    }
+
+    const fn at_start(self) -> Key {
+        Key { reload: false, ..self }
+    }
+}
+
+pub(super) static FILE: Table = Table {
+    name: "",
+    header: "",
+    about: "What evenly listens on, and what holds for all of it",
+    overrides: None,
+    keys: &[
+        key(
+            "listen",
+            Text {
+                kind: "address or list",
+                range: "IP address and port, or a list",
+                read: |draft, item| {
+                    draft.plan.listen = kinds::listen(item)?;
+                    Ok(())
+                },
+                show: |draft| kinds::one_or_many(&draft.plan.listen),
+            },
+            "Where clients connect; `0.0.0.0` is every IPv4 address of the machine, port 0 lets the kernel choose",
+        )
+        .example("\"127.0.0.1:8080\"")
+        .long(
+            "`[::]` takes IPv4 connections too, unless `0.0.0.0` with the same port is listed beside it: then each takes its \
+             own family. Duplicate addresses, and an address covered by `0.0.0.0` or `[::]` with the same port, are errors",
+        ),
+        key(
+            "workers",
+            number_or_auto(WORKERS, |draft| &mut draft.boot.workers),
+            "Worker threads; `\"auto\"` is as many as the CPUs this process may use",
+        )
+        .long("CPU affinity and the quota of the cgroup are considered")
+        .at_start(),
+        key(
+            "spin",
+            number(0..=1_000, |draft| &mut draft.boot.spin),
+            "How many times a worker polls for events before it sleeps",
+        )
+        .long(
+            "Polling lowers latency, because no thread has to be woken, and uses CPU time that others on the machine may \
+             need; an idle worker still sleeps. Measured at 200: with one client p50 was 0.71 x (0.55 to 0.92) and CPU per \
+             request 1.23 x (1.05 to 1.47); at 8,000 requests/s over 64 clients p50 was the same and CPU 1.38 x (1.09 to \
+             1.44), with a worse p99, because client and target shared the other core. Useful only where cores are idle and \
+             a few microseconds count",
+        )
+        .at_start(),
+        key(
+            "trusted_proxies",
+            Text {
+                kind: "network or list",
+                range: "network or address, or a list",
+                read: |draft, item| {
+                    draft.plan.trusted_proxies = kinds::networks(item);
+                    Ok(())
+                },
+                show: |draft| Some(kinds::list(draft.plan.trusted_proxies.iter())),
+            },
+            "Clients whose `X-Forwarded-*` fields are trusted",
+        )
+        .example("[\"10.0.0.0/8\", \"::1\"]")
+        .long(
+            "Theirs are kept, and used for `client` in the access log; those of all other clients are replaced. A network \
+             with host bits set is an error; an IPv4 client matches IPv4 networks only, also on an IPv6 socket",
+        ),
+        key(
+            "via",
+            choice(&["off", "requests", "all"], "none of its values", |draft| {
+                &mut draft.plan.via
+            }),
+            "Which forwarded messages get a `Via` field, by which loops are detected",
+        )
+        .long(
+            "The field is such as `1.1 evenly-66b3f0d1a2c4e597`, with a number unique to this process (RFC 9110 section 7.6.3). A request \
+             that returns through a target gets a 508. With `\"off\"` loops are not detected",
+        ),
+    ],
+};
+
+pub(super) static TARGETS: Table = Table {
+    name: "targets",
+    header: "[[targets]]",
+    about: "The servers behind this one: a block for each, at least one",
+    overrides: Some(&HEALTH),
+    keys: &[
+        key(
+            "address",
+            Text {
+                kind: "address",
+                range: "\"host:port\", \"unix:/path\" or an SRV name",
+                read: |draft, item| {
+                    draft.address = Some(item.read(kinds::TARGET_EXAMPLE, address::target)?);
+                    Ok(())
+                },
+                show: |draft| draft.address.as_ref().map(|at| quoted(&at.to_string())),
+            },
+            "Where the server is",
+        )
+        .example("\"127.0.0.1:8001\"")
+        .long(
+            "The port is 1 to 65535, IPv6 is written in brackets, an SRV name is `\"_service._proto.name\"` without a port. A name \
+             may resolve to several addresses, each of which is an endpoint (see Names). No scheme and no path. \
+             Duplicates are errors, also when spelt differently (letter case, a trailing dot, forms of IPv6, `//` in a path). \
+             So is an address on which evenly itself listens, which would be a loop: an IP address of this machine, or \
+             `localhost`, with the port of a `listen` address or of the admin listener",
+        ),
+        key(
+            "health_check_endpoint",
+            Text {
+                kind: "path",
+                range: "\"/\" and what follows, at most 2048 bytes",
+                read: |draft, item| {
+                    let path = item.read("a path such as \"/healthz\"", address::endpoint)?;
+                    draft.check.endpoint = Some(path);
+                    Ok(())
+                },
+                show: |draft| draft.check.endpoint.as_deref().map(quoted),
+            },
+            "The path that an HTTP health check requests; without it opening a TCP connection is the check",
+        )
+        .example("\"/healthz\"")
+        .long("Visible ASCII without `#`"),
+    ],
+};
+
+pub(super) static HEALTH: Table = Table {
+    name: "health",
+    header: "[health]",
+    about: "How targets are checked, unless their own block says otherwise",
+    overrides: None,
+    keys: &[
+        key(
+            "interval",
+            amount(With(Unit::Time), 10..=DAY, |draft| &mut draft.check.interval),
+            "Time between two health checks of an endpoint",
+        )
+        .long(
+            "While no endpoint is healthy, all are checked every 100 to 250 ms; one that refuses connections is checked every \
+             second for half a minute, since it is usually being restarted",
+        ),
+        key(
+            "timeout",
+            Amount {
+                measure: With(Unit::Time),
+                range: 1..=DAY,
+                word: "",
+                besides: ", at most the interval",
+                at: |draft| &mut draft.check.timeout,
+            },
+            "From the start of a check to the end of the response head",
+        )
+        .long(
+            "A value longer than the interval is an error; the default is shortened to a shorter interval",
+        ),
+        key(
+            "rise",
+            number(1..=1_000, |draft| &mut draft.check.rise),
+            "Consecutive successes that bring an endpoint up",
+        ),
+        key(
+            "fall",
+            number(1..=1_000, |draft| &mut draft.check.fall),
+            "Consecutive failures that take an endpoint down",
+        )
+        .long(
+            "After the first one the next checks follow within a second, or 100 ms apart after a failed request. The last \
+             endpoint that is up stays up while it serves requests and its checks merely time out or get an unexpected \
+             status; if it refuses connections it goes down",
+        ),
+        key(
+            "expect",
+            Text {
+                kind: "statuses",
+                range: "200, \"200-299\" or a list, 100 to 599",
+                read: |draft, item| {
+                    draft.check.expect = kinds::statuses(item)?;
+                    Ok(())
+                },
+                show: |draft| Some(kinds::show_statuses(&draft.check.expect)),
+            },
+            "Statuses that mean success",
+        )
+        .example("[\"200\", \"301-302\"]")
+        .long("Redirects are not followed"),
+        key(
+            "host",
+            Text {
+                kind: "host",
+                range: "host name or address, and a port or none",
+                read: |draft, item| {
+                    draft.check.host = Some(item.read("a host name", address::host_field)?);
+                    Ok(())
+                },
+                show: |draft| draft.check.host.as_deref().map(quoted),
+            },
+            "The `Host` field of HTTP health checks",
+        )
+        .example("\"http-api.internal\"")
+        .long(
+            "If it is unset: the target's address, `localhost` for a Unix socket, the domain of an SRV name (`spells.test` \
+             for `_http._tcp.spells.test`)",
+        ),
+    ],
+};
+
+pub(super) static TIMEOUTS: Table = Table {
+    name: "timeouts",
+    header: "[timeouts]",
+    about: "How long each phase of an exchange may take, and what happens then",
+    overrides: None,
+    keys: &[
+        key(
+            "client_header",
+            duration(|draft| &mut draft.plan.timeouts.client_header),
+            "From the first byte of a request head to its last; then 408",
+        ),
+        key(
+            "client_idle",
+            duration(|draft| &mut draft.plan.timeouts.client_idle),
+            "An idle client connection; then it is closed",
+        )
+        .long(
+            "Set it longer than a load balancer in front keeps its connections (AWS 60 s, Google Cloud 600 s): a request in \
+             transit when evenly closes the connection fails",
+        ),
+        key(
+            "client_body",
+            duration(|draft| &mut draft.plan.timeouts.client_body),
+            "Between two reads of a request body, and between two writes that the client accepts; then 408, or closed",
+        )
+        .long("It also runs when the response to that request is complete"),
+        key(
+            "client_gone",
+            Amount {
+                measure: With(Unit::Time),
+                range: 0..=DAY,
+                word: "off",
+                besides: "",
+                at: |draft| &mut draft.plan.timeouts.client_gone,
+            },
+            "How long a client that has closed its side may wait for its response; then the exchange is aborted",
+        )
+        .long(
+            "The response has to begin, or to go on, within that time. `\"0s\"` is not at all, `\"off\"` is forever, for clients that half-close \
+             and then wait. Both connections of the exchange are closed",
+        ),
+        key(
+            "connect",
+            duration(|draft| &mut draft.plan.timeouts.connect),
+            "Connecting to an endpoint; then the request moves on to another endpoint",
+        )
+        .long(
+            "Linux retransmits a lost SYN after 1 s and again after 3 s: a value just above one of these survives the loss, \
+             `\"1s\"` does not",
+        ),
+        key(
+            "response_header",
+            duration(|draft| &mut draft.plan.timeouts.response_header),
+            "From the end of the request to the end of the response head; then a retry if it is idempotent, else 504",
+        )
+        .long("The retry is on another endpoint. Long polls wait 30 to 50 s"),
+        key(
+            "response_body",
+            duration(|draft| &mut draft.plan.timeouts.response_body),
+            "Between two reads of a response body; then the client's connection is reset",
+        )
+        .long(
+            "Event streams send heartbeats every 15 to 50 s. Also between two writes that a target accepts of a request it has \
+             already answered; then the rest of the request is discarded",
+        ),
+        key(
+            "tunnel_idle",
+            duration(|draft| &mut draft.plan.timeouts.tunnel_idle),
+            "A tunnel (WebSocket) without a byte in either direction; then it is closed",
+        ),
+        key(
+            "upstream_idle",
+            duration(|draft| &mut draft.plan.timeouts.upstream_idle),
+            "An idle connection to an endpoint; then it is closed",
+        ),
+        key(
+            "drain",
+            duration(|draft| &mut draft.plan.timeouts.drain),
+            "From the first stop signal to the end of the process; then what is still in flight is closed",
+        ),
+    ],
+};
+
+pub(super) static LIMITS: Table = Table {
+    name: "limits",
+    header: "[limits]",
+    about: "How large anything may grow, and what happens beyond it",
+    overrides: None,
+    keys: &[
+        key(
+            "head",
+            amount(With(Unit::Size), 1 << 10..=64 << 10, |draft| &mut draft.plan.limits.head),
+            "Size of a head; beyond it a request gets a 431 or 414, a response is a 502",
+        )
+        .long("414 if the request line alone is longer. It holds for trailers too"),
+        key(
+            "headers",
+            number(1..=256, |draft| &mut draft.plan.limits.headers),
+            "Fields of a head; beyond it a request gets a 431, a response is a 502",
+        ),
+        key(
+            "connections",
+            number_or_auto(1..=10_000_000, |draft| &mut draft.plan.limits.connections),
+            "Simultaneous client connections, over all workers; `\"auto\"` is what the descriptor limit allows",
+        )
+        .long("Beyond it idle ones are closed to make room, and further ones wait to be accepted"),
+        key(
+            "requests_per_target",
+            number_or_auto(1..=10_000_000, |draft| &mut draft.plan.limits.requests_per_target),
+            "Simultaneous requests per endpoint, over all workers; `\"auto\"` is a share of the connections",
+        )
+        .long(
+            "Tunnels count. Further requests go to the next endpoint with room; if there is none they get a 503. `\"auto\"`: one \
+             and a half times the endpoint's share of `limits.connections` (three quarters of it with two endpoints, half with \
+             three), so that an endpoint that hangs leaves room for the others; with `\"auto\"` no request gets a 503 for this",
+        ),
+        key(
+            "idle_per_target",
+            number_or_none(65_536, "; 0 turns pooling off", |draft| {
+                &mut draft.plan.limits.idle_per_target
+            }),
+            "Idle connections each worker keeps per endpoint",
+        ),
+        key(
+            "memory",
+            Amount {
+                measure: With(Unit::Size),
+                range: 1 << 20..=1 << 40,
+                word: "auto",
+                besides: "",
+                at: |draft| &mut draft.plan.limits.memory,
+            },
+            "Bytes buffered for slow clients and targets, over all workers; `\"auto\"` is an eighth of the memory there is",
+        )
+        .long(
+            "Of the machine's memory or its cgroup's, at least 16 MiB. Close to the limit bulk transfers wait and reads become \
+             small; at the limit a request gets a 503 if more than 4 KiB of it would have to be buffered (see Memory)",
+        ),
+    ],
+};
+
+pub(super) static RETRY: Table = Table {
+    name: "retry",
+    header: "[retry]",
+    about: "What happens when an endpoint fails before the first byte of its response",
+    overrides: None,
+    keys: &[
+        key(
+            "connect_attempts",
+            number(1..=256, |draft| &mut draft.plan.retry.connect_attempts),
+            "Endpoints one request may try to connect to, each at most once; then 503",
+        )
+        .long("The first one counts"),
+        key(
+            "replay",
+            Flag(|draft| &mut draft.plan.retry.replay),
+            "Whether an idempotent request is retried when its connection breaks or its time is over",
+        )
+        .long("Before the first byte of the response, while the request is still in memory"),
+        key(
+            "budget",
+            number(0..=100, |draft| &mut draft.plan.retry.budget),
+            "Retries allowed per 100 recent requests; beyond it a failed request gets a 502 or 504",
+        )
+        .long("Of the last 10 to 20 s, over the whole process"),
+        key(
+            "budget_floor",
+            number(0..=1_000_000, |draft| &mut draft.plan.retry.budget_floor),
+            "Retries per second that are always allowed",
+        ),
+    ],
+};
+
+pub(super) static EJECTION: Table = Table {
+    name: "ejection",
+    header: "[ejection]",
+    about: "When an endpoint that fails requests is taken out, even though its health checks succeed",
+    overrides: None,
+    keys: &[
+        key(
+            "connect_failures",
+            number_or_none(1_000, "; 0 is off", |draft| {
+                &mut draft.plan.ejection.connect_failures
+            }),
+            "Consecutive connects that were refused or timed out",
+        )
+        .long("The next health check decides"),
+        key(
+            "resets",
+            number_or_none(1_000, "; 0 is off", |draft| &mut draft.plan.ejection.resets),
+            "Consecutive exchanges that the endpoint reset or closed",
+        )
+        .long(
+            "A pooled connection that ends before the response begins does not count: that is how pooled connections end",
+        ),
+        key(
+            "timeouts",
+            number_or_none(1_000, "; 0 is off", |draft| &mut draft.plan.ejection.timeouts),
+            "Consecutive exchanges whose response did not begin within `timeouts.response_header`",
+        )
+        .long(
+            "A slow request need not be the target's fault, so the endpoint is ejected only while its health check fails too; \
+             where the check is a mere connection (no `health_check_endpoint`), if it has not served any request for 10 s",
+        ),
+        key(
+            "errors",
+            number_or_none(1_000, "; 0 is off", |draft| &mut draft.plan.ejection.errors),
+            "Consecutive responses with a status of 500 to 599",
+        )
+        .long("Responses generated by evenly do not count"),
+        key(
+            "time",
+            duration(|draft| &mut draft.plan.ejection.time),
+            "Duration of the first ejection; it doubles with each further one",
+        )
+        .long(
+            "A value longer than `max_time` is an error; the default is shortened to a shorter `max_time`",
+        ),
+        key(
+            "max_time",
+            duration(|draft| &mut draft.plan.ejection.max_time),
+            "The longest ejection",
+        )
+        .long(
+            "An endpoint that stays in for this long starts again with `time`. The default is raised to a longer `time`",
+        ),
+        key(
+            "share",
+            number_or_none(100, "; 0 is none", |draft| &mut draft.plan.ejection.share),
+            "Percentage of all endpoints that may be ejected at the same time",
+        )
+        .long(
+            "The last one that is up is ejected only at 100; a sole endpoint is never ejected",
+        ),
+    ],
+};
+
+pub(super) static TCP: Table = Table {
+    name: "tcp",
+    header: "[tcp]",
+    about: "TCP socket options",
+    overrides: None,
+    keys: &[
+        key(
+            "congestion",
+            Text {
+                kind: "name",
+                range: "at most 15 letters, digits, \"_\" and \"-\"",
+                read: |draft, item| {
+                    let name = item.read(kinds::CONGESTION_EXAMPLE, kinds::congestion)?;
+                    draft.boot.tcp.congestion = Some(name);
+                    Ok(())
+                },
+                show: |draft| draft.boot.tcp.congestion.as_deref().map(quoted),
+            },
+            "Congestion control of the connections to clients and targets; the system's if unset",
+        )
+        .example("\"cubic\"")
+        .long(
+            "`TCP_CONGESTION`; `sysctl net.ipv4.tcp_available_congestion_control` lists the names. A name that is not available \
+             in this kernel, or not permitted for this user, is an error at startup that lists those that are; `evenly check` \
+             opens no socket and cannot tell. Costs one system call per connection to a target. Measured on a system with bbr: \
+             with `\"cubic\"` a 1 MiB response took 0.86 x the CPU (0.58 to 0.94; 0.73 x in another run), a 128-byte response \
+             0.94 x (0.76 to 1.04), which is within the noise. Applies to what evenly sends, not to what targets and clients \
+             send",
+        )
+        .at_start(),
+        key(
+            "defer_accept",
+            amount(WholeSeconds, SECOND..=60 * SECOND, |draft| {
+                &mut draft.boot.tcp.defer_accept
+            }),
+            "How long the kernel holds a new client connection that has sent no data; not at all if unset",
+        )
+        .example("\"5s\"")
+        .long(
+            "`TCP_DEFER_ACCEPT`; rounded up to 1, 3, 7, 15, 31 or 63 s. It has side effects: `timeouts.client_header` and \
+             `limits.connections` count from the accept, and a drain resets connections that were not accepted yet. It speeds \
+             up new connections only: measured with one connection per request, CPU per request was 0.80 x (0.72 to 0.86) and \
+             p50 0.68 x (0.39 to 0.95)",
+        )
+        .at_start(),
+    ],
+};
+
+pub(super) static DNS: Table = Table {
+    name: "dns",
+    header: "[dns]",
+    about: "Where the addresses of targets that are names come from",
+    overrides: None,
+    keys: &[
+        key(
+            "servers",
+            Text {
+                kind: "address or list",
+                range: "IP address, or a list of 1 to 8",
+                read: |draft, item| {
+                    draft.boot.dns.servers = kinds::servers(item)?;
+                    Ok(())
+                },
+                show: |draft| kinds::one_or_many(&draft.boot.dns.servers),
+            },
+            "The name servers to query; the system's if unset",
+        )
+        .example("[\"127.0.0.1:53\"]")
+        .long(
+            "Over UDP, and over TCP if a response is truncated. A port may follow the address, 53 if it is not there; IPv6 with a \
+             port is written in brackets. An empty list, \
+             duplicates, `0.0.0.0` and `::`, and addresses with a zone are errors. If it is unset: `/etc/hosts`, then the \
+             servers and the search list of `/etc/resolv.conf`",
+        )
+        .at_start(),
+    ],
+};
+
+pub(super) static ADMIN: Table = Table {
+    name: "admin",
+    header: "[admin]",
+    about: "The admin listener: metrics and status",
+    overrides: None,
+    keys: &[
+        key(
+            "listen",
+            Text {
+                kind: "address",
+                range: "IP address and port",
+                read: |draft, item| {
+                    draft.boot.admin = Some(kinds::admin(item)?);
+                    Ok(())
+                },
+                show: |draft| draft.boot.admin.map(|at| quoted(&at.to_string())),
+            },
+            "Address of the admin listener; there is none if unset",
+        )
+        .example("\"127.0.0.1:9901\"")
+        .long(
+            "It must not overlap with a `listen` address: `0.0.0.0` and `[::]` overlap with every address of the same port. It \
+             has no password",
+        )
+        .at_start(),
+    ],
+};
+
+pub(super) static LOG: Table = Table {
+    name: "log",
+    header: "[log]",
+    about: "The access log",
+    overrides: None,
+    keys: &[
+        key(
+            "access",
+            Text {
+                kind: "word or path",
+                range: "\"off\", \"stdout\" or a path with a \"/\" in it",
+                read: |draft, item| {
+                    let example = "\"off\", \"stdout\" or the path of a file";
+                    draft.plan.log.access = item.read(example, kinds::access_sink)?;
+                    Ok(())
+                },
+                show: |draft| Some(kinds::show_sink(&draft.plan.log.access)),
+            },
+            "Where finished exchanges are logged",
+        )
+        .example("\"/var/log/evenly/access.log\"")
+        .long(
+            "Files are appended to; the path may be a FIFO, whose readers may come and go. Other words (`\"on\"`, `\"stderr\"`) \
+             and `~` are errors",
+        ),
+        key(
+            "format",
+            choice(&["json", "combined"], "not a format", |draft| &mut draft.plan.log.format),
+            "Format of an entry: one JSON object per line, or the combined format of Apache httpd",
+        ),
+    ],
+};
