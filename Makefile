@@ -8,7 +8,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 CARGO ?= cargo
 # Where evenly listens in `make run`: loopback only, as its origins do.
 LISTEN ?= 127.0.0.1:8080
-# More arguments for the loadtest program, such as ARGS="--seconds 30 --json out.json", and for the tour (ARGS=--free-ports).
+# More arguments for the loadtest program, such as ARGS="--seconds 30 --json out.json", and for the demo (ARGS=--free-ports).
 ARGS ?=
 
 .PHONY: help
@@ -24,7 +24,7 @@ run: cargo ## evenly in front of two small origins, blue and green: keys kill th
 
 .PHONY: build install clean
 build: cargo ## target/release/evenly, the one file that is needed
-	$(CARGO) build --release
+	$(CARGO) build --release -p evenly
 
 install: cargo ## Builds it and copies it to ~/.cargo/bin; PREFIX=/usr/local to its bin folder
 	$(CARGO) install --path . --locked $(if $(PREFIX),--root $(PREFIX))
@@ -37,7 +37,7 @@ DATABASE ?= memory
 
 .PHONY: demo demo-tour demo-tour-record
 demo: demo-programs ## A small system on loopback: DNS, two APIs, evenly and a client; DATABASE=sqlite lets the APIs share their data
-	@exec "$(DEMO)" --database $(DATABASE)
+	@exec "$(DEMO)" --database $(DATABASE) $(ARGS)
 
 demo-tour: demo-programs ## A guided tour of it, 15 seconds long, each step shown and checked; ends by itself
 	@exec "$(DEMO)" tour $(ARGS)
@@ -50,6 +50,7 @@ DEMO = $${CARGO_TARGET_DIR:-target}/debug/demo
 
 .PHONY: demo-programs
 demo-programs: cargo
+	@echo "building evenly and the demo's five programs: some minutes at first (SQLite), then seconds"
 	@$(CARGO) build -p evenly -p evenly-demo --bins
 
 .PHONY: test
@@ -125,24 +126,33 @@ idle: ## Memory of 5,000 idle keep-alive connections
 shares: ## Sequential requests alternate exactly
 big: ## 1 GiB up and 1 GiB down with a slow reader: memory and bytes
 
-$(LOADTESTS): cargo load-tools
-	@$(CARGO) build --release --workspace
-	@$(CARGO) run --release -p loadtest -- $(patsubst loadtest,load,$@) $(ARGS)
+$(LOADTESTS): load-tools load-programs
+	@exec "$(LOADTEST)" $(patsubst loadtest,load,$@) $(ARGS)
+
+LOADTEST = $${CARGO_TARGET_DIR:-target}/release/loadtest
+
+# One after the other: built together, their dependencies would have the features of both, and evenly would not be the one
+# that `make build` makes, nor stay built.
+.PHONY: load-programs
+load-programs: cargo
+	@echo "building evenly as it is shipped, and the program that drives it: some minutes at first"
+	@$(CARGO) build --release -p evenly
+	@$(CARGO) build --release -p loadtest
 
 .PHONY: peers
 peers: cargo ## Fetches or builds what evenly is compared with, into target/peers, and tries each (20 minutes at first)
+	@echo "getting the peers: those that are in target/peers already are skipped"
 	@loadtest/peers.sh target/peers
-	@$(CARGO) build --release --workspace
-	@$(CARGO) run --release -p loadtest -- peers $(ARGS)
+	@$(MAKE) --no-print-directory load-programs
+	@exec "$(LOADTEST)" peers $(ARGS)
 
 .PHONY: pgo
 pgo: cargo ## A profile-guided build (PGO), in target/pgo/use/release
 	@loadtest/pgo.sh target/pgo
 
 .PHONY: benchmarks
-benchmarks: cargo load-tools ## Every target for speed and memory, measured beside peers: docs/benchmarks.md and its charts
-	@$(CARGO) build --release --workspace
-	@$(CARGO) run --release -p loadtest -- benchmarks --write docs $(ARGS)
+benchmarks: load-tools load-programs ## Every target for speed and memory, measured beside peers: docs/benchmarks.md and its charts
+	@exec "$(LOADTEST)" benchmarks --write docs $(ARGS)
 
 # As root, what is missing is installed; otherwise whatever needs it says which line installs it.
 .PHONY: load-tools count-tools

@@ -38,9 +38,10 @@ merge=$(profdata) || {
 
 rm -rf "$folder/raw"
 mkdir -p "$folder/raw"
+echo "building the program that drives evenly"
 cargo build --release -p loadtest
 echo "building with counters"
-RUSTFLAGS="-Cprofile-generate=$folder/raw" cargo build --release --bin evenly --target-dir "$folder/generate"
+RUSTFLAGS="-Cprofile-generate=$folder/raw" cargo build --release -p evenly --target-dir "$folder/generate"
 
 # train SHAPE: serves it for two seconds
 train() {
@@ -65,5 +66,5 @@ done
 
 "$merge" merge -o "$folder/evenly.profdata" "$folder"/raw/*.profraw
 echo "building with what was counted"
-RUSTFLAGS="-Cprofile-use=$folder/evenly.profdata" cargo build --release --bin evenly --target-dir "$folder/use"
+RUSTFLAGS="-Cprofile-use=$folder/evenly.profdata" cargo build --release -p evenly --target-dir "$folder/use"
 echo "built: $folder/use/release/evenly"

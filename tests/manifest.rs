@@ -65,3 +65,21 @@ fn every_manifest_has_the_licence_whose_texts_are_here() {
         read("LICENSE-MIT").contains("MIT") && read("LICENSE-APACHE").contains("Apache License")
     );
 }
+
+#[test]
+fn a_plain_build_is_of_the_product_and_what_is_checked_is_all_of_it() {
+    let members = manifest("Cargo.toml")["workspace"]["default-members"].clone();
+    assert_eq!(members, toml::Value::from(vec!["."]));
+    let makefile = read("Makefile");
+    for checked in ["$(CARGO) nextest run", "$(CARGO) test", "$(CARGO) clippy", "$(CARGO) doc"] {
+        let lines = makefile.lines().filter(|line| line.contains(checked));
+        let of_one_package = |line: &&str| line.contains(" -p ") || line.contains(" --test ");
+        let lines: Vec<&str> = lines.filter(|line| !of_one_package(line)).collect();
+        assert!(!lines.is_empty(), "the Makefile has no {checked}");
+        for line in lines {
+            assert!(line.contains("--workspace"), "{line}");
+        }
+    }
+    assert!(read("Makefile").contains("$(CARGO) fmt --all --check"));
+    assert!(read(".ci/run").contains("make --no-print-directory check"));
+}

@@ -19,6 +19,7 @@
 //! | [`ingress`] | one HTTP request, like curl | `ingress-client` |
 //! | [`stage`] | all programs as children: start, stop, edit the zone | `demo` |
 //! | [`tour`] | the story told and checked on a stage, and its record | `demo tour` |
+//! | [`repeats`] | which lines say nothing new | `demo` |
 //! | [`paint`] | colours, where there is a terminal | `demo` |
 //! | [`process`] | what every program here needs: lines, signals, exit codes | all |
 //!
@@ -29,6 +30,7 @@ pub mod dns;
 pub mod ingress;
 pub mod paint;
 pub mod process;
+pub mod repeats;
 pub mod spells;
 pub mod stage;
 pub mod tour;

@@ -3,14 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use evenly_demo::paint::Paint;
 use evenly_demo::process::{exit_code, say};
+use evenly_demo::repeats::Repeats;
 use evenly_demo::stage::{DOMAIN, Log, Piece, Plan, Ports, Problem, Programs, Stage, Storage};
 use evenly_demo::tour::{self, Page};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -32,6 +33,9 @@ struct Arguments {
     /// Where the APIs keep their spells.
     #[arg(long, value_enum, default_value_t = Database::Memory)]
     database: Database,
+    /// Show every line, also DNS answers that are the same as before.
+    #[arg(long)]
+    every_line: bool,
     #[command(flatten)]
     place: Place,
 }
@@ -103,7 +107,7 @@ fn run(arguments: &Arguments) -> Result<(), Problem> {
         Database::Sqlite => Storage::Shared,
     };
     let plan = plan(&arguments.place, &asked_to_end)?;
-    let stage = Stage::start(Plan { storage, log: log(), ..plan });
+    let stage = Stage::start(Plan { storage, log: log(arguments.every_line), ..plan });
     if asked_to_end.load(Ordering::Relaxed) {
         return Ok(());
     }
@@ -149,10 +153,16 @@ fn plan(place: &Place, asked_to_end: &Arc<AtomicBool>) -> Result<Plan, Problem> 
     })
 }
 
-/// Each line behind the name of who says it.
-fn log() -> Log {
+/// Each line that says something new, or every one, behind the name of who says it.
+fn log(every_line: bool) -> Log {
     let paint = Paint::of_stdout();
-    Arc::new(move |piece, line| say(paint.log(piece, LONGEST_NAME, line)))
+    let repeats = Mutex::new(Repeats::default());
+    Arc::new(move |piece, line| {
+        let mut repeats = repeats.lock().unwrap_or_else(PoisonError::into_inner);
+        if repeats.is_news(piece, line) || every_line {
+            say(paint.log(piece, LONGEST_NAME, line));
+        }
+    })
 }
 
 /// Returns when a signal asks for the end, or with an error when a child has died.

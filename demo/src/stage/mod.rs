@@ -60,7 +60,7 @@ fn problem(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Problem {
 }
 
 /// One program on the stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Piece {
     /// `spells-api` number 1 to 99, at 127.0.0.11 to 127.0.0.109.
     Api(u8),
