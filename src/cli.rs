@@ -99,8 +99,10 @@ pub enum Command {
     ///
     /// Each key with the type of its value, its default, its range, whether a reload may change it, and what it is: a line
     /// for each. With PATH all that there is to know about that key, or the keys of that table.
-    #[command(after_help = "Try: evenly keys timeouts, evenly keys health.interval\n\n\
-                            Exit codes: 0, or 2 for an unknown key.")]
+    #[command(
+        after_help = "Try: evenly keys | less -S, evenly keys timeouts, evenly keys health.interval\n\n\
+                            Exit codes: 0, or 2 for an unknown key."
+    )]
     Keys(KeysArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Try: source <(evenly completions bash)")]
@@ -191,7 +193,8 @@ impl TypedValueParser for KeyPath {
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         let paths = keys::entries().into_iter().map(|entry| PossibleValue::new(entry.path));
-        Some(Box::new(paths))
+        let tables = keys::TABLES.iter().map(|table| table.name).filter(|name| !name.is_empty());
+        Some(Box::new(paths.chain(tables.map(PossibleValue::new))))
     }
 }
 

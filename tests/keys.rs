@@ -221,7 +221,7 @@ fn reference() -> String {
             };
         }
         if let Some(other) = table.overrides {
-            let any = format!("Any key of {} overrides it for this target.", other.header);
+            let any = format!("Any key of {}, to override it for this target:", other.header);
             let _ = write!(text, "\n{}", comment(&any));
             for key in other.keys {
                 let value = key.default().unwrap_or_else(|| key.example.to_owned());
@@ -262,6 +262,9 @@ fn rows(table: &Table) -> String {
             None => entry.default(),
         };
         let long = if key.long.is_empty() { String::new() } else { format!(". {}", key.long) };
+        // Sections of that page.
+        let long = long.replace("(see Names)", "(see [Names](#names))");
+        let long = long.replace("(see Memory)", "(see [Memory](#memory))");
         let example = match key.default() {
             None => format!(". Example: `{}`", key.example),
             Some(_) => String::new(),

@@ -396,3 +396,42 @@ fn simple(path: &str) -> String {
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |plain, part| plain + part.split_once(']').map_or(part, |(_, rest)| rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::address::{MAX_ENDPOINT, MAX_UNIX_PATH};
+    use super::*;
+
+    #[test]
+    fn the_numbers_in_a_text_are_those_of_the_source() {
+        let of = |path: &str| {
+            let found = entries().into_iter().find(|entry| entry.path == path).expect("a key");
+            format!("{}. {}", found.key.range(), found.key.long)
+        };
+        let (least, most) = STATUS.into_inner();
+        let cases = [
+            ("targets[].health_check_endpoint", format!("at most {MAX_ENDPOINT} bytes")),
+            ("health.expect", format!("{least} to {most}")),
+            ("tcp.congestion", format!("at most {MAX_CONGESTION} letters")),
+            ("dns.servers", format!("a list of 1 to {MAX_SERVERS}")),
+            ("targets[].address", format!("at most {MAX_UNIX_PATH} bytes")),
+        ];
+        for (path, part) in cases {
+            assert!(of(path).contains(&part), "{path}: {part}");
+        }
+    }
+
+    #[test]
+    fn a_path_may_be_written_in_several_ways() {
+        for path in
+            ["targets[].address", "targets[3].address", "targets.address", " targets.address "]
+        {
+            assert_eq!(find(path).expect("a key")[0].path, "targets[].address");
+        }
+        for path in ["health", "[health]"] {
+            assert_eq!(find(path).expect("a table").len(), 6);
+        }
+        assert_eq!(find("[[targets]]").expect("a table").len(), 8);
+        assert!(find("health.").is_err() && find("health]").is_err());
+    }
+}

@@ -171,7 +171,7 @@ pub(super) static TARGETS: Table = Table {
         )
         .example("\"127.0.0.1:8001\"")
         .long(
-            "The port is 1 to 65535, IPv6 is written in brackets, an SRV name is `\"_service._proto.name\"` without a port. A name \
+            "The port is 1 to 65535, IPv6 is written in brackets, a path has at most 107 bytes, an SRV name is `\"_service._proto.name\"` without a port. A name \
              may resolve to several addresses, each of which is an endpoint (see Names). No scheme and no path. \
              Duplicates are errors, also when spelt differently (letter case, a trailing dot, forms of IPv6, `//` in a path). \
              So is an address on which evenly itself listens, which would be a loop: an IP address of this machine, or \
