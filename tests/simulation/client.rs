@@ -330,8 +330,9 @@ impl Client {
             self.out.len()
         );
         request.held_back = request.expect && !self.continued;
+        let ours = attempt.is_none();
         let may_close =
-            refuses || request.held_back || request.closes || !request.modern || draining;
+            refuses || ours || request.held_back || request.closes || !request.modern || draining;
         assert!(!closes || may_close, "why does the connection end? {head:?} {request:?}");
         if status == 101 {
             let agreed = model.get(id).kind == Kind::Upgrade { agreed: true };
