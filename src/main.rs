@@ -10,7 +10,7 @@ use evenly::config::{self, ConfigError, Places};
 use evenly::server::{self, ServerError};
 
 /// Why the program ends other than cleanly.
-enum Failure {
+enum ExitReason {
     /// The command line or the file is wrong: 2.
     Configuration(ConfigError),
     /// It failed while running: 1.
@@ -24,9 +24,9 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
         Ok(arguments) => match dispatch(&arguments.command) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(Failure::Configuration(error)) => fail_at(2, &error),
-            Err(Failure::Server(error, places)) => stopped(&error, &places),
-            Err(Failure::Output(error)) => fail(1, &format!("standard output: {error}")),
+            Err(ExitReason::Configuration(error)) => fail_at(2, &error),
+            Err(ExitReason::Server(error, places)) => stopped(&error, &places),
+            Err(ExitReason::Output(error)) => fail(1, &format!("standard output: {error}")),
         },
     };
     log::finish();
@@ -70,35 +70,37 @@ fn arguments() -> Vec<String> {
     std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
-fn dispatch(command: &Command) -> Result<(), Failure> {
+fn dispatch(command: &Command) -> Result<(), ExitReason> {
     match command {
         Command::Run(args) => run(args),
         Command::Check(args) => check(args),
-        Command::Keys(args) => print(cli::keys(args).map_err(Failure::Configuration)?.as_bytes()),
+        Command::Keys(args) => {
+            print(cli::keys(args).map_err(ExitReason::Configuration)?.as_bytes())
+        }
         Command::Completions(args) => print(&cli::completions(args.shell)),
-        Command::Man => print(&cli::man().map_err(Failure::Output)?),
+        Command::Man => print(&cli::man().map_err(ExitReason::Output)?),
         Command::Version => print(concat!("evenly ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
     }
 }
 
-fn run(args: &RunArgs) -> Result<(), Failure> {
+fn run(args: &RunArgs) -> Result<(), ExitReason> {
     log::init(args.log_format, args.log_level.as_deref());
-    let (settings, places) = cli::settings(args).map_err(Failure::Configuration)?;
-    server::run(settings).map_err(|error| Failure::Server(error, places))
+    let (settings, places) = cli::settings(args).map_err(ExitReason::Configuration)?;
+    server::run(settings).map_err(|error| ExitReason::Server(error, places))
 }
 
-fn check(args: &CheckArgs) -> Result<(), Failure> {
-    let settings = config::load(args.path()).map_err(Failure::Configuration)?;
+fn check(args: &CheckArgs) -> Result<(), ExitReason> {
+    let settings = config::load(args.path()).map_err(ExitReason::Configuration)?;
     let count = settings.plan.targets.len();
     let noun = if count == 1 { "target" } else { "targets" };
     print(format!("{}: valid, {count} {noun}\n", args.path().display()).as_bytes())
 }
 
 /// Writes to standard output. A reader that has seen enough (`evenly man | head`) is no failure.
-fn print(text: &[u8]) -> Result<(), Failure> {
+fn print(text: &[u8]) -> Result<(), ExitReason> {
     let mut out = io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(ExitReason::Output(error)),
         _ => Ok(()),
     }
 }

@@ -23,9 +23,9 @@ use crate::balance::Shared;
 use crate::base::ledger::Ledger;
 use crate::base::thread;
 use crate::health::{Health, Reporter};
-use crate::settings::{AccessSink, Boot, Settings, Workers as Count};
+use crate::settings::{AccessSink, Boot, Settings, Workers};
 use crate::worker::listener::{self, Claim, Scope};
-use crate::worker::{self, Job, Seat, Stage, Workers, net};
+use crate::worker::{self, Crew, Job, Stage, Station, net};
 
 /// The error of a machine without IPv6, which has no [`io::ErrorKind`].
 const EAFNOSUPPORT: i32 = nix::libc::EAFNOSUPPORT;
@@ -273,7 +273,7 @@ fn serve(
         .map_err(|error| ServerError::AccessLog(settings.plan.log.access.clone(), error))?
         .unzip();
     // Workers see the values that were worked out, not "auto".
-    settings.boot.workers = Count::Count(count);
+    settings.boot.workers = Workers::Count(count);
     settings.plan.limits.connections = Some(cap);
     let Settings { boot, plan } = settings;
     let plan = Arc::new(plan);
@@ -321,11 +321,11 @@ fn serve(
     outcome
 }
 
-fn claim_admin(address: SocketAddr) -> Result<admin::Claim, ServerError> {
+fn claim_admin(address: SocketAddr) -> Result<admin::AdminClaim, ServerError> {
     admin::claim(address).map_err(|error| ServerError::BindAdmin(address, error))
 }
 
-fn start_admin(claim: admin::Claim, sources: Sources) -> Result<Admin, ServerError> {
+fn start_admin(claim: admin::AdminClaim, sources: Sources) -> Result<Admin, ServerError> {
     let address = claim.address;
     let listener = claim.listen().map_err(|error| ServerError::BindAdmin(address, error))?;
     let admin = Admin::start(listener, sources)
@@ -370,11 +370,11 @@ fn watch_signals(events: Sender<Event>) -> Result<signal_hook::iterator::Handle,
     Ok(handle)
 }
 
-fn worker_count(workers: Count) -> usize {
+fn worker_count(workers: Workers) -> usize {
     match workers {
-        Count::Count(count) => count,
+        Workers::Count(count) => count,
         // The affinity mask and the cgroup quota are taken into account by the standard library.
-        Count::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+        Workers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
     }
 }
 
@@ -404,7 +404,7 @@ fn listen_all(
 
 /// What every worker's job is made of.
 struct Parts {
-    workers: Arc<Workers>,
+    workers: Arc<Crew>,
     boot: Arc<Boot>,
     fallback_host: String,
     shared: Arc<Shared>,
@@ -427,11 +427,11 @@ impl Parts {
 
 fn start_workers(
     parts: &Parts,
-    seats: Vec<Seat>,
+    seats: Vec<Station>,
     health: &Health,
     events: &Sender<Event>,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
-    let start = |(me, seat): (usize, Seat)| {
+    let start = |(me, seat): (usize, Station)| {
         let job = parts.job(me, health.reporter());
         let ended = events.clone();
         std::thread::Builder::new().name(format!("worker-{me}")).spawn(move || {
@@ -454,7 +454,7 @@ fn start_workers(
 /// the drain's time stops them at once.
 fn wait(
     shared: &Shared,
-    workers: &Workers,
+    workers: &Crew,
     inbox: &Receiver<Event>,
     writer: Option<&Writer>,
 ) -> Result<(), ServerError> {

@@ -546,11 +546,7 @@ fn catches_a_path_that_climbs_out_of_its_room() {
 
 #[test]
 fn catches_what_the_program_itself_imports() {
-    catches(
-        "main.rs",
-        "use evenly::worker::Workers;",
-        "imports `worker::Workers`, which runs sideways",
-    );
+    catches("main.rs", "use evenly::worker::Crew;", "imports `worker::Crew`, which runs sideways");
     accepts("main.rs", "use evenly::server; fn main() { evenly::cli::run() }");
 }
 

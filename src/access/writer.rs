@@ -20,7 +20,7 @@ use nix::libc;
 use super::Batch;
 use super::dates::Dates;
 use super::render::Renderer;
-use crate::base::lines::{self, End, Written};
+use crate::base::lines::{self, WriteEnd, WriteResult};
 use crate::metrics::Counters;
 use crate::settings::{AccessLog, AccessSink};
 
@@ -42,7 +42,7 @@ const LONGEST_END: Duration = Duration::from_secs(5);
 
 /// What the writer is to do.
 #[derive(Debug)]
-enum Job {
+enum WriterJob {
     Write(Box<Dates>, Batch),
     /// To look at [`Orders`].
     Look,
@@ -62,7 +62,7 @@ struct Orders {
 /// A worker's way to the writer.
 #[derive(Debug, Clone)]
 pub struct Outlet {
-    jobs: Sender<Job>,
+    jobs: Sender<WriterJob>,
     empty: Receiver<Batch>,
     /// Memory of the batches that wait.
     waiting: Arc<AtomicUsize>,
@@ -82,7 +82,7 @@ impl Outlet {
             return false;
         }
         let full = std::mem::replace(batch, self.empty.try_recv().unwrap_or_default());
-        self.jobs.send(Job::Write(Box::new(*dates), full)).is_ok()
+        self.jobs.send(WriterJob::Write(Box::new(*dates), full)).is_ok()
     }
 }
 
@@ -90,7 +90,7 @@ impl Outlet {
 #[derive(Debug)]
 pub struct Writer {
     orders: Arc<Orders>,
-    jobs: Sender<Job>,
+    jobs: Sender<WriterJob>,
     /// Disconnected when the thread ends.
     ended: Receiver<()>,
     /// What was lost where it was written: the `entries_lost` of these.
@@ -137,7 +137,7 @@ impl Writer {
     pub fn reopen(&self) {
         self.orders.reopen.store(true, Ordering::Release);
         // Without a thread there is nothing to be opened.
-        let _ = self.jobs.send(Job::Look);
+        let _ = self.jobs.send(WriterJob::Look);
     }
 
     /// Waits until all that was handed over is written, but gives up on whoever takes nothing: after [`STALL`], and when
@@ -193,12 +193,12 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(mut self, inbox: &Receiver<Job>, back: &Sender<Batch>) {
+    fn run(mut self, inbox: &Receiver<WriterJob>, back: &Sender<Batch>) {
         for job in inbox {
             if self.orders.reopen.swap(false, Ordering::AcqRel) {
                 self.reopen();
             }
-            if let Job::Write(dates, mut batch) = job {
+            if let WriterJob::Write(dates, mut batch) = job {
                 self.write(&dates, &batch);
                 self.waiting.fetch_sub(batch.memory(), Ordering::Relaxed);
                 batch.clear();
@@ -240,19 +240,19 @@ impl Thread {
             }
             from += written.bytes;
             match written.end {
-                End::All => self.is_taken(),
-                End::Failed(error) => self.is_not_taken(&error),
-                End::GivenUp if self.orders.reopen.swap(false, Ordering::AcqRel) => {
+                WriteEnd::All => self.is_taken(),
+                WriteEnd::Failed(error) => self.is_not_taken(&error),
+                WriteEnd::GivenUp if self.orders.reopen.swap(false, Ordering::AcqRel) => {
                     from += self.lose(tail(&lines, from));
                     self.reopen();
                     continue;
                 }
-                End::GivenUp if !self.orders.give_up.load(Ordering::Acquire) => {
+                WriteEnd::GivenUp if !self.orders.give_up.load(Ordering::Acquire) => {
                     from += self.lose(tail(&lines, from));
                     self.follow("was renamed or replaced");
                     continue;
                 }
-                End::GivenUp => {}
+                WriteEnd::GivenUp => {}
             }
             from += self.lose(&lines[from..]);
         }
@@ -263,7 +263,7 @@ impl Thread {
     }
 
     /// Writes as much as is taken. It ends early where there is something else to do first.
-    fn put(&mut self, lines: &[u8]) -> Written {
+    fn put(&mut self, lines: &[u8]) -> WriteResult {
         let Thread { sink, orders, failing, .. } = self;
         let (begun, name) = (Instant::now(), sink.name());
         let mut watch = sink.watch.take();
@@ -416,11 +416,11 @@ impl Sink {
     }
 
     /// Writes `lines` as far as they are taken. A line of which a part was written is taken back where that can be.
-    fn put(&mut self, lines: &[u8], mut goes_on: impl FnMut() -> bool) -> Written {
+    fn put(&mut self, lines: &[u8], mut goes_on: impl FnMut() -> bool) -> WriteResult {
         if self.torn {
             // What follows a part of a line must not look as if it were the rest of it.
             let ended = self.append(b"\n", &mut goes_on);
-            if !matches!(ended.end, End::All) {
+            if !matches!(ended.end, WriteEnd::All) {
                 return ended_with(0, ended.end);
             }
             self.torn = false;
@@ -439,20 +439,22 @@ impl Sink {
         written
     }
 
-    fn append(&mut self, lines: &[u8], goes_on: impl FnMut() -> bool) -> Written {
+    fn append(&mut self, lines: &[u8], goes_on: impl FnMut() -> bool) -> WriteResult {
         if !self.is_file {
             return lines::write(&self.file, lines, goes_on);
         }
         let mut bytes = 0;
         while bytes < lines.len() {
             match self.file.write(&lines[bytes..]) {
-                Ok(0) => return ended_with(bytes, End::Failed(io::ErrorKind::WriteZero.into())),
+                Ok(0) => {
+                    return ended_with(bytes, WriteEnd::Failed(io::ErrorKind::WriteZero.into()));
+                }
                 Ok(count) => bytes += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return ended_with(bytes, End::Failed(error)),
+                Err(error) => return ended_with(bytes, WriteEnd::Failed(error)),
             }
         }
-        ended_with(bytes, End::All)
+        ended_with(bytes, WriteEnd::All)
     }
 
     /// How long the file is, if it is one of our own.
@@ -514,8 +516,8 @@ impl Watch {
     }
 }
 
-fn ended_with(bytes: usize, end: End) -> Written {
-    Written { bytes, end }
+fn ended_with(bytes: usize, end: WriteEnd) -> WriteResult {
+    WriteResult { bytes, end }
 }
 
 #[cfg(test)]
@@ -526,7 +528,7 @@ mod tests {
 
     use rustix::pipe::{fcntl_setpipe_size, pipe};
 
-    use super::super::{End as Ended, Facts};
+    use super::super::{End, Facts};
     use super::*;
     use crate::base::tick::Tick;
     use crate::settings::AccessFormat;
@@ -539,7 +541,7 @@ mod tests {
             upstream: None,
             status: 503,
             bytes: 0,
-            end: Ended::Answered,
+            end: End::Answered,
             reason: "",
         }
     }
@@ -777,7 +779,10 @@ mod tests {
         let (reader, pipe) = pipe().unwrap();
         let mut sink = Sink::new(pipe.into(), None);
         sink.torn = true;
-        assert!(matches!(sink.put(b"a line\n", || true), Written { bytes: 7, end: End::All }));
+        assert!(matches!(
+            sink.put(b"a line\n", || true),
+            WriteResult { bytes: 7, end: WriteEnd::All }
+        ));
         drop(sink);
         let mut text = String::new();
         File::from(reader).read_to_string(&mut text).unwrap();

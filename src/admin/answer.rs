@@ -18,39 +18,39 @@ struct Route {
     path: &'static str,
     /// What is there, for the page.
     what: &'static str,
-    render: fn(&View) -> Answer,
+    render: fn(&View) -> Response,
 }
 
 const ROUTES: [Route; 4] = [
-    Route { path: "/", what: "this page", render: |view| Answer::ok(HTML, page(view)) },
+    Route { path: "/", what: "this page", render: |view| Response::ok(HTML, page(view)) },
     Route {
         path: "/metrics",
         what: "counters and gauges for Prometheus",
-        render: |view| Answer::ok(prometheus::CONTENT_TYPE, prometheus::render(view)),
+        render: |view| Response::ok(prometheus::CONTENT_TYPE, prometheus::render(view)),
     },
     Route {
         path: "/status",
         what: "workers and endpoints as JSON",
-        render: |view| Answer::ok(status::CONTENT_TYPE, status::render(view)),
+        render: |view| Response::ok(status::CONTENT_TYPE, status::render(view)),
     },
     Route { path: "/healthz", what: "200 while it serves, 503 while it drains", render: healthz },
 ];
 
 /// A response before it is bytes.
 #[derive(Debug)]
-struct Answer {
+struct Response {
     status: u16,
     content_type: &'static str,
     body: String,
 }
 
-impl Answer {
-    fn ok(content_type: &'static str, body: String) -> Answer {
-        Answer { status: 200, content_type, body }
+impl Response {
+    fn ok(content_type: &'static str, body: String) -> Response {
+        Response { status: 200, content_type, body }
     }
 
-    fn plain(status: u16, body: &str) -> Answer {
-        Answer { status, content_type: PLAIN, body: format!("{body}\n") }
+    fn plain(status: u16, body: &str) -> Response {
+        Response { status, content_type: PLAIN, body: format!("{body}\n") }
     }
 }
 
@@ -80,25 +80,25 @@ pub(super) fn bytes(asked: &Result<Request, Refusal>, view: &View) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn route(path: &str, view: &View) -> Answer {
+fn route(path: &str, view: &View) -> Response {
     match ROUTES.iter().find(|route| route.path == path) {
         Some(route) => (route.render)(view),
-        None => Answer::plain(404, "not found; see / for what there is"),
+        None => Response::plain(404, "not found; see / for what there is"),
     }
 }
 
-fn refuse(refusal: Refusal) -> Answer {
+fn refuse(refusal: Refusal) -> Response {
     match refusal {
-        Refusal::Method => Answer::plain(405, "only GET and HEAD are served here"),
-        Refusal::Invalid(fault) => Answer::plain(fault.status(), fault.why()),
+        Refusal::Method => Response::plain(405, "only GET and HEAD are served here"),
+        Refusal::Invalid(fault) => Response::plain(fault.status(), fault.why()),
     }
 }
 
 /// For a balancer in front of this one: whether to send new connections here.
-fn healthz(view: &View) -> Answer {
+fn healthz(view: &View) -> Response {
     match view.stage {
-        Stage::Running => Answer::plain(200, "ok"),
-        Stage::Draining | Stage::Stopping => Answer::plain(503, "draining"),
+        Stage::Running => Response::plain(200, "ok"),
+        Stage::Draining | Stage::Stopping => Response::plain(503, "draining"),
     }
 }
 

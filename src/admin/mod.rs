@@ -35,7 +35,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::balance::Shared;
 use crate::metrics::Counters;
-use crate::worker::Workers;
+use crate::worker::Crew;
 
 /// Descriptors that it may need: the listener, the eventfd, its visitors, and one that comes.
 pub const MOST_DESCRIPTORS: u64 = serve::VISITS as u64 + 3;
@@ -46,7 +46,7 @@ const BACKLOG: i32 = 128;
 #[derive(Clone)]
 pub struct Sources {
     /// Loads, counters, panics, cap and stage.
-    pub workers: Arc<Workers>,
+    pub workers: Arc<Crew>,
     /// The published snapshot.
     pub shared: Arc<Shared>,
     /// What no worker counts: what the access log's writer lost.
@@ -64,7 +64,7 @@ pub struct Admin {
 
 /// The admin address, taken but not listened on yet. Unlike the workers' listeners it shares it with nobody.
 #[derive(Debug)]
-pub struct Claim {
+pub struct AdminClaim {
     socket: Socket,
     /// The address, with its port.
     pub address: SocketAddr,
@@ -74,16 +74,16 @@ pub struct Claim {
 ///
 /// # Errors
 /// When `address` cannot be bound, or somebody listens on it.
-pub fn claim(address: SocketAddr) -> io::Result<Claim> {
+pub fn claim(address: SocketAddr) -> io::Result<AdminClaim> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     let address = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok(Claim { socket, address })
+    Ok(AdminClaim { socket, address })
 }
 
-impl Claim {
+impl AdminClaim {
     /// Listens.
     ///
     /// # Errors

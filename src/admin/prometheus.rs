@@ -14,7 +14,7 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 
 /// How a family's values behave.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum MetricKind {
     Counter,
     Gauge,
 }
@@ -24,7 +24,7 @@ pub(super) fn render(view: &View) -> String {
     let mut text = Text::default();
     process(view, &mut text);
     for (it, count) in view.totals().iter() {
-        text.single(it.metric, Kind::Counter, it.help, count);
+        text.single(it.metric, MetricKind::Counter, it.help, count);
     }
     connections(view, &mut text);
     endpoints(view, &mut text);
@@ -32,50 +32,55 @@ pub(super) fn render(view: &View) -> String {
 }
 
 fn process(view: &View, text: &mut Text) {
-    text.family("evenly_build_info", Kind::Gauge, "Always 1; its label is the version.");
+    text.family("evenly_build_info", MetricKind::Gauge, "Always 1; its label is the version.");
     text.sample("evenly_build_info", &[("version", &view.version)], 1);
     let seconds = view.uptime.as_secs_f64();
-    text.single("evenly_uptime_seconds", Kind::Gauge, "Time since the process started.", seconds);
+    text.single(
+        "evenly_uptime_seconds",
+        MetricKind::Gauge,
+        "Time since the process started.",
+        seconds,
+    );
     let help = "Workers restarted after a panic.";
-    text.single("evenly_worker_panics_total", Kind::Counter, help, view.panics);
+    text.single("evenly_worker_panics_total", MetricKind::Counter, help, view.panics);
 }
 
 fn connections(view: &View, text: &mut Text) {
     let name = "evenly_client_connections";
-    text.family(name, Kind::Gauge, "Open client connections, by worker.");
+    text.family(name, MetricKind::Gauge, "Open client connections, by worker.");
     for (at, worker) in view.workers.iter().enumerate() {
         text.sample(name, &[("worker", &at)], worker.connections);
     }
     let help = "Maximum number of client connections.";
-    text.single("evenly_client_connections_limit", Kind::Gauge, help, view.cap);
+    text.single("evenly_client_connections_limit", MetricKind::Gauge, help, view.cap);
     let (held, limit) = view.memory;
     let help = "Bytes that buffers of connections hold, with what workers have at hand for more.";
-    text.single("evenly_buffer_bytes", Kind::Gauge, help, held);
+    text.single("evenly_buffer_bytes", MetricKind::Gauge, help, held);
     let help = "Bytes that they may hold.";
-    text.single("evenly_buffer_bytes_limit", Kind::Gauge, help, limit);
+    text.single("evenly_buffer_bytes_limit", MetricKind::Gauge, help, limit);
 }
 
 fn endpoints(view: &View, text: &mut Text) {
     let snapshot = &view.snapshot;
     let help = "Generation of the published snapshot; increases with each change.";
-    text.single("evenly_snapshot_generation", Kind::Gauge, help, snapshot.generation);
+    text.single("evenly_snapshot_generation", MetricKind::Gauge, help, snapshot.generation);
     let help = "Targets of the configuration.";
-    text.single("evenly_targets", Kind::Gauge, help, snapshot.targets());
+    text.single("evenly_targets", MetricKind::Gauge, help, snapshot.targets());
     let help = "Targets without a known address, which have no endpoint.";
     let unresolved = snapshot.unresolved().len();
-    text.single("evenly_targets_unresolved", Kind::Gauge, help, unresolved);
+    text.single("evenly_targets_unresolved", MetricKind::Gauge, help, unresolved);
     let help = "Endpoints known, healthy or not.";
-    text.single("evenly_endpoints", Kind::Gauge, help, snapshot.endpoints().len());
+    text.single("evenly_endpoints", MetricKind::Gauge, help, snapshot.endpoints().len());
     let help = "Endpoints that may get requests.";
-    text.single("evenly_endpoints_healthy", Kind::Gauge, help, snapshot.healthy_count());
+    text.single("evenly_endpoints_healthy", MetricKind::Gauge, help, snapshot.healthy_count());
     let help = "Endpoints ejected for failing requests, although their health checks succeed.";
     let ejected = snapshot.count(EndpointState::Ejected);
-    text.single("evenly_endpoints_ejected", Kind::Gauge, help, ejected);
+    text.single("evenly_endpoints_ejected", MetricKind::Gauge, help, ejected);
     let help = "Endpoints whose health checks fail.";
     let failing = snapshot.count(EndpointState::Down);
-    text.single("evenly_endpoints_failing", Kind::Gauge, help, failing);
+    text.single("evenly_endpoints_failing", MetricKind::Gauge, help, failing);
     let name = "evenly_endpoint_up";
-    text.family(name, Kind::Gauge, "Whether this endpoint may get requests.");
+    text.family(name, MetricKind::Gauge, "Whether this endpoint may get requests.");
     for endpoint in snapshot.endpoints() {
         let labels: [Label; 2] = [("target", &endpoint.target), ("address", &endpoint.address)];
         text.sample(name, &labels, u8::from(endpoint.healthy()));
@@ -90,10 +95,10 @@ type Label<'a> = (&'static str, &'a dyn Display);
 struct Text(String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    fn family(&mut self, name: &str, kind: MetricKind, help: &str) {
         let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
         };
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
@@ -109,7 +114,7 @@ impl Text {
     }
 
     /// A family of one sample without labels.
-    fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
+    fn single(&mut self, name: &str, kind: MetricKind, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
     }

@@ -40,13 +40,13 @@ pub(super) fn run(listener: &TcpListener, stop: &OwnedFd, sources: &Sources) {
 }
 
 /// What the wait was ended by.
-struct Ready {
+struct Woken {
     listener: bool,
     visits: Vec<bool>,
 }
 
 /// `None` when the thread is to end.
-fn wait(listener: &TcpListener, stop: &OwnedFd, visits: &[Visit]) -> Option<Ready> {
+fn wait(listener: &TcpListener, stop: &OwnedFd, visits: &[Visit]) -> Option<Woken> {
     let own = [PollFd::new(stop, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
     let theirs = visits.iter().map(|visit| PollFd::new(&visit.stream, visit.wants()));
     let mut sockets: Vec<PollFd<'_>> = own.into_iter().chain(theirs).collect();
@@ -59,11 +59,11 @@ fn wait(listener: &TcpListener, stop: &OwnedFd, visits: &[Visit]) -> Option<Read
             log::error!("the admin thread cannot wait: {error}");
             thread::sleep(MISHAP_PAUSE);
         }
-        return Some(Ready { listener: false, visits: vec![false; visits.len()] });
+        return Some(Woken { listener: false, visits: vec![false; visits.len()] });
     }
     let mut ready = sockets.iter().map(|socket| !socket.revents().is_empty());
     let (stopped, listener) = (ready.next()?, ready.next()?);
-    (!stopped).then(|| Ready { listener, visits: ready.collect() })
+    (!stopped).then(|| Woken { listener, visits: ready.collect() })
 }
 
 /// Goes on with the visits that are ready, and ends those that are over or out of time.

@@ -24,18 +24,18 @@ struct Status<'a> {
     worker_panics: u64,
     #[serde(serialize_with = "by_key")]
     counters: Counts,
-    workers: Vec<Worker>,
+    workers: Vec<WorkerRow>,
     generation: u64,
     targets: usize,
-    unresolved: Vec<Unresolved<'a>>,
+    unresolved: Vec<UnresolvedRow<'a>>,
     endpoints_healthy: usize,
     endpoints_ejected: usize,
     endpoints_failing: usize,
-    endpoints: Vec<Endpoint<'a>>,
+    endpoints: Vec<EndpointRow<'a>>,
 }
 
 #[derive(Serialize)]
-struct Worker {
+struct WorkerRow {
     worker: usize,
     connections: usize,
     #[serde(serialize_with = "by_key")]
@@ -43,13 +43,13 @@ struct Worker {
 }
 
 #[derive(Serialize)]
-struct Unresolved<'a> {
+struct UnresolvedRow<'a> {
     target: &'a str,
     reason: &'a str,
 }
 
 #[derive(Serialize)]
-struct Endpoint<'a> {
+struct EndpointRow<'a> {
     target: &'a str,
     address: String,
     healthy: bool,
@@ -71,12 +71,12 @@ pub(super) fn render(view: &View) -> String {
 }
 
 fn status(view: &View) -> Status<'_> {
-    let workers = view.workers.iter().enumerate().map(|(worker, it)| Worker {
+    let workers = view.workers.iter().enumerate().map(|(worker, it)| WorkerRow {
         worker,
         connections: it.connections,
         counters: it.counts,
     });
-    let endpoints = view.snapshot.endpoints().iter().map(|it| Endpoint {
+    let endpoints = view.snapshot.endpoints().iter().map(|it| EndpointRow {
         target: &it.target,
         address: it.address.to_string(),
         healthy: it.healthy(),
@@ -85,7 +85,7 @@ fn status(view: &View) -> Status<'_> {
         weight: it.preference.weight,
     });
     let unresolved = view.snapshot.unresolved().iter();
-    let unresolved = unresolved.map(|it| Unresolved { target: &it.target, reason: &it.reason });
+    let unresolved = unresolved.map(|it| UnresolvedRow { target: &it.target, reason: &it.reason });
     Status {
         version: view.version,
         stage: name(view.stage),

@@ -19,12 +19,12 @@ pub(super) struct Visit {
     pub(super) until: Instant,
     /// When a byte last came or went.
     pub(super) moved: Instant,
-    phase: Phase,
+    phase: VisitPhase,
 }
 
 /// How far a visit has come.
 #[derive(Debug)]
-enum Phase {
+enum VisitPhase {
     /// These bytes of a head have come.
     Asking(Vec<u8>),
     /// This much of the answer was taken.
@@ -40,14 +40,14 @@ pub(super) type Respond<'a> = &'a dyn Fn(&Result<Request, Refusal>) -> Vec<u8>;
 impl Visit {
     /// One that begins `now`.
     pub(super) fn new(stream: TcpStream, now: Instant, until: Instant) -> Visit {
-        Visit { stream, until, moved: now, phase: Phase::Asking(Vec::new()) }
+        Visit { stream, until, moved: now, phase: VisitPhase::Asking(Vec::new()) }
     }
 
     /// What it waits for.
     pub(super) fn wants(&self) -> PollFlags {
         match self.phase {
-            Phase::Asking(_) | Phase::Leaving => PollFlags::IN,
-            Phase::Answering(..) => PollFlags::OUT,
+            VisitPhase::Asking(_) | VisitPhase::Leaving => PollFlags::IN,
+            VisitPhase::Answering(..) => PollFlags::OUT,
         }
     }
 
@@ -61,17 +61,17 @@ impl Visit {
 
     fn advance(&mut self, now: Instant, respond: Respond<'_>) -> io::Result<bool> {
         let mut room = [0; HEAD_BYTES];
-        if let Phase::Asking(head) = &mut self.phase {
+        if let VisitPhase::Asking(head) = &mut self.phase {
             let room = &mut room[head.len()..];
             let count = self.stream.read(room)?;
             self.moved = now;
             head.extend_from_slice(&room[..count]);
             match request::parse(head) {
-                Some(asked) => self.phase = Phase::Answering(respond(&asked), 0),
+                Some(asked) => self.phase = VisitPhase::Answering(respond(&asked), 0),
                 None => return Ok(count > 0),
             }
         }
-        if let Phase::Answering(answer, sent) = &mut self.phase {
+        if let VisitPhase::Answering(answer, sent) = &mut self.phase {
             while *sent < answer.len() {
                 match self.stream.write(&answer[*sent..])? {
                     0 => return Ok(false),
@@ -82,7 +82,7 @@ impl Visit {
                 }
             }
             self.stream.shutdown(Shutdown::Write)?;
-            self.phase = Phase::Leaving;
+            self.phase = VisitPhase::Leaving;
             return Ok(true);
         }
         Ok(self.stream.read(&mut room)? > 0)

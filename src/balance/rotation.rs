@@ -65,7 +65,7 @@ fn rank((_, endpoint): &Candidate<'_>) -> (u16, bool, bool) {
 }
 
 /// An endpoint in the rotation, and what its part of the turns is worked out from.
-struct Seat {
+struct Share {
     at: u32,
     /// In lowest terms with those of its crew: the endpoints of its target that are in the rotation.
     weight: u64,
@@ -75,18 +75,18 @@ struct Seat {
     crew: u64,
 }
 
-fn seats_of(crew: &[Candidate<'_>]) -> impl Iterator<Item = Seat> {
+fn seats_of(crew: &[Candidate<'_>]) -> impl Iterator<Item = Share> {
     // Of a rank either all weights are 0, which makes them equal, or none.
     let weights = crew.iter().map(|(_, endpoint)| u64::from(endpoint.preference.weight.max(1)));
     let divisor = weights.clone().fold(0, gcd);
     let total = weights.clone().sum::<u64>() / divisor;
     crew.iter().zip(weights).map(move |(&(at, _), weight)| {
         let weight = weight / divisor;
-        Seat { at, weight, total, crew: crew.len() as u64 }
+        Share { at, weight, total, crew: crew.len() as u64 }
     })
 }
 
-fn rotation(seats: &[Seat]) -> Box<[u32]> {
+fn rotation(seats: &[Share]) -> Box<[u32]> {
     let count = seats.len() as u64;
     let scale = LONGEST.checked_div(count).unwrap_or_default().max(TURNS_EACH);
     let turns = exact(seats, scale * count).unwrap_or_else(|| rounded(seats, scale));
@@ -94,7 +94,7 @@ fn rotation(seats: &[Seat]) -> Box<[u32]> {
 }
 
 /// The fewest turns of each seat that give all of them their shares exactly, unless they are more than `limit` together.
-fn exact(seats: &[Seat], limit: u64) -> Option<Vec<u64>> {
+fn exact(seats: &[Share], limit: u64) -> Option<Vec<u64>> {
     // A unit of weight is worth crew / total shares; one share must be made of so many turns that each such unit is
     // a whole number of them.
     let (mut parts, mut whole) = (0, 1);
@@ -107,21 +107,21 @@ fn exact(seats: &[Seat], limit: u64) -> Option<Vec<u64>> {
             return None;
         }
     }
-    let turns = |seat: &Seat| whole * seat.crew / seat.total / parts * seat.weight;
+    let turns = |seat: &Share| whole * seat.crew / seat.total / parts * seat.weight;
     let turns: Vec<u64> = seats.iter().map(turns).collect();
     (turns.iter().sum::<u64>() <= limit).then_some(turns)
 }
 
 /// The turns of each seat when a share is worth `scale` of them: within one of what it should have, and at least one.
-fn rounded(seats: &[Seat], scale: u64) -> Vec<u64> {
-    let twice = |seat: &Seat| 2 * scale * seat.crew * seat.weight;
+fn rounded(seats: &[Share], scale: u64) -> Vec<u64> {
+    let twice = |seat: &Share| 2 * scale * seat.crew * seat.weight;
     seats.iter().map(|seat| ((twice(seat) + seat.total) / (2 * seat.total)).max(1)).collect()
 }
 
 /// Lays out a round such that after any number of its turns every seat has had what is due to it by then to within less
 /// than one turn: R. Tijdeman, "The chairman assignment problem" (1980), whose rule is to let each turn come neither
 /// before nor after its time, and of those whose time it is the one that could wait the shortest.
-fn interleave(seats: &[Seat], turns: &[u64]) -> Box<[u32]> {
+fn interleave(seats: &[Share], turns: &[u64]) -> Box<[u32]> {
     let length: u64 = turns.iter().sum();
     if length == seats.len() as u64 {
         return seats.iter().map(|seat| seat.at).collect();
@@ -164,15 +164,15 @@ mod tests {
     use crate::balance::{EndpointId, EndpointState, Served, Snapshot, pick_other};
 
     /// An endpoint of a target: priority, weight, health.
-    type Given = (u16, u16, bool);
+    type TestEndpoint = (u16, u16, bool);
 
-    fn endpoints(targets: &[Vec<Given>]) -> Vec<Endpoint> {
+    fn endpoints(targets: &[Vec<TestEndpoint>]) -> Vec<Endpoint> {
         let given = targets
             .iter()
             .enumerate()
             .flat_map(|(target, of)| of.iter().map(move |it| (target, *it)));
         let endpoint =
-            |(id, (target, (priority, weight, healthy))): (u32, (usize, Given))| Endpoint {
+            |(id, (target, (priority, weight, healthy))): (u32, (usize, TestEndpoint))| Endpoint {
                 id: EndpointId(id),
                 address: std::net::SocketAddr::from(([10, 0, 0, 1], 80)).into(),
                 target: format!("target-{target}").into(),
@@ -184,15 +184,15 @@ mod tests {
         (0..).zip(given).map(endpoint).collect()
     }
 
-    fn weighted(weights: &[u16]) -> Vec<Given> {
+    fn weighted(weights: &[u16]) -> Vec<TestEndpoint> {
         weights.iter().map(|&weight| (0, weight, true)).collect()
     }
 
-    fn order(targets: &[Vec<Given>]) -> Order {
+    fn order(targets: &[Vec<TestEndpoint>]) -> Order {
         Order::of(&endpoints(targets))
     }
 
-    fn round(targets: &[Vec<Given>]) -> Vec<u32> {
+    fn round(targets: &[Vec<TestEndpoint>]) -> Vec<u32> {
         order(targets).rotation.into_vec()
     }
 
@@ -297,7 +297,7 @@ mod tests {
         prop_oneof![Just(0u16), Just(1), 1..6u16, 1..300u16, Just(u16::MAX), any::<u16>()]
     }
 
-    fn targets() -> impl Strategy<Value = Vec<Vec<Given>>> {
+    fn targets() -> impl Strategy<Value = Vec<Vec<TestEndpoint>>> {
         let given = (0..3u16, weight(), prop::bool::weighted(0.8));
         prop::collection::vec(prop::collection::vec(given, 1..8), 1..5)
     }

@@ -84,13 +84,13 @@ impl At {
 #[derive(Debug, Default)]
 struct Class {
     /// A span that went back leaves its position to another.
-    spans: Vec<Option<Slot>>,
+    spans: Vec<Option<BufferSlot>>,
     /// The first that has room; past the end if none has.
     roomy: usize,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct BufferSlot {
     span: Span,
     /// How often [`Pool::trim`] has looked since a place of it was lent, or the last one came back.
     rested: u8,
@@ -109,7 +109,8 @@ impl Class {
 
     /// The position of the first span with room from this one on.
     fn look_for_room(&mut self, from: usize) {
-        let has_room = |slot: &Option<Slot>| slot.as_ref().is_some_and(|it| !it.span.is_full());
+        let has_room =
+            |slot: &Option<BufferSlot>| slot.as_ref().is_some_and(|it| !it.span.is_full());
         let next = self.spans.iter().skip(from).position(has_room);
         self.roomy = next.map_or(self.spans.len(), |next| from + next);
     }
@@ -118,7 +119,7 @@ impl Class {
     #[cold]
     fn grow(&mut self, class: usize, len: usize) -> usize {
         let (size, count) = CLASSES.get(class).copied().unwrap_or((len, 1));
-        let slot = Some(Slot { span: Span::new(size, count), rested: 0 });
+        let slot = Some(BufferSlot { span: Span::new(size, count), rested: 0 });
         self.roomy = self.spans.iter().position(Option::is_none).unwrap_or(self.spans.len());
         match self.spans.get_mut(self.roomy) {
             Some(gone) => *gone = slot,

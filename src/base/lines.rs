@@ -19,16 +19,16 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// How far a write came.
 #[derive(Debug)]
-pub struct Written {
+pub struct WriteResult {
     /// Bytes that were taken.
     pub bytes: usize,
     /// Why there are not more of them.
-    pub end: End,
+    pub end: WriteEnd,
 }
 
 /// How a write ended.
 #[derive(Debug)]
-pub enum End {
+pub enum WriteEnd {
     /// With everything written.
     All,
     /// `goes_on` said no.
@@ -39,7 +39,7 @@ pub enum End {
 
 /// Writes `lines` to `to`, as many whole lines at a time as a pipe takes at once. Before each of those, and again and
 /// again while there is no room, `goes_on` is asked; once it says no, only what is taken at once is written.
-pub fn write(to: impl AsFd, lines: &[u8], mut goes_on: impl FnMut() -> bool) -> Written {
+pub fn write(to: impl AsFd, lines: &[u8], mut goes_on: impl FnMut() -> bool) -> WriteResult {
     let mut bytes = 0;
     while bytes < lines.len() {
         let patient = goes_on();
@@ -51,15 +51,15 @@ pub fn write(to: impl AsFd, lines: &[u8], mut goes_on: impl FnMut() -> bool) -> 
         match step {
             Ok(count) if count > 0 => bytes += count,
             Ok(_) | Err(Errno::INTR | Errno::AGAIN) if !patient => {
-                return Written { bytes, end: End::GivenUp };
+                return WriteResult { bytes, end: WriteEnd::GivenUp };
             }
             // Somebody has made the descriptor non-blocking, and there is less room than it takes.
             Err(Errno::AGAIN) => std::thread::sleep(LOOK / 50),
             Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Written { bytes, end: End::Failed(error.into()) },
+            Err(error) => return WriteResult { bytes, end: WriteEnd::Failed(error.into()) },
         }
     }
-    Written { bytes, end: End::All }
+    WriteResult { bytes, end: WriteEnd::All }
 }
 
 /// Waits a while for room. An error of the descriptor counts as room: the write tells which it is.
@@ -110,7 +110,9 @@ mod tests {
             File::from(reader).read_to_end(&mut text).map(|_| text)
         });
         let written = write(&writer, &lines, || true);
-        assert!(matches!(written, Written { bytes, end: End::All } if bytes == lines.len()));
+        assert!(
+            matches!(written, WriteResult { bytes, end: WriteEnd::All } if bytes == lines.len())
+        );
         drop(writer);
         assert!(reader.join().unwrap().unwrap() == lines);
     }
@@ -124,7 +126,10 @@ mod tests {
                 asked += 1;
                 asked < 3
             });
-            assert!(matches!(written, Written { bytes: 0, end: End::GivenUp }), "{written:?}");
+            assert!(
+                matches!(written, WriteResult { bytes: 0, end: WriteEnd::GivenUp }),
+                "{written:?}"
+            );
             assert_eq!(asked, 3);
             drop(writer);
             let mut text = Vec::new();
@@ -142,7 +147,7 @@ mod tests {
             asked += 1;
             asked < 3 || reader.read_exact(&mut page).is_ok()
         });
-        assert!(matches!(written, Written { bytes: 7, end: End::All }), "{written:?}");
+        assert!(matches!(written, WriteResult { bytes: 7, end: WriteEnd::All }), "{written:?}");
     }
 
     #[test]
@@ -150,7 +155,10 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
         let written = write(&writer, b"a line\n", || true);
-        assert!(matches!(written, Written { bytes: 0, end: End::Failed(_) }), "{written:?}");
+        assert!(
+            matches!(written, WriteResult { bytes: 0, end: WriteEnd::Failed(_) }),
+            "{written:?}"
+        );
     }
 
     #[test]

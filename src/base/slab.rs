@@ -10,14 +10,14 @@ pub struct Key {
     pub generation: u32,
 }
 
-struct Slot<T> {
+struct SlabSlot<T> {
     generation: u32,
     value: Option<T>,
 }
 
 /// Values by generation-checked key. Insertion, removal and look-up take constant time.
 pub struct Slab<T> {
-    slots: Vec<Slot<T>>,
+    slots: Vec<SlabSlot<T>>,
     free: Vec<u32>,
 }
 
@@ -69,7 +69,7 @@ impl<T> Slab<T> {
         let key = self.next_key();
         match self.free.pop() {
             Some(index) => self.slots[index as usize].value = Some(value),
-            None => self.slots.push(Slot { generation: 0, value: Some(value) }),
+            None => self.slots.push(SlabSlot { generation: 0, value: Some(value) }),
         }
         key
     }

@@ -14,7 +14,7 @@ pub(super) struct Span {
     size: usize,
     most: usize,
     /// Those that were lent before. The others have not been touched, so that the kernel has not given their pages yet.
-    places: Vec<Place>,
+    places: Vec<SpanPlace>,
     /// The free one that came back last.
     free: u32,
     lent: usize,
@@ -29,7 +29,7 @@ enum Memory {
 
 /// What a place holds: `len` bytes, behind `taken` that are gone. For a free one `taken` is the next free one.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct SpanPlace {
     taken: u32,
     len: u32,
 }
@@ -80,7 +80,7 @@ impl Span {
         let at = match self.places.get(self.free as usize) {
             Some(place) => std::mem::replace(&mut self.free, place.taken),
             None => {
-                self.places.push(Place { taken: 0, len: 0 });
+                self.places.push(SpanPlace { taken: 0, len: 0 });
                 u32::try_from(self.places.len() - 1).unwrap_or(NONE)
             }
         };
@@ -98,7 +98,7 @@ impl Span {
             room = behind;
         }
         let len = u32::try_from(self.size - room.len()).unwrap_or(0);
-        self.places[at as usize] = Place { taken: 0, len };
+        self.places[at as usize] = SpanPlace { taken: 0, len };
         at
     }
 

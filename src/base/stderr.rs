@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::lines::{self, End};
+use super::lines::{self, WriteEnd};
 
 /// Bytes of lines that may wait. A line that finds no room is lost.
 pub const ROOM: usize = 256 * 1024;
@@ -88,7 +88,7 @@ impl Queue {
 
     /// Writes to `to` whatever is left here, for ever. `notice` makes the line that says how many are missing.
     pub fn write_all(&self, to: impl AsFd, notice: impl Fn(u64) -> String) {
-        let mut writer = Writer { to, notice, lost: 0, torn: false };
+        let mut writer = LineWriter { to, notice, lost: 0, torn: false };
         loop {
             let (lines, lost) = self.take();
             writer.write(&lines, lost, || true);
@@ -103,14 +103,14 @@ impl Queue {
         }
         let until = Instant::now() + patience;
         let (lines, lost) = self.take();
-        let mut writer = Writer { to, notice, lost: 0, torn: false };
+        let mut writer = LineWriter { to, notice, lost: 0, torn: false };
         writer.write(&lines, lost, || Instant::now() < until);
         self.done();
     }
 }
 
 /// Where lines go, and what went wrong there.
-struct Writer<To, Notice> {
+struct LineWriter<To, Notice> {
     to: To,
     notice: Notice,
     /// Lines that are missing and of which nobody has been told.
@@ -119,7 +119,7 @@ struct Writer<To, Notice> {
     torn: bool,
 }
 
-impl<To: AsFd, Notice: Fn(u64) -> String> Writer<To, Notice> {
+impl<To: AsFd, Notice: Fn(u64) -> String> LineWriter<To, Notice> {
     /// Writes `lines`, and then, if any are missing, how many.
     fn write(&mut self, lines: &[u8], lost: u64, mut goes_on: impl FnMut() -> bool) {
         self.lost += self.send(lines, &mut goes_on);
@@ -135,7 +135,7 @@ impl<To: AsFd, Notice: Fn(u64) -> String> Writer<To, Notice> {
     /// How many of `lines` could not be written.
     fn send(&mut self, lines: &[u8], mut goes_on: impl FnMut() -> bool) -> u64 {
         // What follows a part of a line must not look as if it were the rest of it.
-        if self.torn && matches!(lines::write(&self.to, b"\n", &mut goes_on).end, End::All) {
+        if self.torn && matches!(lines::write(&self.to, b"\n", &mut goes_on).end, WriteEnd::All) {
             self.torn = false;
         }
         if self.torn {
@@ -144,8 +144,8 @@ impl<To: AsFd, Notice: Fn(u64) -> String> Writer<To, Notice> {
         let written = lines::write(&self.to, lines, goes_on);
         self.torn = written.bytes > 0 && lines[written.bytes - 1] != b'\n';
         match written.end {
-            End::All => 0,
-            End::GivenUp | End::Failed(_) => lines::unwritten(lines, written.bytes),
+            WriteEnd::All => 0,
+            WriteEnd::GivenUp | WriteEnd::Failed(_) => lines::unwritten(lines, written.bytes),
         }
     }
 }
@@ -260,10 +260,10 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         let said = |lost: u64| format!("{lost} lost\n");
         let to = File::options().write(true).open("/dev/full").unwrap();
-        let mut broken = Writer { to, notice: said, lost: 0, torn: false };
+        let mut broken = LineWriter { to, notice: said, lost: 0, torn: false };
         broken.write(b"a\nb\n", 3, || true);
         assert_eq!(broken.lost, 5);
-        let mut whole = Writer { to: writer, notice: said, lost: broken.lost, torn: true };
+        let mut whole = LineWriter { to: writer, notice: said, lost: broken.lost, torn: true };
         whole.write(b"c\n", 0, || true);
         drop(whole);
         let mut text = String::new();

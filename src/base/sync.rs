@@ -12,13 +12,13 @@ pub use std::sync::atomic;
 /// What a thread sleeps on in a model, for an eventfd: rung once or often, it wakes its sleeper once.
 #[cfg(all(test, loom))]
 #[derive(Debug, Default)]
-pub struct Bell {
+pub struct Sleeper {
     rung: loom::sync::Mutex<bool>,
     changed: loom::sync::Condvar,
 }
 
 #[cfg(all(test, loom))]
-impl Bell {
+impl Sleeper {
     /// Adds to the eventfd.
     pub fn ring(&self) {
         *self.rung.lock().unwrap() = true;

@@ -41,11 +41,11 @@ impl Hasher for IdHasher {
 }
 
 /// What a worker keeps for one endpoint.
-struct Pool {
+struct EndpointPool {
     address: Address,
     /// Of one that is not, only the requests are known that are still with it.
     healthy: bool,
-    idle: Vec<Idle>,
+    idle: Vec<IdleConnection>,
     patience: Patience,
     /// It has begun a response while it had another connection of ours. Until then it may be one that serves one connection at a
     /// time, and an idle one may be what others wait behind.
@@ -70,7 +70,7 @@ struct Pool {
     served: Served,
 }
 
-impl Pool {
+impl EndpointPool {
     fn enter(&mut self, most: Most) -> bool {
         let entered = match (most, &self.link) {
             (Most::Count(most), Some(link)) => link.enter(most),
@@ -116,15 +116,15 @@ impl Pool {
 
 /// A connection in a stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Idle {
+struct IdleConnection {
     key: Key,
     /// Milliseconds since tick 0; wraps around after 49 days.
     since: u32,
 }
 
-impl Idle {
-    fn new(key: Key, now: Tick) -> Idle {
-        Idle { key, since: millis(now) }
+impl IdleConnection {
+    fn new(key: Key, now: Tick) -> IdleConnection {
+        IdleConnection { key, since: millis(now) }
     }
 
     fn age(self, now: Tick) -> Duration {
@@ -217,7 +217,7 @@ pub(super) struct GivenBack {
 }
 
 pub(super) struct Pools {
-    pools: HashMap<EndpointId, Pool, BuildHasherDefault<IdHasher>>,
+    pools: HashMap<EndpointId, EndpointPool, BuildHasherDefault<IdHasher>>,
     workers: usize,
     /// That of the snapshot that was followed last.
     plan: Arc<Plan>,
@@ -250,11 +250,11 @@ impl Pools {
         }
     }
 
-    fn healthy(&self, endpoint: EndpointId) -> Option<&Pool> {
+    fn healthy(&self, endpoint: EndpointId) -> Option<&EndpointPool> {
         self.pools.get(&endpoint).filter(|pool| pool.healthy)
     }
 
-    fn healthy_mut(&mut self, endpoint: EndpointId) -> Option<&mut Pool> {
+    fn healthy_mut(&mut self, endpoint: EndpointId) -> Option<&mut EndpointPool> {
         self.pools.get_mut(&endpoint).filter(|pool| pool.healthy)
     }
 
@@ -334,7 +334,7 @@ impl Pools {
     /// Takes a place at an endpoint that is not healthy, unless it has all that it may have.
     pub(super) fn enter_absent(&mut self, endpoint: &Endpoint, links: &Links) -> bool {
         let most = self.most;
-        let fresh = Pool { healthy: false, ..self.fresh(endpoint, links) };
+        let fresh = EndpointPool { healthy: false, ..self.fresh(endpoint, links) };
         let entered = self.pools.entry(endpoint.id).or_insert(fresh).enter(most);
         if !entered {
             self.forget_empty(endpoint.id);
@@ -367,7 +367,7 @@ impl Pools {
             || !pool.fresh.is_empty() && now.since(pool.waiting_since) >= IN_THE_WAY;
         let key = key.filter(|_| pool.idle.len() < self.plan.limits.idle_per_target && !in_the_way);
         if let Some(key) = key {
-            pool.idle.push(Idle::new(key, now));
+            pool.idle.push(IdleConnection::new(key, now));
             self.len += 1;
             pool.leave();
         }
@@ -464,7 +464,7 @@ impl Pools {
 
     /// Forgets an idle connection. How long it was idle; `None` if it is not known.
     pub(super) fn forget(&mut self, endpoint: EndpointId, key: Key, now: Tick) -> Option<Duration> {
-        let Pool { idle, .. } = self.pools.get_mut(&endpoint)?;
+        let EndpointPool { idle, .. } = self.pools.get_mut(&endpoint)?;
         let at = idle.iter().rposition(|other| other.key == key)?;
         self.len -= 1;
         Some(idle.remove(at).age(now))
@@ -482,7 +482,7 @@ impl Pools {
         if self.len == 0 {
             return None;
         }
-        let idle = |pool: &Pool| pool.healthy && !pool.idle.is_empty();
+        let idle = |pool: &EndpointPool| pool.healthy && !pool.idle.is_empty();
         self.pools.iter().find(|(_, pool)| idle(pool)).map(|(id, _)| *id)
     }
 
@@ -528,8 +528,8 @@ impl Pools {
         self.len -= out.len();
     }
 
-    fn fresh(&self, endpoint: &Endpoint, links: &Links) -> Pool {
-        Pool {
+    fn fresh(&self, endpoint: &Endpoint, links: &Links) -> EndpointPool {
+        EndpointPool {
             address: endpoint.address.clone(),
             healthy: true,
             idle: Vec::new(),

@@ -10,8 +10,8 @@ use crate::balance::{EndpointId, EndpointState, Preference, Served, Streak};
 use crate::base::address::Address;
 use crate::settings::Ejection;
 
-use super::ejection::{Census, Record, allows};
-use super::judge::{Change, Judge, Verdict};
+use super::ejection::{Ejections, EndpointCounts, allows};
+use super::judge::{Change, Judge, Judgement};
 use super::place::Place;
 
 /// A request that was served is a sign of life for so long.
@@ -22,7 +22,7 @@ const MAX_EXCUSED: u32 = 2;
 
 /// What a verdict changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum HealthEvent {
     /// The endpoint may be picked from now on.
     Up,
     /// Likewise, after it was ejected.
@@ -45,7 +45,7 @@ pub(super) struct Checked {
     pub(super) host: u64,
     pub(super) preference: Preference,
     pub(super) judge: Judge,
-    pub(super) ejections: Record,
+    pub(super) ejections: Ejections,
     /// What workers saw of it, until a check has shown whether there is more to it.
     suspicion: Option<(Streak, u32)>,
     /// When a check last cleared it of a suspicion.
@@ -73,7 +73,7 @@ pub(super) struct Company {
     /// None of them is up.
     pub(super) alone: bool,
     pub(super) rules: Ejection,
-    pub(super) census: Census,
+    pub(super) census: EndpointCounts,
 }
 
 impl Checked {
@@ -84,7 +84,7 @@ impl Checked {
             host: place.host,
             preference: place.preference(),
             judge: Judge::new(member.0, member.1),
-            ejections: Record::default(),
+            ejections: Ejections::default(),
             suspicion: None,
             cleared: None,
             served: Served::default(),
@@ -183,40 +183,40 @@ impl Checked {
     /// failed, or when as many have failed as take an endpoint down; and a success ends it too while nobody else is up.
     pub(super) fn observe(
         &mut self,
-        verdict: Verdict,
+        verdict: Judgement,
         company: &Company,
         now: Instant,
-    ) -> Option<News> {
+    ) -> Option<HealthEvent> {
         self.note_served(now);
         self.tried = true;
         self.excused = 0;
-        self.absent = verdict == Verdict::Gone;
-        if verdict == Verdict::Good {
+        self.absent = verdict == Judgement::Gone;
+        if verdict == Judgement::Good {
             return self.succeed(company, now);
         }
-        let spare = verdict == Verdict::Bad
+        let spare = verdict == Judgement::Bad
             && company.alone
             && self.is_up()
             && self.judge.is_about_to_fall()
             && self.served_lately(now);
         if spare {
-            return (!std::mem::replace(&mut self.spared, true)).then_some(News::Spared);
+            return (!std::mem::replace(&mut self.spared, true)).then_some(HealthEvent::Spared);
         }
         self.spared = false;
         if self.judge.observe(false) == Some(Change::Down) {
             self.suspicion = None;
             self.ejections.give_way();
-            return Some(News::Down);
+            return Some(HealthEvent::Down);
         }
         self.ejections.cut_short(now);
         let (streak, count) = self.suspicion.take().filter(|_| self.is_up())?;
         allows(&company.rules, company.census).then(|| {
             self.eject(&company.rules, now);
-            News::Ejected(streak, count)
+            HealthEvent::Ejected(streak, count)
         })
     }
 
-    fn succeed(&mut self, company: &Company, now: Instant) -> Option<News> {
+    fn succeed(&mut self, company: &Company, now: Instant) -> Option<HealthEvent> {
         if self.suspicion.take().is_some() {
             self.cleared = Some(now);
         }
@@ -225,12 +225,12 @@ impl Checked {
         let needed = company.alone && company.rules.share < 100;
         if self.judge.observe(true) == Some(Change::Up) {
             self.ejections.come_in(now);
-            Some(News::Up)
+            Some(HealthEvent::Up)
         } else if self.ejections.is_over(now) || self.ejections.is_out() && needed {
             self.ejections.come_in(now);
-            Some(News::UpAgain)
+            Some(HealthEvent::UpAgain)
         } else {
-            spared.then_some(News::Recovered)
+            spared.then_some(HealthEvent::Recovered)
         }
     }
 }

@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::hosts::Hosts;
 use super::place::{MAX_ADDRESSES, Place};
-use super::resolve::{Early, Family, Finding, Missing, Wanted};
+use super::resolve::{AddressFamily, EarlyPlaces, Finding, Missing, Wanted};
 use super::servers::{Servers, is_certain};
 
 /// What a lookup gets, all its questions included: less than a start waits for names.
@@ -59,7 +59,7 @@ pub(super) struct NameServers {
 
 /// What an answer says of the name that was asked for.
 #[derive(Debug, Default)]
-struct Answer {
+struct Records {
     records: Vec<Record>,
     additionals: Vec<Record>,
 }
@@ -132,7 +132,7 @@ impl NameServers {
     }
 
     /// Looks this up. What is found while a part of it is still awaited goes to `early`.
-    pub(super) async fn look_up(self: Arc<Self>, wanted: &Wanted, early: &Early) -> Finding {
+    pub(super) async fn look_up(self: Arc<Self>, wanted: &Wanted, early: &EarlyPlaces) -> Finding {
         let _let_in = self.lookups.acquire().await;
         let until = Instant::now() + DEADLINE;
         let finding = match wanted {
@@ -147,7 +147,7 @@ impl NameServers {
         name: &str,
         port: u16,
         until: Instant,
-        early: &Early,
+        early: &EarlyPlaces,
     ) -> Result<Finding, Trouble> {
         if let Some(found) = absolute(name).ok().and_then(|name| self.in_hosts(&name)) {
             return Ok(found?.with_port(port));
@@ -167,7 +167,7 @@ impl NameServers {
         self: &Arc<Self>,
         name: &str,
         until: Instant,
-        early: &Early,
+        early: &EarlyPlaces,
     ) -> Result<Finding, Trouble> {
         let mut first = None;
         for name in self.candidates(name)? {
@@ -229,8 +229,8 @@ impl NameServers {
         };
         match (v4, v6) {
             (Ok(v4), Ok(v6)) => Ok(v4.and(v6)),
-            (Ok(found), Err(trouble)) => Ok(found.without(Family::V6, trouble)),
-            (Err(trouble), Ok(found)) => Ok(found.without(Family::V4, trouble)),
+            (Ok(found), Err(trouble)) => Ok(found.without(AddressFamily::V6, trouble)),
+            (Err(trouble), Ok(found)) => Ok(found.without(AddressFamily::V4, trouble)),
             (Err(v4), Err(v6)) => Err(weightier(Some(v4), v6)),
         }
     }
@@ -241,14 +241,14 @@ impl NameServers {
         name: &Name,
         kind: RecordType,
         until: Instant,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Records, Trouble> {
         let question = async {
             let _one = self.questions.acquire().await;
             self.servers.ask(name, kind).await.map_err(|error| trouble(&error))
         };
         let found = timeout_at(until, question).await;
         let answer =
-            Answer::to(name, kind, &found.unwrap_or_else(|_| Err(Trouble::Failed(silence())))?);
+            Records::to(name, kind, &found.unwrap_or_else(|_| Err(Trouble::Failed(silence())))?);
         match answer.records.is_empty() {
             true => Err(Trouble::Failed("the name server's answer is about other names".into())),
             false => Ok(answer),
@@ -258,9 +258,9 @@ impl NameServers {
     /// The places that SRV records lead to.
     async fn follow(
         self: &Arc<Self>,
-        answer: &Answer,
+        answer: &Records,
         until: Instant,
-        early: &Early,
+        early: &EarlyPlaces,
     ) -> Result<Finding, Trouble> {
         let mut records: Vec<&SRV> = answer.records.iter().filter_map(srv).collect();
         let ttl = least_ttl(&answer.records);
@@ -288,7 +288,7 @@ impl NameServers {
     async fn hosts_of(
         self: &Arc<Self>,
         records: &[&SRV],
-        answer: &Answer,
+        answer: &Records,
         until: Instant,
         early: &(dyn Fn(&Hosted) + Send + Sync),
     ) -> Hosted {
@@ -348,7 +348,7 @@ async fn after_grace(
     second.await
 }
 
-impl Answer {
+impl Records {
     /// Of what was answered the records of this type that `name` has, or another one has that aliases lead to, and these
     /// aliases. What a server adds of other names is not what it was asked for.
     fn to(name: &Name, kind: RecordType, found: &Lookup) -> Self {
@@ -365,7 +365,7 @@ impl Answer {
         };
         let records: Vec<Record> = found.answers().iter().filter(counts).cloned().collect();
         let has_some = records.iter().any(|record| record.record_type() == kind);
-        Answer {
+        Records {
             records: if has_some { records } else { Vec::new() },
             additionals: found.additionals().to_vec(),
         }
@@ -389,7 +389,7 @@ fn is_destination(ip: &IpAddr) -> bool {
 type Hosted = BTreeMap<Name, Result<Addresses, Trouble>>;
 
 impl Addresses {
-    fn of(answer: &Answer) -> Result<Self, Trouble> {
+    fn of(answer: &Records) -> Result<Self, Trouble> {
         Addresses::in_records(answer.records.iter(), least_ttl(&answer.records))
             .ok_or_else(|| Trouble::Nothing("the name has no address".into(), None))
     }
@@ -411,7 +411,7 @@ impl Addresses {
     }
 
     /// Without those of this family. That there are none is an answer; a failure is not.
-    fn without(mut self, family: Family, other: Trouble) -> Self {
+    fn without(mut self, family: AddressFamily, other: Trouble) -> Self {
         if let Trouble::Failed(why) = other {
             self.missing = Some(Missing { why, family: Some(family) });
         }
@@ -475,7 +475,7 @@ fn srv(record: &Record) -> Option<&SRV> {
 }
 
 /// The addresses of this host among the additional records.
-fn brought_along(host: &Name, answer: &Answer) -> Option<Addresses> {
+fn brought_along(host: &Name, answer: &Records) -> Option<Addresses> {
     let of_host = || answer.additionals.iter().filter(|record| record.name == *host);
     let addresses = || of_host().filter(|record| record.data.ip_addr().is_some());
     Addresses::in_records(addresses(), addresses().map(|record| record.ttl).min())
@@ -628,11 +628,11 @@ mod tests {
     }
 
     /// The name of a record, and what it has: an address, or what it is an alias to.
-    type Given<'a> = (&'a str, &'a str);
+    type TestRecord<'a> = (&'a str, &'a str);
 
     /// The last parts of the addresses that count in an answer to a question for `a.test.` of these records.
-    fn counted(records: &[Given<'_>]) -> Vec<u8> {
-        let record = |&(name, data): &Given<'_>| {
+    fn counted(records: &[TestRecord<'_>]) -> Vec<u8> {
+        let record = |&(name, data): &TestRecord<'_>| {
             let data = match data.parse::<IpAddr>() {
                 Ok(ip) => RData::from(ip),
                 Err(_) => RData::CNAME(CNAME(absolute(data).unwrap())),
@@ -644,7 +644,7 @@ mod tests {
             Query::query(name.clone(), RecordType::A),
             records.iter().map(record),
         );
-        let answer = Answer::to(&name, RecordType::A, &found);
+        let answer = Records::to(&name, RecordType::A, &found);
         let ips = answer.records.iter().filter_map(|record| record.data.ip_addr());
         let last = |ip| match ip {
             IpAddr::V4(ip) => ip.octets()[3],
@@ -655,7 +655,7 @@ mod tests {
 
     #[test]
     fn only_records_of_the_name_and_of_what_its_aliases_lead_to_count() {
-        let table: &[(&[Given<'_>], &[u8])] = &[
+        let table: &[(&[TestRecord<'_>], &[u8])] = &[
             (&[("a.test", "10.0.0.1"), ("A.TEST", "10.0.0.2")], &[1, 2]),
             (&[("a.test", "10.0.0.1"), ("bank.test", "10.0.0.2")], &[1]),
             (&[("bank.test", "10.0.0.2")], &[]),

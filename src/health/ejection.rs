@@ -13,7 +13,7 @@ const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How many endpoints there are, and how they are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Census {
+pub(super) struct EndpointCounts {
     pub(super) all: usize,
     pub(super) up: usize,
     pub(super) ejected: usize,
@@ -21,7 +21,7 @@ pub(super) struct Census {
 
 /// Whether one more endpoint, which is up, may be ejected. The last one that is up stays unless all may be
 /// out: bad answers are better than none.
-pub(super) fn allows(rules: &Ejection, census: Census) -> bool {
+pub(super) fn allows(rules: &Ejection, census: EndpointCounts) -> bool {
     let share = rules.share.min(100) as usize;
     let enough = if share == 100 { census.all > 1 } else { census.up > 1 };
     enough && (census.ejected + 1).saturating_mul(100) <= census.all.saturating_mul(share)
@@ -29,7 +29,7 @@ pub(super) fn allows(rules: &Ejection, census: Census) -> bool {
 
 /// The ejections of one endpoint.
 #[derive(Debug, Default)]
-pub(super) struct Record {
+pub(super) struct Ejections {
     /// Out until then, and from then on until a probe succeeds.
     until: Option<Instant>,
     /// Ejections one after another so far.
@@ -38,7 +38,7 @@ pub(super) struct Record {
     came_in: Option<Instant>,
 }
 
-impl Record {
+impl Ejections {
     /// Takes the endpoint out; when its time will be over.
     pub(super) fn eject(&mut self, rules: &Ejection, now: Instant) -> Duration {
         let longest = rules.max_time.min(MAX_TIME);
@@ -111,7 +111,7 @@ mod tests {
             (1000, 2, 1, 1, true),
         ];
         for (share, all, up, ejected, allowed) in table {
-            let census = Census { all, up, ejected };
+            let census = EndpointCounts { all, up, ejected };
             let rules = Ejection { share, ..Ejection::default() };
             assert_eq!(allows(&rules, census), allowed, "{share} % {census:?}");
         }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn the_time_doubles_with_each_ejection_in_a_row_up_to_the_longest() {
         let rules = rules(5, 30);
-        let (mut record, mut now) = (Record::default(), Instant::now());
+        let (mut record, mut now) = (Ejections::default(), Instant::now());
         let mut times = Vec::new();
         for _ in 0..100 {
             let time = record.eject(&rules, now);
@@ -139,7 +139,7 @@ mod tests {
     fn an_endpoint_that_stayed_in_for_the_longest_time_begins_again() {
         let rules = rules(5, 30);
         for (stayed, next) in [(29, 10), (30, 5)] {
-            let (mut record, now) = (Record::default(), Instant::now());
+            let (mut record, now) = (Ejections::default(), Instant::now());
             record.eject(&rules, now);
             record.come_in(now + 5 * SECOND);
             assert_eq!(record.eject(&rules, now + (5 + stayed) * SECOND), next * SECOND);
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn one_whose_probe_failed_need_not_wait_for_the_end_of_its_time() {
-        let (mut record, now) = (Record::default(), Instant::now());
+        let (mut record, now) = (Ejections::default(), Instant::now());
         record.cut_short(now);
         assert!(!record.is_out());
         record.eject(&rules(5, 30), now);
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn one_that_gave_way_to_its_probes_is_not_out_and_its_ejections_still_count() {
         let rules = rules(5, 30);
-        let (mut record, now) = (Record::default(), Instant::now());
+        let (mut record, now) = (Ejections::default(), Instant::now());
         record.eject(&rules, now);
         record.give_way();
         assert!(!record.is_out() && !record.is_over(now + 60 * SECOND));
@@ -172,6 +172,6 @@ mod tests {
     #[test]
     fn absurd_times_do_not_overflow() {
         let rules = Ejection { time: Duration::MAX, max_time: Duration::MAX, ..rules(0, 0) };
-        assert_eq!(Record::default().eject(&rules, Instant::now()), MAX_TIME);
+        assert_eq!(Ejections::default().eject(&rules, Instant::now()), MAX_TIME);
     }
 }

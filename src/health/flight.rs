@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::balance::EndpointId;
 
-use super::probe::{End, Probe};
+use super::probe::{CheckEnd, Probe};
 use super::wake::Wake;
 
 /// Names the eventfd among the sockets: no [`EndpointId`] is as large.
@@ -36,11 +36,11 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// A probe that ended: whom it probed, when it began, and how it ended.
-pub(super) type Ended = (EndpointId, Instant, End);
+pub(super) type Ended = (EndpointId, Instant, CheckEnd);
 
 /// The probes in flight.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     epoll: OwnedFd,
     wake: Arc<Wake>,
     probes: HashMap<EndpointId, Probe>,
@@ -53,12 +53,12 @@ pub(super) struct Flight {
     ready: Vec<EndpointId>,
 }
 
-impl Flight {
+impl InFlight {
     /// Nothing in flight. Fails when the process is out of descriptors.
     pub(super) fn new(wake: Arc<Wake>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &*wake, EventData::new_u64(WAKE), EventFlags::IN)?;
-        Ok(Flight {
+        Ok(InFlight {
             epoll,
             wake,
             probes: HashMap::new(),
@@ -74,7 +74,7 @@ impl Flight {
         self.probes.len()
     }
 
-    /// The earliest time at which one of them is over, or [`Flight::waiting`] has something to say.
+    /// The earliest time at which one of them is over, or [`InFlight::waiting`] has something to say.
     pub(super) fn next_event(&self) -> Option<Instant> {
         self.deadlines.first().map(|&(deadline, _)| deadline).into_iter().chain(self.ask_at).min()
     }
@@ -165,7 +165,7 @@ impl Flight {
             let Some(probe) = self.probes.get_mut(&id) else { continue };
             let before = probe.interest();
             let end = match probe.advance() {
-                None => watch(&self.epoll, probe, before).err().map(|_| End::Short),
+                None => watch(&self.epoll, probe, before).err().map(|_| CheckEnd::Short),
                 end => end,
             };
             if let Some(end) = end {
@@ -181,7 +181,7 @@ impl Flight {
             };
             let before = probe.interest();
             let end = match probe.look(now) {
-                None => watch(&self.epoll, probe, before).err().map(|_| End::Short),
+                None => watch(&self.epoll, probe, before).err().map(|_| CheckEnd::Short),
                 end => end,
             };
             match end {

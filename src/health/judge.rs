@@ -14,7 +14,7 @@ pub(super) enum Change {
 
 /// What a check found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Judgement {
     /// What was expected.
     Good,
     /// Something else, or nothing in time. Requests may fare better.
@@ -24,14 +24,14 @@ pub(super) enum Verdict {
 }
 
 #[cfg(test)]
-impl From<bool> for Verdict {
+impl From<bool> for Judgement {
     fn from(success: bool) -> Self {
-        if success { Verdict::Good } else { Verdict::Bad }
+        if success { Judgement::Good } else { Judgement::Bad }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum JudgeState {
     Unknown,
     Up,
     Down,
@@ -43,7 +43,7 @@ enum State {
 pub(super) struct Judge {
     rise: u32,
     fall: u32,
-    state: State,
+    state: JudgeState,
     streak: u32,
 }
 
@@ -51,15 +51,15 @@ impl Judge {
     /// `rise` consecutive successes bring a down endpoint up, `fall` consecutive failures take an up one
     /// down. Zero counts as one.
     pub(super) fn new(rise: u32, fall: u32) -> Self {
-        Judge { rise: rise.max(1), fall: fall.max(1), state: State::Unknown, streak: 0 }
+        Judge { rise: rise.max(1), fall: fall.max(1), state: JudgeState::Unknown, streak: 0 }
     }
 
     /// Takes the verdict of one probe.
     pub(super) fn observe(&mut self, success: bool) -> Option<Change> {
         let (against, needed, change) = match self.state {
-            State::Unknown => (true, 1, if success { Change::Up } else { Change::Down }),
-            State::Up => (!success, self.fall, Change::Down),
-            State::Down => (success, self.rise, Change::Up),
+            JudgeState::Unknown => (true, 1, if success { Change::Up } else { Change::Down }),
+            JudgeState::Up => (!success, self.fall, Change::Down),
+            JudgeState::Down => (success, self.rise, Change::Up),
         };
         self.streak = if against { self.streak + 1 } else { 0 };
         (self.streak >= needed).then(|| self.enter(change))
@@ -67,29 +67,29 @@ impl Judge {
 
     /// Whether the next failure takes the endpoint down.
     pub(super) fn is_about_to_fall(&self) -> bool {
-        self.state == State::Up && self.streak + 1 >= self.fall
+        self.state == JudgeState::Up && self.streak + 1 >= self.fall
     }
 
     /// Whether the endpoint may be picked.
     pub(super) fn is_healthy(&self) -> bool {
-        self.state == State::Up
+        self.state == JudgeState::Up
     }
 
     /// Whether no probe has ended yet.
     pub(super) fn is_unknown(&self) -> bool {
-        self.state == State::Unknown
+        self.state == JudgeState::Unknown
     }
 
     /// Whether the endpoint is up but its last probes failed: fewer of them than `fall`.
     pub(super) fn is_wavering(&self) -> bool {
-        self.state == State::Up && self.streak > 0
+        self.state == JudgeState::Up && self.streak > 0
     }
 
     fn enter(&mut self, change: Change) -> Change {
         self.streak = 0;
         self.state = match change {
-            Change::Up => State::Up,
-            Change::Down => State::Down,
+            Change::Up => JudgeState::Up,
+            Change::Down => JudgeState::Down,
         };
         change
     }

@@ -52,9 +52,9 @@ use crossbeam::channel::{Sender, bounded};
 use crate::balance::{EndpointId, Report, Shared};
 use crate::settings::{Dns, Plan};
 
-use flight::Flight;
+use flight::InFlight;
 use monitor::{Inputs, Monitor};
-use resolve::{Resolvers, Source};
+use resolve::{NameSource, Resolvers};
 use roster::Roster;
 use wake::Wake;
 
@@ -109,7 +109,8 @@ impl Health {
     /// When an eventfd, an epoll, a thread or its runtime cannot be made.
     pub fn start(plan: Arc<Plan>, dns: Dns, shared: Arc<Shared>) -> io::Result<Health> {
         let servers = dns.servers;
-        let source = if servers.is_empty() { Source::System } else { Source::Servers(servers) };
+        let source =
+            if servers.is_empty() { NameSource::System } else { NameSource::Servers(servers) };
         Health::start_asking(plan, shared, source)
     }
 
@@ -125,10 +126,14 @@ impl Health {
         shared: Arc<Shared>,
         resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> io::Result<Health> {
-        Health::start_asking(plan, shared, Source::Function(Arc::new(resolve)))
+        Health::start_asking(plan, shared, NameSource::Function(Arc::new(resolve)))
     }
 
-    fn start_asking(plan: Arc<Plan>, shared: Arc<Shared>, source: Source) -> io::Result<Health> {
+    fn start_asking(
+        plan: Arc<Plan>,
+        shared: Arc<Shared>,
+        source: NameSource,
+    ) -> io::Result<Health> {
         let wake = Arc::new(Wake::new()?);
         let roster = Roster::new(plan, Instant::now());
         let resolvers = Resolvers::start(roster.names().count(), source, &wake)?;
@@ -138,7 +143,7 @@ impl Health {
         let gate = Arc::clone(&first_round);
         // Another seed in each process: balancers started together must not probe in step.
         let seed = RandomState::new().build_hasher().finish();
-        let flight = Flight::new(Arc::clone(&wake))?;
+        let flight = InFlight::new(Arc::clone(&wake))?;
         let monitor = Monitor::new(roster, flight, inputs, shared, gate, seed, Instant::now());
         let thread = thread::Builder::new().name("health".into()).spawn(|| monitor.run())?;
         let reporter = Reporter { reports: sender, wake };

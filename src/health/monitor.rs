@@ -19,13 +19,13 @@ use log::Level;
 use crate::balance::{EndpointId, EndpointState, Report, Shared, Snapshot, Streak};
 use crate::base::shortage::Shortage;
 
-use super::checked::News;
-use super::flight::Flight;
-use super::judge::Verdict;
+use super::checked::HealthEvent;
+use super::flight::InFlight;
+use super::judge::Judgement;
 use super::names::{self, Names};
 use super::place::Place;
-use super::probe::{Begun, End, Lack, Outcome, Probe};
-use super::resolve::{Answer, Query, Resolvers};
+use super::probe::{Begun, CheckEnd, CheckResult, Lack, Probe};
+use super::resolve::{Query, Resolved, Resolvers};
 use super::roster::Roster;
 use super::schedule::{Schedule, Urgency};
 use super::wake::Wake;
@@ -69,7 +69,7 @@ const RESOLVE_BOUND: Duration = Duration::from_secs(5);
 pub(super) struct Monitor {
     pub(super) roster: Roster,
     schedule: Schedule<EndpointId>,
-    flight: Flight,
+    flight: InFlight,
     /// When the last turn began.
     turned: Instant,
     /// How long answers may gather.
@@ -114,7 +114,7 @@ impl Monitor {
     /// Takes over `roster`; everything in it is due at `now`.
     pub(super) fn new(
         roster: Roster,
-        flight: Flight,
+        flight: InFlight,
         inputs: Inputs,
         shared: Arc<Shared>,
         gate: Arc<Gate>,
@@ -258,20 +258,20 @@ impl Monitor {
     }
 
     /// A probe ended: with a verdict, or to be made again.
-    fn end(&mut self, id: EndpointId, took: Duration, end: End, now: Instant) {
+    fn end(&mut self, id: EndpointId, took: Duration, end: CheckEnd, now: Instant) {
         match end {
-            End::Found(outcome) => self.conclude(id, took, &outcome, now),
-            End::Paused(reason) if !self.roster.excuse(id) => {
+            CheckEnd::Found(outcome) => self.conclude(id, took, &outcome, now),
+            CheckEnd::Paused(reason) if !self.roster.excuse(id) => {
                 self.conclude(id, took, &Err(reason), now);
             }
-            End::Paused(_) => self.schedule.repeat(id, now),
-            End::Short => self.schedule.postpone(id, now),
+            CheckEnd::Paused(_) => self.schedule.repeat(id, now),
+            CheckEnd::Short => self.schedule.postpone(id, now),
         }
     }
 
-    fn conclude(&mut self, id: EndpointId, took: Duration, outcome: &Outcome, now: Instant) {
+    fn conclude(&mut self, id: EndpointId, took: Duration, outcome: &CheckResult, now: Instant) {
         let verdict =
-            outcome.as_ref().map_or_else(super::probe::Reason::verdict, |_| Verdict::Good);
+            outcome.as_ref().map_or_else(super::probe::Reason::verdict, |_| Judgement::Good);
         let first = self.roster.is_new(id);
         let Some(ruling) = self.roster.observe(id, verdict, now) else { return };
         self.barred.remove(&id);
@@ -286,36 +286,36 @@ impl Monitor {
     fn tell_change(
         &mut self,
         id: EndpointId,
-        change: News,
+        change: HealthEvent,
         first: bool,
         took: Duration,
-        outcome: &Outcome,
+        outcome: &CheckResult,
     ) {
         let took = took.as_millis();
         let (level, what) = match (change, outcome) {
-            (News::Up, Ok(success)) => (Level::Info, format!("up: {success} in {took} ms")),
-            (News::UpAgain, Ok(success)) => {
+            (HealthEvent::Up, Ok(success)) => (Level::Info, format!("up: {success} in {took} ms")),
+            (HealthEvent::UpAgain, Ok(success)) => {
                 (Level::Info, format!("up again: {success} in {took} ms"))
             }
-            (News::Recovered, Ok(success)) => {
+            (HealthEvent::Recovered, Ok(success)) => {
                 (Level::Info, format!("passing its health checks again: {success} in {took} ms"))
             }
-            (News::Ejected(streak, count), _) => {
+            (HealthEvent::Ejected(streak, count), _) => {
                 let why = Report::Streak(streak, count);
                 (Level::Warn, format!("ejected until a health check succeeds: {why}"))
             }
-            (News::Spared, Err(reason)) => (
+            (HealthEvent::Spared, Err(reason)) => (
                 Level::Warn,
                 format!(
                     "kept although its health checks fail, because it is the last one and serves requests: {reason}"
                 ),
             ),
-            (News::Down, Err(reason)) if first && self.roster.has_other_family(id) => (
+            (HealthEvent::Down, Err(reason)) if first && self.roster.has_other_family(id) => (
                 Level::Info,
                 format!("left out: {reason}; its host has an address of the other family"),
             ),
             (_, Err(reason)) => (Level::Warn, format!("down: {reason}")),
-            (News::Down | News::Spared, Ok(_)) => return, // no success does that
+            (HealthEvent::Down | HealthEvent::Spared, Ok(_)) => return, // no success does that
         };
         self.tell(id, level, &what);
     }
@@ -371,7 +371,7 @@ impl Monitor {
     }
 
     fn take_answers(&mut self, now: Instant) {
-        while let Some(Answer { target, finding }) = self.inputs.resolvers.next_answer() {
+        while let Some(Resolved { target, finding }) = self.inputs.resolvers.next_answer() {
             if let Some(why) = finding.trouble() {
                 self.changed |= self.roster.set_trouble(target, why);
             }
@@ -394,27 +394,27 @@ impl Monitor {
         }
     }
 
-    fn tell_of_name(&mut self, target: usize, news: names::News, places: Option<&[Place]>) {
+    fn tell_of_name(&mut self, target: usize, news: names::LogEvent, places: Option<&[Place]>) {
         let Some((label, known)) = self.roster.target(target) else { return };
         let (healthy, now) = (self.roster.healthy_count(), places.map_or(known, <[_]>::len));
         let (level, line) = match news {
-            names::News::Resolves => (Level::Info, format!("resolves again; addresses: {now}")),
-            names::News::Fails(why) if known == 0 => (
+            names::LogEvent::Resolves => (Level::Info, format!("resolves again; addresses: {now}")),
+            names::LogEvent::Fails(why) if known == 0 => (
                 Level::Warn,
                 format!("is down: it does not resolve: {why}; healthy endpoints: {healthy}"),
             ),
-            names::News::Fails(why) => (
+            names::LogEvent::Fails(why) => (
                 Level::Warn,
                 format!(
                     "no longer resolves: {why}; addresses kept: {known}; \
                      healthy endpoints: {healthy}"
                 ),
             ),
-            names::News::InPart(why) => (
+            names::LogEvent::InPart(why) => (
                 Level::Warn,
                 format!("resolves only partially: {why}; addresses found or kept: {now}"),
             ),
-            names::News::Withdrawn(why) => {
+            names::LogEvent::Withdrawn(why) => {
                 (Level::Warn, format!("is gone from DNS: {why}; addresses removed: {known}"))
             }
         };

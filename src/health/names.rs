@@ -35,7 +35,7 @@ const HURRIED_RETRY: Duration = Duration::from_secs(1);
 
 /// What is to be logged about a name.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum LogEvent {
     /// It did not, and does again.
     Resolves,
     /// It does not, and did or was never asked before.
@@ -48,7 +48,7 @@ pub(super) enum News {
 
 /// How much of a name was logged as failing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum LastLogged {
     Part,
     All,
 }
@@ -58,7 +58,7 @@ enum Told {
 pub(super) struct Outcome {
     /// The places of the target from now on; `None`: as they were.
     pub(super) places: Option<Vec<Place>>,
-    pub(super) news: Option<News>,
+    pub(super) news: Option<LogEvent>,
 }
 
 /// One target that is a name.
@@ -76,7 +76,7 @@ struct Name {
     /// Since when every answer says that there is nothing.
     gone_since: Option<Instant>,
     /// What was logged of it since it last resolved.
-    told: Option<Told>,
+    told: Option<LastLogged>,
     /// A lookup has ended.
     answered: bool,
 }
@@ -173,7 +173,7 @@ impl Names {
             }
             Finding::Nothing { why, ttl } => name.miss(why, ttl, now),
             Finding::Unavailable { why, ttl } => (name.withdraw(why), bounded(ttl, MAX_TTL)),
-            Finding::Failed(why) => (name.tell(News::Fails(why)), name.retry()),
+            Finding::Failed(why) => (name.tell(LogEvent::Fails(why)), name.retry()),
         };
         let failed = name.failures > 0;
         let wait = if self.hurry && failed { wait.min(HURRIED_RETRY) } else { wait };
@@ -195,7 +195,7 @@ impl Name {
         self.failures = 0;
         self.gone_since = None;
         self.places.clone_from(&places);
-        let news = self.told.take().map(|_| News::Resolves);
+        let news = self.told.take().map(|_| LogEvent::Resolves);
         let wait = ttl.map_or(self.interval, |ttl| bounded(ttl, MAX_TTL));
         (Outcome { places: Some(places), news }, wait)
     }
@@ -226,7 +226,7 @@ impl Name {
     ) -> (Outcome, Duration) {
         self.gone_since = None;
         self.add_kept(&mut places, |old| missing.may_have(&old.address));
-        let told = self.tell(News::InPart(missing.why));
+        let told = self.tell(LogEvent::InPart(missing.why));
         let retry = self.retry();
         let wait = ttl.map_or(retry, |ttl| retry.min(bounded(ttl, MAX_TTL)));
         (Outcome { places: Some(places), ..told }, wait)
@@ -239,27 +239,28 @@ impl Name {
             None => self.retry(),
         };
         if self.places.is_empty() {
-            return (self.tell(News::Fails(why)), wait);
+            return (self.tell(LogEvent::Fails(why)), wait);
         }
         if gone >= HOLD {
             return (self.withdraw(format!("{why}, for {} s now", gone.as_secs())), wait);
         }
-        (self.tell(News::Fails(why)), wait.min(HOLD - gone))
+        (self.tell(LogEvent::Fails(why)), wait.min(HOLD - gone))
     }
 
     fn withdraw(&mut self, why: String) -> Outcome {
         self.failures = 0;
         let had_some = !std::mem::take(&mut self.places).is_empty();
         if had_some {
-            self.told = Some(Told::All);
-            return Outcome { places: Some(Vec::new()), news: Some(News::Withdrawn(why)) };
+            self.told = Some(LastLogged::All);
+            return Outcome { places: Some(Vec::new()), news: Some(LogEvent::Withdrawn(why)) };
         }
-        Outcome { places: Some(Vec::new()), ..self.tell(News::Fails(why)) }
+        Outcome { places: Some(Vec::new()), ..self.tell(LogEvent::Fails(why)) }
     }
 
     /// The places stay; the news is logged only if its kind has changed.
-    fn tell(&mut self, news: News) -> Outcome {
-        let kind = if matches!(news, News::InPart(_)) { Told::Part } else { Told::All };
+    fn tell(&mut self, news: LogEvent) -> Outcome {
+        let kind =
+            if matches!(news, LogEvent::InPart(_)) { LastLogged::Part } else { LastLogged::All };
         let news = (self.told.replace(kind) != Some(kind)).then_some(news);
         Outcome { places: None, news }
     }
@@ -278,7 +279,7 @@ fn bounded(ttl: Duration, longest: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::resolve::Family;
+    use super::super::resolve::AddressFamily;
     use super::*;
     use std::net::SocketAddr;
 
@@ -298,7 +299,7 @@ mod tests {
         Finding::Places { places: places(lasts), ttl, missing: None }
     }
 
-    fn part(family: Option<Family>) -> Option<Missing> {
+    fn part(family: Option<AddressFamily>) -> Option<Missing> {
         Some(Missing { why: "x".into(), family })
     }
 
@@ -388,13 +389,13 @@ mod tests {
     fn a_failure_takes_nothing_away_and_is_told_once_until_it_is_over() {
         let (mut names, now) = asked();
         answer(&mut names, found(&[1], Some(9)), now);
-        let fails = News::Fails("no answer".into());
+        let fails = LogEvent::Fails("no answer".into());
         let told = [(); 3].map(|()| answer(&mut names, failed(), now).1);
         assert_eq!(told[0], Outcome { places: None, news: Some(fails) });
         assert_eq!(told[1], Outcome { places: None, news: None });
         assert_eq!(told[2], told[1]);
         let (_, back) = answer(&mut names, found(&[1], Some(9)), now);
-        assert_eq!(back, Outcome { places: Some(places(&[1])), news: Some(News::Resolves) });
+        assert_eq!(back, Outcome { places: Some(places(&[1])), news: Some(LogEvent::Resolves) });
         assert_eq!(answer(&mut names, found(&[1], Some(9)), now).1.news, None);
     }
 
@@ -404,7 +405,7 @@ mod tests {
         answer(&mut names, found(&[1, 3], Some(9)), now);
         let (wait, outcome) = answer(&mut names, in_part(&[2, 3]), now);
         assert_eq!(outcome.places, Some(places(&[1, 2, 3])));
-        assert_eq!(outcome.news, Some(News::InPart("x".into())));
+        assert_eq!(outcome.news, Some(LogEvent::InPart("x".into())));
         assert_eq!(wait.as_millis(), 100, "the missing part is asked for again");
         let (_, whole) = answer(&mut names, found(&[2], Some(9)), now);
         assert_eq!(whole.places, Some(places(&[2])));
@@ -426,8 +427,8 @@ mod tests {
     #[test]
     fn that_all_of_a_name_fails_is_told_after_a_part_of_it_was() {
         let (mut names, now) = asked();
-        let fails = || Some(News::Fails("no answer".into()));
-        let in_part = || (in_part(&[1]), Some(News::InPart("x".into())));
+        let fails = || Some(LogEvent::Fails("no answer".into()));
+        let in_part = || (in_part(&[1]), Some(LogEvent::InPart("x".into())));
         let rounds =
             [in_part(), (failed(), fails()), (failed(), None), in_part(), (failed(), fails())];
         for (finding, news) in rounds {
@@ -438,8 +439,10 @@ mod tests {
     #[test]
     fn a_family_that_fails_keeps_its_own_addresses_and_no_others() {
         let six = Place::plain(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)).into());
-        let cases =
-            [(Family::V6, vec![place(2), six.clone()]), (Family::V4, vec![place(1), place(2)])];
+        let cases = [
+            (AddressFamily::V6, vec![place(2), six.clone()]),
+            (AddressFamily::V4, vec![place(1), place(2)]),
+        ];
         for (family, left) in cases {
             let (mut names, now) = asked();
             let both = vec![place(1), six.clone()];
@@ -481,9 +484,9 @@ mod tests {
         }
         let (places, news, after) = lost.unwrap();
         assert_eq!((places, after), (Vec::new(), HOLD), "neither a TTL early nor late");
-        assert_eq!(news, Some(News::Withdrawn("gone, for 30 s now".into())));
+        assert_eq!(news, Some(LogEvent::Withdrawn("gone, for 30 s now".into())));
         assert_eq!(answer(&mut names, nothing(Some(20)), now).1.news, None);
-        assert_eq!(answer(&mut names, found(&[1], Some(9)), now).1.news, Some(News::Resolves));
+        assert_eq!(answer(&mut names, found(&[1], Some(9)), now).1.news, Some(LogEvent::Resolves));
     }
 
     #[test]
@@ -512,7 +515,7 @@ mod tests {
         let finding = || Finding::Unavailable { why: "no".into(), ttl: 60 * SECOND };
         let (wait, outcome) = answer(&mut names, finding(), now);
         assert_eq!((wait, outcome.places), (60 * SECOND, Some(Vec::new())));
-        assert_eq!(outcome.news, Some(News::Withdrawn("no".into())));
+        assert_eq!(outcome.news, Some(LogEvent::Withdrawn("no".into())));
         assert_eq!(answer(&mut names, finding(), now).1.news, None);
     }
 

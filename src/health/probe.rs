@@ -24,7 +24,7 @@ use crate::base::shortage::Shortage;
 use crate::http1::{HeadLimits, MAX_FIELDS, Method, Progress, ResponseHead, mend};
 use crate::settings::{StatusRanges, Target, TargetAddress};
 
-use super::judge::Verdict;
+use super::judge::Judgement;
 
 /// Bytes of an answer that are read while its head is awaited, interim answers included.
 const MAX_HEAD: usize = 16 * 1024;
@@ -115,11 +115,11 @@ pub(super) enum Reason {
 
 impl Reason {
     /// What it says of requests to the same endpoint.
-    pub(super) fn verdict(&self) -> Verdict {
+    pub(super) fn verdict(&self) -> Judgement {
         match self {
-            Reason::ConnectRefused | Reason::NotASocket => Verdict::Gone,
-            Reason::ConnectFailed(error) if error.kind() == ErrorKind::NotFound => Verdict::Gone,
-            _ => Verdict::Bad,
+            Reason::ConnectRefused | Reason::NotASocket => Judgement::Gone,
+            Reason::ConnectFailed(error) if error.kind() == ErrorKind::NotFound => Judgement::Gone,
+            _ => Judgement::Bad,
         }
     }
 
@@ -147,9 +147,9 @@ pub(super) struct Lack {
 
 /// How a probe ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum CheckEnd {
     /// With what it found.
-    Found(Outcome),
+    Found(CheckResult),
     /// With that, after this process stood still, which may be why.
     Paused(Reason),
     /// For lack of something here.
@@ -157,7 +157,7 @@ pub(super) enum End {
 }
 
 /// What a probe that ended found.
-pub(super) type Outcome = Result<Success, Reason>;
+pub(super) type CheckResult = Result<Success, Reason>;
 
 impl fmt::Display for Success {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -189,7 +189,7 @@ impl fmt::Display for Reason {
 }
 
 #[derive(Debug)]
-enum Phase {
+enum CheckPhase {
     /// Until something could be written, or, where nothing is to be written, until the socket says how it went.
     Connecting,
     Writing {
@@ -202,10 +202,10 @@ enum Phase {
 }
 
 /// Result of one step of a probe.
-enum Step {
+enum CheckStep {
     Blocked,
-    Onward(Phase),
-    Ended(Outcome),
+    Onward(CheckPhase),
+    Ended(CheckResult),
 }
 
 /// A probe under way.
@@ -220,7 +220,7 @@ pub(super) struct Probe {
     urgent: bool,
     /// Workers were asked for what may be in its way.
     asked: bool,
-    phase: Phase,
+    phase: CheckPhase,
     spec: Arc<CheckSpec>,
 }
 
@@ -229,7 +229,7 @@ pub(super) enum Begun {
     /// It waits for its socket.
     InFlight(Probe),
     /// It ended at once, as a refused connect on this machine does.
-    Ended(Outcome),
+    Ended(CheckResult),
 }
 
 impl Probe {
@@ -255,7 +255,7 @@ impl Probe {
             pauses: 0,
             urgent,
             asked: false,
-            phase: Phase::Connecting,
+            phase: CheckPhase::Connecting,
             spec,
         };
         match probe.socket.connect(&place) {
@@ -306,8 +306,8 @@ impl Probe {
     }
 
     /// A last look when its time is over: what is there was there in time, as far as anybody can tell.
-    pub(super) fn look(&mut self, now: Instant) -> Option<End> {
-        let connecting = matches!(self.phase, Phase::Connecting);
+    pub(super) fn look(&mut self, now: Instant) -> Option<CheckEnd> {
+        let connecting = matches!(self.phase, CheckPhase::Connecting);
         while is_ready(&self.socket, self.interest()) {
             let before = self.interest();
             if let Some(end) = self.advance() {
@@ -317,7 +317,7 @@ impl Probe {
                 break;
             }
         }
-        if connecting && !matches!(self.phase, Phase::Connecting) && self.pauses < MAX_PAUSES {
+        if connecting && !matches!(self.phase, CheckPhase::Connecting) && self.pauses < MAX_PAUSES {
             // It was connected, and the request is sent only now.
             self.pause(now);
             return None;
@@ -328,51 +328,51 @@ impl Probe {
     /// What it waits for.
     pub(super) fn interest(&self) -> EventFlags {
         match self.phase {
-            Phase::Connecting | Phase::Writing { .. } => EventFlags::OUT,
-            Phase::Reading { .. } => EventFlags::IN,
+            CheckPhase::Connecting | CheckPhase::Writing { .. } => EventFlags::OUT,
+            CheckPhase::Reading { .. } => EventFlags::IN,
         }
     }
 
     /// Gets on as far as the socket allows.
-    pub(super) fn advance(&mut self) -> Option<End> {
+    pub(super) fn advance(&mut self) -> Option<CheckEnd> {
         let outcome = self.get_on()?;
         Some(self.judge(outcome))
     }
 
     /// Whether that is an outcome, or owing to this process.
-    fn judge(&self, outcome: Outcome) -> End {
+    fn judge(&self, outcome: CheckResult) -> CheckEnd {
         match outcome {
-            Err(reason) if reason.shortage().is_some() => End::Short,
+            Err(reason) if reason.shortage().is_some() => CheckEnd::Short,
             Err(reason)
                 if (1..=MAX_PAUSES).contains(&self.pauses) && reason.may_be_of_a_pause() =>
             {
-                End::Paused(reason)
+                CheckEnd::Paused(reason)
             }
-            outcome => End::Found(outcome),
+            outcome => CheckEnd::Found(outcome),
         }
     }
 
-    fn get_on(&mut self) -> Option<Outcome> {
+    fn get_on(&mut self) -> Option<CheckResult> {
         let (socket, spec) = (&self.socket, &*self.spec);
         let step = match &mut self.phase {
-            Phase::Connecting => connected(socket, spec),
-            Phase::Writing { sent } => write(socket, spec, *sent),
-            Phase::Reading { head, total } => read(socket, spec, head, total),
+            CheckPhase::Connecting => connected(socket, spec),
+            CheckPhase::Writing { sent } => write(socket, spec, *sent),
+            CheckPhase::Reading { head, total } => read(socket, spec, head, total),
         };
         match step {
-            Step::Blocked => None,
-            Step::Onward(phase) => {
+            CheckStep::Blocked => None,
+            CheckStep::Onward(phase) => {
                 self.phase = phase;
                 None
             }
-            Step::Ended(outcome) => Some(outcome),
+            CheckStep::Ended(outcome) => Some(outcome),
         }
     }
 
     /// What it failed of when its time was over.
     fn expire(&self) -> Reason {
         match self.phase {
-            Phase::Connecting => Reason::ConnectTimeout,
+            CheckPhase::Connecting => Reason::ConnectTimeout,
             _ => Reason::NoAnswer(self.spec.timeout),
         }
     }
@@ -446,17 +446,19 @@ fn is_socket(path: &str) -> bool {
 }
 
 /// The connect may have completed. The first write reports its error, and returns EAGAIN while it is pending.
-fn connected(socket: &Socket, spec: &CheckSpec) -> Step {
+fn connected(socket: &Socket, spec: &CheckSpec) -> CheckStep {
     if spec.request.is_some() {
         return match write(socket, spec, 0) {
-            Step::Ended(Err(Reason::Broken(error))) => Step::Ended(Err(connect_failure(error))),
+            CheckStep::Ended(Err(Reason::Broken(error))) => {
+                CheckStep::Ended(Err(connect_failure(error)))
+            }
             step => step,
         };
     }
     match socket.take_error() {
-        Ok(None) if is_self_connected(socket) => Step::Ended(Err(Reason::ConnectRefused)),
-        Ok(None) => Step::Ended(Ok(Success::Connected)),
-        Ok(Some(error)) | Err(error) => Step::Ended(Err(connect_failure(error))),
+        Ok(None) if is_self_connected(socket) => CheckStep::Ended(Err(Reason::ConnectRefused)),
+        Ok(None) => CheckStep::Ended(Ok(Success::Connected)),
+        Ok(Some(error)) | Err(error) => CheckStep::Ended(Err(connect_failure(error))),
     }
 }
 
@@ -472,7 +474,7 @@ fn is_self_connected(socket: &Socket) -> bool {
     }
 }
 
-fn write(mut socket: &Socket, spec: &CheckSpec, mut sent: usize) -> Step {
+fn write(mut socket: &Socket, spec: &CheckSpec, mut sent: usize) -> CheckStep {
     let request = spec.request.as_deref().unwrap_or_default();
     let before = sent;
     while let Some(rest) = request.get(sent..).filter(|rest| !rest.is_empty()) {
@@ -480,26 +482,26 @@ fn write(mut socket: &Socket, spec: &CheckSpec, mut sent: usize) -> Step {
             Ok(count) => sent += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock && sent == before => {
-                return Step::Blocked;
+                return CheckStep::Blocked;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                return Step::Onward(Phase::Writing { sent });
+                return CheckStep::Onward(CheckPhase::Writing { sent });
             }
-            Err(error) => return Step::Ended(Err(Reason::Broken(error))),
+            Err(error) => return CheckStep::Ended(Err(Reason::Broken(error))),
         }
     }
-    Step::Onward(Phase::Reading { head: Vec::new(), total: 0 })
+    CheckStep::Onward(CheckPhase::Reading { head: Vec::new(), total: 0 })
 }
 
-fn read(mut socket: &Socket, spec: &CheckSpec, head: &mut Vec<u8>, total: &mut usize) -> Step {
+fn read(mut socket: &Socket, spec: &CheckSpec, head: &mut Vec<u8>, total: &mut usize) -> CheckStep {
     let mut chunk = [0; 4096];
     loop {
         let count = match socket.read(&mut chunk) {
-            Ok(0) => return Step::Ended(Err(Reason::Closed)),
+            Ok(0) => return CheckStep::Ended(Err(Reason::Closed)),
             Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Step::Blocked,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return CheckStep::Blocked,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Step::Ended(Err(Reason::Broken(error))),
+            Err(error) => return CheckStep::Ended(Err(Reason::Broken(error))),
         };
         let fresh = chunk.get(..count).unwrap_or_default();
         *total += count;
@@ -509,19 +511,19 @@ fn read(mut socket: &Socket, spec: &CheckSpec, head: &mut Vec<u8>, total: &mut u
         let worth_a_look =
             memchr::memchr(b'\n', fresh).is_some() || *total > MAX_HEAD || *total == count;
         if worth_a_look && let Some(outcome) = verdict(head, *total, spec) {
-            return Step::Ended(match outcome {
+            return CheckStep::Ended(match outcome {
                 Err(Reason::NotHttp(_)) if is_self_connected(socket) => Err(Reason::ConnectRefused),
                 outcome => outcome,
             });
         }
         if count < chunk.len() {
-            return Step::Blocked;
+            return CheckStep::Blocked;
         }
     }
 }
 
 /// Judges what was read so far; interim answers are taken off its front.
-fn verdict(head: &mut Vec<u8>, total: usize, spec: &CheckSpec) -> Option<Outcome> {
+fn verdict(head: &mut Vec<u8>, total: usize, spec: &CheckSpec) -> Option<CheckResult> {
     loop {
         match parse(head) {
             Parsed::Interim(length) => drop(head.drain(..length)),
@@ -637,7 +639,7 @@ mod tests {
         }
     }
 
-    fn judge(bytes: &[u8]) -> Option<Outcome> {
+    fn judge(bytes: &[u8]) -> Option<CheckResult> {
         let health = HealthCheck { endpoint: Some("/".into()), ..Default::default() };
         let address = TargetAddress::Ip(SocketAddr::from(([127, 0, 0, 1], 80)));
         verdict(&mut bytes.to_vec(), bytes.len(), &CheckSpec::new(&target(address, health)))

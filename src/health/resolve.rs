@@ -32,7 +32,7 @@ use super::wake::Wake;
 pub(super) type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Takes what a lookup found while it still waits for a part.
-pub(super) type Early = dyn Fn(Vec<Place>) + Send + Sync;
+pub(super) type EarlyPlaces = dyn Fn(Vec<Place>) + Send + Sync;
 
 /// Blocking lookups at once.
 const BLOCKING: usize = 4;
@@ -110,12 +110,12 @@ impl Finding {
 pub(super) struct Missing {
     pub(super) why: String,
     /// Addresses of this family alone are not known; `None`: there may be any.
-    pub(super) family: Option<Family>,
+    pub(super) family: Option<AddressFamily>,
 }
 
 /// IPv4 or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+pub(super) enum AddressFamily {
     V4,
     V6,
 }
@@ -124,8 +124,8 @@ impl Missing {
     /// Whether this address may be in the part that is missing.
     pub(super) fn may_have(&self, address: &Address) -> bool {
         match (self.family, address) {
-            (Some(Family::V4), Address::Ip(ip)) => ip.is_ipv4(),
-            (Some(Family::V6), Address::Ip(ip)) => ip.is_ipv6(),
+            (Some(AddressFamily::V4), Address::Ip(ip)) => ip.is_ipv4(),
+            (Some(AddressFamily::V6), Address::Ip(ip)) => ip.is_ipv6(),
             (None, _) | (_, Address::Unix(_)) => true,
         }
     }
@@ -150,13 +150,13 @@ pub(super) struct Query {
 
 /// What became of a [`Query`].
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Resolved {
     pub(super) target: usize,
     pub(super) finding: Finding,
 }
 
 /// Who is asked.
-pub(super) enum Source {
+pub(super) enum NameSource {
     /// These name servers.
     Servers(Vec<SocketAddr>),
     /// Those of the system.
@@ -171,12 +171,12 @@ pub(super) enum Source {
 pub(super) struct Resolvers {
     /// `None`: there is no name to ask for.
     queries: Option<UnboundedSender<Query>>,
-    answers: Receiver<Answer>,
+    answers: Receiver<Resolved>,
 }
 
 impl Resolvers {
     /// Starts the thread, unless there are no `names`. Fails when it or its runtime cannot be created.
-    pub(super) fn start(names: usize, source: Source, wake: &Arc<Wake>) -> io::Result<Self> {
+    pub(super) fn start(names: usize, source: NameSource, wake: &Arc<Wake>) -> io::Result<Self> {
         let (outbox, answers) = unbounded();
         if names == 0 {
             return Ok(Resolvers { queries: None, answers });
@@ -187,7 +187,7 @@ impl Resolvers {
             .thread_name("health-lookup")
             .build()?;
         let (queries, inbox) = unbounded_channel();
-        let post = Post { outbox, wake: Arc::clone(wake) };
+        let post = ResolvedQueue { outbox, wake: Arc::clone(wake) };
         thread::Builder::new()
             .name("health-resolve".into())
             .spawn(move || serve(runtime, inbox, &post, source))?;
@@ -203,20 +203,20 @@ impl Resolvers {
     }
 
     /// The next answer, if there is one.
-    pub(super) fn next_answer(&self) -> Option<Answer> {
+    pub(super) fn next_answer(&self) -> Option<Resolved> {
         self.answers.try_recv().ok()
     }
 }
 
 /// The way back to the health thread.
 #[derive(Clone)]
-struct Post {
-    outbox: Sender<Answer>,
+struct ResolvedQueue {
+    outbox: Sender<Resolved>,
     wake: Arc<Wake>,
 }
 
-impl Post {
-    fn send(&self, answer: Answer) {
+impl ResolvedQueue {
+    fn send(&self, answer: Resolved) {
         if self.outbox.send(answer).is_ok() {
             self.wake.wake();
         }
@@ -224,7 +224,12 @@ impl Post {
 }
 
 /// Answers until the health thread has ended; then leaves what is under way to itself.
-fn serve(runtime: Runtime, mut inbox: UnboundedReceiver<Query>, post: &Post, source: Source) {
+fn serve(
+    runtime: Runtime,
+    mut inbox: UnboundedReceiver<Query>,
+    post: &ResolvedQueue,
+    source: NameSource,
+) {
     runtime.block_on(async {
         let mut resolver = Resolver::new(source);
         while let Some(Query { target, wanted }) = inbox.recv().await {
@@ -232,14 +237,14 @@ fn serve(runtime: Runtime, mut inbox: UnboundedReceiver<Query>, post: &Post, sou
             let first = post.clone();
             let early = move |places| {
                 let finding = Finding::Early(one_for_each_address(places));
-                first.send(Answer { target, finding });
+                first.send(Resolved { target, finding });
             };
             tokio::spawn(async move {
                 // A task of its own, so that a panic in a library is a failed lookup and no more.
                 let lookup = tokio::spawn(resolver.look_up(wanted, early)).await;
                 let finding =
                     lookup.unwrap_or_else(|_| Finding::Failed("the resolver panicked".into()));
-                post.send(Answer { target, finding });
+                post.send(Resolved { target, finding });
             });
         }
     });
@@ -294,13 +299,13 @@ impl Blocking {
 }
 
 impl Resolver {
-    fn new(source: Source) -> Self {
+    fn new(source: NameSource) -> Self {
         match source {
-            Source::Servers(servers) => Resolver::Fixed(
+            NameSource::Servers(servers) => Resolver::Fixed(
                 NameServers::new(&servers).map_or_else(|error| fall_back(&error), Backend::of),
             ),
-            Source::Function(resolve) => Resolver::Fixed(Blocking::on(resolve)),
-            Source::System => {
+            NameSource::Function(resolve) => Resolver::Fixed(Blocking::on(resolve)),
+            NameSource::System => {
                 Resolver::System { files: None, backend: Blocking::on(Arc::new(c_library)) }
             }
         }
@@ -463,7 +468,7 @@ mod tests {
     #[test]
     fn without_a_name_there_is_no_thread() {
         let wake = Arc::new(Wake::new().unwrap());
-        let resolvers = Resolvers::start(0, Source::System, &wake).unwrap();
+        let resolvers = Resolvers::start(0, NameSource::System, &wake).unwrap();
         assert!(resolvers.queries.is_none());
     }
 }

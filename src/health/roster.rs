@@ -16,10 +16,10 @@ use crate::balance::{
 use crate::base::address::Address;
 use crate::settings::{Plan, Target, TargetAddress};
 
-use super::checked::{Checked, Company, News};
-use super::ejection::{Census, allows};
+use super::checked::{Checked, Company, HealthEvent};
+use super::ejection::{EndpointCounts, allows};
 use super::families::{Families, family};
-use super::judge::Verdict;
+use super::judge::Judgement;
 use super::place::{Place, one_for_each_address};
 use super::probe::CheckSpec;
 use super::resolve::Wanted;
@@ -64,7 +64,7 @@ pub(super) struct Assignment {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ruling {
     /// What changed.
-    pub(super) change: Option<News>,
+    pub(super) change: Option<HealthEvent>,
     /// How it stands now.
     pub(super) standing: Standing,
     /// It is down for another reason than before, as far as requests go.
@@ -170,7 +170,7 @@ impl Roster {
     pub(super) fn observe(
         &mut self,
         id: EndpointId,
-        verdict: impl Into<Verdict>,
+        verdict: impl Into<Judgement>,
         now: Instant,
     ) -> Option<Ruling> {
         let company = self.company(id);
@@ -349,9 +349,9 @@ impl Roster {
             .under(Arc::clone(&self.plan))
     }
 
-    fn census(&self) -> Census {
+    fn census(&self) -> EndpointCounts {
         let count = |state| self.checked().filter(|e| e.state() == state).count();
-        Census {
+        EndpointCounts {
             all: self.checked().count(),
             up: count(EndpointState::Up),
             ejected: count(EndpointState::Ejected),
@@ -585,7 +585,10 @@ mod tests {
         assert!(!roster.awaits_return(id, before));
         assert_eq!(state(&roster, id), EndpointState::Ejected);
         assert!(roster.awaits_return(id, now + time));
-        assert_eq!(roster.observe(id, true, now + time).unwrap().change, Some(News::UpAgain));
+        assert_eq!(
+            roster.observe(id, true, now + time).unwrap().change,
+            Some(HealthEvent::UpAgain)
+        );
         assert_eq!(state(&roster, id), EndpointState::Up);
         assert!(!roster.awaits_return(id, now + time));
     }
@@ -595,10 +598,10 @@ mod tests {
         let now = Instant::now();
         let (mut roster, id, time) = ejected(now);
         let failed = [(); 3].map(|()| roster.observe(id, false, now).unwrap().change);
-        assert_eq!(failed, [None, None, Some(News::Down)]);
+        assert_eq!(failed, [None, None, Some(HealthEvent::Down)]);
         assert_eq!(state(&roster, id), EndpointState::Down);
         assert!(!roster.awaits_return(id, now + time));
-        assert_eq!(roster.observe(id, true, now).unwrap().change, Some(News::Up));
+        assert_eq!(roster.observe(id, true, now).unwrap().change, Some(HealthEvent::Up));
         assert_eq!(state(&roster, id), EndpointState::Up);
     }
 
@@ -610,7 +613,7 @@ mod tests {
         assert!(roster.accuse(id, (Streak::Resets, 5), now).unwrap() > Duration::ZERO);
         let verdicts = [true, false, false, true, true];
         let news = verdicts.map(|success| roster.observe(id, success, now).unwrap().change);
-        assert_eq!(news, [None, None, None, Some(News::UpAgain), None]);
+        assert_eq!(news, [None, None, None, Some(HealthEvent::UpAgain), None]);
     }
 
     #[test]
@@ -621,7 +624,7 @@ mod tests {
         roster.observe(id, false, now);
         assert_eq!(roster.accuse(id, (Streak::Resets, 5), now), Some(Duration::ZERO));
         assert_eq!(state(&roster, id), EndpointState::Ejected);
-        assert_eq!(roster.observe(id, true, now).unwrap().change, Some(News::UpAgain));
+        assert_eq!(roster.observe(id, true, now).unwrap().change, Some(HealthEvent::UpAgain));
     }
 
     #[test]
@@ -646,7 +649,7 @@ mod tests {
     fn up(roster: &mut Roster, target: usize, lasts: &[u8], now: Instant) -> Vec<EndpointId> {
         let ids = answer(roster, target, lasts);
         for &id in &ids {
-            roster.observe(id, Verdict::Good, now);
+            roster.observe(id, Judgement::Good, now);
         }
         ids
     }
@@ -658,9 +661,9 @@ mod tests {
     fn changes<const N: usize>(
         roster: &mut Roster,
         id: EndpointId,
-        verdicts: [Verdict; N],
+        verdicts: [Judgement; N],
         now: Instant,
-    ) -> [Option<News>; N] {
+    ) -> [Option<HealthEvent>; N] {
         verdicts.map(|verdict| roster.observe(id, verdict, now).unwrap().change)
     }
 
@@ -668,37 +671,40 @@ mod tests {
 
     #[test]
     fn the_last_one_stays_while_it_serves_requests_and_its_probes_only_fail() {
-        use Verdict::{Bad, Gone, Good};
+        use Judgement::{Bad, Gone, Good};
         let now = Instant::now();
         let mut roster = roster(vec![named("a")]);
         let id = up(&mut roster, 0, &[1], now)[0];
         served(&roster, id);
         let news = changes(&mut roster, id, [Bad, Bad, Bad, Bad, Good], now + SECOND);
-        assert_eq!(news, [None, None, Some(News::Spared), None, Some(News::Recovered)]);
+        assert_eq!(
+            news,
+            [None, None, Some(HealthEvent::Spared), None, Some(HealthEvent::Recovered)]
+        );
         served(&roster, id);
         let news = changes(&mut roster, id, [Bad, Bad, Bad], now + 2 * SECOND);
-        assert_eq!(news, [None, None, Some(News::Spared)]);
+        assert_eq!(news, [None, None, Some(HealthEvent::Spared)]);
         let news = changes(&mut roster, id, [Gone], now + 2 * SECOND);
-        assert_eq!(news, [Some(News::Down)], "nobody listens there");
-        assert_eq!(changes(&mut roster, id, [Good], now + 3 * SECOND), [Some(News::Up)]);
+        assert_eq!(news, [Some(HealthEvent::Down)], "nobody listens there");
+        assert_eq!(changes(&mut roster, id, [Good], now + 3 * SECOND), [Some(HealthEvent::Up)]);
         let news = changes(&mut roster, id, [Bad, Bad, Bad], now + 30 * SECOND);
-        assert_eq!(news, [None, None, Some(News::Down)], "it served nobody lately");
+        assert_eq!(news, [None, None, Some(HealthEvent::Down)], "it served nobody lately");
     }
 
     #[test]
     fn one_that_is_not_the_last_goes_down_whatever_it_serves() {
-        use Verdict::Bad;
+        use Judgement::Bad;
         let now = Instant::now();
         let mut roster = roster(vec![named("a")]);
         let ids = up(&mut roster, 0, &[1, 2], now);
         ids.iter().for_each(|&id| served(&roster, id));
         let news = changes(&mut roster, ids[0], [Bad; 3], now + SECOND);
-        assert_eq!(news, [None, None, Some(News::Down)]);
+        assert_eq!(news, [None, None, Some(HealthEvent::Down)]);
         let news = changes(&mut roster, ids[1], [Bad; 3], now + SECOND);
-        assert_eq!(news, [None, None, Some(News::Spared)]);
-        roster.observe(ids[0], Verdict::Good, now + SECOND);
+        assert_eq!(news, [None, None, Some(HealthEvent::Spared)]);
+        roster.observe(ids[0], Judgement::Good, now + SECOND);
         let news = changes(&mut roster, ids[1], [Bad], now + SECOND);
-        assert_eq!(news, [Some(News::Down)], "the other one is back");
+        assert_eq!(news, [Some(HealthEvent::Down)], "the other one is back");
     }
 
     #[test]
@@ -707,8 +713,8 @@ mod tests {
         let mut roster = roster(vec![named("a")]);
         let id = up(&mut roster, 0, &[1], now)[0];
         served(&roster, id);
-        let news = changes(&mut roster, id, [Verdict::Bad; 3], now + 60 * SECOND);
-        assert_eq!(news[2], Some(News::Down));
+        let news = changes(&mut roster, id, [Judgement::Bad; 3], now + 60 * SECOND);
+        assert_eq!(news[2], Some(HealthEvent::Down));
     }
 
     #[test]
@@ -717,21 +723,21 @@ mod tests {
         let one = |last| Target { address: TargetAddress::Ip(socket(last)), health: asks.clone() };
         for streak in [Streak::Timeouts, Streak::ConnectFailures] {
             for (verdict, news) in [
-                (Verdict::Good, None),
-                (Verdict::Bad, Some(News::Ejected(streak, 5))),
-                (Verdict::Gone, Some(News::Ejected(streak, 5))),
+                (Judgement::Good, None),
+                (Judgement::Bad, Some(HealthEvent::Ejected(streak, 5))),
+                (Judgement::Gone, Some(HealthEvent::Ejected(streak, 5))),
             ] {
                 let now = Instant::now();
                 let mut roster = roster(vec![one(1), one(2)]);
                 let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
                 ids.iter().for_each(|&id| {
-                    roster.observe(id, Verdict::Good, now);
+                    roster.observe(id, Judgement::Good, now);
                 });
                 assert_eq!(roster.accuse(ids[0], (streak, 5), now), None);
                 assert_eq!(state(&roster, ids[0]), EndpointState::Up);
                 assert_eq!(changes(&mut roster, ids[0], [verdict], now), [news], "{verdict:?}");
-                let back = news.map(|_| News::UpAgain);
-                assert_eq!(changes(&mut roster, ids[0], [Verdict::Good], now), [back]);
+                let back = news.map(|_| HealthEvent::UpAgain);
+                assert_eq!(changes(&mut roster, ids[0], [Judgement::Good], now), [back]);
             }
         }
     }
@@ -742,7 +748,7 @@ mod tests {
         let mut roster = roster(vec![named("a")]);
         let id = up(&mut roster, 0, &[1, 2], now)[0];
         assert_eq!(roster.accuse(id, (Streak::ConnectFailures, 5), now), None);
-        roster.observe(id, Verdict::Good, now);
+        roster.observe(id, Judgement::Good, now);
         let time = roster.accuse(id, (Streak::ConnectFailures, 5), now + SECOND);
         assert_eq!(time, Some(5 * SECOND));
     }
@@ -766,9 +772,12 @@ mod tests {
         let now = Instant::now();
         let (mut roster, id, _) = ejected(now);
         let other = roster.endpoints().map(|(other, _)| other).find(|&other| other != id).unwrap();
-        assert_eq!(changes(&mut roster, id, [Verdict::Good], now), [None]);
-        assert_eq!(changes(&mut roster, other, [Verdict::Gone; 3], now)[2], Some(News::Down));
-        assert_eq!(changes(&mut roster, id, [Verdict::Good], now), [Some(News::UpAgain)]);
+        assert_eq!(changes(&mut roster, id, [Judgement::Good], now), [None]);
+        assert_eq!(
+            changes(&mut roster, other, [Judgement::Gone; 3], now)[2],
+            Some(HealthEvent::Down)
+        );
+        assert_eq!(changes(&mut roster, id, [Judgement::Good], now), [Some(HealthEvent::UpAgain)]);
     }
 
     fn six(last: u16) -> SocketAddr {
@@ -802,7 +811,7 @@ mod tests {
         for (fours, sixes, first) in [(1, 1, 1..2), (2, 1, 0..2), (2, 2, 2..4), (1, 3, 1..4)] {
             let (mut roster, ids) = dual(fours, sixes);
             ids.iter().for_each(|&id| {
-                roster.observe(id, Verdict::Good, now);
+                roster.observe(id, Judgement::Good, now);
             });
             let expected = [&ids[first], &ids[ids.len() - 1..]].concat();
             assert_eq!(turns(&roster), expected, "{fours} and {sixes}");
@@ -815,10 +824,10 @@ mod tests {
         let now = Instant::now();
         let (mut roster, ids) = dual(1, 1);
         ids.iter().for_each(|&id| {
-            roster.observe(id, Verdict::Good, now);
+            roster.observe(id, Judgement::Good, now);
         });
         assert_eq!(turns(&roster), [ids[1], ids[2]]);
-        changes(&mut roster, ids[1], [Verdict::Gone; 3], now);
+        changes(&mut roster, ids[1], [Judgement::Gone; 3], now);
         assert_eq!(turns(&roster), [ids[0], ids[2]]);
         assert_eq!(roster.snapshot(1).endpoints().len(), 3, "it was up, and is missed");
     }
@@ -828,14 +837,14 @@ mod tests {
         let now = Instant::now();
         let (mut roster, ids) = dual(1, 1);
         assert_eq!(roster.shown_count(), 3);
-        roster.observe(ids[1], Verdict::Gone, now);
+        roster.observe(ids[1], Judgement::Gone, now);
         assert!(roster.has_other_family(ids[1]));
         assert_eq!(roster.snapshot(1).endpoints().len(), 3, "nothing is known of the other one");
-        roster.observe(ids[0], Verdict::Good, now);
+        roster.observe(ids[0], Judgement::Good, now);
         assert_eq!((roster.snapshot(1).endpoints().len(), roster.shown_count()), (2, 2));
-        changes(&mut roster, ids[0], [Verdict::Gone; 3], now);
+        changes(&mut roster, ids[0], [Judgement::Gone; 3], now);
         assert_eq!(roster.snapshot(1).endpoints().len(), 2);
-        roster.observe(ids[1], Verdict::Good, now);
+        roster.observe(ids[1], Judgement::Good, now);
         assert_eq!(roster.snapshot(1).endpoints().len(), 3);
     }
 
@@ -847,7 +856,7 @@ mod tests {
         let places = [at(ip(1), 7), at(six(2).into(), 8)];
         let ids = roster.set_addresses(0, &places, now).added;
         ids.iter().for_each(|&id| {
-            roster.observe(id, Verdict::Good, now);
+            roster.observe(id, Judgement::Good, now);
         });
         assert_eq!(turns(&roster), ids, "one has IPv4 and the other IPv6");
     }

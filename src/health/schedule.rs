@@ -58,7 +58,7 @@ pub(super) enum Standing {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ScheduleEntry {
     interval: Duration,
     due: Instant,
     urgency: Urgency,
@@ -79,7 +79,7 @@ struct Entry {
 /// The deadlines of a set of keys.
 #[derive(Debug)]
 pub(super) struct Schedule<K> {
-    entries: HashMap<K, Entry>,
+    entries: HashMap<K, ScheduleEntry>,
     routine: BTreeSet<(Instant, K)>,
     reported: BTreeSet<(Instant, K)>,
     /// Where the grid begins: when the first key was added.
@@ -107,7 +107,7 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
         self.remove(key);
         self.origin.get_or_insert(now);
         let interval = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
-        let entry = Entry {
+        let entry = ScheduleEntry {
             interval,
             due: now,
             urgency: Urgency::Routine,
@@ -282,7 +282,7 @@ impl<K: Copy + Ord + Hash> Schedule<K> {
     }
 }
 
-impl Entry {
+impl ScheduleEntry {
     fn report_due(&self, now: Instant) -> Instant {
         let gap = REPORT_GAP.min(self.interval);
         self.reported_start.map_or(now, |last| now.max(last + gap))

@@ -12,14 +12,14 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::base::sync::atomic::{AtomicBool, Ordering};
 
 /// What the health thread sleeps on: an eventfd, or what stands for it in a model.
-pub(super) trait Bell {
+pub(super) trait WakeSignal {
     /// Ends the sleep, now or when it begins. Never blocks.
     fn ring(&self);
     /// Undoes every ring so far.
     fn silence(&self);
 }
 
-impl Bell for OwnedFd {
+impl WakeSignal for OwnedFd {
     fn ring(&self) {
         // Cannot fail: the counter is far from full, since it is read before it is written again.
         let _ = rustix::io::write(self, &1u64.to_ne_bytes());
@@ -45,7 +45,7 @@ impl Wake {
     }
 }
 
-impl<B: Bell> Wake<B> {
+impl<B: WakeSignal> Wake<B> {
     fn on(bell: B) -> Self {
         Wake { bell, pending: AtomicBool::new(false), stop: AtomicBool::new(false) }
     }
@@ -87,12 +87,12 @@ impl AsFd for Wake {
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
-    use crate::base::sync::Bell as Eventfd;
+    use crate::base::sync::Sleeper as Eventfd;
     use crate::base::sync::atomic::AtomicUsize;
     use loom::sync::Arc;
     use loom::thread;
 
-    impl Bell for Eventfd {
+    impl WakeSignal for Eventfd {
         fn ring(&self) {
             self.ring();
         }

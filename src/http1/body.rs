@@ -28,11 +28,11 @@ const MAX_IDLE_EXTENSIONS: u16 = 16 * 1024;
 /// Two words: every connection has room for one in each direction.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyDecoder {
-    state: State,
+    state: BodyState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum BodyState {
     /// So many bytes are left; more than 0.
     Length(u64),
     UntilClose,
@@ -97,10 +97,10 @@ impl BodyDecoder {
 
     fn with(length: BodyLength, padded: bool) -> Self {
         let state = match length {
-            BodyLength::None | BodyLength::Length(0) => State::Done,
-            BodyLength::Length(length) => State::Length(length),
-            BodyLength::Chunked => State::ChunkLine { idle: Idle { bytes: 0, padded } },
-            BodyLength::UntilClose => State::UntilClose,
+            BodyLength::None | BodyLength::Length(0) => BodyState::Done,
+            BodyLength::Length(length) => BodyState::Length(length),
+            BodyLength::Chunked => BodyState::ChunkLine { idle: Idle { bytes: 0, padded } },
+            BodyLength::UntilClose => BodyState::UntilClose,
         };
         Self { state }
     }
@@ -135,11 +135,11 @@ impl BodyDecoder {
         decoded: &mut Decoded,
     ) -> Result<(), Fault> {
         let taken = match self.state {
-            State::Done => 0,
-            State::UntilClose => input.len(),
-            State::Length(left) => {
+            BodyState::Done => 0,
+            BodyState::UntilClose => input.len(),
+            BodyState::Length(left) => {
                 let (taken, left) = take(left, input.len());
-                self.state = if left == 0 { State::Done } else { State::Length(left) };
+                self.state = if left == 0 { BodyState::Done } else { BodyState::Length(left) };
                 taken
             }
             _ => {
@@ -162,8 +162,8 @@ impl BodyDecoder {
     /// The body was not at its end: it is cut short (RFC 9112 section 8).
     pub fn finish_at_close(&mut self) -> Result<(), Fault> {
         match self.state {
-            State::Done | State::UntilClose => {
-                self.state = State::Done;
+            BodyState::Done | BodyState::UntilClose => {
+                self.state = BodyState::Done;
                 Ok(())
             }
             _ => Err(Fault::ClosedInBody),
@@ -173,7 +173,7 @@ impl BodyDecoder {
     /// Has the body ended?
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == BodyState::Done
     }
 
     fn decode_chunks(
@@ -187,28 +187,28 @@ impl BodyDecoder {
         loop {
             let rest = input.get(*consumed..).unwrap_or_default();
             let step = match self.state {
-                State::ChunkLine { idle } => {
+                BodyState::ChunkLine { idle } => {
                     if let Some((size, behind)) = tiny_chunk(rest) {
                         let payload = *consumed + 3..*consumed + 3 + usize::from(size);
                         gather(input, data, payload);
                         *consumed += behind;
-                        self.state = State::ChunkLine { idle: idle.less(size.into()) };
+                        self.state = BodyState::ChunkLine { idle: idle.less(size.into()) };
                         continue;
                     }
                     self.chunk_line(idle, rest)?
                 }
-                State::Chunk { left, idle } => {
+                BodyState::Chunk { left, idle } => {
                     let (taken, left) = take(left, rest.len());
                     self.state = match left {
-                        0 => State::ChunkEnd { idle },
-                        left => State::Chunk { left, idle },
+                        0 => BodyState::ChunkEnd { idle },
+                        left => BodyState::Chunk { left, idle },
                     };
                     gather(input, data, *consumed..*consumed + taken);
                     taken
                 }
-                State::ChunkEnd { idle } => self.chunk_end(idle, rest)?,
-                State::Trailers => self.trailer_section(rest, limits, trailers)?,
-                State::Length(_) | State::UntilClose | State::Done => 0,
+                BodyState::ChunkEnd { idle } => self.chunk_end(idle, rest)?,
+                BodyState::Trailers => self.trailer_section(rest, limits, trailers)?,
+                BodyState::Length(_) | BodyState::UntilClose | BodyState::Done => 0,
             };
             if step == 0 {
                 return Ok(());
@@ -227,8 +227,8 @@ impl BodyDecoder {
         }
         let idle = Idle { bytes, ..idle };
         self.state = match line.size {
-            0 => State::Trailers,
-            left => State::Chunk { left, idle },
+            0 => BodyState::Trailers,
+            left => BodyState::Chunk { left, idle },
         };
         Ok(line.len)
     }
@@ -237,7 +237,7 @@ impl BodyDecoder {
         match rest {
             [] | [b'\r'] => Ok(0),
             [b'\r', b'\n', ..] => {
-                self.state = State::ChunkLine { idle };
+                self.state = BodyState::ChunkLine { idle };
                 Ok(2)
             }
             _ => Err(Fault::ChunkEnd),
@@ -262,7 +262,7 @@ impl BodyDecoder {
                 }
                 TrailerLine::Field(len) => taken += len,
                 TrailerLine::End(len) => {
-                    self.state = State::Done;
+                    self.state = BodyState::Done;
                     return Ok(taken + len);
                 }
             }

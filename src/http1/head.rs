@@ -11,7 +11,7 @@ use httparse::{Header, Status};
 use super::diagnose::{self, MAX_METHOD};
 use super::fields::{Fields, Survey};
 use super::framing::{self, BodyLength, Declared, Sender, Values};
-use super::target::Target;
+use super::target::RequestTarget;
 use super::{Fault, Method, Progress, Version};
 use crate::http::kind::{Expect, Kind, Options, names_bound_scheme};
 use crate::http::syntax;
@@ -84,7 +84,7 @@ pub struct RequestHead<'h, 'b> {
     pub max_forwards_zero: bool,
     /// Bytes of input the head took, an empty line before it included.
     pub len: usize,
-    pub(crate) form: Target<'b>,
+    pub(crate) form: RequestTarget<'b>,
     /// The valid Host as sent; always there in HTTP/1.1.
     pub(crate) host: Option<&'b [u8]>,
     /// What OPTIONS sends on as Max-Forwards.
@@ -217,7 +217,7 @@ impl<'h, 'b> RawRequest<'h, 'b> {
 
     fn judge(self, survey: &Survey<'b>) -> Result<RequestHead<'h, 'b>, Fault> {
         let method = Method::of(self.method);
-        let form = Target::of(method, self.target)?;
+        let form = RequestTarget::of(method, self.target)?;
         let host = host(self.version, survey.host)?;
         let body = framing::request_body(survey.framing.declared(Sender::Client(self.version))?);
         options_are_few(survey.options)?;

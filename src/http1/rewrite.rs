@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::answer::decimal;
 use super::fields::Field;
-use super::target::Target;
+use super::target::RequestTarget;
 use super::{BodyLength, RequestHead, ResponseHead, Version};
 use crate::http::Pseudonym;
 use crate::http::fate::{Fate, RequestFacts, ResponseFacts};
@@ -119,14 +119,16 @@ pub fn request(
 /// Writes what of the request line is not as sent, and the Host of a client without one. Returns from where on
 /// `input` is copied.
 fn request_line(head: &RequestHead<'_, '_>, by: &RequestRewrite<'_>, out: &mut Vec<u8>) -> usize {
-    if head.version == Version::Http11 && !matches!(head.form, Target::Absolute { .. }) {
+    if head.version == Version::Http11 && !matches!(head.form, RequestTarget::Absolute { .. }) {
         return head.line_start;
     }
     out.extend_from_slice(head.method_text.as_bytes());
     out.push(b' ');
     match head.form {
-        Target::Origin | Target::Asterisk => out.extend_from_slice(head.target.as_bytes()),
-        Target::Absolute { rest, .. } => origin_form(head, rest, out),
+        RequestTarget::Origin | RequestTarget::Asterisk => {
+            out.extend_from_slice(head.target.as_bytes());
+        }
+        RequestTarget::Absolute { rest, .. } => origin_form(head, rest, out),
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if head.host.is_none() {
@@ -151,7 +153,7 @@ fn origin_form(head: &RequestHead<'_, '_>, rest: &str, out: &mut Vec<u8>) {
 /// The authority of an absolute-form target, which wins over Host (RFC 9112 section 3.2.2).
 fn authority<'b>(head: &RequestHead<'_, 'b>) -> Option<&'b [u8]> {
     match head.form {
-        Target::Absolute { authority, .. } => Some(authority.as_bytes()),
+        RequestTarget::Absolute { authority, .. } => Some(authority.as_bytes()),
         _ => None,
     }
 }

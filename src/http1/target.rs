@@ -7,7 +7,7 @@ use crate::http::syntax::{self, PATH, QUERY};
 
 /// The forms that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target<'b> {
+pub(crate) enum RequestTarget<'b> {
     /// `/path?query`, sent on as it is.
     Origin,
     /// `*`, only with OPTIONS.
@@ -21,7 +21,7 @@ pub(crate) enum Target<'b> {
     },
 }
 
-impl<'b> Target<'b> {
+impl<'b> RequestTarget<'b> {
     /// Judges `text`, which is not empty. CONNECT has no target that is served.
     pub(crate) fn of(method: Method, text: &'b str) -> Result<Self, Fault> {
         if method == Method::Connect {
@@ -50,7 +50,7 @@ fn connect(text: &str) -> Fault {
     }
 }
 
-fn absolute(text: &str) -> Result<Target<'_>, Fault> {
+fn absolute(text: &str) -> Result<RequestTarget<'_>, Fault> {
     // TLS may have ended in front of us: the scheme says nothing of this connection (RFC 9110 section 7.4).
     let is_http = |scheme: &&str| {
         text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
@@ -64,7 +64,7 @@ fn absolute(text: &str) -> Result<Target<'_>, Fault> {
         return Err(Fault::TargetHost);
     }
     path_and_query(rest.as_bytes())?;
-    Ok(Target::Absolute { authority, rest })
+    Ok(RequestTarget::Absolute { authority, rest })
 }
 
 /// Every byte of the path and of the query is one of theirs; `#` is in neither.

@@ -66,7 +66,7 @@ impl Peer {
 }
 
 /// What all workers share.
-pub struct Workers {
+pub struct Crew {
     /// Each worker's public side.
     pub peers: Vec<Peer>,
     stages: Stages,
@@ -78,7 +78,7 @@ pub struct Workers {
     pub share: usize,
 }
 
-impl Workers {
+impl Crew {
     /// How far they have been asked to stop.
     pub fn stage(&self) -> Stage {
         self.stages.now()
@@ -117,7 +117,7 @@ impl Workers {
 }
 
 /// What a worker is made of before its thread starts.
-pub struct Seat {
+pub struct Station {
     poll: Poll,
     listeners: Listeners,
     /// It has closed its listeners and told the others. A panic on the way there leaves this to the next engine.
@@ -133,7 +133,7 @@ pub fn prepare(
     listeners: Vec<Vec<std::net::TcpListener>>,
     cap: usize,
     share: usize,
-) -> io::Result<(Arc<Workers>, Vec<Seat>)> {
+) -> io::Result<(Arc<Crew>, Vec<Station>)> {
     let (mut peers, mut seats) = (Vec::new(), Vec::new());
     for sockets in listeners {
         let poll = Poll::new()?;
@@ -145,10 +145,10 @@ pub fn prepare(
             counters: WorkerCounters::default(),
         });
         let listeners = Listeners::new(sockets, poll.registry(), FIRST_LISTENER)?;
-        seats.push(Seat { poll, listeners, left: false });
+        seats.push(Station { poll, listeners, left: false });
     }
     let workers =
-        Workers { stages: Stages::new(peers.len()), peers, panics: AtomicU64::new(0), cap, share };
+        Crew { stages: Stages::new(peers.len()), peers, panics: AtomicU64::new(0), cap, share };
     Ok((Arc::new(workers), seats))
 }
 
@@ -157,7 +157,7 @@ pub struct Job {
     /// Which of the workers it is.
     pub me: usize,
     /// All of them.
-    pub workers: Arc<Workers>,
+    pub workers: Arc<Crew>,
     /// What holds as long as the process.
     pub boot: Arc<Boot>,
     /// The `Host` of HTTP/1.0 requests without one.
@@ -171,7 +171,7 @@ pub struct Job {
 }
 
 /// Works until told to stop. A panic costs the worker's connections; it goes on with a new engine.
-pub fn run(mut seat: Seat, job: &Job) {
+pub fn run(mut seat: Station, job: &Job) {
     supervise(job.me, &job.workers.panics, || {
         let peer = &job.workers.peers[job.me];
         peer.load.store(peer.handed_over.len(), Ordering::Relaxed);
@@ -208,7 +208,7 @@ struct Worker<'a> {
     quiet_until: Tick,
 }
 
-fn work(seat: &mut Seat, job: &Job) {
+fn work(seat: &mut Station, job: &Job) {
     let registry = match seat.poll.registry().try_clone() {
         Ok(registry) => registry,
         Err(error) => panic!("the poll cannot be shared: {error}"),
@@ -324,7 +324,7 @@ impl Worker<'_> {
         }
     }
 
-    fn accept(&mut self, seat: &mut Seat, now: Tick) {
+    fn accept(&mut self, seat: &mut Station, now: Tick) {
         if self.parked.is_some() && self.has_room() {
             seat.listeners.resume();
         }
@@ -471,7 +471,7 @@ impl Worker<'_> {
     }
 
     /// Does what a stop signal asks for. `true` when this worker is done.
-    fn follow_stage(&mut self, seat: &mut Seat, now: Tick) -> bool {
+    fn follow_stage(&mut self, seat: &mut Station, now: Tick) -> bool {
         let workers = &*self.job.workers;
         let stage = workers.stage();
         if stage >= Stage::Draining && self.stage == Stage::Running {
@@ -509,7 +509,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let poll = Poll::new().unwrap();
         let listeners = Listeners::new(vec![listener], poll.registry(), FIRST_LISTENER).unwrap();
-        let mut seat = Seat { poll, listeners, left: false };
+        let mut seat = Station { poll, listeners, left: false };
         let panics = AtomicU64::new(0);
         let client = std::net::TcpStream::connect(address).unwrap();
         let mut accepted = None;

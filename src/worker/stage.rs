@@ -61,7 +61,7 @@ impl Stages {
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
-    use crate::base::sync::Bell;
+    use crate::base::sync::Sleeper;
     use loom::sync::Arc;
 
     const WORKERS: usize = 2;
@@ -69,13 +69,13 @@ mod models {
     struct All {
         stages: Stages,
         queues: [AtomicUsize; WORKERS],
-        wakers: [Bell; WORKERS],
+        wakers: [Sleeper; WORKERS],
     }
 
     impl All {
         fn set_stage(&self, stage: Stage) {
             self.stages.raise(stage);
-            self.wakers.iter().for_each(Bell::ring);
+            self.wakers.iter().for_each(Sleeper::ring);
         }
     }
 
@@ -113,7 +113,7 @@ mod models {
                 wakers: Default::default(),
             });
             // A client is there from the start, on each listener.
-            all.wakers.iter().for_each(Bell::ring);
+            all.wakers.iter().for_each(Sleeper::ring);
             let peer = Arc::clone(&all);
             let peer = loom::thread::spawn(move || work(&peer, 1));
             let server = Arc::clone(&all);

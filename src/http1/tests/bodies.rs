@@ -3,10 +3,15 @@
 use super::*;
 
 /// Payload, trailers and bytes left over; or the fault.
-type Outcome = Result<(Vec<u8>, String, usize, bool), &'static str>;
+type WholeBody = Result<(Vec<u8>, String, usize, bool), &'static str>;
 
 /// Decodes `input` handed in `step` bytes at a time, what is left in front of what is new.
-pub(super) fn decode(length: BodyLength, input: &[u8], step: usize, limits: HeadLimits) -> Outcome {
+pub(super) fn decode(
+    length: BodyLength,
+    input: &[u8],
+    step: usize,
+    limits: HeadLimits,
+) -> WholeBody {
     let mut decoder = BodyDecoder::new(length);
     let (mut payload, mut trailers, mut held) = (Vec::new(), Vec::new(), Vec::new());
     for piece in input.chunks(step.max(1)) {
@@ -21,7 +26,7 @@ pub(super) fn decode(length: BodyLength, input: &[u8], step: usize, limits: Head
     Ok((payload, trailers, held.len(), decoder.is_done()))
 }
 
-fn chunked(input: &[u8]) -> Outcome {
+fn chunked(input: &[u8]) -> WholeBody {
     let whole = decode(BodyLength::Chunked, input, input.len(), LIMITS);
     let bytewise = decode(BodyLength::Chunked, input, 1, LIMITS);
     assert_eq!(whole.is_ok(), bytewise.is_ok(), "{}", input.escape_ascii());
