@@ -32,7 +32,8 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Answers every connection once, then ends it; what asks for `/hang` is never answered.
+/// Answers every connection once, then ends it; what asks for `/hang` is never answered, for `/half` half of the time, and
+/// `/tunnel` opens one, which ends when the client says so or says nothing.
 fn origin() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -42,6 +43,16 @@ fn origin() -> u16 {
             let mut request = [0; 4096];
             let count = stream.read(&mut request).unwrap_or_default();
             if request[..count].starts_with(b"GET /hang ") {
+                std::thread::spawn(move || stream.read(&mut [0]));
+                continue;
+            }
+            if request[..count].starts_with(b"GET /half ") {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+                continue;
+            }
+            if request[..count].starts_with(b"GET /tunnel ") {
+                let head = b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+                let _ = stream.write_all(head);
                 std::thread::spawn(move || stream.read(&mut [0]));
                 continue;
             }
@@ -583,6 +594,54 @@ fn a_client_cannot_drive_the_terminal_of_who_reads_the_log() {
     let text = std::fs::read_to_string(&log).unwrap();
     assert!(text.trim_end().is_ascii(), "{text:?}");
     assert_eq!(entries(&text)[0]["user_agent"], agent);
+}
+
+#[test]
+fn every_way_in_which_an_exchange_ends_has_its_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let more = "[timeouts]\nclient_gone = \"0s\"\ntunnel_idle = \"300ms\"";
+    let mut evenly = Program::logging_to(log.to_str().unwrap(), more, Stdio::null());
+    let address = evenly.address.clone();
+    let open = |request: &str| {
+        let mut client = TcpStream::connect(&address).unwrap();
+        client.write_all(request.as_bytes()).unwrap();
+        client
+    };
+    let tunnel = || {
+        let mut client =
+            open("GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+        let mut head = [0; 12];
+        client.read_exact(&mut head).unwrap();
+        assert_eq!(&head, b"HTTP/1.1 101");
+        client
+    };
+    // The word of the newest entry, once there are so many.
+    let word = |count: usize| {
+        let mut words = Vec::new();
+        until("the entry", || {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let ends = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            words = ends.map(|entry| entry["end"].as_str().unwrap().to_owned()).collect();
+            words.len() == count
+        });
+        words.pop().unwrap()
+    };
+    evenly.get("/");
+    assert_eq!(word(1), "finished");
+    assert!(evenly.ask("GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 400"));
+    assert_eq!(word(2), "answered");
+    let half = open("GET /half HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(word(3), "cut");
+    drop(half);
+    drop(open("GET /hang HTTP/1.1\r\nHost: a\r\n\r\n"));
+    assert_eq!(word(4), "client-closed");
+    drop(tunnel());
+    assert_eq!(word(5), "tunnel-closed");
+    let silent = tunnel();
+    assert_eq!(word(6), "tunnel-idle");
+    drop(silent);
+    evenly.stop();
 }
 
 #[test]
