@@ -140,7 +140,7 @@ impl Writer {
         let _ = self.jobs.send(WriterJob::Look);
     }
 
-    /// Waits until all that was handed over is written, but gives up on whoever takes nothing: after [`STALL`], and when
+    /// Waits until all that was handed over is written, but gives up on whoever takes nothing: after `STALL`, and when
     /// `hurry` says so, which is asked again and again. The outlets must be gone.
     pub fn finish(self, mut hurry: impl FnMut() -> bool) {
         let Writer { orders, jobs, ended, .. } = self;

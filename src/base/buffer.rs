@@ -2,7 +2,7 @@
 //! reader has not taken. They lie in [`Chunk`]s lent by a worker's [`Pool`]; a connection with nothing waiting
 //! holds none.
 //!
-//! The memory is of a few sizes, each in [spans](super::span) of pages of its own, and the first span that has room is used first:
+//! The memory is of a few sizes, each in spans (`base::span`) of pages of its own, and the first span that has room is used first:
 //! what a burst left behind lies together, and [`Pool::trim`] gives it back to the kernel. How much all workers hold is known
 //! to their [`Ledger`].
 //!
