@@ -78,7 +78,16 @@ fn run(listen: &str, evenly: Option<PathBuf>) -> Result<String, Problem> {
     } else {
         let _ = write!(io::stdout(), "{}", board.introduction(std::process::id()));
     }
-    let mut show = Show { board, screen, origins, listening, traffic: None, to, is_over: false };
+    let mut show = Show {
+        board,
+        screen,
+        origins,
+        listening,
+        traffic: None,
+        to,
+        is_over: false,
+        last_log: None,
+    };
     let ended = show.until_the_end(&events);
     // In this order: what is in flight is finished, so that the last counts are whole.
     drop(show.traffic.take());
@@ -183,6 +192,8 @@ struct Show {
     traffic: Option<Traffic>,
     to: Sender<Event>,
     is_over: bool,
+    /// The last line of evenly's log, for when it ends.
+    last_log: Option<String>,
 }
 
 impl Show {
@@ -228,14 +239,19 @@ impl Show {
                 None
             }
             Event::Entry(entry) => self.board.entry(&entry),
-            Event::Log(line) => Some(self.board.log(&line.message)),
+            Event::Log(line) => {
+                let shown = self.board.log(&line.message);
+                self.last_log = Some(line.message);
+                Some(shown)
+            }
             Event::Lost => Some(self.board.lost()),
             Event::Status(status) => {
                 self.board.status(&status);
                 None
             }
             Event::Ended => {
-                return Err(Problem(1, "evenly has ended; its last lines are above".into()));
+                let last = self.last_log.as_deref().unwrap_or("nothing");
+                return Err(Problem(1, format!("evenly has ended; the last it logged: {last}")));
             }
         };
         self.tell(line);

@@ -113,6 +113,18 @@ impl Running {
         url.split('/').next().unwrap().parse().unwrap()
     }
 
+    /// The modes and the screen from before are back, and then come the last words.
+    fn wait_for_the_terminal(&self, last_words: &str) {
+        let terminal = self.terminal.as_ref().unwrap();
+        let modes = |it: &Termios| (it.local_modes, it.input_modes, it.output_modes);
+        assert_eq!(modes(&tcgetattr(&terminal.slave).unwrap()), modes(&terminal.before));
+        wait_for(last_words, || {
+            let output = self.output.lock().unwrap();
+            let (_, after) = output.rsplit_once("\x1b[?25h\x1b[?1049l")?;
+            after.contains(last_words).then_some(())
+        });
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(pid(self.child.id()), signal).unwrap();
     }
@@ -222,15 +234,33 @@ fn a_key_kills_an_origin_without_a_failed_request_and_brings_it_back() {
 
     running.press("q");
     assert!(running.ended().success());
-    let terminal = running.terminal.as_ref().unwrap();
-    let modes =
-        |termios: &Termios| (termios.local_modes, termios.input_modes, termios.output_modes);
-    assert_eq!(modes(&tcgetattr(&terminal.slave).unwrap()), modes(&terminal.before));
-    wait_for("the last line", || {
-        let output = running.output.lock().unwrap();
-        let (_, after) = output.rsplit_once("\x1b[?25h\x1b[?1049l")?;
-        after.contains("30 requests, 0 failed").then_some(())
-    });
+    running.wait_for_the_terminal("30 requests, 0 failed");
+}
+
+#[test]
+fn every_way_out_gives_the_terminal_back() {
+    type Way = fn(&mut Running);
+    let ways: [(Way, &str, i32); 4] = [
+        (|it| it.press("\x03"), "0 requests, 0 failed", 0),
+        (|it| it.signal(Signal::TERM), "0 requests, 0 failed", 0),
+        (|it| it.signal(Signal::HUP), "0 requests, 0 failed", 0),
+        (
+            |it| {
+                let all = children(it.child.id());
+                let evenly = all.iter().find(|(_, name)| *name == "evenly").unwrap();
+                kill_process(pid(*evenly.0), Signal::KILL).unwrap();
+            },
+            "evenly has ended",
+            1,
+        ),
+    ];
+    for (go, last_words, code) in ways {
+        let mut running = Running::on_a_terminal("127.0.0.1:0");
+        running.address();
+        go(&mut running);
+        assert_eq!(running.ended().code(), Some(code), "{last_words}");
+        running.wait_for_the_terminal(last_words);
+    }
 }
 
 #[test]
