@@ -4,9 +4,13 @@
 #     fuzz/run.sh 60               all targets, 60 seconds together
 #     fuzz/run.sh 600 head body    two of them
 #     fuzz/run.sh repro head FILE  one input again
+#     fuzz/run.sh keep head FILE   adds an input to the seeds of a target, under the name of the file
 #
-# Inputs that reach new code are kept in fuzz/corpus (ignored by git); the seeds in fuzz/seeds are only read. Ends with 1 on a
-# finding, and says how to see it again. cargo-fuzz is not needed: what it would add are flags that are all here.
+# fuzz/seeds has a file for each target and in it a line for each seed: a name, a space, and the bytes, of which those that
+# are not printable ASCII, and the backslash, are written as in printf(1): \r, \n, \t, \\, \xHH; so is a space at either end.
+# They are unpacked into fuzz/corpus (ignored by git), where inputs that reach new code are kept too; `cargo fuzz` looks
+# there as well. Ends with 1 on a finding, and says how to see it again. cargo-fuzz is not needed: what it would add are
+# flags that are all here.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -38,12 +42,40 @@ build() {
     RUSTFLAGS="$(echo $COVERAGE)" cargo build --quiet --locked --release --target "$HOST"
 }
 
+# Writes each seed of a target into its corpus.
+unpack() {
+    local target=$1 name bytes
+    mkdir -p "corpus/$target"
+    while read -r name bytes; do
+        printf '%b' "$bytes" >"corpus/$target/$name"
+    done <"seeds/$target"
+}
+
+# Prints the line of a seed: its name, and the bytes of the file.
+line_of() {
+    local name=$1 file=$2 hex bytes=
+    for hex in $(od -An -v -tx1 "$file"); do
+        case $hex in
+            0d) bytes+='\r' ;;
+            0a) bytes+='\n' ;;
+            09) bytes+='\t' ;;
+            5c) bytes+='\\' ;;
+            [2-6]? | 7[0-9a-e]) printf -v hex '%b' "\x$hex"; bytes+=$hex ;;
+            *) bytes+="\x$hex" ;;
+        esac
+    done
+    [[ $bytes != ' '* ]] || bytes="\x20${bytes:1}"
+    [[ $bytes != *' ' ]] || bytes="${bytes%?}\x20"
+    printf '%s %s\n' "$name" "$bytes"
+}
+
 # Runs one target for so many seconds.
 fuzz() {
     local target=$1 seconds=$2 log
     log=$(mktemp)
-    mkdir -p "corpus/$target" "artifacts/$target"
-    if "$BUILT/$target" "corpus/$target" "seeds/$target" \
+    mkdir -p "artifacts/$target"
+    unpack "$target"
+    if "$BUILT/$target" "corpus/$target" \
         -max_total_time="$seconds" -max_len=4096 -timeout=25 -rss_limit_mb=2048 \
         -artifact_prefix="artifacts/$target/" -print_final_stats=1 >"$log" 2>&1; then
         local runs cover
@@ -61,11 +93,17 @@ fuzz() {
     return 1
 }
 
-if [ "${1:-}" = repro ]; then
-    build
-    input=$(realpath --relative-to=. "$OLDPWD/$3" 2>/dev/null || echo "$3")
-    exec "$BUILT/$2" "$input"
-fi
+case ${1:-} in
+    repro | keep) input=$(realpath --relative-to=. "$OLDPWD/$3" 2>/dev/null || echo "$3") ;;&
+    repro)
+        build
+        exec "$BUILT/$2" "$input"
+        ;;
+    keep)
+        line_of "$(basename "$input")" "$input" >>"seeds/$2"
+        exit
+        ;;
+esac
 
 seconds=${1:-60}
 shift || true
