@@ -118,9 +118,9 @@ fn rounded(seats: &[Share], scale: u64) -> Vec<u64> {
     seats.iter().map(|seat| ((twice(seat) + seat.total) / (2 * seat.total)).max(1)).collect()
 }
 
-/// Lays out a round such that after any number of its turns every seat has had what is due to it by then to within less
-/// than one turn: R. Tijdeman, "The chairman assignment problem" (1980), whose rule is to let each turn come neither
-/// before nor after its time, and of those whose time it is the one that could wait the shortest.
+/// Lays out a round such that after each of its turns every seat has had what is due to it by then to within less than one
+/// turn. Each turn of a seat has a release time and a deadline; the turn given is, among those released, the one with the
+/// earliest deadline: R. Tijdeman, "The chairman assignment problem" (1980).
 fn interleave(seats: &[Share], turns: &[u64]) -> Box<[u32]> {
     let length: u64 = turns.iter().sum();
     if length == seats.len() as u64 {

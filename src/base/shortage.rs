@@ -1,9 +1,9 @@
-//! The errors that are of this process or its host: the one list of them. What fails for want of something here says
-//! nothing of the other side, so it is not reported, counts in no streak and fails no check, and it is not tried again
-//! before something has given way or some time is over.
+//! The list of local errors: those caused by this process or its host. A call that fails with one of them says nothing
+//! about the peer: it is not reported, counts in no streak and fails no check, and it is retried only after something
+//! has been freed or some time has passed.
 //!
-//! Owns the list alone; what gives way is for whoever met the error. What is not in it comes from the other side or
-//! from the network between: `ECONNREFUSED`, `ECONNRESET`, `ETIMEDOUT`, `EHOSTUNREACH`, `ENETUNREACH` (routers say the last
+//! Owns the list alone; what to free is for the caller that met the error. Every other error comes from the peer or from
+//! the network between: `ECONNREFUSED`, `ECONNRESET`, `ETIMEDOUT`, `EHOSTUNREACH`, `ENETUNREACH` (routers say the last
 //! two as well), a Unix socket's `EAGAIN` (its backlog is full), `EACCES` and `ENOENT` (its file is not as it should be).
 
 use std::io;

@@ -28,8 +28,8 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// With room for so many values before it has to grow. Room costs no memory until it is used: the kernel gives a page
-    /// when it is first written, and a table of more than 128 KiB that grows within its room leaves no hole in the heap.
+    /// Reserves capacity for `count` values. Reserved capacity is untouched memory: the kernel gives a page when it is first
+    /// written, and a table of more than 128 KiB that grows within its capacity leaves no hole in the heap.
     pub fn with_room(count: usize) -> Self {
         Slab { slots: Vec::with_capacity(count), free: Vec::new() }
     }

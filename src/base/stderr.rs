@@ -1,7 +1,7 @@
-//! Lines on their way to standard error. Whoever has one leaves it here and goes on; one thread writes.
+//! A bounded queue of lines for standard error: any thread appends, one thread writes.
 //!
-//! Invariants: nobody waits for whoever reads standard error, but [`Queue::finish`] for a bounded time; at most [`ROOM`]
-//! bytes wait; a line is there whole or not at all, and how many are missing is written where they are missing.
+//! Invariants: no call blocks on the reader of standard error, except [`Queue::finish`] for a bounded time; at most
+//! [`ROOM`] bytes wait; a line is written whole or not at all, and the number of missing lines is written in their place.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -53,7 +53,7 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves a line, its line end included. Never waits for the reader of standard error.
+    /// Appends a line, its line end included. Never blocks on the reader of standard error.
     pub fn push(&self, line: &[u8]) {
         let mut waiting = self.lock();
         if waiting.lines.len() + line.len() > ROOM {
@@ -65,7 +65,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits for at most `patience` until all that was left is written. Whether it is.
+    /// Waits for at most `patience` until all that was queued is written. Returns whether it is.
     pub fn finish(&self, patience: Duration) -> bool {
         let waited =
             self.changed.wait_timeout_while(self.lock(), patience, |waiting| !waiting.is_over());
@@ -86,7 +86,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Writes to `to` whatever is left here, for ever. `notice` makes the line that says how many are missing.
+    /// Writes to `to` whatever is queued, and does not return. `notice` makes the line that says how many are missing.
     pub fn write_all(&self, to: impl AsFd, notice: impl Fn(u64) -> String) {
         let mut writer = LineWriter { to, notice, lost: 0, torn: false };
         loop {
@@ -96,7 +96,7 @@ impl Queue {
         }
     }
 
-    /// Writes to `to` what is left here now, within `patience`, where no thread could be had to do it.
+    /// Writes to `to` what is queued now, within `patience`: where the thread for [`Queue::write_all`] could not be created.
     pub fn write_once(&self, to: impl AsFd, notice: impl Fn(u64) -> String, patience: Duration) {
         if self.lock().is_over() {
             return;
@@ -113,7 +113,7 @@ impl Queue {
 struct LineWriter<To, Notice> {
     to: To,
     notice: Notice,
-    /// Lines that are missing and of which nobody has been told.
+    /// Missing lines that no notice has reported yet.
     lost: u64,
     /// The last line was not written whole.
     torn: bool,
@@ -243,7 +243,7 @@ mod tests {
                 assert_eq!(
                     next.trim().parse(),
                     Ok(at),
-                    "each line or its loss is told in its place"
+                    "each line, or how many are missing, is in its place"
                 );
                 at += 1;
             }

@@ -1,13 +1,13 @@
-//! The end of a thread, which nobody waits for without an end.
+//! Joining a thread within a bounded time.
 
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a thread that was told to end may take.
+/// How long a thread may take to end once it was asked to.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Waits until `thread`, which was told to end, has ended, for two seconds at most; then it is left behind. Says so
-/// in the log if it had ended in a panic, or is left behind.
+/// Joins `thread`, which was asked to end, if it ends within two seconds; else it is abandoned. Logs an error if it
+/// panicked or is abandoned.
 pub fn end(thread: JoinHandle<()>, name: &str) {
     end_within(thread, name, PATIENCE);
 }

@@ -12,7 +12,7 @@ use super::tick::Tick;
 /// Microseconds a slot spans: 2^15, about 33 ms. No timer is more exact than this.
 const SLOT_SHIFT: u32 = 15;
 
-/// When, to the precision of a timer: the slots begun since tick 0. Half as wide as a [`Tick`], because every
+/// A deadline rounded up to a slot of the wheel, in slots since tick 0. Half as wide as a [`Tick`], because every
 /// connection keeps two; enough for four years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Due(u32);

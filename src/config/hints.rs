@@ -1,4 +1,4 @@
-//! What keys of other proxies are called here, or why there is no such thing: for people who bring their habits.
+//! The names of other proxies' keys, each with the key that does it here, or why there is none.
 //!
 //! Only for errors. A key that evenly knows never gets here.
 

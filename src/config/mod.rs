@@ -97,7 +97,7 @@ pub fn parse(text: &str, name: &str) -> Result<Settings, ConfigError> {
 /// The defaults, with these target addresses and a TCP connect as their probe.
 ///
 /// # Errors
-/// An address that is not valid or is there twice, or no address at all.
+/// An address that is not valid or is a duplicate, or no address at all.
 pub fn from_targets(targets: &[String]) -> Result<Settings, ConfigError> {
     from_overrides(&Overrides { targets: targets.to_vec(), ..Overrides::default() })
 }
@@ -105,7 +105,7 @@ pub fn from_targets(targets: &[String]) -> Result<Settings, ConfigError> {
 /// The defaults with `overrides` winning over them, for a command line without a file.
 ///
 /// # Errors
-/// A value that is not valid, an address that is there twice, or no target.
+/// A value that is not valid, a duplicate address, or no target.
 pub fn from_overrides(overrides: &Overrides) -> Result<Settings, ConfigError> {
     options_placed(overrides).map(|(settings, _)| settings)
 }

@@ -177,7 +177,7 @@ impl Line<'_> {
         }
     }
 
-    /// A key or a table that is there twice.
+    /// A duplicate key or table.
     fn duplicate(&self, key: &str) -> String {
         let mut first = None;
         let wanted = self.text().trim().starts_with('[');
@@ -190,7 +190,7 @@ impl Line<'_> {
             if name == key && is_header == wanted {
                 first = Some(number);
             }
-            // A key is only there twice within its table.
+            // Keys of different tables may have one name.
             if first.is_some() || is_header && !wanted {
                 break;
             }

@@ -327,8 +327,8 @@ impl Monitor {
         self.lines.push((level, format!("{who} is {what}; healthy endpoints: {healthy}")));
     }
 
-    /// What workers saw, as much as the channel holds. A report about an endpoint that is not picked
-    /// any longer is old news.
+    /// Handles the reports of workers, at most [`REPORTS`] at once. A report about an endpoint that is no longer healthy is
+    /// out of date and dropped.
     fn take_reports(&mut self, now: Instant) {
         let reports: Vec<Received> = self.inputs.reports.try_iter().take(REPORTS).collect();
         for Received { endpoint, report, at } in reports {

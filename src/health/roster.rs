@@ -214,8 +214,8 @@ impl Roster {
         }
     }
 
-    /// A probe of it failed as it may when this process stood still. Whether it is to be made again without a verdict: not
-    /// without end, since a process that always stands still could never tell.
+    /// A probe of it failed in a way that a pause of this process explains. Returns whether to repeat it without a verdict:
+    /// only so many times, or a process that is always paused would never notice a target that is down.
     pub(super) fn excuse(&mut self, id: EndpointId) -> bool {
         self.find_mut(id).is_some_and(Checked::excuse)
     }

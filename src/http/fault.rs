@@ -104,7 +104,7 @@ faults! {
 }
 
 impl Fault {
-    /// Is the other side of another protocol, which people should be told in the log?
+    /// Does the peer speak another protocol? That is a mistake in a configuration, so it is logged.
     #[must_use]
     pub fn is_foreign(self) -> bool {
         matches!(self, Fault::ClientSpeaksTls | Fault::ProxyProtocol | Fault::ClientSpeaksHttp2)

@@ -1,14 +1,14 @@
-//! Answers of our own: refusals, 502 to 505, and OPTIONS that go no further.
+//! Responses that evenly generates: refusals, 502 to 505, and to an OPTIONS whose Max-Forwards is 0.
 //!
-//! Owns: their bytes. Does not own: when one is given, or what becomes of the connection.
+//! Owns: their bytes. Does not own: when one is sent, or whether the connection goes on.
 
 use crate::http::reason;
 
-/// The methods that are served, as a 405 and an OPTIONS answer list them.
+/// The methods that are served: the Allow field of a 405 and of a response to OPTIONS.
 pub const ALLOW: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
-/// Appends a whole response of our own. `why` is its body, a short sentence; where it is empty, and always for 503,
-/// the reason phrase is. After HEAD (`head_only`) the body is left out and Content-Length stays (RFC 9110 section
+/// Appends a whole generated response. `why` is its body, a short sentence; where it is empty, and always for 503, the
+/// body is the reason phrase. After HEAD (`head_only`) the body is left out and Content-Length stays (RFC 9110 section
 /// 9.3.2).
 pub fn answer(status: u16, why: &str, close: bool, head_only: bool, out: &mut Vec<u8>) {
     let reason = reason(status);
@@ -27,7 +27,7 @@ pub fn answer(status: u16, why: &str, close: bool, head_only: bool, out: &mut Ve
     }
 }
 
-/// Appends the answer to an OPTIONS that goes no further (RFC 9110 section 7.6.2).
+/// Appends the response to an OPTIONS whose Max-Forwards is 0 (RFC 9110 section 7.6.2).
 pub fn answer_options(close: bool, out: &mut Vec<u8>) {
     status_line(200, reason(200), out);
     field("Allow", ALLOW, out);

@@ -21,7 +21,7 @@ use crate::http::kind::Kind;
 pub struct RequestRewrite<'a> {
     /// The address of the client's connection.
     pub client: IpAddr,
-    /// Is the client in `trusted_proxies`: does what it says of others stay?
+    /// Is the client in `trusted_proxies`? Then the X-Forwarded-* fields that it sent are kept.
     pub trusted: bool,
     /// The Host for an HTTP/1.0 request without one.
     pub fallback_host: &'a str,
@@ -32,9 +32,9 @@ pub struct RequestRewrite<'a> {
 /// How a response is sent on.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseRewrite<'a> {
-    /// How the client is to find the end of the body.
+    /// How the end of the body is marked for the client.
     pub framing: ClientFraming,
-    /// What the client is told of its connection.
+    /// The Connection field that the client gets.
     pub connection: ClientConnection,
     /// What we call ourselves in an added `Via`.
     pub via: Option<&'a Pseudonym>,
@@ -59,7 +59,7 @@ pub enum ClientFraming {
     UntilClose,
 }
 
-/// What the client is told of its connection.
+/// The Connection field that the client gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientConnection {
     /// No Connection field.

@@ -120,7 +120,7 @@ impl Crew {
 pub struct Station {
     poll: Poll,
     listeners: Listeners,
-    /// It has closed its listeners and told the others. A panic on the way there leaves this to the next engine.
+    /// The listeners are closed and the other workers notified. Kept across a restart after a panic, so that it happens once.
     left: bool,
 }
 
