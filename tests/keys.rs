@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use evenly::config;
-use evenly::config::keys::{self, Entry, Key, TABLES, Table};
+use evenly::config::keys::{self, ConfigKey, Entry, TABLES, Table};
 use evenly::settings::Settings;
 
 fn file(name: &str) -> PathBuf {
@@ -99,11 +99,11 @@ fn every_example_is_valid_and_not_the_default() {
 }
 
 /// Whether other values than the default can be made from its range.
-fn is_plain(key: &Key) -> bool {
+fn is_plain(key: &ConfigKey) -> bool {
     ["number", "duration", "size", "boolean"].contains(&key.kind()) || is_word(key)
 }
 
-fn is_word(key: &Key) -> bool {
+fn is_word(key: &ConfigKey) -> bool {
     key.kind() == "word"
 }
 

@@ -6,12 +6,12 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// How many faults are shown; the rest is counted.
+/// How many mistakes are shown; the rest is counted.
 const SHOWN: usize = 20;
 /// The longest part of a line that is shown, in characters.
 const EXCERPT: usize = 100;
 
-/// Why a configuration cannot be used: one fault or several, in the order of the file, those of the command line first.
+/// Why a configuration cannot be used: one mistake or several, in the order of the file, those of the command line first.
 ///
 /// Displays a line for each, with the line of the file below it and a mark under the place:
 ///
@@ -22,18 +22,18 @@ const EXCERPT: usize = 100;
 /// ```
 ///
 /// The parts that do not apply are left out: a file that cannot be read has no line, and a value from the command line
-/// is named by its option alone. At most 20 faults are shown; the rest is counted.
+/// is named by its option alone. At most 20 mistakes are shown; the rest is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// Never empty.
-    reports: Vec<Report>,
+    diagnostics: Vec<Diagnostic>,
     /// How many more there are.
     more: usize,
 }
 
-/// One fault, with all that is shown of it.
+/// One mistake, with all that is shown of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Report {
+pub(super) struct Diagnostic {
     file: Option<String>,
     /// Counted from 1.
     line: Option<usize>,
@@ -44,14 +44,14 @@ pub(super) struct Report {
     excerpt: Option<Excerpt>,
 }
 
-impl Report {
-    /// Another fault of the same place.
-    pub(super) fn about(self, problem: &str) -> Report {
-        Report { problem: problem.to_owned(), ..self }
+impl Diagnostic {
+    /// Another mistake of the same place.
+    pub(super) fn about(self, problem: &str) -> Diagnostic {
+        Diagnostic { problem: problem.to_owned(), ..self }
     }
 }
 
-/// The line of a fault, as it is shown.
+/// The line of a mistake, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Excerpt {
     text: String,
@@ -62,37 +62,37 @@ struct Excerpt {
 }
 
 impl ConfigError {
-    /// The file as a whole is at fault, or the line of it that is given.
+    /// The file as a whole is wrong, or the line of it that is given.
     pub(super) fn in_file(file: &str, line: Option<usize>, problem: impl Into<String>) -> Self {
         let file = Some(file.to_owned());
         let problem = problem.into();
-        ConfigError::of(Report { file, line, column: None, key: None, problem, excerpt: None })
+        ConfigError::of(Diagnostic { file, line, column: None, key: None, problem, excerpt: None })
     }
 
-    /// One fault.
-    pub(super) fn of(report: Report) -> Self {
-        ConfigError { reports: vec![report], more: 0 }
+    /// One mistake.
+    pub(super) fn of(diagnostic: Diagnostic) -> Self {
+        ConfigError { diagnostics: vec![diagnostic], more: 0 }
     }
 
-    /// The line the first fault is on, counted from 1, where it is on one.
+    /// The line the first mistake is on, counted from 1, where it is on one.
     pub fn line(&self) -> Option<usize> {
-        self.reports.first()?.line
+        self.diagnostics.first()?.line
     }
 
-    /// The full path of the key the first fault is about (`targets[2].address`), or the option (`--target`).
+    /// The full path of the key the first error is about (`targets[2].address`), or the option (`--target`).
     pub fn key(&self) -> Option<&str> {
-        self.reports.first()?.key.as_deref()
+        self.diagnostics.first()?.key.as_deref()
     }
 
-    /// Every fault as one line, without the excerpt of the file; then how many there are, if there are several.
+    /// Every mistake as one line, without the excerpt of the file; then how many there are, if there are several.
     pub fn lines(&self) -> Vec<String> {
-        self.reports.iter().map(ToString::to_string).chain(self.sum()).collect()
+        self.diagnostics.iter().map(ToString::to_string).chain(self.sum()).collect()
     }
 
     fn sum(&self) -> Option<String> {
-        let file = self.reports.iter().find_map(|report| report.file.as_deref());
+        let file = self.diagnostics.iter().find_map(|one| one.file.as_deref());
         let place = file.map(|file| format!("{}: ", printable(file))).unwrap_or_default();
-        match (self.reports.len() + self.more, self.more) {
+        match (self.diagnostics.len() + self.more, self.more) {
             (1, _) => None,
             (all, 0) => Some(format!("{place}{all} errors")),
             (all, _) => Some(format!("{place}{all} errors, of which the first {SHOWN} are shown")),
@@ -102,12 +102,12 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, report) in self.reports.iter().enumerate() {
+        for (at, diagnostic) in self.diagnostics.iter().enumerate() {
             if at > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{report}")?;
-            if let (Some(excerpt), Some(line)) = (&report.excerpt, report.line) {
+            write!(f, "{diagnostic}")?;
+            if let (Some(excerpt), Some(line)) = (&diagnostic.excerpt, diagnostic.line) {
                 let width = line.to_string().len();
                 write!(f, "\n  {line} | {}", excerpt.text)?;
                 let mark = "^".repeat(excerpt.length);
@@ -120,7 +120,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-impl fmt::Display for Report {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
             f.write_str(&printable(file))?;
@@ -151,9 +151,9 @@ fn is_hidden(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Where a fault is. In the order in which faults are shown.
+/// Where a mistake is. In the order in which mistakes are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum Location {
     /// On the command line.
     Option,
     /// From one byte of the file to another.
@@ -162,54 +162,54 @@ pub(super) enum Place {
     Whole,
 }
 
-impl From<std::ops::Range<usize>> for Place {
+impl From<std::ops::Range<usize>> for Location {
     fn from(span: std::ops::Range<usize>) -> Self {
-        Place::Span(span.start, span.end)
+        Location::Span(span.start, span.end)
     }
 }
 
-/// A fault found while reading values.
+/// A mistake found while reading values.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Fault {
-    pub(super) place: Place,
+pub(super) struct Mistake {
+    pub(super) location: Location,
     /// The full path of the key, or the option; empty when the text is not TOML.
     pub(super) key: String,
     /// What is wrong, and after a semicolon what to write instead.
     pub(super) problem: String,
 }
 
-impl Fault {
-    /// A fault of the option `name` of the command line.
+impl Mistake {
+    /// A mistake of the option `name` of the command line.
     pub(super) fn of_option(name: &str, problem: impl Into<String>) -> Self {
-        Fault { place: Place::Option, key: name.to_owned(), problem: problem.into() }
+        Mistake { location: Location::Option, key: name.to_owned(), problem: problem.into() }
     }
 }
 
-/// The text that is read, and the faults found so far. Values are read on after a fault, so that all faults are shown
-/// at once; the same fault is kept once, however often it is met.
+/// The text that is read, and the mistakes found so far. Values are read on after a mistake, so that all mistakes are shown
+/// at once; the same mistake is kept once, however often it is met.
 #[derive(Debug)]
 pub(super) struct Page<'t> {
     text: &'t str,
     /// Offset of each line end, ascending.
     ends: Vec<usize>,
-    faults: RefCell<BTreeSet<Fault>>,
+    mistakes: RefCell<BTreeSet<Mistake>>,
 }
 
 impl<'t> Page<'t> {
     /// `text` before it is read.
     pub(super) fn new(text: &'t str) -> Self {
         let ends = memchr::memchr_iter(b'\n', text.as_bytes()).collect();
-        Page { text, ends, faults: RefCell::default() }
+        Page { text, ends, mistakes: RefCell::default() }
     }
 
-    /// Keeps a fault.
-    pub(super) fn report(&self, fault: Fault) {
-        self.faults.borrow_mut().insert(fault);
+    /// Keeps a mistake.
+    pub(super) fn report(&self, mistake: Mistake) {
+        self.mistakes.borrow_mut().insert(mistake);
     }
 
-    /// The value, or `None` after its fault was kept.
-    pub(super) fn take<T>(&self, value: Result<T, Fault>) -> Option<T> {
-        value.map_err(|fault| self.report(fault)).ok()
+    /// The value, or `None` after its mistake was kept.
+    pub(super) fn take<T>(&self, value: Result<T, Mistake>) -> Option<T> {
+        value.map_err(|mistake| self.report(mistake)).ok()
     }
 
     /// The line of the byte at `offset`, counted from 1.
@@ -228,33 +228,33 @@ impl<'t> Page<'t> {
     /// `value` if nothing was wrong; otherwise all that was, in a file of that name.
     ///
     /// # Errors
-    /// The faults that were kept.
+    /// The mistakes that were kept.
     pub(super) fn finish<T>(self, value: T, file: Option<&str>) -> Result<T, ConfigError> {
-        let faults = self.faults.take();
-        if faults.is_empty() {
+        let mistakes = self.mistakes.take();
+        if mistakes.is_empty() {
             return Ok(value);
         }
-        let more = faults.len().saturating_sub(SHOWN);
-        let reports =
-            faults.into_iter().take(SHOWN).map(|fault| self.explain(fault, file)).collect();
-        Err(ConfigError { reports, more })
+        let more = mistakes.len().saturating_sub(SHOWN);
+        let diagnostics =
+            mistakes.into_iter().take(SHOWN).map(|mistake| self.explain(mistake, file)).collect();
+        Err(ConfigError { diagnostics, more })
     }
 
-    /// All that is shown of a fault.
-    pub(super) fn explain(&self, fault: Fault, file: Option<&str>) -> Report {
-        let Fault { place, key, problem } = fault;
+    /// All that is shown of a mistake.
+    pub(super) fn explain(&self, mistake: Mistake, file: Option<&str>) -> Diagnostic {
+        let Mistake { location, key, problem } = mistake;
         let key = Some(key).filter(|key| !key.is_empty());
-        let file = file.filter(|_| place != Place::Option).map(str::to_owned);
-        let (line, column, excerpt) = match place {
-            Place::Option => (None, None, None),
-            Place::Whole => (Some(1).filter(|_| file.is_some()), None, None),
-            Place::Span(start, end) => {
+        let file = file.filter(|_| location != Location::Option).map(str::to_owned);
+        let (line, column, excerpt) = match location {
+            Location::Option => (None, None, None),
+            Location::Whole => (Some(1).filter(|_| file.is_some()), None, None),
+            Location::Span(start, end) => {
                 let line = self.line(start);
                 let (column, excerpt) = self.excerpt(line, start, end);
                 (Some(line), Some(column), Some(excerpt))
             }
         };
-        Report { file, line, column, key, problem, excerpt }
+        Diagnostic { file, line, column, key, problem, excerpt }
     }
 
     /// The column of `start`, and the part of its line that is shown.
@@ -292,13 +292,13 @@ mod tests {
     fn shown(text: &str, spans: &[(usize, usize)]) -> String {
         let page = Page::new(text);
         for &(start, end) in spans {
-            page.report(Fault {
-                place: Place::Span(start, end),
+            page.report(Mistake {
+                location: Location::Span(start, end),
                 key: "k".into(),
                 problem: "p".into(),
             });
         }
-        page.finish((), Some("f")).expect_err("a fault").to_string()
+        page.finish((), Some("f")).expect_err("a mistake").to_string()
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
-use super::error::{Fault, quoted};
+use super::error::{Mistake, quoted};
 use super::keys::{MAX_CONGESTION, MAX_SERVERS, STATUS};
 use super::raw::Item;
 use super::{address, listen, value};
@@ -40,26 +40,26 @@ pub(super) fn one_or_many<T: Display>(values: &[T]) -> Option<String> {
 }
 
 /// The addresses to listen on. An element that is wrong is reported and left out.
-pub(super) fn listen(item: &Item<'_>) -> Result<Vec<SocketAddr>, Fault> {
+pub(super) fn listen(item: &Item<'_>) -> Result<Vec<SocketAddr>, Mistake> {
     let mut addresses = Vec::new();
     let items = item.one_or_many();
     for item in &items {
         let text = address_text(item, LISTEN_EXAMPLE);
         let added = text.and_then(|text| {
-            add_listen(&mut addresses, &text).map_err(|problem| item.fault(problem))
+            add_listen(&mut addresses, &text).map_err(|problem| item.mistake(problem))
         });
         item.page.take(added);
     }
     if items.is_empty() {
-        return Err(item.fault(format!("the list is empty; write {LISTEN_EXAMPLE}")));
+        return Err(item.mistake(format!("the list is empty; write {LISTEN_EXAMPLE}")));
     }
     Ok(addresses)
 }
 
 /// The address of the admin listener.
-pub(super) fn admin(item: &Item<'_>) -> Result<SocketAddr, Fault> {
+pub(super) fn admin(item: &Item<'_>) -> Result<SocketAddr, Mistake> {
     let text = address_text(item, "\"127.0.0.1:9901\"")?;
-    listen::admin(&text).map_err(|problem| item.fault(problem))
+    listen::admin(&text).map_err(|problem| item.mistake(problem))
 }
 
 /// Networks and addresses. An element that is wrong is reported and left out.
@@ -71,7 +71,7 @@ pub(super) fn networks(item: &Item<'_>) -> Vec<IpNet> {
 }
 
 /// The text of an address to listen on. A bare port is one that lacks its address.
-fn address_text(item: &Item<'_>, example: &str) -> Result<String, Fault> {
+fn address_text(item: &Item<'_>, example: &str) -> Result<String, Mistake> {
     match item.value.get_ref() {
         DeValue::Integer(number) if number.radix() == 10 => Ok(number.as_str().to_owned()),
         _ => item.text(example).map(str::to_owned),
@@ -103,15 +103,15 @@ pub(super) fn add_listen(addresses: &mut Vec<SocketAddr>, text: &str) -> Result<
 }
 
 /// `200`, `"200"`, `"200-299"`, or a list of these.
-pub(super) fn statuses(item: &Item<'_>) -> Result<StatusRanges, Fault> {
+pub(super) fn statuses(item: &Item<'_>) -> Result<StatusRanges, Mistake> {
     let ranges = item.one_or_many().iter().map(status_range).collect::<Result<Vec<_>, _>>()?;
     if ranges.is_empty() {
-        return Err(item.fault(format!("the list is empty; write {EXPECT_EXAMPLE}")));
+        return Err(item.mistake(format!("the list is empty; write {EXPECT_EXAMPLE}")));
     }
     Ok(StatusRanges(ranges))
 }
 
-fn status_range(item: &Item<'_>) -> Result<(u16, u16), Fault> {
+fn status_range(item: &Item<'_>) -> Result<(u16, u16), Mistake> {
     let range = match item.value.get_ref() {
         DeValue::Integer(number) if number.radix() == 10 => {
             Some((number.as_str(), number.as_str()))
@@ -126,7 +126,7 @@ fn status_range(item: &Item<'_>) -> Result<(u16, u16), Fault> {
             let (least, most) = STATUS.into_inner();
             let shown = value::shown(item.value.get_ref());
             let problem = format!("{shown} is not a status or range within {least} to {most}");
-            item.fault(format!("{problem}; write {EXPECT_EXAMPLE}"))
+            item.mistake(format!("{problem}; write {EXPECT_EXAMPLE}"))
         })
 }
 
@@ -135,20 +135,20 @@ fn status(text: &str) -> Option<u16> {
     text.parse().ok().filter(|status| exact && STATUS.contains(status))
 }
 
-pub(super) fn servers(item: &Item<'_>) -> Result<Vec<SocketAddr>, Fault> {
+pub(super) fn servers(item: &Item<'_>) -> Result<Vec<SocketAddr>, Mistake> {
     let mut servers = Vec::new();
     for item in item.one_or_many() {
         let server = item.read(SERVERS_EXAMPLE, address::name_server)?;
         if servers.contains(&server) {
             let shown = value::shown(item.value.get_ref());
-            return Err(item.fault(format!("{shown} repeats a server; remove one of the two")));
+            return Err(item.mistake(format!("{shown} repeats a server; remove one of the two")));
         }
         servers.push(server);
     }
     match servers.len() {
-        0 => Err(item.fault(format!("the list is empty; write {SERVERS_EXAMPLE}"))),
+        0 => Err(item.mistake(format!("the list is empty; write {SERVERS_EXAMPLE}"))),
         1..=MAX_SERVERS => Ok(servers),
-        many => Err(item.fault(format!("has {many} servers; write at most {MAX_SERVERS}"))),
+        many => Err(item.mistake(format!("has {many} servers; write at most {MAX_SERVERS}"))),
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) fn admin(text: &str) -> Result<SocketAddr, String> {
 
 fn read(text: &str, audience: Audience) -> Result<SocketAddr, String> {
     let Ok(address) = text.parse::<SocketAddr>() else {
-        return Err(format!("{} {}", quoted(text), fault(text, audience)));
+        return Err(format!("{} {}", quoted(text), mistake(text, audience)));
     };
     match address {
         SocketAddr::V6(v6) if v6.scope_id() != 0 => Ok(address),
@@ -50,7 +50,7 @@ fn read(text: &str, audience: Audience) -> Result<SocketAddr, String> {
 }
 
 /// What is wrong with `text`, and what to write instead.
-fn fault(text: &str, audience: Audience) -> String {
+fn mistake(text: &str, audience: Audience) -> String {
     if let Some(variable) = variable(text) {
         return format!("has {variable}, and variables are not expanded; write the address itself");
     }

@@ -37,7 +37,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use error::ConfigError;
-use error::{Fault, Page};
+use error::{Mistake, Page};
 pub use places::Places;
 
 use crate::settings::Settings;
@@ -118,7 +118,7 @@ pub fn options_placed(overrides: &Overrides) -> Result<(Settings, Places), Confi
     let page = Page::new("");
     if overrides.targets.is_empty() {
         let problem = "needs something to balance; add --config FILE or --target HOST:PORT";
-        page.report(Fault::of_option("evenly run", problem));
+        page.report(Mistake::of_option("evenly run", problem));
         return page.finish(<_>::default(), None);
     }
     let settings = validate::settings(None, overrides, &page);

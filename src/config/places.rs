@@ -1,11 +1,11 @@
 //! Where the values stand that only a start can find wrong: an address that is in use, a log that cannot be opened.
 //!
-//! Owns one fault without its problem for each of them, so that nothing of the file is kept but the lines that are shown.
+//! Owns one mistake without its problem for each of them, so that nothing of the file is kept but the lines that are shown.
 
 use toml::de::{DeTable, DeValue};
 
 use super::Overrides;
-use super::error::{ConfigError, Fault, Page, Place, Report};
+use super::error::{ConfigError, Diagnostic, Location, Mistake, Page};
 
 /// The keys a start may fail by. Of a list each element has its place.
 const KEYS: [&str; 6] = [
@@ -19,7 +19,7 @@ const KEYS: [&str; 6] = [
 
 /// Where values were written.
 #[derive(Debug, Clone, Default)]
-pub struct Places(Vec<(String, Report)>);
+pub struct Places(Vec<(String, Diagnostic)>);
 
 impl Places {
     /// Those of a file of that name, and of the command line, which wins over it.
@@ -31,8 +31,9 @@ impl Places {
     ) -> Places {
         let mut places = Places::default();
         let mut add = |key: String, span: std::ops::Range<usize>| {
-            let fault = Fault { place: span.into(), key: key.clone(), problem: String::new() };
-            places.0.push((key, page.explain(fault, Some(name))));
+            let mistake =
+                Mistake { location: span.into(), key: key.clone(), problem: String::new() };
+            places.0.push((key, page.explain(mistake, Some(name))));
         };
         for key in KEYS {
             let (table, last) =
@@ -71,9 +72,12 @@ impl Places {
         }
         self.0.retain(|(key, _)| !key.starts_with("listen"));
         for at in 0..overrides.listen.len() {
-            let fault =
-                Fault { place: Place::Option, key: "--listen".to_owned(), problem: String::new() };
-            self.0.push((format!("listen[{at}]"), page.explain(fault, None)));
+            let mistake = Mistake {
+                location: Location::Option,
+                key: "--listen".to_owned(),
+                problem: String::new(),
+            };
+            self.0.push((format!("listen[{at}]"), page.explain(mistake, None)));
         }
     }
 
@@ -82,8 +86,8 @@ impl Places {
     pub fn error(&self, key: &str, problem: &str) -> Option<ConfigError> {
         let find = |key: &str| self.0.iter().find(|(known, _)| known == key);
         // A list of one may be written without its brackets.
-        let (_, report) = find(key).or_else(|| find(key.split('[').next()?))?;
-        Some(ConfigError::of(report.clone().about(problem)))
+        let (_, diagnostic) = find(key).or_else(|| find(key.split('[').next()?))?;
+        Some(ConfigError::of(diagnostic.clone().about(problem)))
     }
 }
 

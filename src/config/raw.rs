@@ -7,7 +7,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Fault, Page, quoted};
+use super::error::{Mistake, Page, quoted};
 use super::hints;
 use super::keys::{self, Draft, Table};
 
@@ -18,7 +18,7 @@ pub(super) struct Item<'a> {
     pub(super) key: String,
     /// What stands there; of a table its header.
     pub(super) value: &'a Spanned<DeValue<'a>>,
-    /// Where its faults are kept.
+    /// Where its mistakes are kept.
     pub(super) page: &'a Page<'a>,
 }
 
@@ -89,10 +89,10 @@ impl<'a> Written<'a> {
     }
 }
 
-fn unknown_key(table: &Table, name: &Spanned<std::borrow::Cow<'_, str>>, path: &str) -> Fault {
+fn unknown_key(table: &Table, name: &Spanned<std::borrow::Cow<'_, str>>, path: &str) -> Mistake {
     let key = name.get_ref().as_ref();
-    Fault {
-        place: name.span().into(),
+    Mistake {
+        location: name.span().into(),
         key: format!("{path}{}", shown_key(key)),
         problem: format!("unknown key; {}", remedy(key, table)),
     }

@@ -4,21 +4,21 @@
 
 use toml::de::Error;
 
-use super::error::{Fault, Page, Place, quoted};
+use super::error::{Location, Mistake, Page, quoted};
 
 /// What people write instead of straight quotes.
 const CURLY: &[char] = &['“', '”', '„', '‟', '‘', '’', '‚', '‛', '«', '»', '″', '′', '`'];
 
 /// Reports what the parser found in `text`.
 pub(super) fn report(errors: &[Error], text: &str, page: &Page<'_>) {
-    let report = |place: Place, problem: String| {
-        page.report(Fault { place, key: String::new(), problem });
+    let report = |location: Location, problem: String| {
+        page.report(Mistake { location, key: String::new(), problem });
     };
     if let Some((language, line)) = other_language(text) {
         let (start, end) = page.bounds(line);
         let shape = "a [[targets]] block with address = \"host:port\" for each server";
         return report(
-            Place::Span(start, end),
+            Location::Span(start, end),
             format!("this looks like {language}, and evenly reads TOML; write {shape}"),
         );
     }
@@ -33,7 +33,7 @@ pub(super) fn report(errors: &[Error], text: &str, page: &Page<'_>) {
     found.dedup_by_key(|&mut (line, _, _)| line);
     for (number, start, error) in found {
         let (from, to) = page.bounds(number);
-        let line = Line { text, number, from, to, page };
+        let line = BadLine { text, number, from, to, page };
         let (place, problem) = line.slip(start, error);
         report(place, format!("not valid TOML: {problem}"));
         if line.is_in_open_list(start, error) {
@@ -44,7 +44,7 @@ pub(super) fn report(errors: &[Error], text: &str, page: &Page<'_>) {
 }
 
 /// A line that is not TOML.
-struct Line<'p> {
+struct BadLine<'p> {
     text: &'p str,
     number: usize,
     from: usize,
@@ -52,18 +52,18 @@ struct Line<'p> {
     page: &'p Page<'p>,
 }
 
-impl Line<'_> {
+impl BadLine<'_> {
     fn text(&self) -> &str {
         &self.text[self.from..self.to]
     }
 
     /// What the parser stumbled over at `start`, and the remedy.
-    fn slip(&self, start: usize, error: &Error) -> (Place, String) {
-        let here = error.span().map_or(Place::Span(start, start), Place::from);
+    fn slip(&self, start: usize, error: &Error) -> (Location, String) {
+        let here = error.span().map_or(Location::Span(start, start), Location::from);
         let message = error.message().trim().replace('\n', ", ");
         if let Some(at) = self.text().find(CURLY).filter(|_| !message.starts_with("duplicate")) {
             let straight = self.text().trim().replace(CURLY, "\"");
-            let place = Place::Span(self.from + at, self.from + at + 1);
+            let place = Location::Span(self.from + at, self.from + at + 1);
             return (place, format!("these quotes are not straight; write {straight}"));
         }
         if message.starts_with("duplicate key") {
@@ -115,7 +115,7 @@ impl Line<'_> {
     }
 
     /// A value that lacks its quotes.
-    fn unquoted(&self, message: &str) -> Option<(Place, String)> {
+    fn unquoted(&self, message: &str) -> Option<(Location, String)> {
         let about_a_value = ["string values must be quoted", "invalid", "unexpected key or value"]
             .iter()
             .any(|start| message.starts_with(start));
@@ -127,7 +127,7 @@ impl Line<'_> {
         }
         let at = self.from + self.text().find('=')? + 1;
         let at = at + self.text[at..self.to].find(value)?;
-        let place = Place::Span(at, at + value.len());
+        let place = Location::Span(at, at + value.len());
         let problem = match value.to_ascii_lowercase().as_str() {
             "" => format!("{key} has no value; write {key} = \"...\", or leave the line out"),
             word @ ("true" | "false") => {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Fault, Page, Place, quoted};
+use super::error::{Location, Mistake, Page, quoted};
 use super::keys::{self, Draft, WORKERS};
 use super::listen::{self, Mine};
 use super::raw::{Item, Written};
@@ -60,11 +60,11 @@ fn override_with(settings: &mut Settings, overrides: &Overrides, page: &Page<'_>
         settings.plan.listen = Vec::new();
         for text in &overrides.listen {
             let added = kinds::add_listen(&mut settings.plan.listen, text);
-            page.take(added.map_err(|problem| Fault::of_option("--listen", problem)));
+            page.take(added.map_err(|problem| Mistake::of_option("--listen", problem)));
         }
     }
     if let Some(text) = &overrides.workers {
-        let workers = workers(text).map_err(|problem| Fault::of_option("--workers", problem));
+        let workers = workers(text).map_err(|problem| Mistake::of_option("--workers", problem));
         settings.boot.workers = page.take(workers).unwrap_or(settings.boot.workers);
     }
 }
@@ -94,7 +94,7 @@ fn apart_from(listen: &[SocketAddr], admin: SocketAddr, item: &Item<'_>) {
     } else {
         format!("includes the listen address {taken}")
     };
-    item.page.report(item.fault(format!("{admin} {relation}; choose another port")));
+    item.page.report(item.mistake(format!("{admin} {relation}; choose another port")));
 }
 
 /// A target that is an address of this very program would send each request in a circle.
@@ -108,7 +108,7 @@ fn no_circle(targets: &[(Target, Source<'_>)], settings: &Settings, page: &Page<
         let admin = admin.map(|at| (at, "has its admin listener"));
         if let Some((at, what)) = own.or(admin) {
             let shown = quoted(&target.address.to_string());
-            page.report(source.fault(format!(
+            page.report(source.mistake(format!(
                 "{shown} leads back to evenly itself, which {what} on {at}; write the address of a server"
             )));
         }
@@ -122,10 +122,10 @@ enum Source<'a> {
 }
 
 impl Source<'_> {
-    fn fault(&self, problem: String) -> Fault {
+    fn mistake(&self, problem: String) -> Mistake {
         match self {
-            Source::File(item) => item.fault(problem),
-            Source::Option => Fault::of_option("--target", problem),
+            Source::File(item) => item.mistake(problem),
+            Source::Option => Mistake::of_option("--target", problem),
         }
     }
 }
@@ -138,7 +138,7 @@ fn targets<'a>(
     page: &'a Page<'a>,
 ) -> Option<Vec<(Target, Source<'a>)>> {
     let base = Base::read(file);
-    // Judged on its own too, so that a fault in it is found whatever the targets repeat.
+    // Judged on its own too, so that a mistake in it is found whatever the targets repeat.
     let (default_check, _) = base.target(&Written::nothing(keys::table("targets")));
     let of_file = file.get("targets").map(|item| (item, targets_of_file(item, &base, page)));
     if !overrides.targets.is_empty() {
@@ -149,13 +149,13 @@ fn targets<'a>(
         // What is there was reported as wrong.
         Some((item, _)) if item.elements().is_none_or(|blocks| !blocks.is_empty()) => return None,
         Some((item, _)) => {
-            page.report(item.fault(format!("there is no target; {TARGETS_EXAMPLE}")));
+            page.report(item.mistake(format!("there is no target; {TARGETS_EXAMPLE}")));
         }
         // A block of another name was reported: it may be what is missing.
         None if file.has_unknown_keys => {}
         None => {
             let problem = format!("there is no target; {TARGETS_EXAMPLE}");
-            page.report(Fault { place: Place::Whole, key: "targets".to_owned(), problem });
+            page.report(Mistake { location: Location::Whole, key: "targets".to_owned(), problem });
         }
     }
     None
@@ -209,13 +209,13 @@ fn targets_of_file<'a>(
         let (health, address) = base.target(&written);
         let Some(item) = written.get("address") else {
             if !written.has_unknown_keys {
-                page.report(block.fault("has no address; write address = \"host:port\""));
+                page.report(block.mistake("has no address; write address = \"host:port\""));
             }
             continue;
         };
         let Some(address) = address else { continue };
         match seen.add(&address, || format!("{} (line {})", item.key, item.line())) {
-            Err(first) => page.report(item.fault(repeated(item.value.get_ref(), &first))),
+            Err(first) => page.report(item.mistake(repeated(item.value.get_ref(), &first))),
             Ok(()) => targets.push((Target { address, health }, Source::File(item.clone()))),
         }
     }
@@ -232,7 +232,7 @@ fn targets_of_options<'a>(
     page: &'a Page<'a>,
 ) -> Vec<(Target, Source<'a>)> {
     let endpoint = overrides.health_check_endpoint.as_deref().map(address::endpoint).transpose();
-    let endpoint = endpoint.map_err(|p| Fault::of_option("--health-check-endpoint", p));
+    let endpoint = endpoint.map_err(|p| Mistake::of_option("--health-check-endpoint", p));
     health.endpoint = page.take(endpoint).flatten();
     let mut seen = Seen::default();
     let mut targets = Vec::with_capacity(overrides.targets.len());
@@ -243,7 +243,7 @@ fn targets_of_options<'a>(
             })?;
             Ok(address)
         });
-        if let Some(address) = page.take(address.map_err(|p| Fault::of_option("--target", p))) {
+        if let Some(address) = page.take(address.map_err(|p| Mistake::of_option("--target", p))) {
             targets.push((Target { address, health: health.clone() }, Source::Option));
         }
     }
@@ -280,7 +280,7 @@ fn fit_timeout(check: &mut HealthCheck, interval: Option<&Item<'_>>, timeout: Op
     let of = interval.map_or("the default", |item| item.key.as_str());
     let most = units::show_duration(check.interval);
     let written = value::shown(timeout.value.get_ref());
-    timeout.page.report(timeout.fault(format!(
+    timeout.page.report(timeout.mistake(format!(
         "{written} is longer than the interval ({of}); write at most {most} or lengthen the interval"
     )));
 }
@@ -294,7 +294,7 @@ fn fit_time(ejection: &mut Ejection, written: &Written<'_>, page: &Page<'_>) {
         (Some(time), Some(_)) => {
             let most = units::show_duration(ejection.max_time);
             let shown = value::shown(time.value.get_ref());
-            page.report(time.fault(format!(
+            page.report(time.mistake(format!(
                 "{shown} is longer than ejection.max_time; write at most {most} or lengthen that"
             )));
         }

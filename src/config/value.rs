@@ -6,15 +6,19 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use super::error::{Fault, quoted};
+use super::error::{Mistake, quoted};
 use super::keys::{self, Measure, Table};
 use super::raw::{Item, Written};
 use super::units::Unit;
 
 impl<'a> Item<'a> {
-    /// A fault of this value.
-    pub(super) fn fault(&self, problem: impl Into<String>) -> Fault {
-        Fault { place: self.value.span().into(), key: self.key.clone(), problem: problem.into() }
+    /// A mistake of this value.
+    pub(super) fn mistake(&self, problem: impl Into<String>) -> Mistake {
+        Mistake {
+            location: self.value.span().into(),
+            key: self.key.clone(),
+            problem: problem.into(),
+        }
     }
 
     /// The line it starts on, counted from 1.
@@ -22,13 +26,13 @@ impl<'a> Item<'a> {
         self.page.line(self.value.span().start)
     }
 
-    /// The fault of a value of another type than `example` has.
-    pub(super) fn wrong_type(&self, example: &str) -> Fault {
-        self.fault(format!("{}; write {example}", describe(self.value.get_ref())))
+    /// The mistake of a value of another type than `example` has.
+    pub(super) fn wrong_type(&self, example: &str) -> Mistake {
+        self.mistake(format!("{}; write {example}", describe(self.value.get_ref())))
     }
 
     /// Text as it stands there.
-    pub(super) fn text(&self, example: &str) -> Result<&'a str, Fault> {
+    pub(super) fn text(&self, example: &str) -> Result<&'a str, Mistake> {
         match self.value.get_ref() {
             DeValue::String(text) => Ok(text),
             _ => Err(self.wrong_type(example)),
@@ -40,12 +44,12 @@ impl<'a> Item<'a> {
         &self,
         example: &str,
         read: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<T, Fault> {
-        read(self.text(example)?).map_err(|problem| self.fault(problem))
+    ) -> Result<T, Mistake> {
+        read(self.text(example)?).map_err(|problem| self.mistake(problem))
     }
 
     /// `true` or `false`.
-    pub(super) fn boolean(&self) -> Result<bool, Fault> {
+    pub(super) fn boolean(&self) -> Result<bool, Mistake> {
         match self.value.get_ref() {
             DeValue::Boolean(value) => Ok(*value),
             DeValue::String(text) => {
@@ -66,7 +70,7 @@ impl<'a> Item<'a> {
         measure: Measure,
         range: &RangeInclusive<u64>,
         word: Option<&str>,
-    ) -> Result<Option<u64>, Fault> {
+    ) -> Result<Option<u64>, Mistake> {
         if matches!(self.value.get_ref(), DeValue::String(text) if Some(text.as_ref()) == word) {
             return Ok(None);
         }
@@ -79,7 +83,7 @@ impl<'a> Item<'a> {
     }
 
     /// A whole number within `range`.
-    fn number(&self, range: &RangeInclusive<u64>, word: Option<&str>) -> Result<u64, Fault> {
+    fn number(&self, range: &RangeInclusive<u64>, word: Option<&str>) -> Result<u64, Mistake> {
         let word = word.map(|word| format!("\"{word}\" or ")).unwrap_or_default();
         let remedy = format!("{word}a number from {} to {}", range.start(), range.end());
         let fits = |value: i128| u64::try_from(value).ok().filter(|value| range.contains(value));
@@ -87,7 +91,7 @@ impl<'a> Item<'a> {
             DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix())
                 .ok()
                 .and_then(fits)
-                .ok_or_else(|| self.fault(format!("{number} is out of range; write {remedy}"))),
+                .ok_or_else(|| self.mistake(format!("{number} is out of range; write {remedy}"))),
             DeValue::String(text) => match text.trim().parse().ok().and_then(fits) {
                 Some(number) => Err(self.wrong_type(&format!("{number}, without quotes"))),
                 None => Err(self.wrong_type(&remedy)),
@@ -102,12 +106,12 @@ impl<'a> Item<'a> {
         unit: Unit,
         range: &RangeInclusive<u64>,
         word: Option<&str>,
-    ) -> Result<u64, Fault> {
+    ) -> Result<u64, Mistake> {
         let noun = if unit == Unit::Time { "a duration" } else { "a size" };
         let or = |what: &str| word.map_or(String::new(), |word| format!("\"{word}\", or {what}"));
         let examples = format!("{}{}", or(&format!("{noun} such as ")), unit.examples());
         if let DeValue::Integer(number) = self.value.get_ref() {
-            return Err(self.fault(format!("{number} has no unit; write {examples}")));
+            return Err(self.mistake(format!("{number} has no unit; write {examples}")));
         }
         let amount = self.read(&examples, |text| unit.read(text, &examples))?;
         if range.contains(&amount) {
@@ -115,25 +119,29 @@ impl<'a> Item<'a> {
         }
         let (written, or) = (shown(self.value.get_ref()), or(""));
         let [least, most] = [range.start(), range.end()].map(|end| unit.show(*end));
-        Err(self.fault(format!("{written} is out of range; write {or}{least} to {most}")))
+        Err(self.mistake(format!("{written} is out of range; write {or}{least} to {most}")))
     }
 
     /// A duration that the kernel counts in seconds.
-    fn whole_seconds(&self, range: &RangeInclusive<u64>, word: Option<&str>) -> Result<u64, Fault> {
+    fn whole_seconds(
+        &self,
+        range: &RangeInclusive<u64>,
+        word: Option<&str>,
+    ) -> Result<u64, Mistake> {
         let time = self.with_unit(Unit::Time, range, word)?;
         if time.is_multiple_of(1_000) {
             return Ok(time);
         }
         let (written, more) = (shown(self.value.get_ref()), time / 1_000 + 1);
-        Err(self.fault(format!("{written} is not a number of whole seconds; write \"{more}s\"")))
+        Err(self.mistake(format!("{written} is not a number of whole seconds; write \"{more}s\"")))
     }
 
     /// The number of the word that stands there, one of `words`; `wrong` is what any other is.
-    pub(super) fn word(&self, words: &[&str], wrong: &str) -> Result<usize, Fault> {
+    pub(super) fn word(&self, words: &[&str], wrong: &str) -> Result<usize, Mistake> {
         let remedy = keys::either(words);
         let text = self.text(&remedy)?;
         let place = words.iter().position(|word| *word == text);
-        place.ok_or_else(|| self.fault(format!("{} is {wrong}; write {remedy}", quoted(text))))
+        place.ok_or_else(|| self.mistake(format!("{} is {wrong}; write {remedy}", quoted(text))))
     }
 
     /// The elements of a list, or the value itself when it is no list.
@@ -153,7 +161,7 @@ impl<'a> Item<'a> {
     }
 
     /// What is written of a table.
-    pub(super) fn table(&self, table: &'static Table) -> Result<Written<'a>, Fault> {
+    pub(super) fn table(&self, table: &'static Table) -> Result<Written<'a>, Mistake> {
         match self.value.get_ref() {
             DeValue::Table(content) => {
                 Ok(Written::read(table, content, &format!("{}.", self.key), self.page))

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub(super) use table::{MAX_CONGESTION, MAX_SERVERS, STATUS, WORKERS};
 
-use super::error::{ConfigError, Fault, Page, quoted};
+use super::error::{ConfigError, Mistake, Page, quoted};
 use super::raw::{self, Item};
 use super::units::Unit;
 use crate::settings::{AccessFormat, Boot, HealthCheck, Plan, TargetAddress, Via, Workers};
@@ -158,14 +158,14 @@ pub(super) enum Value {
     Text {
         kind: &'static str,
         range: &'static str,
-        read: fn(&mut Draft, &Item<'_>) -> Result<(), Fault>,
+        read: fn(&mut Draft, &Item<'_>) -> Result<(), Mistake>,
         /// As it would be written; `None` if it is unset.
         show: fn(&Draft) -> Option<String>,
     },
 }
 
 /// One configuration key.
-pub struct Key {
+pub struct ConfigKey {
     /// Without its table: `interval`.
     pub name: &'static str,
     /// Whether a reload may change it. What may not is read at startup only.
@@ -179,7 +179,7 @@ pub struct Key {
     value: Value,
 }
 
-impl Key {
+impl ConfigKey {
     /// Which type of value it takes: `number`, `duration`, `address or list`.
     pub fn kind(&self) -> &'static str {
         match &self.value {
@@ -224,7 +224,7 @@ impl Key {
     }
 
     /// Lays what is written over the default in `draft`.
-    pub(super) fn read(&self, item: &Item<'_>, draft: &mut Draft) -> Result<(), Fault> {
+    pub(super) fn read(&self, item: &Item<'_>, draft: &mut Draft) -> Result<(), Mistake> {
         match &self.value {
             Value::Amount { measure, range, word, at, .. } => {
                 let word = Some(*word).filter(|word| !word.is_empty());
@@ -268,7 +268,7 @@ pub struct Table {
     /// What it is about, in a line.
     pub about: &'static str,
     /// Its own keys.
-    pub keys: &'static [Key],
+    pub keys: &'static [ConfigKey],
     /// A table whose keys may be repeated in this one, to override it.
     pub overrides: Option<&'static Table>,
 }
@@ -284,7 +284,7 @@ impl Table {
     }
 
     /// The key of that name, its own or one that it overrides.
-    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+    pub(super) fn key(&self, name: &str) -> Option<&'static ConfigKey> {
         let overridden = self.overrides.map(|table| table.keys).unwrap_or_default();
         self.keys.iter().chain(overridden).find(|key| key.name == name)
     }
@@ -325,7 +325,7 @@ pub struct Entry {
     /// The table it stands in.
     pub table: &'static Table,
     /// What is known of it.
-    pub key: &'static Key,
+    pub key: &'static ConfigKey,
     /// The path of the key that it overrides, if it does.
     pub overrides: Option<String>,
 }
@@ -353,7 +353,7 @@ impl Entry {
 pub fn entries() -> Vec<Entry> {
     let of_table = |table: &&'static Table| {
         let table = *table;
-        let entry = move |key: &'static Key, other: Option<&'static Table>| Entry {
+        let entry = move |key: &'static ConfigKey, other: Option<&'static Table>| Entry {
             path: format!("{}{}", table.prefix(), key.name),
             table,
             key,
@@ -382,7 +382,7 @@ pub fn find(path: &str) -> Result<Vec<Entry>, ConfigError> {
     }
     let page = Page::new("");
     let problem = format!("{} is not a key; {}", quoted(path), raw::meant_by_path(&plain));
-    page.report(Fault::of_option("evenly keys", problem));
+    page.report(Mistake::of_option("evenly keys", problem));
     page.finish(found, None)
 }
 

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use super::super::{address, kinds};
 use super::Measure::{Number, WholeSeconds, With};
 use super::Value::{Amount, Flag, Text, Words};
-use super::{Choice, Draft, Key, Slot, Table, Value};
+use super::{Choice, ConfigKey, Draft, Slot, Table, Value};
 use crate::config::error::quoted;
 use crate::config::units::Unit;
 
@@ -24,26 +24,26 @@ pub(in crate::config) const MAX_CONGESTION: usize = 15;
 const SECOND: u64 = 1_000;
 const DAY: u64 = 24 * 60 * 60 * SECOND;
 
-type At = fn(&mut Draft) -> &mut dyn Slot;
+type Accessor = fn(&mut Draft) -> &mut dyn Slot;
 
-const fn amount(measure: super::Measure, range: RangeInclusive<u64>, at: At) -> Value {
+const fn amount(measure: super::Measure, range: RangeInclusive<u64>, at: Accessor) -> Value {
     Amount { measure, range, word: "", besides: "", at }
 }
 
-const fn number(range: RangeInclusive<u64>, at: At) -> Value {
+const fn number(range: RangeInclusive<u64>, at: Accessor) -> Value {
     amount(Number, range, at)
 }
 
 /// A number of which 0 has a meaning of its own.
-const fn number_or_none(most: u64, none: &'static str, at: At) -> Value {
+const fn number_or_none(most: u64, none: &'static str, at: Accessor) -> Value {
     Amount { measure: Number, range: 0..=most, word: "", besides: none, at }
 }
 
-const fn number_or_auto(range: RangeInclusive<u64>, at: At) -> Value {
+const fn number_or_auto(range: RangeInclusive<u64>, at: Accessor) -> Value {
     Amount { measure: Number, range, word: "auto", besides: "", at }
 }
 
-const fn duration(at: At) -> Value {
+const fn duration(at: Accessor) -> Value {
     amount(With(Unit::Time), 1..=DAY, at)
 }
 
@@ -56,21 +56,21 @@ const fn choice(
 }
 
 /// A key with a default, a range and nothing more to say.
-const fn key(name: &'static str, value: Value, short: &'static str) -> Key {
-    Key { name, value, reload: true, example: "", short, long: "" }
+const fn key(name: &'static str, value: Value, short: &'static str) -> ConfigKey {
+    ConfigKey { name, value, reload: true, example: "", short, long: "" }
 }
 
-impl Key {
-    const fn example(self, example: &'static str) -> Key {
-        Key { example, ..self }
+impl ConfigKey {
+    const fn example(self, example: &'static str) -> ConfigKey {
+        ConfigKey { example, ..self }
     }
 
-    const fn long(self, long: &'static str) -> Key {
-        Key { long, ..self }
+    const fn long(self, long: &'static str) -> ConfigKey {
+        ConfigKey { long, ..self }
     }
 
-    const fn at_start(self) -> Key {
-        Key { reload: false, ..self }
+    const fn at_start(self) -> ConfigKey {
+        ConfigKey { reload: false, ..self }
     }
 }
 
