@@ -373,7 +373,7 @@ fn a_file_that_was_removed_or_renamed_without_a_word_is_followed() {
 }
 
 #[test]
-fn a_file_whose_folder_is_gone_costs_entries_that_are_counted_until_it_is_back() {
+fn entries_for_a_folder_that_is_gone_are_lost_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let inner = folder.path().join("log");
     std::fs::create_dir(&inner).unwrap();
@@ -499,7 +499,7 @@ fn a_socket_as_standard_output_gets_every_entry_or_it_is_counted() {
 }
 
 #[test]
-fn a_fifo_that_nobody_reads_holds_up_nothing_and_what_it_does_not_take_is_counted() {
+fn a_fifo_without_a_reader_delays_nothing_and_its_losses_count() {
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());

@@ -266,7 +266,7 @@ fn a_target_wins_over_the_health_table_key_by_key() {
 }
 
 #[test]
-fn a_default_timeout_gives_way_to_a_shorter_interval_and_a_written_one_does_not() {
+fn a_default_timeout_gives_way_and_a_written_one_is_an_error() {
     let check = &with_target("[health]\ninterval = \"500ms\"").plan.targets[0].health;
     assert_eq!(check.timeout, Duration::from_millis(500));
     assert_errors(&[(
@@ -276,7 +276,7 @@ fn a_default_timeout_gives_way_to_a_shorter_interval_and_a_written_one_does_not(
 }
 
 #[test]
-fn the_time_of_an_ejection_that_nobody_wrote_gives_way_and_a_written_one_does_not() {
+fn a_default_ejection_time_gives_way_and_a_written_one_does_not() {
     let times = |text: &str| {
         let ejection = with_target(&format!("[ejection]\n{text}")).plan.ejection;
         (ejection.time, ejection.max_time)

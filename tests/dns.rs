@@ -293,7 +293,7 @@ fn a_name_that_did_not_exist_is_found_when_its_negative_ttl_ends() {
 }
 
 #[test]
-fn a_family_that_nobody_knows_keeps_its_addresses_and_the_other_one_is_followed() {
+fn a_family_whose_lookup_fails_keeps_its_addresses() {
     let (server, (_open, mut ips, port)) = (NameServer::start(), listeners(2));
     let Some((_six, ip)) = six(port) else { return };
     ips.push(ip);
@@ -311,7 +311,7 @@ fn a_family_that_nobody_knows_keeps_its_addresses_and_the_other_one_is_followed(
 }
 
 #[test]
-fn a_family_that_is_silent_until_the_time_is_over_takes_the_other_one_not_along() {
+fn a_silent_family_leaves_the_other_one_unaffected() {
     let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
     server.addresses("a.test", 60, &ips);
     server.except("a.test", Some(RecordType::AAAA), Mode::Silent);
@@ -349,7 +349,7 @@ fn another_server_answers_for_a_dead_and_for_a_silent_one() {
 
 /// As where a company's own server comes first, and one of the whole world second.
 #[test]
-fn what_the_first_server_knows_counts_although_the_second_says_that_it_does_not_exist() {
+fn an_answer_of_the_first_server_outweighs_nxdomain_of_the_second() {
     let (own, (_open, ips, port)) = (NameServer::start(), listeners(1));
     let other = NameServer::start();
     own.addresses("order.test", 1, &ips);
@@ -361,7 +361,7 @@ fn what_the_first_server_knows_counts_although_the_second_says_that_it_does_not_
 }
 
 #[test]
-fn that_a_name_does_not_exist_counts_from_the_second_server_only_when_the_first_has_failed() {
+fn nxdomain_of_the_second_server_counts_only_after_the_first_failed() {
     let (own, (_open, ips, port)) = (NameServer::start(), listeners(1));
     let other = NameServer::start();
     own.addresses("slow.test", 1, &ips);

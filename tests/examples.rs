@@ -25,7 +25,7 @@ fn a_session_by_hand_passes_on_a_get_fails_a_post_and_refuses_two_framings() {
 }
 
 #[test]
-fn an_engine_on_a_fake_network_alternates_and_moves_on_from_a_target_that_is_gone() {
+fn an_engine_on_a_fake_network_alternates_and_moves_on() {
     let expected = "
   10.0.0.1:80 got: GET /one HTTP/1.1
        client got: HTTP/1.1 200 OK

@@ -315,7 +315,7 @@ fn the_first_round_ends_with_every_verdict_published_and_told() {
 }
 
 #[test]
-fn a_target_that_closes_goes_down_and_is_back_within_an_interval_of_its_return() {
+fn a_closed_target_is_back_within_an_interval_of_its_return() {
     let origin = Origin::start(Behaviour::Answer(OK));
     let address = origin.address;
     let interval = 500 * MS;
@@ -533,7 +533,7 @@ fn a_reported_death_is_published_in_well_under_a_second_whatever_the_interval() 
 }
 
 #[test]
-fn a_report_about_a_living_target_costs_one_probe_and_a_flood_no_more_than_ten_a_second() {
+fn reports_cost_one_probe_each_and_at_most_ten_per_second() {
     let origin = Origin::start(Behaviour::Answer(OK));
     let watch = Watch::start(vec![at(origin.address, HealthCheck { interval: HOUR, ..check() })]);
     watch.first_round();
@@ -593,7 +593,7 @@ fn a_streak_takes_an_endpoint_out_for_its_time_whatever_its_probes_say() {
 }
 
 #[test]
-fn an_ejected_endpoint_whose_probes_fail_goes_down_and_comes_up_like_any_other() {
+fn an_ejected_endpoint_whose_probes_fail_is_down_like_any_other() {
     let (origins, watch) =
         answering(2, 20 * MS, Ejection { time: HOUR, max_time: HOUR, ..Ejection::default() });
     let address = origins[0].address;
@@ -711,7 +711,7 @@ fn every_address_of_a_name_is_an_endpoint_in_address_order() {
 }
 
 #[test]
-fn addresses_come_and_go_with_the_name_and_those_that_stay_keep_their_identity() {
+fn addresses_follow_the_name_and_those_that_stay_keep_their_identity() {
     let mut origins: Vec<_> = (0..2).map(|_| Origin::start(Behaviour::Answer(OK))).collect();
     origins.sort_by_key(|origin| origin.address);
     let [a, b] = [origins[0].address, origins[1].address];
@@ -851,7 +851,7 @@ fn two_hundred_hung_targets_of_a_thousand_delay_no_probe_of_the_others() {
 }
 
 #[test]
-fn more_hung_targets_than_probes_may_be_in_flight_do_not_delay_a_reported_death() {
+fn many_hung_targets_do_not_delay_a_reported_death() {
     let dying = Origin::start(Behaviour::Answer(OK));
     // The kernel connects what nobody accepts: a listener alone is a hung target.
     let hung = listener(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_finds_the_same_link_of_an_endpoint_for_as_long_as_somebody_holds_it() {
+    fn an_endpoint_has_one_link_for_as_long_as_it_is_held() {
         let links = Links::default();
         let held = links.of(EndpointId(1));
         held.squeeze_in();

@@ -220,8 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_healthy_leaves_its_part_to_the_others_of_its_target_as_it_takes_its_share_away()
-    {
+    fn an_unhealthy_endpoint_forfeits_its_share() {
         let rotation = round(&[vec![(0, 3, false), (0, 2, true), (0, 1, true)], weighted(&[1, 1])]);
         assert_eq!([0, 1, 2, 3, 4].map(|at| turns_of(at, &rotation)), [0, 4, 2, 3, 3]);
     }

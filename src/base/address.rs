@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_looks_as_it_is_configured_and_takes_no_more_than_a_socket_address() {
+    fn an_address_displays_as_configured_and_is_small() {
         assert_eq!(Address::from(SocketAddr::from(([0; 16], 80))).to_string(), "[::]:80");
         assert_eq!(Address::Unix("/run/app.sock".into()).to_string(), "unix:/run/app.sock");
         assert_eq!(size_of::<Address>(), size_of::<SocketAddr>());

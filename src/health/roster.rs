@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_stays_keeps_identity_and_health_and_one_that_returns_is_new() {
+    fn a_kept_address_keeps_its_identity_and_a_returning_one_is_new() {
         let mut roster = roster(vec![named("a")]);
         let first = answer(&mut roster, 0, &[1, 2]);
         roster.observe(first[0], true, Instant::now());
@@ -718,7 +718,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_and_failed_connects_take_an_endpoint_out_only_if_a_check_fails_too() {
+    fn timeouts_and_failed_connects_eject_only_with_a_failed_check() {
         let asks = HealthCheck { endpoint: Some("/".into()), ..HealthCheck::default() };
         let one = |last| Target { address: TargetAddress::Ip(socket(last)), health: asks.clone() };
         for streak in [Streak::Timeouts, Streak::ConnectFailures] {
@@ -833,7 +833,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_in_which_nobody_ever_answered_is_left_out_while_the_other_one_was_seen() {
+    fn a_family_that_never_answered_is_left_out_beside_one_that_did() {
         let now = Instant::now();
         let (mut roster, ids) = dual(1, 1);
         assert_eq!(roster.shown_count(), 3);

@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_waits_longer_than_its_interval_and_none_is_hurried_below_nine_tenths() {
+    fn every_wait_is_nine_tenths_of_the_interval_to_all_of_it() {
         let start = Instant::now();
         let mut schedule = Schedule::new(42);
         schedule.add(1, 5 * SECOND, start);
@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_key_is_repeated_each_second_for_half_a_minute_and_then_with_its_interval() {
+    fn an_absent_key_is_retried_each_second_for_half_a_minute() {
         let (mut schedule, mut now) = (Schedule::new(1), Instant::now());
         let start = now;
         schedule.add(0, 3600 * SECOND, now);

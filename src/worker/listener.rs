@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_says_nothing_is_handed_out_at_once_unless_that_is_deferred() {
+    fn a_silent_connection_is_accepted_unless_that_is_deferred() {
         for defer_accept in [None, Some(Duration::from_secs(60))] {
             let tcp = Tcp { defer_accept, ..Tcp::default() };
             let listener = listening(([127, 0, 0, 1], 0).into(), &tcp).remove(0);

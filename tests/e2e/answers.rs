@@ -15,7 +15,7 @@ fn assert_explained(response: &Response, status: u16) {
 }
 
 #[test]
-fn a_client_of_another_protocol_is_told_which_it_speaks_and_so_is_the_log_now_and_then() {
+fn a_client_of_another_protocol_learns_which_and_it_is_logged() {
     let origin = Origin::named("a");
     let evenly = Start::before(&[&origin]).workers(1).start();
     let cases: [(&[u8], u16, &str); 4] = [

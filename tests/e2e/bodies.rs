@@ -124,7 +124,7 @@ fn a_client_of_http_1_0_gets_bodies_without_chunks() {
 }
 
 #[test]
-fn a_client_of_http_1_0_keeps_its_connection_if_it_asks_and_the_end_of_the_body_is_known() {
+fn an_http_1_0_client_keeps_its_connection_if_the_body_has_a_length() {
     let origin = echo();
     let evenly = Evenly::before(&[&origin]);
     let mut client = evenly.client();
@@ -468,7 +468,7 @@ fn a_response_flows_while_its_request_still_comes() {
 }
 
 #[test]
-fn what_a_target_sent_before_it_died_reaches_a_slow_client_that_has_asked_for_more() {
+fn a_slow_pipelining_client_gets_what_a_dead_target_sent() {
     const LEN: usize = 1_000_000;
     let origin = Origin::start(|wire, _| {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 2 * LEN);

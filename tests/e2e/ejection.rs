@@ -19,7 +19,7 @@ fn resetting(name: &'static str) -> (Origin, Arc<AtomicBool>) {
 }
 
 #[test]
-fn a_target_that_resets_every_request_is_ejected_without_a_failed_get_and_comes_back() {
+fn a_resetting_target_is_ejected_without_a_failed_get() {
     let ((a, behaves), b) = (resetting("a"), Origin::named("b"));
     let evenly = Evenly::with(&[&a, &b], "[ejection]\nresets = 3\ntime = \"3s\"");
     let mut client = evenly.client();
@@ -114,7 +114,7 @@ fn answers_of_500_are_the_business_of_the_client_by_default() {
 }
 
 #[test]
-fn a_target_that_refuses_connects_is_ejected_before_its_probes_have_taken_it_out() {
+fn a_refusing_target_is_ejected_before_its_probes_fail() {
     let (a, mut b) = (Origin::named("a"), Origin::named("b"));
     let evenly = Evenly::with(
         &[&a, &b],
@@ -133,7 +133,7 @@ fn a_target_that_refuses_connects_is_ejected_before_its_probes_have_taken_it_out
 }
 
 #[test]
-fn a_hung_target_costs_what_may_be_repeated_nothing_but_time_until_its_probe_has_taken_it_out() {
+fn a_hung_target_costs_idempotent_requests_only_time() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let evenly = Evenly::with(
         &[&a, &b],

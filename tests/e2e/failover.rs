@@ -189,7 +189,7 @@ fn clients_do_not_notice_that_a_target_dies_and_comes_back() {
 }
 
 #[test]
-fn idle_connections_to_a_target_that_went_down_are_closed_and_running_ones_are_not() {
+fn a_target_that_goes_down_loses_only_its_idle_connections() {
     let a = Origin::named("a");
     let gate = Arc::new(Gate::default());
     let opened = Arc::clone(&gate);
@@ -220,7 +220,7 @@ fn idle_connections_to_a_target_that_went_down_are_closed_and_running_ones_are_n
 }
 
 #[test]
-fn what_may_not_be_repeated_goes_on_no_connection_that_its_target_may_be_about_to_close() {
+fn a_post_avoids_a_connection_that_its_target_may_be_closing() {
     let response = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nKeep-Alive: timeout=1\r\n\r\nok";
     let origin = Origin::saying(response, Then::Next);
     let evenly = Start::before(&[&origin]).workers(1).config(BLIND).start();

@@ -153,7 +153,7 @@ fn a_client_that_closes_in_a_quiet_stream_frees_its_target() {
 }
 
 #[test]
-fn a_half_closed_client_gets_a_response_that_keeps_flowing_for_longer_than_the_grace() {
+fn a_half_closed_client_gets_a_response_longer_than_the_grace() {
     const EVENTS: usize = 30;
     let origin = Origin::start(|wire, _| {
         let _ = wire.send("HTTP/1.1 200 OK\r\n\r\n");

@@ -34,7 +34,7 @@ fn before(name: &str, server: &NameServer) -> Evenly {
 }
 
 #[test]
-fn an_address_that_comes_gets_requests_and_one_that_goes_gets_none_without_a_failed_one() {
+fn added_and_removed_addresses_cost_no_failed_request() {
     let (server, (a, b)) = (NameServer::start(), two());
     server.addresses("api.test", 1, &ips([&a]));
     let evenly = before(&at("api.test", &a), &server);
@@ -54,7 +54,7 @@ fn an_address_that_comes_gets_requests_and_one_that_goes_gets_none_without_a_fai
 }
 
 #[test]
-fn what_is_under_way_at_an_address_that_goes_finishes_and_idle_connections_to_it_are_closed() {
+fn a_removed_address_finishes_exchanges_and_loses_idle_connections() {
     let (server, gate) = (NameServer::start(), Arc::new(Gate::default()));
     let opened = Arc::clone(&gate);
     let a = Origin::start(move |wire, head| {
@@ -122,7 +122,7 @@ fn the_last_good_addresses_serve_on_when_dns_is_dead() {
 }
 
 #[test]
-fn a_start_waits_for_silent_dns_no_longer_than_its_bound_and_serves_when_dns_is_there() {
+fn silent_dns_delays_a_start_by_a_bounded_time() {
     let (server, a) = (NameServer::start(), Origin::named("a"));
     server.set_mode(Mode::Silent);
     server.addresses("api.test", 60, &ips([&a]));

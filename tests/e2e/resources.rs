@@ -299,7 +299,7 @@ fn assert_not_spinning(evenly: &Evenly) {
 }
 
 #[test]
-fn more_clients_than_descriptors_neither_kill_nor_spin_and_all_are_served_in_the_end() {
+fn more_clients_than_descriptors_are_all_served_in_the_end() {
     let (origin, gate) = gated();
     let evenly = Start::before(&[&origin]).descriptors(200).start();
     let mut clients: Vec<Client> = (0..150).map(|_| evenly.client()).collect();
@@ -369,7 +369,7 @@ fn most_connections(evenly: &Evenly) -> usize {
 }
 
 #[test]
-fn checks_the_admin_listener_and_logs_have_descriptors_however_many_clients_there_are() {
+fn clients_leave_descriptors_for_checks_admin_and_logs() {
     let (a, gate) = gated();
     let _open = OpenOnDrop(&gate);
     let b = Origin::named("b");

@@ -118,7 +118,7 @@ impl OneThread {
 }
 
 #[test]
-fn a_target_that_serves_one_connection_at_a_time_is_not_kept_busy_by_an_idle_one() {
+fn an_idle_connection_does_not_block_a_single_threaded_target() {
     for workers in [1, 2] {
         let target = OneThread::start();
         let config = format!("[[targets]]\naddress = \"{}\"\ninterval = \"200ms\"", target.address);

@@ -80,7 +80,7 @@ fn half_waiting(evenly: &Evenly, count: usize, request: &str, hung: &Origin) -> 
 }
 
 #[test]
-fn what_waits_for_a_target_that_goes_down_moves_on_unless_it_may_have_been_processed() {
+fn requests_at_a_target_that_goes_down_move_on_if_unprocessed() {
     let gate = Arc::new(Gate::default());
     let (hung, sound) = (gated(&gate), Origin::named("sound"));
     let evenly = Start::before(&[&hung, &sound]).watching(&hung).start();
@@ -100,7 +100,7 @@ fn what_waits_for_a_target_that_goes_down_moves_on_unless_it_may_have_been_proce
 }
 
 #[test]
-fn a_request_whose_response_does_not_begin_is_sent_to_another_target_if_it_may_be_repeated() {
+fn an_idempotent_request_without_a_response_goes_to_another_target() {
     let (hung, sound) = (Origin::hanging(), Origin::named("sound"));
     let config = format!("{BLIND}\n[timeouts]\nresponse_header = \"200ms\"");
     let evenly = Evenly::with(&[&hung, &sound], &config);

@@ -70,7 +70,7 @@ fn what_waits_for_a_slow_reader_when_its_response_is_cut_reaches_it() {
 }
 
 #[test]
-fn one_that_does_not_read_what_is_left_of_a_cut_response_is_not_waited_for_without_end() {
+fn the_wait_for_a_reader_of_a_cut_response_is_bounded() {
     let narrow = Weather { capacity: 1_000, ..CALM };
     for get in [GET, OLD_GET] {
         let (mut scene, _, target) = Scene::exchange(narrow, get);
@@ -88,7 +88,7 @@ fn one_that_does_not_read_what_is_left_of_a_cut_response_is_not_waited_for_witho
 }
 
 #[test]
-fn what_comes_behind_a_last_request_while_it_is_answered_does_not_reset_the_response_away() {
+fn bytes_behind_the_last_request_do_not_reset_its_response() {
     for get in
         ["GET /r/1 HTTP/1.0\r\n\r\n", "GET /r/1 HTTP/1.1\r\nHost: sim\r\nConnection: close\r\n\r\n"]
     {

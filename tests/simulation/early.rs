@@ -47,7 +47,7 @@ impl Scene {
 }
 
 #[test]
-fn the_upload_goes_on_to_its_end_and_then_the_next_request_on_another_connection() {
+fn an_upload_goes_on_and_the_next_request_has_a_new_connection() {
     let (mut scene, client, target) = Scene::answered(CALM, OK);
     for _ in 0..2 {
         scene.wait(timeouts().client_body * 2 / 3);
@@ -93,7 +93,7 @@ fn what_waits_for_the_target_when_it_answers_reaches_it_too() {
 }
 
 #[test]
-fn a_client_that_stops_sending_is_let_go_in_time_and_its_exchange_was_finished() {
+fn a_client_that_stalls_its_upload_after_its_response_is_closed() {
     let (mut scene, client, target) = Scene::answered(CALM, OK);
     scene.wait(timeouts().client_body + Duration::from_secs(1));
     assert_eq!(scene.hears(client), (String::new(), "end"));
@@ -119,7 +119,7 @@ fn a_client_that_leaves_has_had_its_response() {
 }
 
 #[test]
-fn what_a_target_takes_no_more_is_dropped_and_the_client_goes_on_if_that_ends_soon() {
+fn the_rest_of_an_unwanted_upload_is_dropped_if_it_ends_soon() {
     for (resets, pauses) in [(true, 1), (false, 1), (false, 2)] {
         let (mut scene, client, target) = Scene::answered(CALM, OK);
         match resets {
@@ -193,7 +193,7 @@ fn a_target_that_says_more_than_its_answer_takes_no_more() {
 }
 
 #[test]
-fn a_client_that_reads_only_when_all_is_sent_gets_a_response_larger_than_any_buffer() {
+fn a_client_that_reads_after_its_upload_gets_a_large_response() {
     const LEN: usize = 10_000;
     let narrow = Weather { capacity: 1_000, ..CALM };
     let (mut scene, client, target) = Scene::exchange(narrow, &post(LEN));
@@ -230,7 +230,7 @@ fn a_client_that_reads_only_when_all_is_sent_gets_a_response_larger_than_any_buf
 }
 
 #[test]
-fn a_client_of_http_1_0_learns_the_end_of_its_response_at_once_and_can_send_the_rest() {
+fn an_http_1_0_client_has_its_whole_response_before_its_upload_ends() {
     let post = b"POST /r/1 HTTP/1.0\r\nContent-Length: 10\r\n\r\nhalf ";
     let (mut scene, client, target) = Scene::exchange(CALM, post);
     scene.says(target, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n");
@@ -282,7 +282,7 @@ fn an_upload_is_not_idle_and_goes_on_in_a_drain_until_that_is_over() {
 }
 
 #[test]
-fn a_target_that_says_that_it_closes_is_left_to_do_so_when_it_may_not_have_read_everything() {
+fn a_target_that_announces_its_close_may_read_to_the_end() {
     for closes in [true, false] {
         let (mut scene, client, target) =
             Scene::exchange(CALM, &[post(100), vec![b'a'; 100]].concat());

@@ -218,7 +218,7 @@ fn a_head_that_is_not_whole_is_kept_up_to_4_kib_and_then_refused() {
 }
 
 #[test]
-fn a_large_request_goes_on_an_idle_connection_and_does_not_wait_for_a_fresh_one() {
+fn a_large_request_takes_an_idle_connection_first() {
     let (mut scene, other) = Scene::short_of_memory(CALM);
     let large = [&GET[..GET.len() - 2], b"Cookie: ", &[b'a'; 6_000], b"\r\n\r\n"].concat();
     let client = scene.client();

@@ -215,7 +215,7 @@ impl Scene {
 
 /// A target that may serve one connection at a time looks at no other while it has an idle one of ours.
 #[test]
-fn a_worker_whose_request_waits_gets_the_others_to_give_their_idle_connections_up() {
+fn a_waiting_request_makes_other_workers_close_idle_connections() {
     let (mut holder, client, target) = Scene::exchange(CALM, GET);
     holder.says(target, SMALL);
     holder.settle();
@@ -245,7 +245,7 @@ fn a_worker_whose_request_waits_gets_the_others_to_give_their_idle_connections_u
 }
 
 #[test]
-fn what_waits_for_a_target_that_went_down_and_may_not_be_sent_again_is_answered_soon() {
+fn a_post_at_a_target_that_went_down_fails_soon() {
     for speaks in [false, true] {
         let post = b"POST /r/1 HTTP/1.1\r\nHost: sim\r\nContent-Length: 2\r\n\r\nhi";
         let (mut scene, client, target) = Scene::exchange(CALM, post);
@@ -371,7 +371,7 @@ fn a_tunnel_whose_target_was_reset_while_it_was_written_to_ends() {
 }
 
 #[test]
-fn what_a_slow_reader_did_not_take_of_a_close_delimited_response_is_reset_away() {
+fn a_close_delimited_response_that_is_not_read_ends_in_a_reset() {
     let small = Weather { capacity: 1000, ..CALM };
     let (mut scene, client, target) = Scene::exchange(small, b"GET /r/1 HTTP/1.0\r\n\r\n");
     scene.says(target, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -524,7 +524,7 @@ fn a_connection_with_credentials_on_it_is_its_clients_own_and_ends_with_it() {
 }
 
 #[test]
-fn what_comes_unasked_on_a_clients_own_connection_ends_that_and_not_the_client() {
+fn unasked_bytes_end_a_private_connection_and_not_its_client() {
     for unasked in [Some(EMPTY), None] {
         let mut scene = Scene::new(CALM);
         let client = scene.client();
@@ -604,7 +604,7 @@ fn content_that_may_lie_unread_goes_with_a_reset() {
 }
 
 #[test]
-fn for_want_of_local_ports_a_connection_that_is_there_is_used_and_nobody_is_blamed() {
+fn without_local_ports_a_pooled_connection_is_used() {
     let (mut scene, client) = Scene::with_standby();
     scene.says(client, GET);
     scene.settle();

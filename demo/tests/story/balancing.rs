@@ -52,7 +52,7 @@ fn a_request_goes_from_the_client_by_dns_and_the_balancer_to_an_api_and_back() {
 }
 
 #[test]
-fn requests_alternate_exactly_by_the_client_on_new_connections_and_on_a_kept_one() {
+fn requests_alternate_exactly_on_new_and_kept_connections() {
     let story = Story::start();
     let mut turns: Vec<String> =
         (0..10).map(|_| story.client(&["-i", "/spells"]).served_by()).collect();

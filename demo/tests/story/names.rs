@@ -62,7 +62,7 @@ fn the_balancer_asks_for_a_name_when_its_ttl_ends_and_not_before() {
 }
 
 #[test]
-fn an_address_that_is_added_gets_requests_and_one_that_is_removed_loses_them_without_a_reload() {
+fn added_and_removed_addresses_are_followed_without_a_reload() {
     let mut story = Story::start();
     let pid = story.pid(Piece::Evenly).unwrap();
     let third = story.add_api(3).unwrap();
@@ -123,7 +123,7 @@ impl Post {
 }
 
 #[test]
-fn with_dns_dead_the_last_good_answer_serves_and_changes_are_followed_when_it_is_back() {
+fn the_last_good_answer_serves_while_dns_is_dead() {
     let mut story = Story::watched();
     let third = story.add_api(3).unwrap();
     story.under_load(|story, load| {

@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_configuration_names_the_address_both_targets_and_the_pause_between_probes() {
+    fn every_configuration_names_the_address_targets_and_interval() {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let targets = [local(9001), local(9002)];
         let program = Path::new("/bin/false");
