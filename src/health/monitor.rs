@@ -389,7 +389,7 @@ impl Monitor {
 
     /// A new endpoint of a name is probed at once.
     fn welcome(&mut self, id: EndpointId, now: Instant) {
-        if let Some((_, interval)) = self.roster.endpoints().find(|&(known, _)| known == id) {
+        if let Some(interval) = self.roster.interval(id) {
             self.schedule.add(id, interval, now);
         }
     }

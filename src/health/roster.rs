@@ -259,6 +259,11 @@ impl Roster {
         self.members.iter().flat_map(|m| m.endpoints.iter().map(|e| (e.id, m.interval)))
     }
 
+    /// The interval of this endpoint's probes; `None` if it is gone.
+    pub(super) fn interval(&self, id: EndpointId) -> Option<Duration> {
+        self.find(id).map(|(member, _)| member.interval)
+    }
+
     /// Every target that is a name: its position, what is looked up for it, and its interval.
     pub(super) fn names(&self) -> impl Iterator<Item = (usize, &Wanted, Duration)> {
         self.members.iter().enumerate().filter_map(|(at, member)| {
