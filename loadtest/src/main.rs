@@ -10,7 +10,6 @@ mod big;
 mod chaos;
 mod client;
 mod compare;
-mod failover;
 mod floor;
 mod generator;
 mod load;
@@ -308,7 +307,9 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
             let kinds = compared(kind, peers.as_ref(), |kind| bench.program(kind).is_ok());
             compare::compare(&bench, &kinds, shape, usize::try_from(*rounds)?, report)
         }
-        Run::Failover => failover::failover(&bench, kind, connections, arguments.interval, report),
+        Run::Failover => {
+            chaos::failover::failover(&bench, kind, connections, arguments.interval, report)
+        }
         Run::Posts { idle, rounds } => {
             let length = (Duration::from_secs_f64(*idle), usize::try_from(*rounds)?);
             posts::posts(&bench, kind, length, report)

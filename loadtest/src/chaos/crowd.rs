@@ -136,9 +136,21 @@ pub(crate) fn under_load<T>(
     })
 }
 
-/// One client: a request after another until the play is over.
+/// One client's requests until the play is over, as an account.
 fn ask(crowd: Crowd, which: usize, over: &AtomicBool) -> Account {
     let mut account = Account::default();
+    ask_until(over, crowd, which, |id, asked, outcome| account.book(id, asked, outcome.map(drop)));
+    account
+}
+
+/// One client: a request after another until it is `over`. Each is booked when it ends: its id, when it was sent, and the
+/// origin that answered, or why it failed.
+pub(crate) fn ask_until(
+    over: &AtomicBool,
+    crowd: Crowd,
+    which: usize,
+    mut book: impl FnMut(String, Instant, Result<Option<String>, String>),
+) {
     let mut open = None;
     for number in 0.. {
         if over.load(Ordering::Relaxed) {
@@ -148,16 +160,15 @@ fn ask(crowd: Crowd, which: usize, over: &AtomicBool) -> Account {
         let asked = Instant::now();
         let outcome = once(&mut open, crowd, &id);
         let failed = outcome.is_err();
-        account.book(id, asked, outcome);
+        book(id, asked, outcome);
         if failed {
             thread::sleep(AFTER_FAILURE);
         }
     }
-    account
 }
 
 /// One request, on the open connection or a new one.
-fn once(open: &mut Option<Client>, crowd: Crowd, id: &str) -> Result<(), String> {
+fn once(open: &mut Option<Client>, crowd: Crowd, id: &str) -> Result<Option<String>, String> {
     let mut client = match open.take() {
         Some(client) => client,
         None => Client::connect(crowd.address).map_err(|error| format!("connect: {error}"))?,
@@ -171,7 +182,7 @@ fn once(open: &mut Option<Client>, crowd: Crowd, id: &str) -> Result<(), String>
     match head.status {
         200 if head.request.as_deref() != Some(id) => Err("the answer to another request".into()),
         200 if body != wanted => Err("a wrong body".into()),
-        200 => Ok(()),
+        200 => Ok(head.origin),
         status => Err(format!("status {status}")),
     }
 }

@@ -2,23 +2,21 @@
 //! answer while origins are killed and started again under them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Failure;
-use crate::client::{Answer, Client};
 use crate::report::{Report, count};
 use crate::servers::{Bench, Kind, Origin, Subject};
+
+use super::crowd::{Crowd, Method, ask_until};
 
 /// How long the load runs in a phase beside what the phase waits for.
 const HOLD: Duration = Duration::from_secs(2);
 /// How long a health change may take before the run goes on without it.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pause of a client after a failure, so that a dead subject is not drowned in connects.
-const AFTER_FAILURE: Duration = Duration::from_millis(5);
 /// The subject's interval between probes when none is given, in seconds.
 const INTERVAL: f64 = 5.0;
 /// What a probe may take beyond its interval, in milliseconds.
@@ -93,24 +91,24 @@ impl Watch {
     }
 
     /// Books one request in the phase in which it ended.
-    fn book(&self, asked: Instant, outcome: Result<Answer, String>) {
+    fn book(&self, asked: Instant, outcome: Result<Option<String>, String>) {
         let tally = &self.tallies[self.phase.load(Ordering::SeqCst)];
         let now = self.micros(Instant::now());
         tally.slowest.fetch_max(now - self.micros(asked), Ordering::Relaxed);
         let why = match outcome {
-            Ok(Answer { status: 200, origin: Some(name), .. }) => {
+            Ok(Some(name)) => {
                 tally.answered.fetch_add(1, Ordering::Relaxed);
                 let which = usize::from(name != "a");
                 tally.first[which].fetch_min(now, Ordering::Relaxed);
                 tally.last[which].fetch_max(now, Ordering::Relaxed);
                 return;
             }
-            Ok(Answer { status: 503, .. }) => {
+            Ok(None) => "a response without X-Origin".to_owned(),
+            Err(why) if why == "status 503" => {
                 tally.unavailable.fetch_add(1, Ordering::Relaxed);
                 tally.first_unavailable.fetch_min(now, Ordering::Relaxed);
                 return;
             }
-            Ok(Answer { status, .. }) => format!("status {status}"),
             Err(why) => why,
         };
         *tally.failed.lock().unwrap_or_else(PoisonError::into_inner).entry(why).or_default() += 1;
@@ -123,33 +121,6 @@ impl Watch {
         }
         count(booked.saturating_sub(self.micros(since))) / 1000.0
     }
-}
-
-/// One client: a request after another until the run ends.
-fn ask(watch: &Watch, address: SocketAddr) {
-    let mut client = None;
-    while !watch.stopping.load(Ordering::Relaxed) {
-        let asked = Instant::now();
-        let outcome = once(&mut client, address);
-        let failed = outcome.is_err();
-        watch.book(asked, outcome);
-        if failed {
-            thread::sleep(AFTER_FAILURE);
-        }
-    }
-}
-
-/// One request, on the open connection or a new one.
-fn once(client: &mut Option<Client>, address: SocketAddr) -> Result<Answer, String> {
-    let mut open = match client.take() {
-        Some(open) => open,
-        None => Client::connect(address).map_err(|error| format!("connect: {}", error.kind()))?,
-    };
-    let answer = open.get("/").map_err(|error| error.kind().to_string())?;
-    if !answer.last {
-        *client = Some(open);
-    }
-    Ok(answer)
 }
 
 /// Kills and restarts origins under `connections` clients and reports what these noticed.
@@ -170,12 +141,17 @@ pub(crate) fn failover(
         tallies: Default::default(),
     };
     report.section(format!("{}: origins killed under {connections} connections", kind.name()));
-    let address = subject.address;
+    let crowd = Crowd { address: subject.address, method: Method::Get, clients: connections };
+    let watch = &watch;
     thread::scope(|scope| {
-        for _ in 0..connections {
-            scope.spawn(|| ask(&watch, address));
+        for which in 0..crowd.clients {
+            scope.spawn(move || {
+                ask_until(&watch.stopping, crowd, which, |_, asked, outcome| {
+                    watch.book(asked, outcome);
+                });
+            });
         }
-        let outcome = play(&watch, &mut origins, &mut subject, interval, report);
+        let outcome = play(watch, &mut origins, &mut subject, interval, report);
         watch.stopping.store(true, Ordering::Relaxed);
         outcome
     })
@@ -315,17 +291,13 @@ mod tests {
         }
     }
 
-    fn answer(status: u16, origin: Option<&str>) -> Answer {
-        Answer { status, origin: origin.map(str::to_owned), last: false }
-    }
-
     #[test]
     fn books_each_request_in_the_phase_in_which_it_ended() {
         let watch = watch();
         let asked = watch.enter(Phase::OneDown);
-        watch.book(asked, Ok(answer(200, Some("b"))));
-        watch.book(asked, Ok(answer(503, None)));
-        watch.book(asked, Ok(answer(502, None)));
+        watch.book(asked, Ok(Some("b".to_owned())));
+        watch.book(asked, Err("status 503".to_owned()));
+        watch.book(asked, Err("status 502".to_owned()));
         watch.book(asked, Err("connection reset".to_owned()));
         let tally = watch.tally(Phase::OneDown);
         assert_eq!(tally.answered.load(Ordering::SeqCst), 1);
