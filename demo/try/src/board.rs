@@ -251,7 +251,7 @@ impl Board {
     /// What is known at the end.
     pub(crate) fn summary(&self) -> String {
         format!(
-            "{} requests, {} failed, {} connections refused, {} retries",
+            "requests {}, failed {}, connections refused {}, retries {}",
             self.requests, self.failed, self.refused, self.retried
         )
     }
@@ -429,7 +429,7 @@ mod tests {
             assert_eq!(board.failed, failed, "{status} {end}");
         }
         board.lost();
-        assert_eq!(board.summary(), "7 requests, 4 failed, 0 connections refused, 0 retries");
+        assert_eq!(board.summary(), "requests 7, failed 4, connections refused 0, retries 0");
     }
 
     #[test]

@@ -234,16 +234,16 @@ fn a_key_kills_an_origin_without_a_failed_request_and_brings_it_back() {
 
     running.press("q");
     assert!(running.ended().success());
-    running.wait_for_the_terminal("30 requests, 0 failed");
+    running.wait_for_the_terminal("requests 30, failed 0");
 }
 
 #[test]
 fn every_way_out_gives_the_terminal_back() {
     type Way = fn(&mut Running);
     let ways: [(Way, &str, i32); 4] = [
-        (|it| it.press("\x03"), "0 requests, 0 failed", 0),
-        (|it| it.signal(Signal::TERM), "0 requests, 0 failed", 0),
-        (|it| it.signal(Signal::HUP), "0 requests, 0 failed", 0),
+        (|it| it.press("\x03"), "requests 0, failed 0", 0),
+        (|it| it.signal(Signal::TERM), "requests 0, failed 0", 0),
+        (|it| it.signal(Signal::HUP), "requests 0, failed 0", 0),
         (
             |it| {
                 let all = children(it.child.id());
@@ -301,7 +301,7 @@ fn without_a_terminal_it_says_it_in_plain_lines_and_obeys_signals() {
     running.signal(Signal::TERM);
     assert!(running.ended().success());
     assert!(all.keys().all(|&number| !is_running(number)), "{all:?}");
-    let shown = running.wait_to_show(" requests, 0 failed, ");
+    let shown = running.wait_to_show(", failed 0, ");
     assert!(!shown.contains('\x1b'), "{shown}");
 }
 
