@@ -8,7 +8,7 @@
 //! use evenly::base::wheel::{Due, Wheel};
 //!
 //! // A key that outlived its value finds nothing, even when the place is taken again.
-//! let mut slab = Slab::with_room(4);
+//! let mut slab: Slab<&str> = Slab::with_room(4);
 //! let old = slab.insert("a client");
 //! slab.remove(old);
 //! let new = slab.insert("another client");

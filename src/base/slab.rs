@@ -1,6 +1,8 @@
 //! A vector of slots whose keys carry a generation, so that a key to a value that is gone finds nothing,
 //! even when its slot was given to another value since. One batch of events may hold such stale keys.
 
+use std::marker::PhantomData;
+
 /// Names one value of a [`Slab`] for as long as it lives there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -10,28 +12,49 @@ pub struct Key {
     pub generation: u32,
 }
 
+/// The type of a slab's keys: one of its own for each table, so that they are not confused.
+pub trait Name: Copy {
+    /// The name that is this key.
+    fn of(key: Key) -> Self;
+    /// The key that this is.
+    fn key(self) -> Key;
+}
+
+impl Name for Key {
+    #[inline]
+    fn of(key: Key) -> Key {
+        key
+    }
+
+    #[inline]
+    fn key(self) -> Key {
+        self
+    }
+}
+
 struct SlabSlot<T> {
     generation: u32,
     value: Option<T>,
 }
 
 /// Values by generation-checked key. Insertion, removal and look-up take constant time.
-pub struct Slab<T> {
+pub struct Slab<T, K = Key> {
     slots: Vec<SlabSlot<T>>,
     free: Vec<u32>,
+    keys: PhantomData<fn(K) -> K>,
 }
 
-impl<T> Default for Slab<T> {
+impl<T, K> Default for Slab<T, K> {
     fn default() -> Self {
-        Slab { slots: Vec::new(), free: Vec::new() }
+        Slab { slots: Vec::new(), free: Vec::new(), keys: PhantomData }
     }
 }
 
-impl<T> Slab<T> {
+impl<T, K: Name> Slab<T, K> {
     /// Reserves capacity for `count` values. Reserved capacity is untouched memory: the kernel gives a page when it is first
     /// written, and a table of more than 128 KiB that grows within its capacity leaves no hole in the heap.
     pub fn with_room(count: usize) -> Self {
-        Slab { slots: Vec::with_capacity(count), free: Vec::new() }
+        Slab { slots: Vec::with_capacity(count), ..Slab::default() }
     }
 
     /// How many values there are.
@@ -53,19 +76,19 @@ impl<T> Slab<T> {
     ///
     /// # Panics
     /// With 2^31 values, far above any descriptor limit.
-    pub fn next_key(&self) -> Key {
-        match self.free.last() {
+    pub fn next_key(&self) -> K {
+        K::of(match self.free.last() {
             Some(&index) => Key { index, generation: self.slots[index as usize].generation },
             None => {
                 let index = u32::try_from(self.slots.len()).expect("fewer than 2^31 connections");
                 assert!(index < 1 << 31, "fewer than 2^31 connections");
                 Key { index, generation: 0 }
             }
-        }
+        })
     }
 
     /// Stores `value` and names it.
-    pub fn insert(&mut self, value: T) -> Key {
+    pub fn insert(&mut self, value: T) -> K {
         let key = self.next_key();
         match self.free.pop() {
             Some(index) => self.slots[index as usize].value = Some(value),
@@ -76,20 +99,23 @@ impl<T> Slab<T> {
 
     /// The value named `key`, if it is still there.
     #[inline]
-    pub fn get(&self, key: Key) -> Option<&T> {
+    pub fn get(&self, key: K) -> Option<&T> {
+        let key = key.key();
         let slot = self.slots.get(key.index as usize)?;
         if slot.generation == key.generation { slot.value.as_ref() } else { None }
     }
 
     /// The value named `key`, if it is still there, to be changed.
     #[inline]
-    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+    pub fn get_mut(&mut self, key: K) -> Option<&mut T> {
+        let key = key.key();
         let slot = self.slots.get_mut(key.index as usize)?;
         if slot.generation == key.generation { slot.value.as_mut() } else { None }
     }
 
     /// Takes the value named `key` out.
-    pub fn remove(&mut self, key: Key) -> Option<T> {
+    pub fn remove(&mut self, key: K) -> Option<T> {
+        let key = key.key();
         let slot = self.slots.get_mut(key.index as usize)?;
         if slot.generation != key.generation {
             return None;
@@ -101,10 +127,10 @@ impl<T> Slab<T> {
     }
 
     /// The key of the value at a position, if there is one.
-    pub fn key_at(&self, position: usize) -> Option<Key> {
+    pub fn key_at(&self, position: usize) -> Option<K> {
         let slot = self.slots.get(position)?;
         let index = u32::try_from(position).ok()?;
-        slot.value.as_ref().map(|_| Key { index, generation: slot.generation })
+        slot.value.as_ref().map(|_| K::of(Key { index, generation: slot.generation }))
     }
 
     /// All values, to be changed.
@@ -113,7 +139,7 @@ impl<T> Slab<T> {
     }
 
     /// The keys of all values.
-    pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+    pub fn keys(&self) -> impl Iterator<Item = K> + '_ {
         (0..self.slots.len()).filter_map(|at| self.key_at(at))
     }
 }
@@ -124,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_key_to_a_value_that_is_gone_finds_nothing() {
-        let mut slab = Slab::default();
+        let mut slab: Slab<&str> = Slab::default();
         let old = slab.insert("old");
         assert_eq!(slab.remove(old), Some("old"));
         let new = slab.insert("new");
@@ -136,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_next_key_is_the_one_that_insertion_returns() {
-        let mut slab = Slab::default();
+        let mut slab: Slab<()> = Slab::default();
         for _ in 0..3 {
             let foretold = slab.next_key();
             assert_eq!(slab.insert(()), foretold);

@@ -2,19 +2,19 @@
 //! `session::retry` says is carried out here.
 
 use super::clock::is_clients_turn;
-use super::tables::{Client, Upstream};
+use super::keys::{ClientKey, UpstreamKey};
+use super::tables::{Client, State, Upstream};
 use super::upstream::Found;
 use super::waits::{LAST_WORDS, Progress};
 use super::{Engine, Net};
 use crate::balance::{self, EndpointId, Report, Streak};
-use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::base::wheel::Due;
 use crate::session::{Break, Failure, Output, Remedy, Session};
 
 impl<N: Net> Engine<N> {
     /// The exchange of `owner` with its target broke.
-    pub(super) fn upstream_failed(&mut self, owner: Key, failure: Failure, out: &mut Output) {
+    pub(super) fn upstream_failed(&mut self, owner: ClientKey, failure: Failure, out: &mut Output) {
         let Some(client) = self.clients.get(owner) else { return };
         let Some(key) = client.upstream else { return };
         let Some(upstream) = self.upstreams.get(key) else { return };
@@ -57,14 +57,14 @@ impl<N: Net> Engine<N> {
 
     fn describe_break(
         &self,
-        owner: Key,
+        owner: ClientKey,
         client: &Client<N::Conn>,
         upstream: &Upstream<N::Conn>,
         failure: Failure,
     ) -> Break {
         Break {
             failure,
-            sent: upstream.sent,
+            sent: upstream.has_sent(),
             held: client.hold.is_some(),
             affordable: self
                 .shared
@@ -83,9 +83,9 @@ impl<N: Net> Engine<N> {
         lost.sort_unstable();
         let waits = |upstream: &Upstream<_>| {
             let is_lost = lost.binary_search(&upstream.endpoint).is_ok();
-            is_lost && upstream.client.is_some() && !upstream.conn.queued
+            is_lost && upstream.client().is_some() && !upstream.conn.queued
         };
-        let keys: Vec<Key> = self
+        let keys: Vec<UpstreamKey> = self
             .upstreams
             .keys()
             .filter(|&key| self.upstreams.get(key).is_some_and(waits))
@@ -94,10 +94,10 @@ impl<N: Net> Engine<N> {
     }
 
     /// The endpoint of a connection went down.
-    fn endpoint_lost(&mut self, key: Key) {
+    fn endpoint_lost(&mut self, key: UpstreamKey) {
         let Some(upstream) = self.upstreams.get(key) else { return };
-        let Some(owner) = upstream.client else { return };
-        if upstream.connecting {
+        let Some(owner) = upstream.client() else { return };
+        if matches!(upstream.state, State::Connecting(_)) {
             let endpoint = upstream.endpoint;
             self.part(owner);
             let next = self.next_after(owner, endpoint);
@@ -114,9 +114,9 @@ impl<N: Net> Engine<N> {
         {
             let until = self.now.after(LAST_WORDS);
             if Due::at(until) < upstream.conn.deadline()
-                && let Some(upstream) = self.upstreams.get_mut(key)
+                && let Some(busy) = self.upstreams.get_mut(key).and_then(Upstream::busy_mut)
             {
-                upstream.last_words = true;
+                busy.last_words = true;
                 self.settle_upstream(key, Progress::None);
             }
         }
@@ -124,7 +124,7 @@ impl<N: Net> Engine<N> {
 
     /// Where a request that broke at `failed` is sent again: to another endpoint if there is one, if need be one that
     /// stands by, since what broke it is likely to be there still.
-    fn elsewhere(&self, key: Key, failed: EndpointId) -> EndpointId {
+    fn elsewhere(&self, key: ClientKey, failed: EndpointId) -> EndpointId {
         let Some(client) = self.clients.get(key) else { return failed };
         let refused = client.tried.iter().flat_map(|tried| &tried.endpoints);
         let tried: Vec<EndpointId> = refused.copied().chain([failed]).collect();

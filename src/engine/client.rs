@@ -1,13 +1,13 @@
 //! The client side of the pump: requests in, answers of our own out, and how a client connection ends.
 
 use super::conn::{Conn, Filled, Hunger};
+use super::keys::ClientKey;
 use super::tables::{Client, Closing, Upstream};
 use super::turn::Flow;
 use super::upstream::Found;
 use super::waits::Progress;
 use super::{Engine, Net, Scratch, Token};
 use crate::access::End;
-use crate::base::slab::Key;
 use crate::base::wheel::Due;
 use crate::session::{ClientEnd, Ending, Next, Output, Stage, Step};
 
@@ -18,7 +18,7 @@ const HEAD_READ: usize = 16 * 1024;
 const JOIN: usize = 4096;
 
 impl<N: Net> Engine<N> {
-    pub(super) fn client_step(&mut self, key: Key) -> Flow {
+    pub(super) fn client_step(&mut self, key: ClientKey) -> Flow {
         let flushed = self.flush_client(key);
         let Some(client) = self.clients.get(key) else { return Flow::Wait };
         if !flushed && !client.is_full_duplex() {
@@ -53,7 +53,7 @@ impl<N: Net> Engine<N> {
         flow
     }
 
-    fn client_read(&mut self, key: Key, limit: usize, scratch: &mut Scratch) -> Flow {
+    fn client_read(&mut self, key: ClientKey, limit: usize, scratch: &mut Scratch) -> Flow {
         let Engine { clients, net, buffers, cx, .. } = self;
         let Scratch { read, out } = scratch;
         let Some(client) = clients.get_mut(key) else { return Flow::Wait };
@@ -89,7 +89,7 @@ impl<N: Net> Engine<N> {
         self.after_client_read(key, step.next)
     }
 
-    fn client_act(&mut self, key: Key, step: &Step, input: &[u8], out: &mut Output) {
+    fn client_act(&mut self, key: ClientKey, step: &Step, input: &[u8], out: &mut Output) {
         let body = join_small(out, &input[step.body.clone()]);
         match step.next {
             Next::NeedMore | Next::ToClient | Next::Finished { .. } => {}
@@ -123,7 +123,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Has the limit run that now applies to the client, and says whether to go on with it.
-    fn after_client_read(&mut self, key: Key, next: Next) -> Flow {
+    fn after_client_read(&mut self, key: ClientKey, next: Next) -> Flow {
         let Some(client) = self.clients.get_mut(key) else { return Flow::Wait };
         if next == Next::NeedMore && client.session.is_idle() {
             client.head_begun |= client.conn.inbox.is_some();
@@ -148,7 +148,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Writes what waits for the client. `false` if something still waits or the client is gone.
-    pub(super) fn flush_client(&mut self, key: Key) -> bool {
+    pub(super) fn flush_client(&mut self, key: ClientKey) -> bool {
         let Engine { clients, net, buffers, .. } = self;
         let Some(client) = clients.get_mut(key) else { return false };
         if client.conn.outbox.is_some() {
@@ -173,7 +173,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// All was written: the target's bytes flow again.
-    fn client_caught_up(&mut self, key: Key) {
+    fn client_caught_up(&mut self, key: ClientKey) {
         self.settle_client(key, Progress::Written);
         self.begin_grace(key, Progress::None);
         if let Some(upstream) = self.clients.get(key).and_then(|client| client.upstream) {
@@ -182,7 +182,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Does what was to be done once all is written. `false` if the client is gone.
-    fn end_client_writes(&mut self, key: Key) -> bool {
+    fn end_client_writes(&mut self, key: ClientKey) -> bool {
         let Engine { clients, net, .. } = self;
         let Some(client) = clients.get_mut(key) else { return false };
         if std::mem::take(&mut client.end_after_flush) {
@@ -210,7 +210,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Reads what nobody will use, so that closing does not reset the answer away (RFC 9112 section 9.6).
-    fn discard(&mut self, key: Key) -> Flow {
+    fn discard(&mut self, key: ClientKey) -> Flow {
         let Engine { clients, net, buffers, scratch, .. } = self;
         let (Some(client), Some(scratch)) = (clients.get_mut(key), scratch) else {
             return Flow::Wait;
@@ -232,7 +232,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// The client's side of the connection ended.
-    fn client_ended(&mut self, key: Key) {
+    fn client_ended(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key) else { return };
         match client.session.client_closed() {
             ClientEnd::Close | ClientEnd::Abort => self.drop_client(key),
@@ -245,7 +245,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Closes a tunnel both of whose directions have ended. `false` if it was.
-    pub(super) fn end_tunnel_if_over(&mut self, key: Key) -> bool {
+    pub(super) fn end_tunnel_if_over(&mut self, key: ClientKey) -> bool {
         let Some(client) = self.clients.get(key) else { return false };
         let answered = client
             .upstream
@@ -258,7 +258,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Sends an answer of our own; the upstream, if there is one, is not needed any more.
-    pub(super) fn send_answer(&mut self, key: Key, out: &mut Output) {
+    pub(super) fn send_answer(&mut self, key: ClientKey, out: &mut Output) {
         self.counters.answered.bump();
         self.note_reason(key, out.reason);
         self.add_to_entry(key, body_len(&out.head));
@@ -268,7 +268,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Writes to the client. A client that is gone is dropped.
-    pub(super) fn send_client(&mut self, key: Key, pieces: [&[u8]; 3]) {
+    pub(super) fn send_client(&mut self, key: ClientKey, pieces: [&[u8]; 3]) {
         let Engine { clients, net, buffers, .. } = self;
         let Some(client) = clients.get_mut(key) else { return };
         match client.conn.send(net, buffers, pieces) {
@@ -279,7 +279,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// What becomes of the client now that its exchange is over.
-    pub(super) fn exchange_over(&mut self, key: Key, end: End) {
+    pub(super) fn exchange_over(&mut self, key: ClientKey, end: End) {
         self.end_entry(key, end);
         let Some(client) = self.clients.get_mut(key) else { return };
         if let Some(hold) = client.hold.take() {
@@ -311,7 +311,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Ends our side of the client's connection when all is written, and the rest when the client has had time to read.
-    fn linger(&mut self, key: Key) {
+    fn linger(&mut self, key: ClientKey) {
         if let Some(client) = self.clients.get_mut(key) {
             client.closing = Closing::Linger;
         }
@@ -320,7 +320,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Ends the client's connection so that it can see that its response is not whole, after what is whole of it.
-    pub(super) fn cut_client(&mut self, key: Key) {
+    pub(super) fn cut_client(&mut self, key: ClientKey) {
         let Some(client) = self.end_cut(key) else { return };
         if client.session.ends_with_connection() {
             client.closing = Closing::Reset;
@@ -332,19 +332,19 @@ impl<N: Net> Engine<N> {
     }
 
     /// Likewise, but at once.
-    pub(super) fn cut_at_once(&mut self, key: Key) {
+    pub(super) fn cut_at_once(&mut self, key: ClientKey) {
         self.end_cut(key);
         self.reset_now(key);
     }
 
-    pub(super) fn reset_now(&mut self, key: Key) {
+    pub(super) fn reset_now(&mut self, key: ClientKey) {
         if let Some(client) = self.forget_client(key) {
             self.net.reset(client.conn.socket);
         }
     }
 
     /// Ends the exchange of a client that is cut off.
-    fn end_cut(&mut self, key: Key) -> Option<&mut Client<N::Conn>> {
+    fn end_cut(&mut self, key: ClientKey) -> Option<&mut Client<N::Conn>> {
         self.counters.cut.bump();
         self.end_entry(key, End::Cut);
         self.part(key);
@@ -355,7 +355,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Resets a client's connection to which all is written, when that is sent: what the kernel still holds would be lost with it.
-    pub(super) fn reset_client(&mut self, key: Key) {
+    pub(super) fn reset_client(&mut self, key: ClientKey) {
         let Engine { clients, net, snapshot, now, .. } = self;
         let Some(client) = clients.get_mut(key) else { return };
         if client.evictable == Due::NEVER {
@@ -370,7 +370,7 @@ impl<N: Net> Engine<N> {
 
     /// Cuts every exchange that is under way: nobody waits for its end any more.
     pub fn cut_all(&mut self) {
-        let keys: Vec<Key> = self.clients.keys().collect();
+        let keys: Vec<ClientKey> = self.clients.keys().collect();
         for key in keys {
             let Some(client) = self.clients.get(key) else { continue };
             if client.entry.is_some() || client.upstream.is_some() {
@@ -384,7 +384,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Closes the client's connection, and its upstream's with it.
-    pub(super) fn drop_client(&mut self, key: Key) {
+    pub(super) fn drop_client(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
         let end = if client.session.is_tunnel() {
             self.counters.tunnels.bump();
@@ -406,7 +406,7 @@ impl<N: Net> Engine<N> {
 
     /// Gives up the exchange of a client that has gone. Should it still be there, it must not take what it got of a response
     /// for all of it.
-    pub(super) fn give_up(&mut self, key: Key) {
+    pub(super) fn give_up(&mut self, key: ClientKey) {
         let begun = self.clients.get(key).is_some_and(|client| !client.session.awaits_response());
         self.counters.abandoned.bump();
         self.end_entry(key, End::ClientClosed);
@@ -418,7 +418,7 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    pub(super) fn forget_client(&mut self, key: Key) -> Option<Client<N::Conn>> {
+    pub(super) fn forget_client(&mut self, key: ClientKey) -> Option<Client<N::Conn>> {
         let mut client = self.clients.remove(key)?;
         client.conn.release(&mut self.buffers);
         if let Some(hold) = client.hold.take() {
@@ -430,7 +430,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Closes the client's upstream connection, if it has one.
-    pub(super) fn part(&mut self, key: Key) {
+    pub(super) fn part(&mut self, key: ClientKey) {
         if let Some(client) = self.clients.get_mut(key)
             && let Some(upstream) = client.upstream.take()
         {

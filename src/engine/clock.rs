@@ -8,12 +8,12 @@
 use std::time::Duration;
 
 use super::conn::Hunger;
-use super::tables::{Client, Closing, Upstream};
+use super::keys::{ClientKey, UpstreamKey};
+use super::tables::{Client, Closing, State, Upstream};
 use super::waits::{Progress, Verdict, Waits, begins_again, limit, verdict};
 use super::{EVICTION_GRACE, Engine, Net, Token};
 use crate::access::End;
 use crate::balance::Report;
-use crate::base::slab::Key;
 use crate::base::wheel::Due;
 use crate::session::{Failure, Next, Stage};
 
@@ -51,22 +51,20 @@ impl<S> Upstream<S> {
     /// What it is that this connection waits for; `client` is the one whose request it carries.
     #[inline]
     pub(super) fn waits(&self, client: Option<&Client<S>>) -> Waits {
-        let Some(client) = client else {
-            return match (self.leaves, self.brief) {
-                (true, _) => Waits::Parting,
-                (false, true) => Waits::PooledBriefly,
-                (false, false) => Waits::Pooled,
-            };
+        let busy = match &self.state {
+            State::Connecting(_) => return Waits::Connect,
+            State::Pooled { brief: true } => return Waits::PooledBriefly,
+            State::Pooled { brief: false } => return Waits::Pooled,
+            State::Parting => return Waits::Parting,
+            State::Busy(busy) => busy,
         };
-        if self.connecting {
-            return Waits::Connect;
-        }
+        let Some(client) = client else { return Waits::Nobody };
         if client.answered {
             return Waits::Upload;
         }
         match client.session.stage() {
             Stage::Idle => Waits::Pooled,
-            Stage::Request | Stage::Awaited if self.last_words => Waits::LastWords,
+            Stage::Request | Stage::Awaited if busy.last_words => Waits::LastWords,
             Stage::Request | Stage::Awaited => Waits::ResponseHead,
             Stage::Tunnel => Waits::Tunnel,
             Stage::Both | Stage::Response | Stage::Upload | Stage::Over => Waits::ResponseBody,
@@ -77,7 +75,7 @@ impl<S> Upstream<S> {
 impl<N: Net> Engine<N> {
     /// Has the limit run that a client's connection now has.
     #[inline]
-    pub(super) fn settle_client(&mut self, key: Key, progress: Progress) {
+    pub(super) fn settle_client(&mut self, key: ClientKey, progress: Progress) {
         let Engine { clients, wheel, snapshot, cx, now, .. } = self;
         let Some(client) = clients.get_mut(key) else { return };
         let waits = client.waits();
@@ -94,14 +92,14 @@ impl<N: Net> Engine<N> {
 
     /// Likewise an upstream connection.
     #[inline]
-    pub(super) fn settle_upstream(&mut self, key: Key, progress: Progress) {
+    pub(super) fn settle_upstream(&mut self, key: UpstreamKey, progress: Progress) {
         let Engine { clients, upstreams, wheel, snapshot, cx, now, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return };
         if progress == Progress::Written {
             // It is there, and has its whole time again.
-            upstream.last_words = false;
+            upstream.busy_mut().into_iter().for_each(|busy| busy.last_words = false);
         }
-        let waits = upstream.waits(upstream.client.and_then(|owner| clients.get(owner)));
+        let waits = upstream.waits(upstream.client().and_then(|owner| clients.get(owner)));
         if waits == upstream.conn.waits() && !begins_again(waits, progress) {
             return;
         }
@@ -111,7 +109,11 @@ impl<N: Net> Engine<N> {
     }
 
     /// Bytes moved through a tunnel: the limit of both its sides begins again. Of anything else nothing changes.
-    pub(super) fn settle_tunnel(&mut self, client: Option<Key>, upstream: Option<Key>) {
+    pub(super) fn settle_tunnel(
+        &mut self,
+        client: Option<ClientKey>,
+        upstream: Option<UpstreamKey>,
+    ) {
         let is_tunnel =
             client.and_then(|at| self.clients.get(at)).is_some_and(|it| it.session.is_tunnel());
         if is_tunnel {
@@ -121,7 +123,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Gives a client whose side has ended, if it waits for its target, some time from now on: it may have half-closed.
-    pub(super) fn begin_grace(&mut self, key: Key, progress: Progress) {
+    pub(super) fn begin_grace(&mut self, key: ClientKey, progress: Progress) {
         let Some(client) = self.clients.get(key).filter(|it| it.waits() == Waits::Grace) else {
             return;
         };
@@ -173,9 +175,7 @@ impl<N: Net> Engine<N> {
             Token::Client(key) => {
                 (Some(key), self.clients.get(key).and_then(|client| client.upstream))
             }
-            Token::Upstream(key) => {
-                (self.upstreams.get(key).and_then(|upstream| upstream.client), Some(key))
-            }
+            Token::Upstream(key) => (self.upstreams.get(key).and_then(Upstream::client), Some(key)),
         };
         let mut moved = 0;
         for token in
@@ -217,7 +217,7 @@ impl<N: Net> Engine<N> {
             }
             Token::Upstream(key) => {
                 let upstream = upstreams.get_mut(key);
-                let other = upstream.as_ref().and_then(|upstream| upstream.client);
+                let other = upstream.as_ref().and_then(|upstream| upstream.client());
                 let short = other.and_then(|at| clients.get(at)).is_some_and(|at| at.conn.short);
                 (upstream.map(|upstream| &mut upstream.conn), short)
             }
@@ -231,7 +231,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// The limit of a client's connection is over.
-    fn client_timed_out(&mut self, key: Key) {
+    fn client_timed_out(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
         let (waits, stage) = (client.conn.waits(), client.session.stage());
         if waits == Waits::RequestBody && self.is_held_up_by_target(client) {
@@ -263,7 +263,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// The client was too slow with its request: 408, or a cut if it is too late for that.
-    fn answer_timeout(&mut self, key: Key) {
+    fn answer_timeout(&mut self, key: ClientKey) {
         let mut scratch = self.scratch.take().expect("one step at a time");
         scratch.out.clear();
         if let Some(client) = self.clients.get_mut(key) {
@@ -276,16 +276,16 @@ impl<N: Net> Engine<N> {
         self.queue_client(key);
     }
 
-    fn end_idle_tunnel(&mut self, key: Key) {
+    fn end_idle_tunnel(&mut self, key: ClientKey) {
         self.end_entry(key, End::TunnelIdle);
         self.drop_client(key);
     }
 
     /// The limit of an upstream connection is over.
-    fn upstream_timed_out(&mut self, key: Key) {
+    fn upstream_timed_out(&mut self, key: UpstreamKey) {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let (waits, endpoint) = (upstream.conn.waits(), upstream.endpoint);
-        let owner = upstream.client;
+        let owner = upstream.client();
         let client = owner.and_then(|owner| self.clients.get(owner));
         if client.is_some_and(|client| is_clients_turn(waits, client, upstream)) {
             return self.settle_upstream(key, Progress::Anew);
@@ -312,11 +312,11 @@ impl<N: Net> Engine<N> {
 
     /// Whether a target has its whole time again: its endpoint is back, or it has taken more of what the kernel holds. The last look
     /// has written what could be written; of what waits in the kernel nobody has said anything yet.
-    fn is_given_more_time(&mut self, key: Key, failure: Failure) -> bool {
+    fn is_given_more_time(&mut self, key: UpstreamKey, failure: Failure) -> bool {
         let Some(upstream) = self.upstreams.get_mut(key) else { return false };
         match failure {
             Failure::Down if self.pools.address(upstream.endpoint).is_some() => {
-                upstream.last_words = false;
+                upstream.busy_mut().into_iter().for_each(|busy| busy.last_words = false);
                 self.settle_upstream(key, Progress::None);
                 true
             }
@@ -325,7 +325,7 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    fn fail_late(&mut self, owner: Key, failure: Failure) {
+    fn fail_late(&mut self, owner: ClientKey, failure: Failure) {
         let mut scratch = self.scratch.take().expect("one step at a time");
         self.upstream_failed(owner, failure, &mut scratch.out);
         self.scratch = Some(scratch);

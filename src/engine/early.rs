@@ -5,18 +5,18 @@
 //! over, as those of an exchange that finished. If the target takes no more, what still comes is dropped for [`LINGER`](super::LINGER).
 
 use super::conn::Filled;
+use super::keys::{ClientKey, UpstreamKey};
 use super::waits::Progress;
 use super::{Engine, Net};
 use crate::access::End;
 use crate::balance::{Report, Streak};
-use crate::base::slab::Key;
 use crate::session::Reuse;
 
 impl<N: Net> Engine<N> {
     /// The response is whole and began before its request was sent whole: the upload goes on, for as long as the target takes
     /// it. What a target that has answered will take for the beginning of the next request is not known, so that its
     /// connection carries no other.
-    pub(super) fn finish_early(&mut self, key: Key, owner: Key, reuse: Reuse) {
+    pub(super) fn finish_early(&mut self, key: UpstreamKey, owner: ClientKey, reuse: Reuse) {
         let Engine { clients, upstreams, buffers, .. } = self;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
         else {
@@ -25,9 +25,9 @@ impl<N: Net> Engine<N> {
         client.answered = true;
         client.hold.take().into_iter().for_each(|hold| buffers.take_back(hold));
         client.end_after_flush = client.session.ends_with_connection();
-        upstream.leaves = reuse == Reuse::Ends;
+        upstream.closes = reuse == Reuse::Ends;
         let (endpoint, status) = (upstream.endpoint, client.session.status());
-        let ended = upstream.conn.read_closed || upstream.deaf;
+        let ended = upstream.conn.read_closed || upstream.is_write_broken();
         self.settle_upstream(key, Progress::None);
         self.settle_client(owner, Progress::None);
         if let Some(count) = self.pools.give_back(endpoint, None, status, self.now).errors {
@@ -45,10 +45,10 @@ impl<N: Net> Engine<N> {
 
     /// Something stirs on the connection of a target that has answered while it is still sent the request: it takes no more of
     /// that if it has ended, or says what nobody asked for.
-    pub(super) fn look_at_answered(&mut self, key: Key, owner: Key) {
+    pub(super) fn look_at_answered(&mut self, key: UpstreamKey, owner: ClientKey) {
         let Engine { upstreams, net, buffers, scratch, .. } = self;
         let (Some(upstream), Some(scratch)) = (upstreams.get_mut(key), scratch) else { return };
-        let goes_on = !upstream.deaf
+        let goes_on = !upstream.is_write_broken()
             && upstream.conn.inbox.is_none()
             && matches!(upstream.conn.fill(net, buffers, &mut scratch.read, 1), Filled::Nothing);
         if !goes_on {
@@ -57,14 +57,14 @@ impl<N: Net> Engine<N> {
     }
 
     /// The client broke a request that was answered.
-    pub(super) fn break_off_answered(&mut self, owner: Key) {
+    pub(super) fn break_off_answered(&mut self, owner: ClientKey) {
         self.part(owner);
         self.end_answered(owner);
     }
 
     /// The target takes no more of a request that it has answered. What still comes is dropped: if it ends soon the client's
     /// connection goes on, and until then the client can read its response.
-    pub(super) fn stop_upload(&mut self, owner: Key) {
+    pub(super) fn stop_upload(&mut self, owner: ClientKey) {
         self.part(owner);
         self.settle_client(owner, Progress::None);
         self.queue_client(owner);
@@ -72,7 +72,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Ends an exchange whose response was whole before its request, if that is now too, and its target has all of it.
-    pub(super) fn end_upload_if_over(&mut self, owner: Key) {
+    pub(super) fn end_upload_if_over(&mut self, owner: ClientKey) {
         let Some(client) = self.clients.get(owner) else { return };
         if !client.answered || !client.session.request_complete() {
             return;
@@ -84,7 +84,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Ends an exchange whose response is whole.
-    fn end_answered(&mut self, owner: Key) {
+    fn end_answered(&mut self, owner: ClientKey) {
         if let Some(upstream) = self.clients.get_mut(owner).and_then(|it| it.upstream.take()) {
             self.end_upstream(upstream);
         }

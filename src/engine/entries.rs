@@ -1,9 +1,9 @@
 //! The access log's side of the pump: what is noted of an exchange while it runs, and its entry when it ends.
 //! Nothing here costs anything while the access log is off.
 
+use super::keys::ClientKey;
 use super::{Engine, Net};
 use crate::access::{Batch, End, Facts, Pending};
-use crate::base::slab::Key;
 
 /// Boxes that are kept to be used again.
 const SPARE: usize = 1024;
@@ -24,7 +24,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// A request's head is whole, or was refused.
-    pub(super) fn begin_entry(&mut self, key: Key, line: &[u8]) {
+    pub(super) fn begin_entry(&mut self, key: ClientKey, line: &[u8]) {
         let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
             return;
         };
@@ -36,7 +36,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// So many more bytes of the body went to the client.
-    pub(super) fn add_to_entry(&mut self, key: Key, bytes: usize) {
+    pub(super) fn add_to_entry(&mut self, key: ClientKey, bytes: usize) {
         if self.entries.is_some()
             && let Some(entry) = self.clients.get_mut(key).and_then(|client| client.entry.as_mut())
         {
@@ -45,7 +45,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Why the exchange will have ended otherwise than by the target's whole response.
-    pub(super) fn note_reason(&mut self, key: Key, reason: &'static str) {
+    pub(super) fn note_reason(&mut self, key: ClientKey, reason: &'static str) {
         if self.entries.is_some()
             && let Some(entry) = self.clients.get_mut(key).and_then(|client| client.entry.as_mut())
         {
@@ -54,7 +54,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// The exchange ended.
-    pub(super) fn end_entry(&mut self, key: Key, end: End) {
+    pub(super) fn end_entry(&mut self, key: ClientKey, end: End) {
         let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
             return;
         };

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use super::keys::ClientKey;
 use super::{Engine, Net};
-use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::session::is_foreign;
 
@@ -19,7 +19,7 @@ pub(super) struct Hints {
 
 impl<N: Net> Engine<N> {
     /// Says so now and then, if the request was refused because it is of another protocol.
-    pub(super) fn hint_at(&mut self, key: Key, reason: &str) {
+    pub(super) fn hint_at(&mut self, key: ClientKey, reason: &str) {
         if !is_foreign(reason) || self.hints.quiet_until > self.now {
             return;
         }

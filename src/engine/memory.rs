@@ -13,11 +13,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::conn::Hunger;
+use super::keys::ClientKey;
+use super::tables::Upstream;
 use super::turn::BULK;
 use super::{Engine, Net, Token};
 use crate::base::buffer::Pool;
 use crate::base::ledger::Level;
-use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::session::{Next, Output, Step};
 
@@ -127,7 +128,7 @@ impl<N: Net> Engine<N> {
             }
             Token::Upstream(key) => {
                 let upstream = upstreams.get(key).filter(|it| it.conn.hunger == Hunger::Waits)?;
-                let client = upstream.client.and_then(|at| clients.get(at));
+                let client = upstream.client().and_then(|at| clients.get(at));
                 Some(client.is_some_and(|it| it.conn.behind))
             }
         }
@@ -142,7 +143,7 @@ impl<N: Net> Engine<N> {
                 upstream.and_then(|at| upstreams.get(at)).map(|it| it.conn.hunger)
             }
             Token::Upstream(key) => {
-                let client = upstreams.get(key).and_then(|upstream| upstream.client);
+                let client = upstreams.get(key).and_then(Upstream::client);
                 client.and_then(|at| clients.get(at)).map(|it| it.conn.hunger)
             }
         };
@@ -173,7 +174,7 @@ impl<N: Net> Engine<N> {
     #[cold]
     pub(super) fn refuses_to_keep(
         &mut self,
-        key: Key,
+        key: ClientKey,
         step: &mut Step,
         count: usize,
         out: &mut Output,
@@ -189,12 +190,12 @@ impl<N: Net> Engine<N> {
 
     /// 503: there is no memory for the request.
     #[cold]
-    pub(super) fn answer_no_memory(&mut self, key: Key, out: &mut Output) {
+    pub(super) fn answer_no_memory(&mut self, key: ClientKey, out: &mut Output) {
         self.refuse(key, out);
         self.send_answer(key, out);
     }
 
-    fn refuse(&mut self, key: Key, out: &mut Output) {
+    fn refuse(&mut self, key: ClientKey, out: &mut Output) {
         if let Some(client) = self.clients.get_mut(key) {
             self.counters.memory_answers.bump();
             client.session.no_memory(out);

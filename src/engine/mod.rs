@@ -15,6 +15,7 @@ mod conn;
 mod early;
 mod entries;
 mod hint;
+mod keys;
 mod memory;
 mod net;
 mod parting;
@@ -35,7 +36,7 @@ use std::time::Duration;
 
 use crate::balance::{Endpoint, EndpointId, EndpointState, Report, Shared, Snapshot};
 use crate::base::buffer::Pool;
-use crate::base::slab::{Key, Slab};
+use crate::base::slab::Slab;
 use crate::base::tick::Tick;
 use crate::base::wheel::{Fired, Wheel};
 use crate::http1::head::HeadLimits;
@@ -46,13 +47,14 @@ use crate::settings::{AccessSink, Plan, Via};
 use conn::WINDOW;
 use entries::Entries;
 use hint::Hints;
+pub use keys::{ClientKey, UpstreamKey};
 use memory::Line;
 pub use net::{Net, Readiness, Token};
 use parting::Parting;
 use patient::Patient;
 use pools::Pools;
 use shortage::Shortages;
-use tables::{Client, Upstream};
+use tables::{Client, State, Upstream};
 use turn::Ready;
 use waits::Progress;
 
@@ -80,8 +82,8 @@ pub struct Engine<N: Net> {
     net: Patient<N>,
     shortages: Shortages,
     hints: Hints,
-    clients: Slab<Client<N::Conn>>,
-    upstreams: Slab<Upstream<N::Conn>>,
+    clients: Slab<Client<N::Conn>, ClientKey>,
+    upstreams: Slab<Upstream<N::Conn>, UpstreamKey>,
     pools: Pools,
     parting: Parting,
     wheel: Wheel<Token>,
@@ -285,7 +287,7 @@ impl<N: Net> Engine<N> {
     pub fn drain(&mut self, now: Tick) {
         self.observe(now);
         self.cx.draining = true;
-        let keys: Vec<Key> = self.clients.keys().collect();
+        let keys: Vec<ClientKey> = self.clients.keys().collect();
         for key in keys {
             if self.clients.get(key).is_some_and(Client::is_idle) {
                 self.settle_client(key, Progress::Anew);
@@ -355,7 +357,7 @@ impl<N: Net> Engine<N> {
             let client = self.clients.get(key).expect("listed");
             if let Some(upstream) = client.upstream {
                 let upstream = self.upstreams.get(upstream).expect("a client's upstream is there");
-                assert_eq!(upstream.client, Some(key), "they name each other");
+                assert_eq!(upstream.client(), Some(key), "they name each other");
                 attached += 1;
             }
             if !client.conn.queued {
@@ -369,17 +371,17 @@ impl<N: Net> Engine<N> {
         let owned = self
             .upstreams
             .keys()
-            .filter(|&key| self.upstreams.get(key).is_some_and(|u| u.client.is_some()))
+            .filter(|&key| self.upstreams.get(key).is_some_and(|u| u.client().is_some()))
             .count();
         for endpoint in self.snapshot.endpoints() {
             let of_it =
                 self.upstreams.keys().filter_map(|key| self.upstreams.get(key)).filter(
-                    |upstream| upstream.client.is_some() && upstream.endpoint == endpoint.id,
+                    |upstream| upstream.client().is_some() && upstream.endpoint == endpoint.id,
                 );
             assert_eq!(of_it.count(), self.pools.busy(endpoint.id), "every request has its place");
         }
         for upstream in self.upstreams.keys().filter_map(|key| self.upstreams.get(key)) {
-            let waits = upstream.waits(upstream.client.and_then(|owner| self.clients.get(owner)));
+            let waits = upstream.waits(upstream.client().and_then(|owner| self.clients.get(owner)));
             if !upstream.conn.queued {
                 assert_eq!(upstream.conn.waits(), waits, "the limit that runs is its own");
             }
@@ -387,7 +389,7 @@ impl<N: Net> Engine<N> {
         let parting = self
             .upstreams
             .keys()
-            .filter(|&key| self.upstreams.get(key).is_some_and(Upstream::is_parting))
+            .filter(|&key| self.upstreams.get(key).is_some_and(|it| it.state == State::Parting))
             .count();
         assert_eq!(attached, owned, "every owned upstream has its owner");
         let others = self.upstreams.len() - owned - parting;

@@ -2,17 +2,18 @@
 
 use std::io::{self, IoSlice};
 
+use super::keys::{ClientKey, UpstreamKey};
 use crate::base::address::Address;
-use crate::base::slab::Key;
+use crate::base::slab::{Key, Name};
 use crate::base::tick::Tick;
 
 /// Names one connection of a worker in both directions: what the engine registers is what an event says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Token {
     /// A client connection.
-    Client(Key),
+    Client(ClientKey),
     /// An upstream connection.
-    Upstream(Key),
+    Upstream(UpstreamKey),
 }
 
 const UPSTREAM_BIT: u64 = 1 << 31;
@@ -21,8 +22,8 @@ impl Token {
     /// As one number, for an event queue.
     pub fn to_bits(self) -> u64 {
         let (key, bit) = match self {
-            Token::Client(key) => (key, 0),
-            Token::Upstream(key) => (key, UPSTREAM_BIT),
+            Token::Client(key) => (key.key(), 0),
+            Token::Upstream(key) => (key.key(), UPSTREAM_BIT),
         };
         u64::from(key.generation) << 32 | bit | u64::from(key.index)
     }
@@ -31,7 +32,10 @@ impl Token {
     pub fn from_bits(bits: u64) -> Token {
         let key =
             Key { index: (bits & (UPSTREAM_BIT - 1)) as u32, generation: (bits >> 32) as u32 };
-        if bits & UPSTREAM_BIT == 0 { Token::Client(key) } else { Token::Upstream(key) }
+        match bits & UPSTREAM_BIT {
+            0 => Token::Client(ClientKey::of(key)),
+            _ => Token::Upstream(UpstreamKey::of(key)),
+        }
     }
 }
 
@@ -125,7 +129,9 @@ mod tests {
         for generation in [0, 1, u32::MAX] {
             for index in [0, 77, (1 << 31) - 1] {
                 let key = Key { index, generation };
-                for token in [Token::Client(key), Token::Upstream(key)] {
+                let tokens =
+                    [Token::Client(ClientKey::of(key)), Token::Upstream(UpstreamKey::of(key))];
+                for token in tokens {
                     assert_eq!(Token::from_bits(token.to_bits()), token);
                 }
             }

@@ -10,10 +10,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::tables::Upstream;
+use super::keys::UpstreamKey;
+use super::tables::{State, Upstream};
 use super::waits::Progress;
 use super::{Engine, Net};
-use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::session::Reuse;
 
@@ -26,7 +26,7 @@ const IN_ORDER: u32 = 20;
 #[derive(Default)]
 pub(super) struct Parting {
     /// In the order in which they began to; some have ended since.
-    keys: VecDeque<Key>,
+    keys: VecDeque<UpstreamKey>,
     /// When the second ends in which connections are counted that were ended in order.
     until: Tick,
     ended: u32,
@@ -45,9 +45,9 @@ impl Parting {
 
 impl<N: Net> Engine<N> {
     /// Ends an upstream connection at once: in order if it is idle or its target has ended it, else by a reset.
-    pub(super) fn close_upstream(&mut self, key: Key) {
+    pub(super) fn close_upstream(&mut self, key: UpstreamKey) {
         if let Some(upstream) = self.release_upstream(key)
-            && (upstream.client.is_some() || upstream.leaves)
+            && !matches!(upstream.state, State::Pooled { .. })
             && !upstream.conn.read_closed
         {
             self.net.reset(upstream.conn.socket);
@@ -55,14 +55,14 @@ impl<N: Net> Engine<N> {
     }
 
     /// Ends an upstream connection whose exchange is over.
-    pub(super) fn end_spent(&mut self, key: Key, reuse: Reuse) {
+    pub(super) fn end_spent(&mut self, key: UpstreamKey, reuse: Reuse) {
         let Engine { clients, upstreams, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return };
-        let client = upstream.client.and_then(|client| clients.get(client));
+        let client = upstream.client().and_then(|client| clients.get(client));
         let unread = client.is_some_and(|client| {
             client.session.has_content() && client.session.request_complete()
         });
-        upstream.leaves = reuse == Reuse::Ends;
+        upstream.closes = reuse == Reuse::Ends;
         match unread && reuse != Reuse::No {
             true => self.end_upstream(key),
             false => self.close_upstream(key),
@@ -70,16 +70,15 @@ impl<N: Net> Engine<N> {
     }
 
     /// Ends an upstream connection of whose last request the target may not have read everything. It is nobody's from now on.
-    pub(super) fn end_upstream(&mut self, key: Key) {
+    pub(super) fn end_upstream(&mut self, key: UpstreamKey) {
         let Engine { upstreams, pools, parting, now, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return };
-        let waits = upstream.leaves || !parting.may_end_in_order(*now);
+        let waits = upstream.closes || !parting.may_end_in_order(*now);
         if upstream.conn.read_closed || !waits {
             drop(self.release_upstream(key));
             return;
         }
-        upstream.leaves = true;
-        upstream.client = None;
+        upstream.state = State::Parting;
         pools.leave(upstream.endpoint);
         upstream.conn.bulk = false;
         parting.keys.push_back(key);
@@ -94,7 +93,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// The time of a connection that waits for its end is over, or it has to make room.
-    pub(super) fn parting_timed_out(&mut self, key: Key) {
+    pub(super) fn parting_timed_out(&mut self, key: UpstreamKey) {
         match self.parting.may_end_in_order(self.now) {
             true => drop(self.release_upstream(key)),
             false => self.close_upstream(key),
@@ -104,7 +103,7 @@ impl<N: Net> Engine<N> {
     /// Ends the connection that waits for its end for longest. `false` if there is none.
     pub(super) fn end_some_parting(&mut self) -> bool {
         while let Some(key) = self.parting.keys.pop_front() {
-            if self.upstreams.get(key).is_some_and(Upstream::is_parting) {
+            if self.upstreams.get(key).is_some_and(|it| it.state == State::Parting) {
                 self.parting_timed_out(key);
                 return true;
             }
@@ -112,13 +111,13 @@ impl<N: Net> Engine<N> {
         false
     }
 
-    fn release_upstream(&mut self, key: Key) -> Option<Upstream<N::Conn>> {
+    fn release_upstream(&mut self, key: UpstreamKey) -> Option<Upstream<N::Conn>> {
         let mut upstream = self.upstreams.remove(key)?;
         upstream.conn.release(&mut self.buffers);
         if upstream.fresh {
             self.pools.matured(upstream.endpoint, key, false, self.now);
         }
-        if upstream.client.is_some() {
+        if upstream.client().is_some() {
             self.pools.leave(upstream.endpoint);
         }
         Some(upstream)

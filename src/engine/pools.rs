@@ -11,11 +11,11 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::keys::UpstreamKey;
 use super::streaks::Streaks;
 use crate::balance::links::{Link, Links};
 use crate::balance::{Endpoint, EndpointId, Served, Snapshot, Streak};
 use crate::base::address::Address;
-use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::settings::{Limits, Plan};
 
@@ -52,7 +52,7 @@ struct EndpointPool {
     serves_several: bool,
     /// Connections on which no response has begun, in the order in which they were opened, as long as it is not known
     /// that the target serves several at once.
-    fresh: Vec<Key>,
+    fresh: Vec<UpstreamKey>,
     /// Since when none of them has got further.
     waiting_since: Tick,
     /// When others are asked for the connections they may be waiting behind, if none of them gets further until then.
@@ -101,7 +101,7 @@ impl EndpointPool {
         }
     }
 
-    fn pop(&mut self, len: &mut usize, now: Tick) -> Option<(Key, bool)> {
+    fn pop(&mut self, len: &mut usize, now: Tick) -> Option<(UpstreamKey, bool)> {
         let idle = self.idle.pop()?;
         *len -= 1;
         Some((idle.key, idle.age(now) <= self.patience.safe()))
@@ -117,13 +117,13 @@ impl EndpointPool {
 /// A connection in a stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct IdleConnection {
-    key: Key,
+    key: UpstreamKey,
     /// Milliseconds since tick 0; wraps around after 49 days.
     since: u32,
 }
 
 impl IdleConnection {
-    fn new(key: Key, now: Tick) -> IdleConnection {
+    fn new(key: UpstreamKey, now: Tick) -> IdleConnection {
         IdleConnection { key, since: millis(now) }
     }
 
@@ -277,7 +277,7 @@ impl Pools {
         &mut self,
         endpoint: EndpointId,
         now: Tick,
-    ) -> Option<Option<(Key, bool)>> {
+    ) -> Option<Option<(UpstreamKey, bool)>> {
         let Pools { pools, len, most, .. } = self;
         let pool = pools.get_mut(&endpoint).filter(|pool| pool.healthy)?;
         pool.enter(*most).then(|| pool.pop(len, now))
@@ -343,7 +343,7 @@ impl Pools {
     }
 
     /// Takes the connection to `endpoint` that was used last, and whether its target is safe not to close it just now.
-    pub(super) fn pop(&mut self, endpoint: EndpointId, now: Tick) -> Option<(Key, bool)> {
+    pub(super) fn pop(&mut self, endpoint: EndpointId, now: Tick) -> Option<(UpstreamKey, bool)> {
         self.pools.get_mut(&endpoint)?.pop(&mut self.len, now)
     }
 
@@ -352,7 +352,7 @@ impl Pools {
     pub(super) fn give_back(
         &mut self,
         endpoint: EndpointId,
-        key: Option<Key>,
+        key: Option<UpstreamKey>,
         status: u16,
         now: Tick,
     ) -> GivenBack {
@@ -382,7 +382,7 @@ impl Pools {
     }
 
     /// The connection `key` to the endpoint is begun.
-    pub(super) fn begun(&mut self, endpoint: EndpointId, key: Key, now: Tick) {
+    pub(super) fn begun(&mut self, endpoint: EndpointId, key: UpstreamKey, now: Tick) {
         if let Some(pool) = self.pools.get_mut(&endpoint)
             && !pool.serves_several
         {
@@ -396,7 +396,13 @@ impl Pools {
 
     /// A connection is fresh no more: a response has begun on it, or, without one, it has ended. A response beside another
     /// connection that is served, or before one that was opened earlier, shows that the target serves several at once.
-    pub(super) fn matured(&mut self, endpoint: EndpointId, key: Key, responded: bool, now: Tick) {
+    pub(super) fn matured(
+        &mut self,
+        endpoint: EndpointId,
+        key: UpstreamKey,
+        responded: bool,
+        now: Tick,
+    ) {
         let Some(pool) = self.pools.get_mut(&endpoint) else { return };
         let Some(at) = pool.fresh.iter().position(|&other| other == key) else { return };
         pool.fresh.remove(at);
@@ -434,7 +440,7 @@ impl Pools {
 
     /// Somebody waits for the endpoint: the idle connections to it that may be in the way come out, to be closed, and no more
     /// are kept for a while.
-    pub(super) fn give_up(&mut self, endpoint: EndpointId, now: Tick, out: &mut Vec<Key>) {
+    pub(super) fn give_up(&mut self, endpoint: EndpointId, now: Tick, out: &mut Vec<UpstreamKey>) {
         let Some(pool) = self.pools.get_mut(&endpoint).filter(|pool| !pool.serves_several) else {
             return;
         };
@@ -463,7 +469,12 @@ impl Pools {
     }
 
     /// Forgets an idle connection. How long it was idle; `None` if it is not known.
-    pub(super) fn forget(&mut self, endpoint: EndpointId, key: Key, now: Tick) -> Option<Duration> {
+    pub(super) fn forget(
+        &mut self,
+        endpoint: EndpointId,
+        key: UpstreamKey,
+        now: Tick,
+    ) -> Option<Duration> {
         let EndpointPool { idle, .. } = self.pools.get_mut(&endpoint)?;
         let at = idle.iter().rposition(|other| other.key == key)?;
         self.len -= 1;
@@ -487,7 +498,7 @@ impl Pools {
     }
 
     /// Any idle connection, to be closed when descriptors run out.
-    pub(super) fn pop_any(&mut self) -> Option<Key> {
+    pub(super) fn pop_any(&mut self) -> Option<UpstreamKey> {
         if self.len == 0 {
             return None;
         }
@@ -498,7 +509,12 @@ impl Pools {
 
     /// Follows a new snapshot: the connections to endpoints that are not healthy in it come out, to be
     /// closed, and what those endpoints did in a row is forgotten.
-    pub(super) fn follow(&mut self, snapshot: &Snapshot, links: &Links, out: &mut Vec<Key>) {
+    pub(super) fn follow(
+        &mut self,
+        snapshot: &Snapshot,
+        links: &Links,
+        out: &mut Vec<UpstreamKey>,
+    ) {
         self.plan = Arc::clone(&snapshot.plan);
         self.most = Most::of(&self.plan.limits, self.workers);
         let mut left = std::mem::take(&mut self.pools);
@@ -552,6 +568,7 @@ impl Pools {
 mod tests {
     use super::*;
     use crate::balance::{EndpointState, Preference};
+    use crate::base::slab::{Key, Name};
     use crate::settings::Ejection;
 
     fn snapshot(ids: &[(u32, bool)]) -> Snapshot {
@@ -581,13 +598,13 @@ mod tests {
     }
 
     /// Follows these endpoints under the plan that there is.
-    fn follow(pools: &mut Pools, snapshot: &Snapshot, out: &mut Vec<Key>) {
+    fn follow(pools: &mut Pools, snapshot: &Snapshot, out: &mut Vec<UpstreamKey>) {
         let snapshot = snapshot.clone().under(Arc::clone(&pools.plan));
         pools.follow(&snapshot, &Links::default(), out);
     }
 
-    fn key(index: u32) -> Key {
-        Key { index, generation: 0 }
+    fn key(index: u32) -> UpstreamKey {
+        UpstreamKey::of(Key { index, generation: 0 })
     }
 
     fn keeps(pools: &mut Pools, endpoint: u32, at: u32) -> bool {

@@ -4,15 +4,15 @@
 //! Only content of megabytes waits so. The kernel is asked when the time limit of a response is over, and before that when the
 //! wheel looks at the connection anyway, at most 8 seconds apart.
 
+use super::keys::UpstreamKey;
 use super::waits::Progress;
 use super::{Engine, Net};
-use crate::base::slab::Key;
 
 impl<N: Net> Engine<N> {
     /// The wheel looks at a connection whose limit is not over: if its target has taken more of an upload, that begins again.
-    pub(super) fn look_at_upload(&mut self, key: Key) {
+    pub(super) fn look_at_upload(&mut self, key: UpstreamKey) {
         let Some(upstream) = self.upstreams.get(key) else { return };
-        let Some(client) = upstream.client.and_then(|at| self.clients.get(at)) else { return };
+        let Some(client) = upstream.client().and_then(|at| self.clients.get(at)) else { return };
         let is_upload = client.session.has_content() && client.session.awaits_response();
         if is_upload && upstream.takes_more() {
             self.follow_upload(key);
@@ -21,10 +21,12 @@ impl<N: Net> Engine<N> {
 
     /// Whether the target has taken more of a request since that was last asked, or was never asked: then its time to answer
     /// begins again.
-    pub(super) fn follow_upload(&mut self, key: Key) -> bool {
+    pub(super) fn follow_upload(&mut self, key: UpstreamKey) -> bool {
         let Engine { clients, upstreams, net, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return false };
-        let Some(client) = upstream.client.and_then(|at| clients.get_mut(at)) else { return false };
+        let Some(client) = upstream.client().and_then(|at| clients.get_mut(at)) else {
+            return false;
+        };
         let unsent = net.unsent(&mut upstream.conn.socket);
         let before = std::mem::replace(&mut client.unsent, unsent);
         let goes_on = unsent != before;

@@ -8,10 +8,10 @@ use std::io;
 use std::time::Duration;
 
 use super::conn::Filled;
+use super::keys::{ClientKey, UpstreamKey};
 use super::tables::Client;
 use super::{Engine, Net, Token};
 use crate::base::shortage::Shortage;
-use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::base::wheel::Due;
 
@@ -35,7 +35,7 @@ pub(super) struct Shortages {
     /// When connections whose calls failed run again, and requests are tried again that have none.
     retry_at: Option<Tick>,
     /// Clients whose requests have none; some have gone since.
-    waiting: Vec<Key>,
+    waiting: Vec<ClientKey>,
     /// Until when a shortage is not worth another line.
     quiet_until: Tick,
 }
@@ -77,7 +77,7 @@ impl<N: Net> Engine<N> {
 
     /// Sends the request that is held on an idle connection to any healthy endpoint: what is there needs nothing that is
     /// short. `false` if there is none.
-    pub(super) fn send_held_on_idle(&mut self, key: Key) -> bool {
+    pub(super) fn send_held_on_idle(&mut self, key: ClientKey) -> bool {
         let Some(hold) = self.clients.get_mut(key).and_then(|client| client.hold.take()) else {
             return false;
         };
@@ -115,14 +115,14 @@ impl<N: Net> Engine<N> {
         false
     }
 
-    fn idle_for_longest(&mut self) -> Option<Key> {
+    fn idle_for_longest(&mut self) -> Option<ClientKey> {
         const LOOKED_AT: usize = 64;
         let now = self.now;
         let evictable = |client: &&Client<N::Conn>| {
             client.is_idle() && !client.conn.readable && client.evictable.has_come(now)
         };
         let positions = self.clients.positions();
-        let mut oldest: Option<(Due, Key)> = None;
+        let mut oldest: Option<(Due, ClientKey)> = None;
         let mut looked_at = 0;
         for _ in 0..positions {
             self.hand = if self.hand + 1 < positions { self.hand + 1 } else { 0 };
@@ -140,7 +140,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// A last look at an idle client: whether it has said something, which is then to be worked on.
-    fn has_asked(&mut self, key: Key) -> bool {
+    fn has_asked(&mut self, key: ClientKey) -> bool {
         let Engine { clients, net, buffers, .. } = self;
         let Some(client) = clients.get_mut(key) else { return false };
         let mut first = [0; 256];
@@ -172,13 +172,13 @@ impl<N: Net> Engine<N> {
         }
         self.shortages.retry_at = None;
         self.retry_waiting();
-        let short: Vec<Key> = self.clients.keys().collect();
+        let short: Vec<ClientKey> = self.clients.keys().collect();
         for key in short {
             if self.clients.get_mut(key).is_some_and(|it| std::mem::take(&mut it.conn.short)) {
                 self.queue_client(key);
             }
         }
-        let short: Vec<Key> = self.upstreams.keys().collect();
+        let short: Vec<UpstreamKey> = self.upstreams.keys().collect();
         for key in short {
             if self.upstreams.get_mut(key).is_some_and(|it| std::mem::take(&mut it.conn.short)) {
                 self.queue_upstream(key);
@@ -188,7 +188,7 @@ impl<N: Net> Engine<N> {
 
     /// Has a request for which no connection is available wait until there may be one. `false` if it has waited for long, or too
     /// many do.
-    pub(super) fn wait_for_connection(&mut self, key: Key) -> bool {
+    pub(super) fn wait_for_connection(&mut self, key: ClientKey) -> bool {
         let wait = WAIT.min(self.snapshot.plan.timeouts.connect);
         let Engine { clients, shortages, now, .. } = self;
         let Some(client) = clients.get_mut(key).filter(|client| client.hold.is_some()) else {

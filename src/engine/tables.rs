@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use super::conn::Conn;
+use super::keys::{ClientKey, UpstreamKey};
 use crate::access::Pending;
 use crate::balance::EndpointId;
 use crate::base::buffer::{Chunk, Pool};
-use crate::base::slab::Key;
 use crate::base::tick::Tick;
 use crate::base::wheel::Due;
 use crate::session::Session;
@@ -38,7 +38,7 @@ pub(super) struct Client<S> {
     pub(super) conn: Conn<S>,
     pub(super) session: Session,
     /// The connection to its target while a request is under way, and between requests if it is this client's own.
-    pub(super) upstream: Option<Key>,
+    pub(super) upstream: Option<UpstreamKey>,
     /// What was sent of a request, while it may have to be sent again or for the first time.
     pub(super) hold: Option<Chunk>,
     /// The round-robin ticket of the exchange.
@@ -100,32 +100,102 @@ impl<S> Client<S> {
 pub(super) struct Upstream<S> {
     pub(super) conn: Conn<S>,
     pub(super) endpoint: EndpointId,
-    /// Whose request it carries; idle in a pool without one.
-    pub(super) client: Option<Key>,
-    pub(super) connecting: bool,
+    pub(super) state: State,
     /// No response has begun on it.
     pub(super) fresh: bool,
-    /// Some byte of the request was taken by the kernel.
-    pub(super) sent: bool,
-    /// A write failed: what the target still said is read, nothing more is sent.
-    pub(super) deaf: bool,
-    /// Its endpoint went down while it carried this request, and it has sent nothing since: it has little time left.
-    pub(super) last_words: bool,
     /// When the client's direction of a tunnel ended: ours ends when all is written.
     pub(super) end_after_flush: bool,
     /// The target's direction of a tunnel ended.
     pub(super) ended: bool,
-    /// It carries nothing more, but what it carried may not be read yet: its target has some time to end it. Without a client
-    /// it is in no pool.
-    pub(super) leaves: bool,
-    /// Others may wait behind it while it idles.
-    pub(super) brief: bool,
+    /// Its target says that it ends it after the response.
+    pub(super) closes: bool,
+}
+
+/// What an upstream connection does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// It is opened for this client's request.
+    Connecting(ClientKey),
+    /// It carries a client's request, or is this client's own between two of them.
+    Busy(Busy),
+    /// It is idle, in its endpoint's pool.
+    Pooled {
+        /// Others may wait behind it.
+        brief: bool,
+    },
+    /// It carries nothing more and is in no pool, but what it carried may not be read yet: its target has some time to end it.
+    Parting,
+}
+
+/// How it stands with the request that an upstream connection carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Busy {
+    pub(super) client: ClientKey,
+    /// Some byte of the request was taken by the kernel.
+    pub(super) sent: bool,
+    /// A write failed: what the target still said is read, nothing more is sent.
+    pub(super) write_broken: bool,
+    /// Its endpoint went down, and it has taken nothing since: it has little time left.
+    pub(super) last_words: bool,
+}
+
+impl Busy {
+    pub(super) fn new(client: ClientKey, sent: bool) -> Busy {
+        Busy { client, sent, write_broken: false, last_words: false }
+    }
 }
 
 impl<S> Upstream<S> {
+    /// A connection that is opened for the request of `client`.
+    pub(super) fn new(socket: S, endpoint: EndpointId, client: ClientKey) -> Self {
+        Upstream {
+            conn: Conn::new(socket),
+            endpoint,
+            state: State::Connecting(client),
+            fresh: true,
+            end_after_flush: false,
+            ended: false,
+            closes: false,
+        }
+    }
+
+    /// The client whose request it carries or is opened for, or whose own it is.
+    #[inline]
+    pub(super) fn client(&self) -> Option<ClientKey> {
+        match self.state {
+            State::Connecting(client) | State::Busy(Busy { client, .. }) => Some(client),
+            State::Pooled { .. } | State::Parting => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn busy(&self) -> Option<&Busy> {
+        match &self.state {
+            State::Busy(busy) => Some(busy),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn busy_mut(&mut self) -> Option<&mut Busy> {
+        match &mut self.state {
+            State::Busy(busy) => Some(busy),
+            _ => None,
+        }
+    }
+
+    /// Whether some byte of the request it carries was taken.
+    pub(super) fn has_sent(&self) -> bool {
+        self.busy().is_some_and(|busy| busy.sent)
+    }
+
+    pub(super) fn is_write_broken(&self) -> bool {
+        self.busy().is_some_and(|busy| busy.write_broken)
+    }
+
     /// Whether more of a request may be sent now.
     pub(super) fn takes_more(&self) -> bool {
-        !self.connecting && !self.deaf && self.conn.outbox.is_none()
+        self.busy().is_some_and(|busy| !busy.write_broken) && self.conn.outbox.is_none()
     }
 
     /// Whether its direction of a tunnel is over and nothing waits for it.
@@ -133,14 +203,18 @@ impl<S> Upstream<S> {
         self.ended && self.conn.outbox.is_none()
     }
 
-    /// It belongs to nobody and is in no pool: it waits for its end.
-    pub(super) fn is_parting(&self) -> bool {
-        self.leaves && self.client.is_none()
+    /// Bytes of its request were taken.
+    pub(super) fn note_sent(&mut self) {
+        if let Some(busy) = self.busy_mut() {
+            busy.sent = true;
+        }
     }
 
     /// A write failed. The target may have answered before it closed, so what it said is still read.
-    pub(super) fn turn_deaf(&mut self, buffers: &mut Pool) {
-        self.deaf = true;
+    pub(super) fn break_writes(&mut self, buffers: &mut Pool) {
+        if let Some(busy) = self.busy_mut() {
+            busy.write_broken = true;
+        }
         self.conn.readable = true;
         self.conn.outbox.take().into_iter().for_each(|chunk| buffers.take_back(chunk));
     }

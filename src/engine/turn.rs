@@ -10,10 +10,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::keys::{ClientKey, UpstreamKey};
+use super::tables::{State, Upstream};
 use super::waits::Progress;
 use super::{Engine, Net, Token};
 use crate::balance::Snapshot;
-use crate::base::slab::Key;
 use crate::base::tick::Tick;
 
 /// A connection that moves so many bytes at once is bulk: it runs behind those that do not.
@@ -37,8 +38,8 @@ const READY: usize = 512;
 
 /// Which connections have something to do, each at most once.
 pub(super) struct Ready {
-    clients: Vec<Key>,
-    upstreams: Vec<Key>,
+    clients: Vec<ClientKey>,
+    upstreams: Vec<UpstreamKey>,
     /// Those that moved much when they last ran.
     bulk: VecDeque<Token>,
 }
@@ -139,7 +140,7 @@ impl<N: Net> Engine<N> {
 
     /// Lets a client's connection run, because it is ready or for a last look: until it has nothing more to do, or has done
     /// as much as it may at a time.
-    pub(super) fn run_client(&mut self, key: Key, last_look: bool) {
+    pub(super) fn run_client(&mut self, key: ClientKey, last_look: bool) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.conn.queued = false;
         client.conn.bulk = false;
@@ -166,12 +167,12 @@ impl<N: Net> Engine<N> {
     }
 
     /// Lets an upstream connection run.
-    pub(super) fn run_upstream(&mut self, key: Key) {
+    pub(super) fn run_upstream(&mut self, key: UpstreamKey) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         upstream.conn.queued = false;
         upstream.conn.bulk = false;
         self.moved = 0;
-        if upstream.connecting && !self.end_connect(key) {
+        if matches!(upstream.state, State::Connecting(_)) && !self.end_connect(key) {
             return;
         }
         for _ in 0..STEPS {
@@ -194,15 +195,13 @@ impl<N: Net> Engine<N> {
         let Engine { clients, upstreams, .. } = self;
         let (client, upstream) = match token {
             Token::Client(key) => (Some(key), clients.get(key).and_then(|client| client.upstream)),
-            Token::Upstream(key) => {
-                (upstreams.get(key).and_then(|upstream| upstream.client), Some(key))
-            }
+            Token::Upstream(key) => (upstreams.get(key).and_then(Upstream::client), Some(key)),
         };
         if let Some(client) = client.and_then(|key| clients.get_mut(key)) {
             client.conn.bulk = true;
         }
         if let Some(upstream) = upstream.and_then(|key| upstreams.get_mut(key)) {
-            upstream.conn.bulk = upstream.client.is_some();
+            upstream.conn.bulk = upstream.client().is_some();
         }
     }
 
@@ -239,14 +238,14 @@ impl<N: Net> Engine<N> {
                 upstream.and_then(|at| upstreams.get_mut(at)).map(|upstream| &mut upstream.conn)
             }
             Token::Upstream(key) => {
-                let client = upstreams.get(key).and_then(|upstream| upstream.client);
+                let client = upstreams.get(key).and_then(Upstream::client);
                 client.and_then(|at| clients.get_mut(at)).map(|client| &mut client.conn)
             }
         };
         reader.into_iter().for_each(super::conn::Conn::shrink_window);
     }
 
-    pub(super) fn queue_client(&mut self, key: Key) {
+    pub(super) fn queue_client(&mut self, key: ClientKey) {
         if let Some(client) = self.clients.get_mut(key)
             && !std::mem::replace(&mut client.conn.queued, true)
         {
@@ -257,7 +256,7 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    pub(super) fn queue_upstream(&mut self, key: Key) {
+    pub(super) fn queue_upstream(&mut self, key: UpstreamKey) {
         if let Some(upstream) = self.upstreams.get_mut(key)
             && !std::mem::replace(&mut upstream.conn.queued, true)
         {

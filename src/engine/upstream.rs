@@ -5,9 +5,10 @@ use std::io;
 
 use super::client::join_small;
 use super::conn::{Conn, Filled, Hunger};
+use super::keys::{ClientKey, UpstreamKey};
 use super::patient::is_short;
 use super::pools::Pools;
-use super::tables::{Client, Upstream};
+use super::tables::{Busy, Client, State, Upstream};
 use super::turn::Flow;
 use super::waits::Progress;
 use super::{Engine, Net, Scratch, Token};
@@ -15,7 +16,6 @@ use crate::access::End;
 use crate::balance::{self, EndpointId, Report, Streak};
 use crate::base::buffer::Pool;
 use crate::base::shortage::Shortage;
-use crate::base::slab::Key;
 use crate::session::{Ending, Failure, Next, Output, Reuse, Step};
 
 /// What the search for an upstream came to.
@@ -31,7 +31,7 @@ pub(super) enum Found {
 
 impl<N: Net> Engine<N> {
     /// Finds an upstream connection for the first bytes of a request and sends them.
-    pub(super) fn find_upstream(&mut self, key: Key, pieces: [&[u8]; 3]) -> Found {
+    pub(super) fn find_upstream(&mut self, key: ClientKey, pieces: [&[u8]; 3]) -> Found {
         if self.send_on_its_own(key, pieces) {
             return Found::Yes;
         }
@@ -62,7 +62,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Nothing is healthy: dials where nobody was when it was last looked at, if there is such an endpoint.
-    fn try_the_absent(&mut self, key: Key, pieces: [&[u8]; 3]) -> Found {
+    fn try_the_absent(&mut self, key: ClientKey, pieces: [&[u8]; 3]) -> Found {
         let ticket = self.shared.cursor.ticket();
         let Some(endpoint) = self.enter_absent(ticket, &[]) else { return Found::No };
         if self.lacks_memory(pieces) {
@@ -90,7 +90,7 @@ impl<N: Net> Engine<N> {
 
     /// Sends a request's first bytes on the connection that is the client's own since it was authenticated, if that is there
     /// still and its endpoint healthy.
-    fn send_on_its_own(&mut self, key: Key, pieces: [&[u8]; 3]) -> bool {
+    fn send_on_its_own(&mut self, key: ClientKey, pieces: [&[u8]; 3]) -> bool {
         let Some(own) = self.clients.get_mut(key).and_then(|client| client.upstream.take()) else {
             return false;
         };
@@ -106,9 +106,9 @@ impl<N: Net> Engine<N> {
     /// the one before it. `false` if there is none.
     pub(super) fn send_on_idle(
         &mut self,
-        key: Key,
+        key: ClientKey,
         endpoint: EndpointId,
-        mut idle: Option<(Key, bool)>,
+        mut idle: Option<(UpstreamKey, bool)>,
         pieces: [&[u8]; 3],
     ) -> bool {
         while let Some((at, safe)) = idle {
@@ -132,7 +132,7 @@ impl<N: Net> Engine<N> {
 
     /// Sends a request's first bytes on a connection that has carried others. `false` if it cannot: it is closed then, and not a
     /// byte was taken.
-    fn send_on(&mut self, key: Key, idle: Key, pieces: [&[u8]; 3]) -> bool {
+    fn send_on(&mut self, key: ClientKey, idle: UpstreamKey, pieces: [&[u8]; 3]) -> bool {
         let Engine { clients, upstreams, pools, net, buffers, cx, .. } = self;
         let (Some(client), Some(upstream)) = (clients.get_mut(key), upstreams.get_mut(idle)) else {
             return false;
@@ -150,9 +150,7 @@ impl<N: Net> Engine<N> {
             self.close_upstream(idle);
             return false;
         };
-        upstream.client = Some(key);
-        upstream.last_words = false;
-        upstream.sent = sent > 0;
+        upstream.state = State::Busy(Busy::new(key, sent > 0));
         client.upstream = Some(idle);
         client.session.attached(true);
         if let Some(entry) = &mut client.entry {
@@ -191,7 +189,7 @@ impl<N: Net> Engine<N> {
 
     /// Opens a connection to `endpoint`, where the request has a place, for the request that is held, or to another one if
     /// that fails at once.
-    pub(super) fn dial(&mut self, key: Key, mut endpoint: EndpointId) -> Found {
+    pub(super) fn dial(&mut self, key: ClientKey, mut endpoint: EndpointId) -> Found {
         let (mut ways, mut ran_short) = (0, false);
         loop {
             let error = match self.connect(key, endpoint) {
@@ -228,7 +226,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Opens a connection for a request that has waited for one, to whichever endpoint has its turn.
-    pub(super) fn dial_anew(&mut self, key: Key) {
+    pub(super) fn dial_anew(&mut self, key: ClientKey) {
         let picked = balance::pick(&self.snapshot, &self.shared.cursor);
         let entered =
             picked.map(|(ticket, endpoint)| (ticket, endpoint.id)).and_then(|(ticket, id)| {
@@ -243,7 +241,7 @@ impl<N: Net> Engine<N> {
         self.dial_next(key, entered);
     }
 
-    fn connect(&mut self, key: Key, endpoint: EndpointId) -> io::Result<()> {
+    fn connect(&mut self, key: ClientKey, endpoint: EndpointId) -> io::Result<()> {
         self.make_room();
         let token = Token::Upstream(self.upstreams.next_key());
         // One that has just gone is as good as one that refuses.
@@ -252,20 +250,7 @@ impl<N: Net> Engine<N> {
         self.counters.dialed.bump();
         // The limit of a connect is a short one: what the turn has taken until now is not to be a part of it.
         self.read_clock();
-        let upstream = self.upstreams.insert(Upstream {
-            conn: Conn::new(socket),
-            endpoint,
-            client: Some(key),
-            connecting: true,
-            fresh: true,
-            sent: false,
-            deaf: false,
-            last_words: false,
-            end_after_flush: false,
-            ended: false,
-            leaves: false,
-            brief: false,
-        });
+        let upstream = self.upstreams.insert(Upstream::new(socket, endpoint, key));
         self.pools.begun(endpoint, upstream, self.now);
         if let Some(client) = self.clients.get_mut(key) {
             client.upstream = Some(upstream);
@@ -276,7 +261,7 @@ impl<N: Net> Engine<N> {
 
     /// After a connect to `failed` did not come about: the healthy endpoint that is tried next, if any. One that
     /// stands by is the last resort.
-    fn move_on(&mut self, key: Key, failed: EndpointId, why: Report) -> Option<EndpointId> {
+    fn move_on(&mut self, key: ClientKey, failed: EndpointId, why: Report) -> Option<EndpointId> {
         self.counters.connect_failed.bump();
         self.reports.push((failed, why));
         self.count_failure(failed, Streak::ConnectFailures);
@@ -284,7 +269,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Takes a place for a request at the endpoint that is tried after `failed`.
-    pub(super) fn next_after(&mut self, key: Key, failed: EndpointId) -> Option<EndpointId> {
+    pub(super) fn next_after(&mut self, key: ClientKey, failed: EndpointId) -> Option<EndpointId> {
         let client = self.clients.get_mut(key)?;
         let mut tried = client.tried.take().unwrap_or_default();
         let ticket = client.ticket;
@@ -309,16 +294,16 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    pub(super) fn connect_failed(&mut self, key: Key, why: Report) {
+    pub(super) fn connect_failed(&mut self, key: UpstreamKey, why: Report) {
         let Some(upstream) = self.upstreams.get(key) else { return };
-        let (Some(client), endpoint) = (upstream.client, upstream.endpoint) else { return };
+        let (Some(client), endpoint) = (upstream.client(), upstream.endpoint) else { return };
         self.part(client);
         let next = self.move_on(client, endpoint, why);
         self.dial_next(client, next);
     }
 
     /// Opens a connection to `next`, or answers that there is none.
-    pub(super) fn dial_next(&mut self, client: Key, next: Option<EndpointId>) {
+    pub(super) fn dial_next(&mut self, client: ClientKey, next: Option<EndpointId>) {
         let found = match next {
             Some(next) => self.dial(client, next),
             None => Found::No,
@@ -331,7 +316,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// 503: no endpoint takes the request.
-    pub(super) fn answer_unavailable(&mut self, key: Key, out: &mut Output) {
+    pub(super) fn answer_unavailable(&mut self, key: ClientKey, out: &mut Output) {
         let Some(client) = self.clients.get_mut(key) else { return };
         self.counters.unavailable.bump();
         client.session.no_upstream(&self.cx, out);
@@ -339,9 +324,10 @@ impl<N: Net> Engine<N> {
     }
 
     /// A connect has ended. `false` if it failed or goes on.
-    pub(super) fn end_connect(&mut self, key: Key) -> bool {
+    pub(super) fn end_connect(&mut self, key: UpstreamKey) -> bool {
         let Engine { upstreams, net, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return false };
+        let State::Connecting(owner) = upstream.state else { return true };
         if !upstream.conn.writable && !upstream.conn.broken {
             return false;
         }
@@ -360,7 +346,7 @@ impl<N: Net> Engine<N> {
                 return false;
             }
         }
-        upstream.connecting = false;
+        upstream.state = State::Busy(Busy::new(owner, false));
         let endpoint = upstream.endpoint;
         self.pools.connected(endpoint);
         self.send_held(key);
@@ -368,10 +354,10 @@ impl<N: Net> Engine<N> {
     }
 
     /// Sends the request that was held while the connection came about.
-    fn send_held(&mut self, key: Key) {
+    fn send_held(&mut self, key: UpstreamKey) {
         let Engine { clients, upstreams, pools, net, buffers, cx, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return };
-        let Some(owner) = upstream.client else { return };
+        let Some(owner) = upstream.client() else { return };
         let Some(client) = clients.get_mut(owner) else { return };
         client.session.attached(false);
         if let Some(entry) = &mut client.entry {
@@ -379,10 +365,11 @@ impl<N: Net> Engine<N> {
         }
         let Some(hold) = client.hold.take() else { return };
         match upstream.conn.send_chunk(net, buffers, &hold) {
-            Ok(count) => upstream.sent = count > 0,
-            Err(_) => upstream.turn_deaf(buffers),
+            Ok(0) => {}
+            Ok(_) => upstream.note_sent(),
+            Err(_) => upstream.break_writes(buffers),
         }
-        if client.session.may_replay(cx) || !upstream.sent {
+        if client.session.may_replay(cx) || !upstream.has_sent() {
             client.hold = Some(hold);
         } else {
             buffers.take_back(hold);
@@ -395,7 +382,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Sends more of a request. The client's bytes only come when nothing waits.
-    pub(super) fn send_upstream(&mut self, key: Key, pieces: [&[u8]; 3]) {
+    pub(super) fn send_upstream(&mut self, key: ClientKey, pieces: [&[u8]; 3]) {
         let Engine { clients, upstreams, net, buffers, .. } = self;
         let Some(client) = clients.get_mut(key) else { return };
         if let Some(hold) = client.hold.take() {
@@ -406,23 +393,23 @@ impl<N: Net> Engine<N> {
         let Some(upstream) = upstreams.get_mut(at) else { return };
         match upstream.conn.send(net, buffers, pieces) {
             Ok(_) => {
-                upstream.sent = true;
+                upstream.note_sent();
                 self.settle_upstream(at, Progress::Written);
             }
             Err(_) => {
-                upstream.turn_deaf(buffers);
+                upstream.break_writes(buffers);
                 self.queue_upstream(at);
             }
         }
     }
 
-    pub(super) fn upstream_step(&mut self, key: Key) -> Flow {
+    pub(super) fn upstream_step(&mut self, key: UpstreamKey) -> Flow {
         if !self.may_be_written(key) {
             return Flow::Wait;
         }
         self.flush_upstream(key);
         let Some(upstream) = self.upstreams.get(key) else { return Flow::Wait };
-        let Some(owner) = upstream.client else {
+        let Some(owner) = upstream.client() else {
             self.look_at_idle(key);
             return Flow::Wait;
         };
@@ -453,11 +440,14 @@ impl<N: Net> Engine<N> {
 
     /// A last look at a connection on which a request waits, not a byte of it sent: it may have ended meanwhile, or have said
     /// something unasked, which would be taken for its response. `false` if that is so, or not known yet.
-    fn may_be_written(&mut self, key: Key) -> bool {
+    fn may_be_written(&mut self, key: UpstreamKey) -> bool {
         let Engine { upstreams, net, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return false };
-        let waits = !upstream.sent && !upstream.deaf && upstream.conn.outbox.is_some();
-        let Some(owner) = upstream.client.filter(|_| waits) else { return true };
+        let unsent = upstream.busy().filter(|busy| !busy.sent && !busy.write_broken);
+        let Some(owner) = unsent.filter(|_| upstream.conn.outbox.is_some()).map(|it| it.client)
+        else {
+            return true;
+        };
         match net.read(&mut upstream.conn.socket, &mut [0]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
             Err(error) if is_short(&error) => upstream.conn.short = true,
@@ -470,7 +460,7 @@ impl<N: Net> Engine<N> {
         false
     }
 
-    fn flush_upstream(&mut self, key: Key) {
+    fn flush_upstream(&mut self, key: UpstreamKey) {
         let Engine { upstreams, net, buffers, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return };
         if upstream.conn.outbox.is_some() {
@@ -478,9 +468,9 @@ impl<N: Net> Engine<N> {
                 Ok(0) => return,
                 Ok(count) => {
                     self.moved += count;
-                    upstream.sent = true;
+                    upstream.note_sent();
                 }
-                Err(_) => upstream.turn_deaf(buffers),
+                Err(_) => upstream.break_writes(buffers),
             }
             self.upstream_made_progress(key);
         }
@@ -488,10 +478,10 @@ impl<N: Net> Engine<N> {
     }
 
     /// It took bytes: its time starts again, and the client's bytes flow again if all is written.
-    fn upstream_made_progress(&mut self, key: Key) {
+    fn upstream_made_progress(&mut self, key: UpstreamKey) {
         self.settle_upstream(key, Progress::Written);
         let Some(upstream) = self.upstreams.get(key) else { return };
-        let Some(owner) = upstream.client else { return };
+        let Some(owner) = upstream.client() else { return };
         if upstream.conn.outbox.is_none() {
             self.queue_client(owner);
             self.end_upload_if_over(owner);
@@ -499,26 +489,26 @@ impl<N: Net> Engine<N> {
     }
 
     /// The client's direction of a tunnel ended: passes that on when all is written.
-    pub(super) fn end_upstream_writes(&mut self, key: Key) {
+    pub(super) fn end_upstream_writes(&mut self, key: UpstreamKey) {
         if let Some(upstream) = self.upstreams.get_mut(key) {
             upstream.end_after_flush = true;
         }
         self.end_writes_if_flushed(key);
     }
 
-    fn end_writes_if_flushed(&mut self, key: Key) {
+    fn end_writes_if_flushed(&mut self, key: UpstreamKey) {
         let Engine { upstreams, net, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return };
         if upstream.conn.outbox.is_none() && std::mem::take(&mut upstream.end_after_flush) {
             net.shutdown(&mut upstream.conn.socket);
-            if let Some(owner) = upstream.client {
+            if let Some(owner) = upstream.client() {
                 self.end_tunnel_if_over(owner);
             }
         }
     }
 
     /// An idle connection stirred: its end, or a response nobody asked for. Either way it is of no more use.
-    fn look_at_idle(&mut self, key: Key) {
+    fn look_at_idle(&mut self, key: UpstreamKey) {
         let Engine { upstreams, net, buffers, scratch, .. } = self;
         let (Some(upstream), Some(scratch)) = (upstreams.get_mut(key), scratch) else { return };
         let filled = upstream.conn.fill(net, buffers, &mut scratch.read, 1);
@@ -534,7 +524,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Likewise one that is its client's own.
-    fn look_at_private(&mut self, key: Key, owner: Key) {
+    fn look_at_private(&mut self, key: UpstreamKey, owner: ClientKey) {
         let Engine { upstreams, net, buffers, scratch, .. } = self;
         let (Some(upstream), Some(scratch)) = (upstreams.get_mut(key), scratch) else { return };
         if !matches!(upstream.conn.fill(net, buffers, &mut scratch.read, 1), Filled::Nothing) {
@@ -542,7 +532,7 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    fn upstream_read(&mut self, key: Key, owner: Key, scratch: &mut Scratch) -> Flow {
+    fn upstream_read(&mut self, key: UpstreamKey, owner: ClientKey, scratch: &mut Scratch) -> Flow {
         let Engine { clients, upstreams, net, buffers, cx, .. } = self;
         let Scratch { read, out } = scratch;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
@@ -575,14 +565,22 @@ impl<N: Net> Engine<N> {
             self.pools.matured(upstream.endpoint, key, true, self.now);
         }
         self.upstream_act(key, owner, &step, input, out);
-        let Some(upstream) = self.upstreams.get_mut(key).filter(|u| u.client == Some(owner)) else {
+        let Some(upstream) = self.upstreams.get_mut(key).filter(|u| u.client() == Some(owner))
+        else {
             return Flow::Wait;
         };
         upstream.conn.keep(&mut self.buffers, &read[step.consumed..count], true);
         Flow::Again
     }
 
-    fn upstream_act(&mut self, key: Key, owner: Key, step: &Step, input: &[u8], out: &mut Output) {
+    fn upstream_act(
+        &mut self,
+        key: UpstreamKey,
+        owner: ClientKey,
+        step: &Step,
+        input: &[u8],
+        out: &mut Output,
+    ) {
         match step.next {
             Next::ToClient => {
                 self.add_to_entry(owner, step.body.len());
@@ -606,7 +604,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Part of a response goes to the client.
-    fn respond(&mut self, key: Key, owner: Key, pieces: [&[u8]; 3]) {
+    fn respond(&mut self, key: UpstreamKey, owner: ClientKey, pieces: [&[u8]; 3]) {
         self.settle_upstream(key, Progress::Read);
         let Engine { clients, upstreams, buffers, .. } = self;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
@@ -636,7 +634,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// The end of a response goes to the client, and both connections are free for what comes next.
-    fn finish(&mut self, key: Key, owner: Key, reuse: Reuse, pieces: [&[u8]; 3]) {
+    fn finish(&mut self, key: UpstreamKey, owner: ClientKey, reuse: Reuse, pieces: [&[u8]; 3]) {
         self.send_client(owner, pieces);
         let Some(client) = self.clients.get_mut(owner) else { return };
         if client.session.is_early() {
@@ -657,9 +655,15 @@ impl<N: Net> Engine<N> {
     }
 
     /// Puts an upstream connection into its pool after an answer with `status`, leaves it to its `owner`, or closes it.
-    fn free_upstream(&mut self, key: Key, reuse: Reuse, owner: Option<Key>, status: u16) {
+    fn free_upstream(
+        &mut self,
+        key: UpstreamKey,
+        reuse: Reuse,
+        owner: Option<ClientKey>,
+        status: u16,
+    ) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
-        let sound = !upstream.deaf
+        let sound = !upstream.is_write_broken()
             && !upstream.conn.read_closed
             && upstream.conn.outbox.is_none()
             && upstream.conn.inbox.is_none();
@@ -676,9 +680,11 @@ impl<N: Net> Engine<N> {
         if let Some(client) = owner.and_then(|owner| self.clients.get_mut(owner)) {
             client.upstream = Some(key);
         }
-        upstream.client = owner;
+        upstream.state = match owner {
+            Some(owner) => State::Busy(Busy::new(owner, false)),
+            None => State::Pooled { brief: back.brief },
+        };
         upstream.conn.bulk = false;
-        upstream.brief = back.brief;
         let readable = upstream.conn.readable;
         self.settle_upstream(key, Progress::None);
         if readable {
@@ -687,13 +693,13 @@ impl<N: Net> Engine<N> {
         }
     }
 
-    fn upstream_ended(&mut self, key: Key, owner: Key, out: &mut Output) {
+    fn upstream_ended(&mut self, key: UpstreamKey, owner: ClientKey, out: &mut Output) {
         let (Some(upstream), Some(client)) =
             (self.upstreams.get_mut(key), self.clients.get_mut(owner))
         else {
             return;
         };
-        if upstream.deaf {
+        if upstream.is_write_broken() {
             // The write that failed took the error with it: this is what a reset looks like then.
             return self.upstream_failed(owner, Failure::Reset, out);
         }

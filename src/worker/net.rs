@@ -192,11 +192,14 @@ impl Net for Sockets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::slab::Key;
+    use crate::base::slab::{Key, Name};
+    use crate::engine::UpstreamKey;
     use crate::settings::Tcp;
     use crate::worker::listener;
 
-    const TOKEN: Token = Token::Upstream(Key { index: 0, generation: 0 });
+    fn token() -> Token {
+        Token::Upstream(UpstreamKey::of(Key { index: 0, generation: 0 }))
+    }
 
     /// The congestion control of a socket, without the zeros behind its name.
     fn congestion_of(socket: &Socket) -> String {
@@ -217,7 +220,7 @@ mod tests {
             let poll = mio::Poll::new().unwrap();
             let registry = poll.registry().try_clone().unwrap();
             let mut sockets = Sockets::new(registry, wanted.clone());
-            let dialed = sockets.connect(&listener.local_addr().unwrap().into(), TOKEN).unwrap();
+            let dialed = sockets.connect(&listener.local_addr().unwrap().into(), token()).unwrap();
             let accepted = Socket::from(listener.accept().unwrap().0);
             let expected = wanted.as_ref().unwrap_or(&systems);
             assert_eq!([&congestion_of(&dialed), &congestion_of(&accepted)], [expected; 2]);
@@ -234,7 +237,7 @@ mod tests {
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         let poll = mio::Poll::new().unwrap();
         let mut sockets = Sockets::new(poll.registry().try_clone().unwrap(), None);
-        let mut dialed = sockets.connect(&address.into(), TOKEN).unwrap();
+        let mut dialed = sockets.connect(&address.into(), token()).unwrap();
         let (mut accepted, _) = listener.accept().unwrap();
         assert_eq!(sockets.unsent(&mut dialed), 0);
         dialed.set_send_buffer_size(512 * 1024).unwrap();
@@ -262,16 +265,16 @@ mod tests {
         let mut poll = mio::Poll::new().unwrap();
         let mut sockets = Sockets::new(poll.registry().try_clone().unwrap(), None);
         let address = Address::Unix(path.to_str().unwrap().into());
-        let mut dialed = sockets.connect(&address, TOKEN).unwrap();
+        let mut dialed = sockets.connect(&address, token()).unwrap();
         let mut events = mio::Events::with_capacity(8);
         poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
         assert!(events.iter().next().is_some_and(|event| readiness(event).writable));
         sockets.connected(&mut dialed).unwrap();
         // Of a backlog of none one connection waits.
-        let error = sockets.connect(&address, TOKEN).unwrap_err();
+        let error = sockets.connect(&address, token()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         drop(listener);
-        let error = sockets.connect(&address, TOKEN).unwrap_err();
+        let error = sockets.connect(&address, token()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
