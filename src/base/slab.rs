@@ -13,14 +13,14 @@ pub struct Key {
 }
 
 /// The type of a slab's keys: one of its own for each table, so that they are not confused.
-pub trait Name: Copy {
+pub trait SlabKey: Copy {
     /// The name that is this key.
     fn of(key: Key) -> Self;
     /// The key that this is.
     fn key(self) -> Key;
 }
 
-impl Name for Key {
+impl SlabKey for Key {
     #[inline]
     fn of(key: Key) -> Key {
         key
@@ -50,7 +50,7 @@ impl<T, K> Default for Slab<T, K> {
     }
 }
 
-impl<T, K: Name> Slab<T, K> {
+impl<T, K: SlabKey> Slab<T, K> {
     /// Reserves capacity for `count` values. Reserved capacity is untouched memory: the kernel gives a page when it is first
     /// written, and a table of more than 128 KiB that grows within its capacity leaves no hole in the heap.
     pub fn with_room(count: usize) -> Self {

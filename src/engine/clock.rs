@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use super::conn::Hunger;
 use super::keys::{ClientKey, UpstreamKey};
-use super::tables::{Client, Closing, State, Upstream};
-use super::waits::{Progress, Verdict, Waits, begins_again, limit, verdict};
-use super::{EVICTION_GRACE, Engine, Net, Token};
-use crate::access::End;
+use super::pump::{Pump, Scratch};
+use super::tables::{Client, Closing, Upstream, UpstreamState};
+use super::waits::{Moved, Verdict, Waits, begins_again, limit, verdict};
+use super::{EVICTION_GRACE, Net, Token};
 use crate::balance::Report;
 use crate::base::wheel::Due;
-use crate::session::{Failure, Next, Stage};
+use crate::session::{Failure, Next, Output, Phase};
 
 impl<S> Client<S> {
     /// What it is that this connection waits for.
@@ -31,18 +31,20 @@ impl<S> Client<S> {
             Closing::AfterFlush | Closing::Linger => return Waits::Nobody,
             Closing::No => {}
         }
-        match self.session.stage() {
-            Stage::Idle if self.head_begun => Waits::RequestHead,
-            Stage::Idle => Waits::Idle,
-            Stage::Upload if self.answered && self.upstream.is_none() => Waits::Leftover,
-            Stage::Request | Stage::Both | Stage::Upload => Waits::RequestBody,
-            Stage::Tunnel => Waits::Tunnel,
-            Stage::Awaited | Stage::Response | Stage::Over
-                if self.conn.read_closed && !self.answered =>
+        match self.session.phase() {
+            Phase::Idle if self.head_begun => Waits::RequestHead,
+            Phase::Idle => Waits::Idle,
+            Phase::Upload if self.exchange.answered && self.exchange.upstream.is_none() => {
+                Waits::Leftover
+            }
+            Phase::Request | Phase::Both | Phase::Upload => Waits::RequestBody,
+            Phase::Tunnel => Waits::Tunnel,
+            Phase::Awaited | Phase::Response | Phase::Over
+                if self.conn.read_closed && !self.exchange.answered =>
             {
                 Waits::Grace
             }
-            Stage::Awaited | Stage::Response | Stage::Over => Waits::Nobody,
+            Phase::Awaited | Phase::Response | Phase::Over => Waits::Nobody,
         }
     }
 }
@@ -52,34 +54,34 @@ impl<S> Upstream<S> {
     #[inline]
     pub(super) fn waits(&self, client: Option<&Client<S>>) -> Waits {
         let busy = match &self.state {
-            State::Connecting(_) => return Waits::Connect,
-            State::Pooled { brief: true } => return Waits::PooledBriefly,
-            State::Pooled { brief: false } => return Waits::Pooled,
-            State::Parting => return Waits::Parting,
-            State::Busy(busy) => busy,
+            UpstreamState::Connecting(_) => return Waits::Connect,
+            UpstreamState::Pooled { brief: true } => return Waits::PooledBriefly,
+            UpstreamState::Pooled { brief: false } => return Waits::Pooled,
+            UpstreamState::Parting => return Waits::Parting,
+            UpstreamState::Busy(busy) => busy,
         };
         let Some(client) = client else { return Waits::Nobody };
-        if client.answered {
+        if client.exchange.answered {
             return Waits::Upload;
         }
-        match client.session.stage() {
-            Stage::Idle => Waits::Pooled,
-            Stage::Request | Stage::Awaited if busy.last_words => Waits::LastWords,
-            Stage::Request | Stage::Awaited => Waits::ResponseHead,
-            Stage::Tunnel => Waits::Tunnel,
-            Stage::Both | Stage::Response | Stage::Upload | Stage::Over => Waits::ResponseBody,
+        match client.session.phase() {
+            Phase::Idle => Waits::Pooled,
+            Phase::Request | Phase::Awaited if busy.last_words => Waits::LastWords,
+            Phase::Request | Phase::Awaited => Waits::ResponseHead,
+            Phase::Tunnel => Waits::Tunnel,
+            Phase::Both | Phase::Response | Phase::Upload | Phase::Over => Waits::ResponseBody,
         }
     }
 }
 
-impl<N: Net> Engine<N> {
+impl<N: Net> Pump<N> {
     /// Has the limit run that a client's connection now has.
     #[inline]
-    pub(super) fn settle_client(&mut self, key: ClientKey, progress: Progress) {
-        let Engine { clients, wheel, snapshot, cx, now, .. } = self;
+    pub(super) fn settle_client(&mut self, key: ClientKey, moved: Moved) {
+        let Pump { clients, wheel, snapshot, cx, now, .. } = self;
         let Some(client) = clients.get_mut(key) else { return };
         let waits = client.waits();
-        if waits == client.conn.waits() && !begins_again(waits, progress) {
+        if waits == client.conn.waits() && !begins_again(waits, moved) {
             return;
         }
         if waits == Waits::Idle {
@@ -92,15 +94,15 @@ impl<N: Net> Engine<N> {
 
     /// Likewise an upstream connection.
     #[inline]
-    pub(super) fn settle_upstream(&mut self, key: UpstreamKey, progress: Progress) {
-        let Engine { clients, upstreams, wheel, snapshot, cx, now, .. } = self;
+    pub(super) fn settle_upstream(&mut self, key: UpstreamKey, moved: Moved) {
+        let Pump { clients, upstreams, wheel, snapshot, cx, now, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return };
-        if progress == Progress::Written {
+        if moved == Moved::Written {
             // It is there, and has its whole time again.
             upstream.busy_mut().into_iter().for_each(|busy| busy.last_words = false);
         }
         let waits = upstream.waits(upstream.client().and_then(|owner| clients.get(owner)));
-        if waits == upstream.conn.waits() && !begins_again(waits, progress) {
+        if waits == upstream.conn.waits() && !begins_again(waits, moved) {
             return;
         }
         let until =
@@ -108,39 +110,25 @@ impl<N: Net> Engine<N> {
         upstream.conn.set_limit(wheel, Token::Upstream(key), waits, until);
     }
 
-    /// Bytes moved through a tunnel: the limit of both its sides begins again. Of anything else nothing changes.
-    pub(super) fn settle_tunnel(
-        &mut self,
-        client: Option<ClientKey>,
-        upstream: Option<UpstreamKey>,
-    ) {
-        let is_tunnel =
-            client.and_then(|at| self.clients.get(at)).is_some_and(|it| it.session.is_tunnel());
-        if is_tunnel {
-            client.into_iter().for_each(|at| self.settle_client(at, Progress::Read));
-            upstream.into_iter().for_each(|at| self.settle_upstream(at, Progress::Read));
-        }
-    }
-
     /// Gives a client whose side has ended, if it waits for its target, some time from now on: it may have half-closed.
-    pub(super) fn begin_grace(&mut self, key: ClientKey, progress: Progress) {
+    pub(super) fn begin_grace(&mut self, key: ClientKey, moved: Moved) {
         let Some(client) = self.clients.get(key).filter(|it| it.waits() == Waits::Grace) else {
             return;
         };
-        let upstream = client.upstream.and_then(|at| self.upstreams.get(at));
+        let upstream = client.exchange.upstream.and_then(|at| self.upstreams.get(at));
         // If more of its response is here it does not wait for its target.
         let more_is_here = upstream.is_some_and(|upstream| upstream.conn.readable);
         if self.snapshot.plan.timeouts.client_gone == Some(Duration::ZERO) && !more_is_here {
             return self.give_up(key);
         }
-        self.settle_client(key, progress);
+        self.settle_client(key, moved);
     }
 
-    pub(super) fn fire_timers(&mut self) {
+    pub(super) fn fire_timers(&mut self, scratch: &mut Scratch) {
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.advance(self.now, &mut fired);
         for entry in fired.drain(..) {
-            let Engine { clients, upstreams, wheel, now, .. } = self;
+            let Pump { clients, upstreams, wheel, now, .. } = self;
             let conn = match entry.key {
                 Token::Client(key) => clients.get_mut(key).map(|client| &mut client.conn),
                 Token::Upstream(key) => upstreams.get_mut(key).map(|upstream| &mut upstream.conn),
@@ -157,11 +145,11 @@ impl<N: Net> Engine<N> {
                 continue;
             }
             let deadline = conn.deadline();
-            self.look_once_more(entry.key);
+            self.look_once_more(entry.key, scratch);
             if self.is_still_late(entry.key, deadline) {
                 match entry.key {
-                    Token::Client(key) => self.client_timed_out(key),
-                    Token::Upstream(key) => self.upstream_timed_out(key),
+                    Token::Client(key) => self.client_timed_out(key, &mut scratch.out),
+                    Token::Upstream(key) => self.upstream_timed_out(key, &mut scratch.out),
                 }
             }
         }
@@ -170,10 +158,10 @@ impl<N: Net> Engine<N> {
 
     /// A last look at the sockets of an exchange whose time is over: what was waited for may be there although no event
     /// has said so, because events are many, or because a slow reader has taken less than the kernel has an event for.
-    fn look_once_more(&mut self, token: Token) {
+    fn look_once_more(&mut self, token: Token, scratch: &mut Scratch) {
         let (client, upstream) = match token {
             Token::Client(key) => {
-                (Some(key), self.clients.get(key).and_then(|client| client.upstream))
+                (Some(key), self.clients.get(key).and_then(|client| client.exchange.upstream))
             }
             Token::Upstream(key) => (self.upstreams.get(key).and_then(Upstream::client), Some(key)),
         };
@@ -193,8 +181,8 @@ impl<N: Net> Engine<N> {
             // Whether there is anything is to be seen, whatever memory there is for it.
             conn.hunger = Hunger::Fed;
             match token {
-                Token::Client(key) => self.run_client(key, true),
-                Token::Upstream(key) => self.run_upstream(key),
+                Token::Client(key) => self.run_client(key, true, scratch),
+                Token::Upstream(key) => self.run_upstream(key, scratch),
             }
             moved += self.moved;
         }
@@ -207,11 +195,11 @@ impl<N: Net> Engine<N> {
     /// or have failed for lack of memory: then the time is over when that is done.
     fn is_still_late(&mut self, token: Token, deadline: Due) -> bool {
         let other_waits = self.other_waits_for_memory(token);
-        let Engine { clients, upstreams, wheel, now, .. } = self;
+        let Pump { clients, upstreams, wheel, now, .. } = self;
         let (conn, other_is_short) = match token {
             Token::Client(key) => {
                 let client = clients.get_mut(key);
-                let other = client.as_ref().and_then(|client| client.upstream);
+                let other = client.as_ref().and_then(|client| client.exchange.upstream);
                 let short = other.and_then(|at| upstreams.get(at)).is_some_and(|at| at.conn.short);
                 (client.map(|client| &mut client.conn), short)
             }
@@ -231,16 +219,16 @@ impl<N: Net> Engine<N> {
     }
 
     /// The limit of a client's connection is over.
-    fn client_timed_out(&mut self, key: ClientKey) {
+    fn client_timed_out(&mut self, key: ClientKey, out: &mut Output) {
         let Some(client) = self.clients.get(key) else { return };
-        let (waits, stage) = (client.conn.waits(), client.session.stage());
+        let (waits, phase) = (client.conn.waits(), client.session.phase());
         if waits == Waits::RequestBody && self.is_held_up_by_target(client) {
-            return self.settle_client(key, Progress::Anew);
+            return self.settle_client(key, Moved::Anew);
         }
         // Of a head of which nothing is left, as after an empty line, nothing is to be said.
         let is_blank = waits == Waits::RequestHead && client.conn.inbox.is_none();
-        match verdict(waits, stage) {
-            Verdict::Respond(_) if !is_blank => self.answer_timeout(key),
+        match verdict(waits, phase) {
+            Verdict::Respond(_) if !is_blank => self.answer_timeout(key, out),
             Verdict::Close | Verdict::Respond(_) => {
                 self.part(key);
                 drop(self.forget_client(key));
@@ -262,48 +250,52 @@ impl<N: Net> Engine<N> {
         }
     }
 
+    /// Whether a client sends no more of its request because nobody takes it: its target has a limit of its own.
+    fn is_held_up_by_target(&self, client: &Client<N::Conn>) -> bool {
+        match client.exchange.upstream.and_then(|upstream| self.upstreams.get(upstream)) {
+            Some(upstream) => !upstream.takes_more(),
+            // It waits for a connection.
+            None => client.exchange.hold.is_some(),
+        }
+    }
+
     /// The client was too slow with its request: 408, or a cut if it is too late for that.
-    fn answer_timeout(&mut self, key: ClientKey) {
-        let mut scratch = self.scratch.take().expect("one step at a time");
-        scratch.out.clear();
+    fn answer_timeout(&mut self, key: ClientKey, out: &mut Output) {
+        out.clear();
         if let Some(client) = self.clients.get_mut(key) {
-            match client.session.client_timed_out(&mut scratch.out) {
-                Next::Answered => self.send_answer(key, &mut scratch.out),
+            match client.session.client_timed_out(out) {
+                Next::Answered => self.send_answer(key, out),
                 _ => self.cut_client(key),
             }
         }
-        self.scratch = Some(scratch);
         self.queue_client(key);
     }
 
-    fn end_idle_tunnel(&mut self, key: ClientKey) {
-        self.end_entry(key, End::TunnelIdle);
-        self.drop_client(key);
-    }
-
     /// The limit of an upstream connection is over.
-    fn upstream_timed_out(&mut self, key: UpstreamKey) {
+    fn upstream_timed_out(&mut self, key: UpstreamKey, out: &mut Output) {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let (waits, endpoint) = (upstream.conn.waits(), upstream.endpoint);
         let owner = upstream.client();
         let client = owner.and_then(|owner| self.clients.get(owner));
         if client.is_some_and(|client| is_clients_turn(waits, client, upstream)) {
-            return self.settle_upstream(key, Progress::Anew);
+            return self.settle_upstream(key, Moved::Anew);
         }
-        let stage = client.map_or(Stage::Idle, |client| client.session.stage());
-        match (verdict(waits, stage), owner) {
+        let phase = client.map_or(Phase::Idle, |client| client.session.phase());
+        match (verdict(waits, phase), owner) {
             (Verdict::Close, None) => {
                 self.pools.forget(endpoint, key, self.now);
                 self.close_upstream(key);
             }
             (Verdict::Close, Some(owner)) => self.part(owner),
             (Verdict::Part, None) => self.parting_timed_out(key),
-            (Verdict::NextEndpoint, Some(_)) => self.connect_failed(key, Report::ConnectTimeout),
+            (Verdict::NextEndpoint, Some(_)) => {
+                self.connect_failed(key, Report::ConnectTimeout, out);
+            }
             (Verdict::EndTunnel, Some(owner)) => self.end_idle_tunnel(owner),
             (Verdict::StopUpload, Some(owner)) => self.stop_upload(owner),
             (Verdict::Fail(failure), Some(owner)) => {
                 if !self.is_given_more_time(key, failure) {
-                    self.fail_late(owner, failure);
+                    self.upstream_failed(owner, failure, out);
                 }
             }
             _ => debug_assert!(false, "{waits:?} is no limit of an upstream connection"),
@@ -317,26 +309,11 @@ impl<N: Net> Engine<N> {
         match failure {
             Failure::Down if self.pools.address(upstream.endpoint).is_some() => {
                 upstream.busy_mut().into_iter().for_each(|busy| busy.last_words = false);
-                self.settle_upstream(key, Progress::None);
+                self.settle_upstream(key, Moved::None);
                 true
             }
             Failure::HeadTimeout if upstream.conn.outbox.is_none() => self.follow_upload(key),
             _ => false,
-        }
-    }
-
-    fn fail_late(&mut self, owner: ClientKey, failure: Failure) {
-        let mut scratch = self.scratch.take().expect("one step at a time");
-        self.upstream_failed(owner, failure, &mut scratch.out);
-        self.scratch = Some(scratch);
-    }
-
-    /// Whether a client sends no more of its request because nobody takes it: its target has a limit of its own.
-    fn is_held_up_by_target(&self, client: &Client<N::Conn>) -> bool {
-        match client.upstream.and_then(|upstream| self.upstreams.get(upstream)) {
-            Some(upstream) => !upstream.takes_more(),
-            // It waits for a connection.
-            None => client.hold.is_some(),
         }
     }
 }

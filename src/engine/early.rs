@@ -4,32 +4,33 @@
 //! the client and `timeouts.response_body` for what the target takes; the entry of the access log and the counters follow when it is
 //! over, as those of an exchange that finished. If the target takes no more, what still comes is dropped for [`LINGER`](super::LINGER).
 
+use super::Net;
 use super::conn::Filled;
 use super::keys::{ClientKey, UpstreamKey};
-use super::waits::Progress;
-use super::{Engine, Net};
+use super::pump::Pump;
+use super::waits::Moved;
 use crate::access::End;
 use crate::balance::{Report, Streak};
 use crate::session::Reuse;
 
-impl<N: Net> Engine<N> {
+impl<N: Net> Pump<N> {
     /// The response is whole and began before its request was sent whole: the upload goes on, for as long as the target takes
     /// it. What a target that has answered will take for the beginning of the next request is not known, so that its
     /// connection carries no other.
     pub(super) fn finish_early(&mut self, key: UpstreamKey, owner: ClientKey, reuse: Reuse) {
-        let Engine { clients, upstreams, buffers, .. } = self;
+        let Pump { clients, upstreams, buffers, .. } = self;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
         else {
             return;
         };
-        client.answered = true;
-        client.hold.take().into_iter().for_each(|hold| buffers.take_back(hold));
+        client.exchange.answered = true;
+        client.exchange.let_go(buffers);
         client.end_after_flush = client.session.ends_with_connection();
         upstream.closes = reuse == Reuse::Ends;
         let (endpoint, status) = (upstream.endpoint, client.session.status());
         let ended = upstream.conn.read_closed || upstream.is_write_broken();
-        self.settle_upstream(key, Progress::None);
-        self.settle_client(owner, Progress::None);
+        self.settle_upstream(key, Moved::None);
+        self.settle_client(owner, Moved::None);
         if let Some(count) = self.pools.give_back(endpoint, None, status, self.now).errors {
             self.reports.push((endpoint, Report::Streak(Streak::Errors, count)));
         }
@@ -37,7 +38,7 @@ impl<N: Net> Engine<N> {
             true => self.stop_upload(owner),
             false => self.end_upload_if_over(owner),
         }
-        if self.clients.get(owner).is_some_and(|client| client.answered) {
+        if self.clients.get(owner).is_some_and(|client| client.exchange.answered) {
             self.flush_client(owner);
             self.queue_client(owner);
         }
@@ -45,12 +46,12 @@ impl<N: Net> Engine<N> {
 
     /// Something stirs on the connection of a target that has answered while it is still sent the request: it takes no more of
     /// that if it has ended, or says what nobody asked for.
-    pub(super) fn look_at_answered(&mut self, key: UpstreamKey, owner: ClientKey) {
-        let Engine { upstreams, net, buffers, scratch, .. } = self;
-        let (Some(upstream), Some(scratch)) = (upstreams.get_mut(key), scratch) else { return };
+    pub(super) fn look_at_answered(&mut self, key: UpstreamKey, owner: ClientKey, read: &mut [u8]) {
+        let Pump { upstreams, net, buffers, .. } = self;
+        let Some(upstream) = upstreams.get_mut(key) else { return };
         let goes_on = !upstream.is_write_broken()
             && upstream.conn.inbox.is_none()
-            && matches!(upstream.conn.fill(net, buffers, &mut scratch.read, 1), Filled::Nothing);
+            && matches!(upstream.conn.fill(net, buffers, read, 1), Filled::Nothing);
         if !goes_on {
             self.stop_upload(owner);
         }
@@ -66,7 +67,7 @@ impl<N: Net> Engine<N> {
     /// connection goes on, and until then the client can read its response.
     pub(super) fn stop_upload(&mut self, owner: ClientKey) {
         self.part(owner);
-        self.settle_client(owner, Progress::None);
+        self.settle_client(owner, Moved::None);
         self.queue_client(owner);
         self.end_upload_if_over(owner);
     }
@@ -74,10 +75,10 @@ impl<N: Net> Engine<N> {
     /// Ends an exchange whose response was whole before its request, if that is now too, and its target has all of it.
     pub(super) fn end_upload_if_over(&mut self, owner: ClientKey) {
         let Some(client) = self.clients.get(owner) else { return };
-        if !client.answered || !client.session.request_complete() {
+        if !client.exchange.answered || !client.session.request_complete() {
             return;
         }
-        let upstream = client.upstream.and_then(|key| self.upstreams.get(key));
+        let upstream = client.exchange.upstream.and_then(|key| self.upstreams.get(key));
         if upstream.is_none_or(|upstream| upstream.conn.outbox.is_none()) {
             self.end_answered(owner);
         }
@@ -85,7 +86,9 @@ impl<N: Net> Engine<N> {
 
     /// Ends an exchange whose response is whole.
     fn end_answered(&mut self, owner: ClientKey) {
-        if let Some(upstream) = self.clients.get_mut(owner).and_then(|it| it.upstream.take()) {
+        if let Some(upstream) =
+            self.clients.get_mut(owner).and_then(|it| it.exchange.upstream.take())
+        {
             self.end_upstream(upstream);
         }
         self.counters.finished.bump();

@@ -1,8 +1,9 @@
 //! The access log's side of the pump: what is noted of an exchange while it runs, and its entry when it ends.
 //! Nothing here costs anything while the access log is off.
 
+use super::Net;
 use super::keys::ClientKey;
-use super::{Engine, Net};
+use super::pump::Pump;
 use crate::access::{Batch, End, Facts, Pending};
 
 /// Boxes that are kept to be used again.
@@ -17,9 +18,9 @@ pub(super) struct Entries {
     spare: Vec<Box<Pending>>,
 }
 
-impl<N: Net> Engine<N> {
+impl<N: Net> Pump<N> {
     /// The entries gathered so far, for the worker to hand over; `None` while the access log is off.
-    pub fn access_batch(&mut self) -> Option<&mut Batch> {
+    pub(super) fn access_batch(&mut self) -> Option<&mut Batch> {
         self.entries.as_mut().map(|entries| &mut entries.batch)
     }
 
@@ -28,17 +29,18 @@ impl<N: Net> Engine<N> {
         let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
             return;
         };
-        if client.entry.is_none() {
+        if client.exchange.entry.is_none() {
             let mut pending = entries.spare.pop().unwrap_or_default();
             pending.begin(self.now, line);
-            client.entry = Some(pending);
+            client.exchange.entry = Some(pending);
         }
     }
 
     /// So many more bytes of the body went to the client.
     pub(super) fn add_to_entry(&mut self, key: ClientKey, bytes: usize) {
         if self.entries.is_some()
-            && let Some(entry) = self.clients.get_mut(key).and_then(|client| client.entry.as_mut())
+            && let Some(entry) =
+                self.clients.get_mut(key).and_then(|client| client.exchange.entry.as_mut())
         {
             entry.bytes += bytes as u64;
         }
@@ -47,7 +49,8 @@ impl<N: Net> Engine<N> {
     /// Why the exchange will have ended otherwise than by the target's whole response.
     pub(super) fn note_reason(&mut self, key: ClientKey, reason: &'static str) {
         if self.entries.is_some()
-            && let Some(entry) = self.clients.get_mut(key).and_then(|client| client.entry.as_mut())
+            && let Some(entry) =
+                self.clients.get_mut(key).and_then(|client| client.exchange.entry.as_mut())
         {
             entry.reason = reason;
         }
@@ -58,7 +61,7 @@ impl<N: Net> Engine<N> {
         let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
             return;
         };
-        let Some(mut pending) = client.entry.take() else { return };
+        let Some(mut pending) = client.exchange.entry.take() else { return };
         let facts = Facts {
             at: pending.at,
             duration: self.now.since(pending.at),

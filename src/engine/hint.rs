@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use super::Net;
 use super::keys::ClientKey;
-use super::{Engine, Net};
+use super::pump::Pump;
 use crate::base::tick::Tick;
 use crate::session::is_foreign;
 
@@ -17,7 +18,7 @@ pub(super) struct Hints {
     quiet_until: Tick,
 }
 
-impl<N: Net> Engine<N> {
+impl<N: Net> Pump<N> {
     /// Says so now and then, if the request was refused because it is of another protocol.
     pub(super) fn hint_at(&mut self, key: ClientKey, reason: &str) {
         if !is_foreign(reason) || self.hints.quiet_until > self.now {

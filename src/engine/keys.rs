@@ -1,6 +1,6 @@
 //! The keys of the engine's two tables, each a type of its own.
 
-use crate::base::slab::{Key, Name};
+use crate::base::slab::{Key, SlabKey};
 
 macro_rules! keys {
     ($($(#[$doc:meta])* $name:ident)*) => {
@@ -9,7 +9,7 @@ macro_rules! keys {
             #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
             pub struct $name(Key);
 
-            impl Name for $name {
+            impl SlabKey for $name {
                 #[inline]
                 fn of(key: Key) -> Self {
                     $name(key)

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use super::conn::Hunger;
 use super::keys::ClientKey;
+use super::pump::Pump;
 use super::tables::Upstream;
 use super::turn::BULK;
-use super::{Engine, Net, Token};
+use super::{Net, Token};
 use crate::base::buffer::Pool;
 use crate::base::ledger::Level;
 use crate::base::tick::Tick;
@@ -43,7 +44,7 @@ impl Line {
     }
 }
 
-impl<N: Net> Engine<N> {
+impl<N: Net> Pump<N> {
     /// Whether the bytes of a connection must stay in the kernel, because the one they are for may not take them. `false` nearly
     /// always.
     #[inline]
@@ -66,10 +67,10 @@ impl<N: Net> Engine<N> {
     /// Puts a connection in line. What it holds for a request that could be sent again is given up: others may wait for that.
     #[cold]
     pub(super) fn wait_in_line(&mut self, token: Token) {
-        let Engine { clients, upstreams, buffers, line, counters, now, .. } = self;
+        let Pump { clients, upstreams, buffers, line, counters, now, .. } = self;
         let conn_hunger = match token {
             Token::Client(key) => clients.get_mut(key).map(|client| {
-                client.hold.take().into_iter().for_each(|hold| buffers.take_back(hold));
+                client.exchange.let_go(buffers);
                 &mut client.conn.hunger
             }),
             Token::Upstream(key) => upstreams.get_mut(key).map(|it| &mut it.conn.hunger),
@@ -119,11 +120,11 @@ impl<N: Net> Engine<N> {
 
     /// Whether a connection in line is read for somebody who takes less than there is. `None` if it does not wait any more.
     fn waits_for_one_behind(&self, token: Token) -> Option<bool> {
-        let Engine { clients, upstreams, .. } = self;
+        let Pump { clients, upstreams, .. } = self;
         match token {
             Token::Client(key) => {
                 let client = clients.get(key).filter(|it| it.conn.hunger == Hunger::Waits)?;
-                let upstream = client.upstream.and_then(|at| upstreams.get(at));
+                let upstream = client.exchange.upstream.and_then(|at| upstreams.get(at));
                 Some(upstream.is_some_and(|it| it.conn.behind))
             }
             Token::Upstream(key) => {
@@ -136,10 +137,10 @@ impl<N: Net> Engine<N> {
 
     /// Whether the other side of a connection's exchange is not read for lack of memory, so that nothing can come from it.
     pub(super) fn other_waits_for_memory(&self, token: Token) -> bool {
-        let Engine { clients, upstreams, .. } = self;
+        let Pump { clients, upstreams, .. } = self;
         let hunger = match token {
             Token::Client(key) => {
-                let upstream = clients.get(key).and_then(|client| client.upstream);
+                let upstream = clients.get(key).and_then(|client| client.exchange.upstream);
                 upstream.and_then(|at| upstreams.get(at)).map(|it| it.conn.hunger)
             }
             Token::Upstream(key) => {

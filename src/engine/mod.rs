@@ -8,12 +8,13 @@
 //! upstream connection that belongs to nobody is idle in exactly one pool or waits for its end; a message is
 //! written only when nothing of an earlier one waits; whoever is slow stops the reading on the other side.
 
-mod breaks;
-mod client;
 mod clock;
 mod conn;
+mod connects;
 mod early;
+mod endings;
 mod entries;
+mod failures;
 mod hint;
 mod keys;
 mod memory;
@@ -22,41 +23,28 @@ mod parting;
 mod patient;
 mod pools;
 mod progress;
+mod pump;
+mod requests;
+mod responses;
 mod shortage;
 mod streaks;
 mod tables;
+mod tunnels;
 mod turn;
-mod upstream;
 mod waits;
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::balance::{Endpoint, EndpointId, EndpointState, Report, Shared, Snapshot};
-use crate::base::buffer::Pool;
-use crate::base::slab::Slab;
+use crate::access::Batch;
+use crate::balance::{EndpointId, Report, Shared, Snapshot};
 use crate::base::tick::Tick;
-use crate::base::wheel::{Fired, Wheel};
-use crate::http1::head::HeadLimits;
 use crate::metrics::WorkerCounters;
-use crate::session::{Context, Output, Pseudonym};
-use crate::settings::{AccessSink, Plan, Via};
 
-use conn::WINDOW;
-use entries::Entries;
-use hint::Hints;
 pub use keys::{ClientKey, UpstreamKey};
-use memory::Line;
 pub use net::{Net, Readiness, Token};
-use parting::Parting;
-use patient::Patient;
-use pools::Pools;
-use shortage::Shortages;
-use tables::{Client, State, Upstream};
-use turn::Ready;
-use waits::Progress;
+use pump::{Pump, Scratch};
 
 /// How long an idle client connection lives on after the drain has begun: long enough for a request that
 /// was already on its way.
@@ -65,62 +53,10 @@ pub const DRAIN_GRACE: Duration = Duration::from_millis(500);
 pub const LINGER: Duration = Duration::from_secs(5);
 /// How long a client connection must have been idle before it may be closed to make room for another.
 pub const EVICTION_GRACE: Duration = Duration::from_millis(50);
-/// Connections of either side that the tables have room for from the start: 5 MiB of addresses, and of memory only what
-/// is used.
-const ROOM: usize = 16 * 1024;
-/// Timers that may fire at once before their list grows.
-const FIRED: usize = 512;
-
-/// The worker's scratch memory: whatever passes through in one step.
-struct Scratch {
-    read: Vec<u8>,
-    out: Output,
-}
-
 /// All connections of one worker.
 pub struct Engine<N: Net> {
-    net: Patient<N>,
-    shortages: Shortages,
-    hints: Hints,
-    clients: Slab<Client<N::Conn>, ClientKey>,
-    upstreams: Slab<Upstream<N::Conn>, UpstreamKey>,
-    pools: Pools,
-    parting: Parting,
-    wheel: Wheel<Token>,
-    buffers: Pool,
-    /// Those who wait for memory of buffers.
-    line: Line,
-    /// Taken out for the length of one step.
-    scratch: Option<Box<Scratch>>,
-    ready: Ready,
-    /// Bytes that the connection that runs has moved in this run.
-    moved: usize,
-    fired: Vec<Fired<Token>>,
-    shared: Arc<Shared>,
-    snapshot: Arc<Snapshot>,
-    /// Asks for idle connections that were followed.
-    asks_seen: usize,
-    /// Endpoints that went down with this snapshot: what waits for them is to be looked at.
-    lost: Vec<EndpointId>,
-    /// What sessions need of the plan.
-    cx: Context,
-    counters: WorkerCounters,
-    reports: Vec<(EndpointId, Report)>,
-    /// Connections of both sides there may be, as long as an idle one to a target can make room.
-    sockets: usize,
-    /// `None` while the access log is off.
-    entries: Option<Entries>,
-    /// Client connections that ended since [`Engine::take_closed`].
-    closed: usize,
-    /// Requests the retry budget knows of.
-    noted: u64,
-    /// When it is told of more.
-    note_at: Tick,
-    /// Where the search for an idle client to evict goes on.
-    hand: usize,
-    now: Tick,
-    /// When we are to look at the time again at the latest: at once while there is work, else when a timer is due.
-    wake_by: Cell<Tick>,
+    pump: Pump<N>,
+    scratch: Scratch,
 }
 
 impl<N: Net> Engine<N> {
@@ -133,218 +69,110 @@ impl<N: Net> Engine<N> {
         shared: Arc<Shared>,
         counters: WorkerCounters,
     ) -> Self {
-        let snapshot = shared.snapshot.load_full();
-        let mut pools = Pools::new(workers);
-        pools.follow(&snapshot, &shared.links, &mut Vec::new());
-        let asks_seen = shared.asks.count();
-        let mut cx = Context { fallback_host, ..Context::default() };
-        follow_plan(&mut cx, &snapshot.plan, Pseudonym::new(shared.instance));
-        Engine {
-            net: Patient::new(net),
-            shortages: Shortages::default(),
-            hints: Hints::default(),
-            clients: Slab::with_room(ROOM),
-            upstreams: Slab::with_room(ROOM),
-            pools,
-            parting: Parting::default(),
-            wheel: Wheel::with_room(2 * ROOM),
-            buffers: Pool::new(Arc::clone(&shared.memory)),
-            line: Line::default(),
-            scratch: Some(Box::new(Scratch {
-                read: vec![0; WINDOW as usize],
-                out: Output::default(),
-            })),
-            ready: Ready::new(),
-            moved: 0,
-            fired: Vec::with_capacity(FIRED),
-            shared,
-            snapshot,
-            asks_seen,
-            lost: Vec::new(),
-            entries: cx.describe.then(Entries::default),
-            cx,
-            counters,
-            reports: Vec::new(),
-            sockets: usize::MAX,
-            closed: 0,
-            noted: 0,
-            note_at: Tick::default(),
-            hand: 0,
-            now: Tick::default(),
-            wake_by: Cell::new(Tick::NEVER),
-        }
+        let pump = Pump::new(net, workers, fallback_host, shared, counters);
+        Engine { pump, scratch: Scratch::new() }
     }
 
     /// Sets how many connections of both sides there may be: one more takes the place of an idle one to a target.
     pub fn limit_sockets(&mut self, sockets: usize) {
-        self.sockets = sockets;
-    }
-
-    /// Makes room for one more connection.
-    fn make_room(&mut self) {
-        while self.clients.len() + self.upstreams.len() >= self.sockets
-            && let Some(idle) = self.pools.pop_any()
-        {
-            self.close_upstream(idle);
-        }
+        self.pump.sockets = sockets;
     }
 
     /// Takes a fresh client connection on. `false` if the event queue has no room for it: it is closed then, and it is better
     /// to take no more for a moment.
     pub fn accept(&mut self, socket: N::Conn, peer: SocketAddr, now: Tick) -> bool {
-        self.observe(now);
-        let ip = peer.ip().to_canonical();
-        let mut client = Client::new(socket, ip, self.snapshot.plan.trusts(ip));
-        self.counters.accepted.bump();
-        if !self.register(&mut client.conn.socket) {
-            self.closed += 1;
-            self.counters.closed.bump();
-            return false;
-        }
-        let key = self.clients.insert(client);
-        self.settle_client(key, Progress::None);
-        self.make_room();
-        true
+        self.pump.accept(socket, peer, now)
     }
 
     /// Remembers what an event says. The work is done by the next [`Engine::turn`].
     pub fn ready(&mut self, token: Token, readiness: Readiness) {
-        match token {
-            Token::Client(key) => {
-                if let Some(client) = self.clients.get_mut(key) {
-                    client.conn.remember(readiness);
-                    self.queue_client(key);
-                }
-            }
-            Token::Upstream(key) => {
-                if let Some(upstream) = self.upstreams.get_mut(key) {
-                    upstream.conn.remember(readiness);
-                    self.queue_upstream(key);
-                }
-            }
-        }
+        self.pump.ready(token, readiness);
     }
 
-    fn follow(&mut self, snapshot: Arc<Snapshot>) {
-        let is_lost = |endpoint: &&Endpoint| {
-            endpoint.state == EndpointState::Down && self.pools.address(endpoint.id).is_some()
-        };
-        self.lost.extend(snapshot.endpoints().iter().filter(is_lost).map(|endpoint| endpoint.id));
-        let mut out = Vec::new();
-        self.pools.follow(&snapshot, &self.shared.links, &mut out);
-        out.into_iter().for_each(|key| self.close_upstream(key));
-        if !Arc::ptr_eq(&self.snapshot.plan, &snapshot.plan) {
-            follow_plan(&mut self.cx, &snapshot.plan, Pseudonym::new(self.shared.instance));
-            self.entries = self.cx.describe.then(|| self.entries.take().unwrap_or_default());
-        }
-        self.snapshot = snapshot;
+    /// Does what can be done now, for about as long as a small request may wait: works through the upstream connections
+    /// that are ready, so that what they free can be used again at once, then through the clients, then, for a while,
+    /// through the connections that move much, and fires timers last.
+    pub fn turn(&mut self, now: Tick, snapshot: &Arc<Snapshot>) {
+        self.pump.turn(now, snapshot, &mut self.scratch);
     }
 
-    /// Asks the other workers, and this one, for the idle connections that requests may be waiting behind.
-    fn ask_others(&mut self) {
-        let waiting = self.pools.waiting(self.now);
-        if !waiting.is_empty() {
-            self.shared.asks.ask(&waiting);
-            self.shared.bell.ring();
-            self.follow_asks();
-        }
-    }
-
-    /// Closes the idle connections that somebody may be waiting behind.
-    fn follow_asks(&mut self) {
-        let asked = self.shared.asks.follow(&mut self.asks_seen);
-        let mut out = Vec::new();
-        for endpoint in asked.unwrap_or_else(|| self.pools.endpoints()) {
-            self.pools.give_up(endpoint, self.now, &mut out);
-        }
-        out.into_iter().for_each(|key| self.close_upstream(key));
-    }
-
-    /// Tells the retry budget, a few times a second, how many requests there were.
-    fn note_requests(&mut self) {
-        if self.note_at <= self.now {
-            self.note_at = self.now.after(Duration::from_millis(100));
-            let requests = self.counters.requests.get();
-            let fresh = requests.wrapping_sub(self.noted);
-            self.noted = requests;
-            if fresh > 0 {
-                self.shared.budget.note(self.now.since(Tick::default()), fresh);
-            }
-        }
+    /// Whether the next turn has work even without events.
+    pub fn has_work(&self) -> bool {
+        !self.pump.ready.is_empty()
     }
 
     /// When the next turn is due even without events: ask it before you wait, since a turn that comes much later than that,
     /// or than the one before if this was not asked, is taken for a pause of the whole worker.
     pub fn next_deadline(&self) -> Option<Tick> {
-        let ask = Some(self.pools.ask_at()).filter(|&at| at < Tick::NEVER);
-        let own = [self.buffers.next_trim(), self.line.next(), self.shortages.retry_at(), ask];
-        let next = own.into_iter().chain([self.wheel.next()]).flatten().min();
-        self.wake_by.set(next.unwrap_or(Tick::NEVER));
-        next
+        self.pump.next_deadline()
     }
 
     /// Begins to stop: responses end their connections, idle connections live on for [`DRAIN_GRACE`].
     pub fn drain(&mut self, now: Tick) {
-        self.observe(now);
-        self.cx.draining = true;
-        let keys: Vec<ClientKey> = self.clients.keys().collect();
-        for key in keys {
-            if self.clients.get(key).is_some_and(Client::is_idle) {
-                self.settle_client(key, Progress::Anew);
-            }
-        }
+        self.pump.drain(now);
+    }
+
+    /// Cuts every exchange that is under way: nobody waits for its end any more.
+    pub fn cut_all(&mut self) {
+        self.pump.cut_all();
     }
 
     /// Frees a descriptor: that of an idle upstream connection or one that is of no more use, or else an idle client's. `false`
     /// if there is none.
     pub fn free_descriptor(&mut self) -> bool {
-        match self.pools.pop_any() {
-            Some(idle) => {
-                self.close_upstream(idle);
-                true
-            }
-            None => self.end_some_parting() || self.evict_idle(),
-        }
+        self.pump.free_descriptor()
+    }
+
+    /// Closes an idle client connection, the one that was idle longest among those looked at, to make room.
+    /// One that fell idle just now, or was accepted just now, is spared: its request may be on its way. So is one whose
+    /// request is here although no event has said so yet. `false` if none was found.
+    pub fn evict_idle(&mut self) -> bool {
+        self.pump.evict_idle()
     }
 
     /// Client connections there are.
     pub fn client_count(&self) -> usize {
-        self.clients.len()
+        self.pump.clients.len()
     }
 
     /// Upstream connections there are, idle ones included.
     pub fn upstream_count(&self) -> usize {
-        self.upstreams.len()
+        self.pump.upstreams.len()
     }
 
     /// Upstream connections that are idle.
     pub fn idle_upstream_count(&self) -> usize {
-        self.pools.len()
+        self.pump.pools.len()
     }
 
     /// Buffers that connections hold.
     pub fn lent_buffers(&self) -> usize {
-        self.buffers.lent()
+        self.pump.buffers.lent()
     }
 
     /// Bytes of pages that are there for buffers, lent or not.
     pub fn mapped_bytes(&self) -> usize {
-        self.buffers.mapped()
+        self.pump.buffers.mapped()
     }
 
     /// How many client connections ended since this was last asked.
     pub fn take_closed(&mut self) -> usize {
-        std::mem::take(&mut self.closed)
+        std::mem::take(&mut self.pump.closed)
     }
 
     /// What endpoints did wrong since this was last asked, for the health thread.
     pub fn take_reports(&mut self) -> std::vec::Drain<'_, (EndpointId, Report)> {
-        self.reports.drain(..)
+        self.pump.reports.drain(..)
+    }
+
+    /// The entries gathered so far, for the worker to hand over; `None` while the access log is off.
+    pub fn access_batch(&mut self) -> Option<&mut Batch> {
+        self.pump.access_batch()
     }
 
     /// The network, for a simulation to play with.
     pub fn net_mut(&mut self) -> &mut N {
-        &mut self.net.net
+        &mut self.pump.net.net
     }
 
     /// Checks that the connections' links agree; for simulations and tests.
@@ -352,63 +180,13 @@ impl<N: Net> Engine<N> {
     /// # Panics
     /// If they do not.
     pub fn check_invariants(&self) {
-        let mut attached = 0;
-        for key in self.clients.keys() {
-            let client = self.clients.get(key).expect("listed");
-            if let Some(upstream) = client.upstream {
-                let upstream = self.upstreams.get(upstream).expect("a client's upstream is there");
-                assert_eq!(upstream.client(), Some(key), "they name each other");
-                attached += 1;
-            }
-            if !client.conn.queued {
-                assert_eq!(client.conn.waits(), client.waits(), "the limit that runs is its own");
-            }
-            if client.is_idle() {
-                assert!(client.conn.outbox.is_none() || client.upstream.is_none());
-                assert!(client.hold.is_none(), "an idle client holds no request");
-            }
-        }
-        let owned = self
-            .upstreams
-            .keys()
-            .filter(|&key| self.upstreams.get(key).is_some_and(|u| u.client().is_some()))
-            .count();
-        for endpoint in self.snapshot.endpoints() {
-            let of_it =
-                self.upstreams.keys().filter_map(|key| self.upstreams.get(key)).filter(
-                    |upstream| upstream.client().is_some() && upstream.endpoint == endpoint.id,
-                );
-            assert_eq!(of_it.count(), self.pools.busy(endpoint.id), "every request has its place");
-        }
-        for upstream in self.upstreams.keys().filter_map(|key| self.upstreams.get(key)) {
-            let waits = upstream.waits(upstream.client().and_then(|owner| self.clients.get(owner)));
-            if !upstream.conn.queued {
-                assert_eq!(upstream.conn.waits(), waits, "the limit that runs is its own");
-            }
-        }
-        let parting = self
-            .upstreams
-            .keys()
-            .filter(|&key| self.upstreams.get(key).is_some_and(|it| it.state == State::Parting))
-            .count();
-        assert_eq!(attached, owned, "every owned upstream has its owner");
-        let others = self.upstreams.len() - owned - parting;
-        assert_eq!(others, self.pools.len(), "the others are idle in a pool");
+        self.pump.check_invariants();
     }
-}
-
-/// Sets what sessions need of the plan.
-fn follow_plan(cx: &mut Context, plan: &Plan, pseudonym: Pseudonym) {
-    cx.limits = HeadLimits { bytes: plan.limits.head, fields: plan.limits.headers };
-    cx.replay = plan.retry.replay;
-    cx.request_via = (plan.via != Via::Off).then_some(pseudonym);
-    cx.response_via = (plan.via == Via::All).then_some(pseudonym);
-    cx.describe = plan.log.access != AccessSink::Off;
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::tables::{Client, Upstream};
 
     /// The production socket is a descriptor.
     type Socket = i32;

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 
 use super::keys::{ClientKey, UpstreamKey};
 use crate::base::address::Address;
-use crate::base::slab::{Key, Name};
+use crate::base::slab::{Key, SlabKey};
 use crate::base::tick::Tick;
 
 /// Names one connection of a worker in both directions: what the engine registers is what an event says.

@@ -10,10 +10,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::Net;
 use super::keys::UpstreamKey;
-use super::tables::{State, Upstream};
-use super::waits::Progress;
-use super::{Engine, Net};
+use super::pump::Pump;
+use super::tables::{Upstream, UpstreamState};
+use super::waits::Moved;
 use crate::base::tick::Tick;
 use crate::session::Reuse;
 
@@ -43,11 +44,11 @@ impl Parting {
     }
 }
 
-impl<N: Net> Engine<N> {
+impl<N: Net> Pump<N> {
     /// Ends an upstream connection at once: in order if it is idle or its target has ended it, else by a reset.
     pub(super) fn close_upstream(&mut self, key: UpstreamKey) {
         if let Some(upstream) = self.release_upstream(key)
-            && !matches!(upstream.state, State::Pooled { .. })
+            && !matches!(upstream.state, UpstreamState::Pooled { .. })
             && !upstream.conn.read_closed
         {
             self.net.reset(upstream.conn.socket);
@@ -56,7 +57,7 @@ impl<N: Net> Engine<N> {
 
     /// Ends an upstream connection whose exchange is over.
     pub(super) fn end_spent(&mut self, key: UpstreamKey, reuse: Reuse) {
-        let Engine { clients, upstreams, .. } = self;
+        let Pump { clients, upstreams, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return };
         let client = upstream.client().and_then(|client| clients.get(client));
         let unread = client.is_some_and(|client| {
@@ -71,19 +72,19 @@ impl<N: Net> Engine<N> {
 
     /// Ends an upstream connection of whose last request the target may not have read everything. It is nobody's from now on.
     pub(super) fn end_upstream(&mut self, key: UpstreamKey) {
-        let Engine { upstreams, pools, parting, now, .. } = self;
+        let Pump { upstreams, pools, parting, now, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return };
         let waits = upstream.closes || !parting.may_end_in_order(*now);
         if upstream.conn.read_closed || !waits {
             drop(self.release_upstream(key));
             return;
         }
-        upstream.state = State::Parting;
+        upstream.state = UpstreamState::Parting;
         pools.leave(upstream.endpoint);
         upstream.conn.bulk = false;
         parting.keys.push_back(key);
         let readable = upstream.conn.readable;
-        self.settle_upstream(key, Progress::None);
+        self.settle_upstream(key, Moved::None);
         if readable {
             self.queue_upstream(key);
         }
@@ -103,7 +104,7 @@ impl<N: Net> Engine<N> {
     /// Ends the connection that waits for its end for longest. `false` if there is none.
     pub(super) fn end_some_parting(&mut self) -> bool {
         while let Some(key) = self.parting.keys.pop_front() {
-            if self.upstreams.get(key).is_some_and(|it| it.state == State::Parting) {
+            if self.upstreams.get(key).is_some_and(|it| it.state == UpstreamState::Parting) {
                 self.parting_timed_out(key);
                 return true;
             }

@@ -568,7 +568,7 @@ impl Pools {
 mod tests {
     use super::*;
     use crate::balance::{EndpointState, Preference};
-    use crate::base::slab::{Key, Name};
+    use crate::base::slab::{Key, SlabKey};
     use crate::settings::Ejection;
 
     fn snapshot(ids: &[(u32, bool)]) -> Snapshot {

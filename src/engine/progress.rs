@@ -4,11 +4,12 @@
 //! Only content of megabytes waits so. The kernel is asked when the time limit of a response is over, and before that when the
 //! wheel looks at the connection anyway, at most 8 seconds apart.
 
+use super::Net;
 use super::keys::UpstreamKey;
-use super::waits::Progress;
-use super::{Engine, Net};
+use super::pump::Pump;
+use super::waits::Moved;
 
-impl<N: Net> Engine<N> {
+impl<N: Net> Pump<N> {
     /// The wheel looks at a connection whose limit is not over: if its target has taken more of an upload, that begins again.
     pub(super) fn look_at_upload(&mut self, key: UpstreamKey) {
         let Some(upstream) = self.upstreams.get(key) else { return };
@@ -22,16 +23,16 @@ impl<N: Net> Engine<N> {
     /// Whether the target has taken more of a request since that was last asked, or was never asked: then its time to answer
     /// begins again.
     pub(super) fn follow_upload(&mut self, key: UpstreamKey) -> bool {
-        let Engine { clients, upstreams, net, .. } = self;
+        let Pump { clients, upstreams, net, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else { return false };
         let Some(client) = upstream.client().and_then(|at| clients.get_mut(at)) else {
             return false;
         };
         let unsent = net.unsent(&mut upstream.conn.socket);
-        let before = std::mem::replace(&mut client.unsent, unsent);
+        let before = std::mem::replace(&mut client.exchange.unsent, unsent);
         let goes_on = unsent != before;
         if goes_on {
-            self.settle_upstream(key, Progress::Written);
+            self.settle_upstream(key, Moved::Written);
         }
         goes_on
     }

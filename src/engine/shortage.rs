@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use super::conn::Filled;
 use super::keys::{ClientKey, UpstreamKey};
+use super::pump::Pump;
 use super::tables::Client;
-use super::{Engine, Net, Token};
+use super::{Net, Token};
 use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
 use crate::base::wheel::Due;
+use crate::session::Output;
 
 /// When connections whose calls failed for want of memory run again. No event tells when there is some.
 const RETRY: Duration = Duration::from_millis(30);
@@ -46,7 +48,7 @@ impl Shortages {
     }
 }
 
-impl<N: Net> Engine<N> {
+impl<N: Net> Pump<N> {
     /// Counts a call that failed for want of something here, and says so now and then.
     pub(super) fn note_shortage(&mut self, shortage: Shortage, what: &str, error: &io::Error) {
         self.counters.shortages.bump();
@@ -78,7 +80,8 @@ impl<N: Net> Engine<N> {
     /// Sends the request that is held on an idle connection to any healthy endpoint: what is there needs nothing that is
     /// short. `false` if there is none.
     pub(super) fn send_held_on_idle(&mut self, key: ClientKey) -> bool {
-        let Some(hold) = self.clients.get_mut(key).and_then(|client| client.hold.take()) else {
+        let Some(hold) = self.clients.get_mut(key).and_then(|client| client.exchange.hold.take())
+        else {
             return false;
         };
         let request = self.buffers.get(&hold).to_vec();
@@ -95,7 +98,7 @@ impl<N: Net> Engine<N> {
             self.pools.leave(endpoint);
         }
         match self.clients.get_mut(key) {
-            Some(client) => client.hold = Some(hold),
+            Some(client) => client.exchange.hold = Some(hold),
             None => self.buffers.take_back(hold),
         }
         false
@@ -104,7 +107,7 @@ impl<N: Net> Engine<N> {
     /// Closes an idle client connection, the one that was idle longest among those looked at, to make room.
     /// One that fell idle just now, or was accepted just now, is spared: its request may be on its way. So is one whose
     /// request is here although no event has said so yet. `false` if none was found.
-    pub fn evict_idle(&mut self) -> bool {
+    pub(super) fn evict_idle(&mut self) -> bool {
         for _ in 0..LAST_LOOKS {
             let Some(key) = self.idle_for_longest() else { return false };
             if !self.has_asked(key) {
@@ -141,7 +144,7 @@ impl<N: Net> Engine<N> {
 
     /// A last look at an idle client: whether it has said something, which is then to be worked on.
     fn has_asked(&mut self, key: ClientKey) -> bool {
-        let Engine { clients, net, buffers, .. } = self;
+        let Pump { clients, net, buffers, .. } = self;
         let Some(client) = clients.get_mut(key) else { return false };
         let mut first = [0; 256];
         client.conn.readable = true;
@@ -166,12 +169,12 @@ impl<N: Net> Engine<N> {
     }
 
     /// Lets the connections run again whose calls failed for want of memory.
-    pub(super) fn retry_short(&mut self) {
+    pub(super) fn retry_short(&mut self, out: &mut Output) {
         if self.shortages.retry_at.is_none_or(|at| at > self.now) {
             return;
         }
         self.shortages.retry_at = None;
-        self.retry_waiting();
+        self.retry_waiting(out);
         let short: Vec<ClientKey> = self.clients.keys().collect();
         for key in short {
             if self.clients.get_mut(key).is_some_and(|it| std::mem::take(&mut it.conn.short)) {
@@ -190,11 +193,12 @@ impl<N: Net> Engine<N> {
     /// many do.
     pub(super) fn wait_for_connection(&mut self, key: ClientKey) -> bool {
         let wait = WAIT.min(self.snapshot.plan.timeouts.connect);
-        let Engine { clients, shortages, now, .. } = self;
-        let Some(client) = clients.get_mut(key).filter(|client| client.hold.is_some()) else {
+        let Pump { clients, shortages, now, .. } = self;
+        let Some(client) = clients.get_mut(key).filter(|client| client.exchange.hold.is_some())
+        else {
             return false;
         };
-        let tried = client.tried.get_or_insert_default();
+        let tried = client.exchange.tried.get_or_insert_default();
         let until = *tried.waits_until.get_or_insert(now.after(wait));
         let waits = *now < until && shortages.waiting.len() < MOST;
         if waits {
@@ -205,15 +209,15 @@ impl<N: Net> Engine<N> {
     }
 
     /// Tries the requests again that wait for a connection: any endpoint will do.
-    fn retry_waiting(&mut self) {
+    fn retry_waiting(&mut self, out: &mut Output) {
         for key in std::mem::take(&mut self.shortages.waiting) {
             let Some(client) = self.clients.get_mut(key) else { continue };
-            if client.hold.is_none() || client.upstream.is_some() {
+            if client.exchange.hold.is_none() || client.exchange.upstream.is_some() {
                 continue;
             }
-            client.tried.iter_mut().for_each(|tried| tried.endpoints.clear());
+            client.exchange.tried.iter_mut().for_each(|tried| tried.endpoints.clear());
             if !self.send_held_on_idle(key) {
-                self.dial_anew(key);
+                self.dial_anew(key, out);
             }
         }
     }

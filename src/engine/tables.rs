@@ -1,9 +1,11 @@
 //! What the engine keeps of each connection: state only, with the questions that one connection answers alone.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use super::conn::Conn;
 use super::keys::{ClientKey, UpstreamKey};
+use super::net::Token;
 use crate::access::Pending;
 use crate::balance::EndpointId;
 use crate::base::buffer::{Chunk, Pool};
@@ -34,24 +36,40 @@ pub(super) struct Tried {
     pub(super) waits_until: Option<Tick>,
 }
 
-pub(super) struct Client<S> {
-    pub(super) conn: Conn<S>,
-    pub(super) session: Session,
-    /// The connection to its target while a request is under way, and between requests if it is this client's own.
+/// What belongs to one exchange: a request, its response, and where they stand. Between two of them there is none, but for
+/// the connection to its target if that is the client's own.
+#[derive(Default)]
+pub(super) struct Exchange {
+    /// The connection to its target.
     pub(super) upstream: Option<UpstreamKey>,
-    /// What was sent of a request, while it may have to be sent again or for the first time.
+    /// What was sent of the request, while it may have to be sent again or for the first time.
     pub(super) hold: Option<Chunk>,
-    /// The round-robin ticket of the exchange.
+    /// Its round-robin ticket.
     pub(super) ticket: usize,
-    /// What the access log will say of the exchange.
+    /// What the access log will say of it.
     pub(super) entry: Option<Box<Pending>>,
-    /// Endpoints that refused this request.
+    /// Endpoints that refused it.
     pub(super) tried: Option<Box<Tried>>,
-    pub(super) closing: Closing,
     /// Its response is whole, and the rest of its request still goes to the target or, without one, nowhere.
     pub(super) answered: bool,
     /// How much of its request the kernel had not sent to the target when it was last asked.
     pub(super) unsent: u32,
+}
+
+impl Exchange {
+    /// Gives back what was held of the request.
+    pub(super) fn let_go(&mut self, buffers: &mut Pool) {
+        self.hold.take().into_iter().for_each(|hold| buffers.take_back(hold));
+    }
+}
+
+/// A client's connection.
+pub(super) struct Client<S> {
+    pub(super) conn: Conn<S>,
+    pub(super) session: Session,
+    /// The exchange under way.
+    pub(super) exchange: Exchange,
+    pub(super) closing: Closing,
     /// Something of the next request's head has come.
     pub(super) head_begun: bool,
     /// When a tunnel's other side ended, or a response that nothing else ends: our side ends when all is written.
@@ -66,14 +84,8 @@ impl<S> Client<S> {
         Client {
             conn: Conn::new(socket),
             session: Session::new(ip, trusted),
-            upstream: None,
-            hold: None,
-            ticket: 0,
-            entry: None,
-            tried: None,
+            exchange: Exchange::default(),
             closing: Closing::No,
-            answered: false,
-            unsent: 0,
             head_begun: false,
             end_after_flush: false,
             evictable: Due::NEVER,
@@ -100,7 +112,7 @@ impl<S> Client<S> {
 pub(super) struct Upstream<S> {
     pub(super) conn: Conn<S>,
     pub(super) endpoint: EndpointId,
-    pub(super) state: State,
+    pub(super) state: UpstreamState,
     /// No response has begun on it.
     pub(super) fresh: bool,
     /// When the client's direction of a tunnel ended: ours ends when all is written.
@@ -113,7 +125,7 @@ pub(super) struct Upstream<S> {
 
 /// What an upstream connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum UpstreamState {
     /// It is opened for this client's request.
     Connecting(ClientKey),
     /// It carries a client's request, or is this client's own between two of them.
@@ -151,7 +163,7 @@ impl<S> Upstream<S> {
         Upstream {
             conn: Conn::new(socket),
             endpoint,
-            state: State::Connecting(client),
+            state: UpstreamState::Connecting(client),
             fresh: true,
             end_after_flush: false,
             ended: false,
@@ -163,15 +175,17 @@ impl<S> Upstream<S> {
     #[inline]
     pub(super) fn client(&self) -> Option<ClientKey> {
         match self.state {
-            State::Connecting(client) | State::Busy(Busy { client, .. }) => Some(client),
-            State::Pooled { .. } | State::Parting => None,
+            UpstreamState::Connecting(client) | UpstreamState::Busy(Busy { client, .. }) => {
+                Some(client)
+            }
+            UpstreamState::Pooled { .. } | UpstreamState::Parting => None,
         }
     }
 
     #[inline]
     pub(super) fn busy(&self) -> Option<&Busy> {
         match &self.state {
-            State::Busy(busy) => Some(busy),
+            UpstreamState::Busy(busy) => Some(busy),
             _ => None,
         }
     }
@@ -179,7 +193,7 @@ impl<S> Upstream<S> {
     #[inline]
     pub(super) fn busy_mut(&mut self) -> Option<&mut Busy> {
         match &mut self.state {
-            State::Busy(busy) => Some(busy),
+            UpstreamState::Busy(busy) => Some(busy),
             _ => None,
         }
     }
@@ -217,5 +231,37 @@ impl<S> Upstream<S> {
         }
         self.conn.readable = true;
         self.conn.outbox.take().into_iter().for_each(|chunk| buffers.take_back(chunk));
+    }
+}
+
+/// Whether a connection has more to do in this turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Again,
+    Wait,
+}
+
+/// Connections that may be ready at once before their list grows.
+const READY: usize = 512;
+
+/// Which connections have something to do, each at most once.
+pub(super) struct Ready {
+    pub(super) clients: Vec<ClientKey>,
+    pub(super) upstreams: Vec<UpstreamKey>,
+    /// Those that moved much when they last ran.
+    pub(super) bulk: VecDeque<Token>,
+}
+
+impl Ready {
+    pub(super) fn new() -> Self {
+        Ready {
+            clients: Vec::with_capacity(READY),
+            upstreams: Vec::with_capacity(READY),
+            bulk: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.clients.is_empty() && self.upstreams.is_empty() && self.bulk.is_empty()
     }
 }

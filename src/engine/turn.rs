@@ -1,19 +1,19 @@
 //! One turn of the engine: who runs, for how long, and when time limits are looked at.
 //!
-//! It owns the ready lists and the engine's notion of time; what a connection does when it runs is in `client` and
-//! `upstream`. Invariants: a turn is short whoever is in it: a connection runs for a slice, those that move much take turns
+//! It owns the ready lists and the engine's notion of time; what a connection does when it runs is in `requests` and
+//! `responses`. Invariants: a turn is short whoever is in it: a connection runs for a slice, those that move much take turns
 //! within [`BULK_TIME`], and what is left over waits for the next turn, behind the events that come meanwhile. Whatever
 //! is ready runs before a time limit ends, and a limit that has ended has a last look at its socket. Time during which we
 //! stood still counts against nobody.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{ClientKey, UpstreamKey};
-use super::tables::{State, Upstream};
-use super::waits::Progress;
-use super::{Engine, Net, Token};
+use super::pump::{Pump, Scratch};
+use super::tables::{Flow, Upstream, UpstreamState};
+use super::waits::Moved;
+use super::{Net, Token};
 use crate::balance::Snapshot;
 use crate::base::tick::Tick;
 
@@ -33,43 +33,11 @@ const RUNS: usize = 16;
 /// Waking up so much later than asked for, or a step that takes so long, is a pause of ours: SIGSTOP, a suspended machine,
 /// a busy host. Less than that is below what the time limits promise.
 const STALL: Duration = Duration::from_millis(50);
-/// Connections that may be ready at once before their list grows.
-const READY: usize = 512;
-
-/// Which connections have something to do, each at most once.
-pub(super) struct Ready {
-    clients: Vec<ClientKey>,
-    upstreams: Vec<UpstreamKey>,
-    /// Those that moved much when they last ran.
-    bulk: VecDeque<Token>,
-}
-
-impl Ready {
-    pub(super) fn new() -> Self {
-        Ready {
-            clients: Vec::with_capacity(READY),
-            upstreams: Vec::with_capacity(READY),
-            bulk: VecDeque::new(),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.clients.is_empty() && self.upstreams.is_empty() && self.bulk.is_empty()
-    }
-}
-
-/// Whether a connection has more to do in this turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flow {
-    Again,
-    Wait,
-}
-
-impl<N: Net> Engine<N> {
+impl<N: Net> Pump<N> {
     /// Does what can be done now, for about as long as a small request may wait: works through the upstream connections
     /// that are ready, so that what they free can be used again at once, then through the clients, then, for a while,
     /// through the connections that move much, and fires timers last.
-    pub fn turn(&mut self, now: Tick, snapshot: &Arc<Snapshot>) {
+    pub(super) fn turn(&mut self, now: Tick, snapshot: &Arc<Snapshot>, scratch: &mut Scratch) {
         self.observe(now);
         if snapshot.generation != self.snapshot.generation {
             self.follow(Arc::clone(snapshot));
@@ -80,7 +48,7 @@ impl<N: Net> Engine<N> {
         if self.pools.ask_at() <= self.now {
             self.ask_others();
         }
-        self.retry_short();
+        self.retry_short(&mut scratch.out);
         self.note_requests();
         self.buffers.look();
         self.buffers.trim(self.now);
@@ -89,23 +57,23 @@ impl<N: Net> Engine<N> {
         // Who becomes ready meanwhile runs in the next turn.
         let ready = self.ready.upstreams.len();
         for at in 0..ready {
-            self.run_upstream(self.ready.upstreams[at]);
+            self.run_upstream(self.ready.upstreams[at], scratch);
             self.watch_clock(at);
         }
         self.ready.upstreams.drain(..ready);
         let ready = self.ready.clients.len();
         for at in 0..ready {
-            self.run_client(self.ready.clients[at], false);
+            self.run_client(self.ready.clients[at], false, scratch);
             self.watch_clock(at);
         }
         self.ready.clients.drain(..ready);
-        self.run_bulk();
+        self.run_bulk(scratch);
         if !idle {
             // A pause within the turn, which the time of the next deadline would hide, counts against nobody either.
             self.read_clock();
         }
-        self.leave_the_lost();
-        self.fire_timers();
+        self.leave_the_lost(&mut scratch.out);
+        self.fire_timers(scratch);
         self.follow_shortage();
     }
 
@@ -121,7 +89,7 @@ impl<N: Net> Engine<N> {
 
     fn forgive(&mut self, pause: Duration) {
         log::debug!("a worker stood still for {pause:?}: its time limits are as much later");
-        let Engine { clients, upstreams, .. } = self;
+        let Pump { clients, upstreams, .. } = self;
         clients.values_mut().for_each(|client| client.conn.forgive(pause));
         upstreams.values_mut().for_each(|upstream| upstream.conn.forgive(pause));
     }
@@ -140,7 +108,7 @@ impl<N: Net> Engine<N> {
 
     /// Lets a client's connection run, because it is ready or for a last look: until it has nothing more to do, or has done
     /// as much as it may at a time.
-    pub(super) fn run_client(&mut self, key: ClientKey, last_look: bool) {
+    pub(super) fn run_client(&mut self, key: ClientKey, last_look: bool, scratch: &mut Scratch) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.conn.queued = false;
         client.conn.bulk = false;
@@ -151,10 +119,10 @@ impl<N: Net> Engine<N> {
         let ended = client.conn.read_closed;
         self.moved = 0;
         for _ in 0..STEPS {
-            if self.client_step(key) == Flow::Wait {
+            if self.client_step(key, scratch) == Flow::Wait {
                 self.mark_bulk(Token::Client(key));
                 if ended && !last_look {
-                    self.begin_grace(key, Progress::None);
+                    self.begin_grace(key, Moved::None);
                 }
                 return;
             }
@@ -167,16 +135,18 @@ impl<N: Net> Engine<N> {
     }
 
     /// Lets an upstream connection run.
-    pub(super) fn run_upstream(&mut self, key: UpstreamKey) {
+    pub(super) fn run_upstream(&mut self, key: UpstreamKey, scratch: &mut Scratch) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         upstream.conn.queued = false;
         upstream.conn.bulk = false;
         self.moved = 0;
-        if matches!(upstream.state, State::Connecting(_)) && !self.end_connect(key) {
+        if matches!(upstream.state, UpstreamState::Connecting(_))
+            && !self.end_connect(key, &mut scratch.out)
+        {
             return;
         }
         for _ in 0..STEPS {
-            if self.upstream_step(key) == Flow::Wait {
+            if self.upstream_step(key, scratch) == Flow::Wait {
                 return self.mark_bulk(Token::Upstream(key));
             }
             if self.moved >= SLICE {
@@ -192,9 +162,11 @@ impl<N: Net> Engine<N> {
         if self.moved < BULK {
             return;
         }
-        let Engine { clients, upstreams, .. } = self;
+        let Pump { clients, upstreams, .. } = self;
         let (client, upstream) = match token {
-            Token::Client(key) => (Some(key), clients.get(key).and_then(|client| client.upstream)),
+            Token::Client(key) => {
+                (Some(key), clients.get(key).and_then(|client| client.exchange.upstream))
+            }
             Token::Upstream(key) => (upstreams.get(key).and_then(Upstream::client), Some(key)),
         };
         if let Some(client) = client.and_then(|key| clients.get_mut(key)) {
@@ -206,7 +178,7 @@ impl<N: Net> Engine<N> {
     }
 
     /// Runs those that move much, one slice each, until the time for them is over; the others are first next time.
-    fn run_bulk(&mut self) {
+    fn run_bulk(&mut self, scratch: &mut Scratch) {
         if self.ready.bulk.is_empty() {
             return;
         }
@@ -216,8 +188,8 @@ impl<N: Net> Engine<N> {
             let Some(token) = self.ready.bulk.pop_front() else { return };
             let before = self.now;
             match token {
-                Token::Client(key) => self.run_client(key, false),
-                Token::Upstream(key) => self.run_upstream(key),
+                Token::Client(key) => self.run_client(key, false, scratch),
+                Token::Upstream(key) => self.run_upstream(key, scratch),
             }
             self.read_clock();
             if self.now.since(before) > SLICE_TIME {
@@ -231,10 +203,10 @@ impl<N: Net> Engine<N> {
 
     /// What a connection reads at once is what the other side takes at once.
     fn shrink_steps(&mut self, token: Token) {
-        let Engine { clients, upstreams, .. } = self;
+        let Pump { clients, upstreams, .. } = self;
         let reader = match token {
             Token::Client(key) => {
-                let upstream = clients.get(key).and_then(|client| client.upstream);
+                let upstream = clients.get(key).and_then(|client| client.exchange.upstream);
                 upstream.and_then(|at| upstreams.get_mut(at)).map(|upstream| &mut upstream.conn)
             }
             Token::Upstream(key) => {
@@ -265,10 +237,5 @@ impl<N: Net> Engine<N> {
                 false => self.ready.upstreams.push(key),
             }
         }
-    }
-
-    /// Whether the next turn has work even without events.
-    pub fn has_work(&self) -> bool {
-        !self.ready.is_empty()
     }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{DRAIN_GRACE, LINGER};
-use crate::session::{Failure, Stage};
+use crate::session::{Failure, Phase};
 use crate::settings::Timeouts;
 
 /// How long a target that went down has to respond to what cannot be sent elsewhere.
@@ -64,7 +64,7 @@ pub(super) enum Waits {
 
 /// What happened on a connection since its limit was last looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum Moved {
     /// Nothing that counts. The limit begins only if it is another one now.
     None,
     /// Its peer sent something.
@@ -131,30 +131,30 @@ pub(super) fn limit(waits: Waits, timeouts: &Timeouts, draining: bool) -> Option
 
 /// Whether a limit that runs begins again.
 #[inline]
-pub(super) fn begins_again(waits: Waits, progress: Progress) -> bool {
-    match progress {
-        Progress::None => false,
-        Progress::Read => matches!(
+pub(super) fn begins_again(waits: Waits, moved: Moved) -> bool {
+    match moved {
+        Moved::None => false,
+        Moved::Read => matches!(
             waits,
             Waits::RequestBody | Waits::Reader | Waits::Tunnel | Waits::ResponseBody
         ),
-        Progress::Written => matches!(
+        Moved::Written => matches!(
             waits,
             Waits::Reader | Waits::Grace | Waits::Tunnel | Waits::ResponseHead | Waits::Upload
         ),
-        Progress::Anew => true,
+        Moved::Anew => true,
     }
 }
 
-/// What follows when a limit is over, in an exchange that is at this stage.
-pub(super) fn verdict(waits: Waits, stage: Stage) -> Verdict {
+/// What follows when a limit is over, in an exchange that is at this phase.
+pub(super) fn verdict(waits: Waits, phase: Phase) -> Verdict {
     match waits {
         Waits::Nobody => Verdict::Nothing,
         Waits::Idle | Waits::Linger | Waits::Pooled | Waits::PooledBriefly => Verdict::Close,
         Waits::RequestHead => Verdict::Respond(408),
-        Waits::RequestBody => match stage {
-            Stage::Request => Verdict::Respond(408),
-            Stage::Upload => Verdict::Finish,
+        Waits::RequestBody => match phase {
+            Phase::Request => Verdict::Respond(408),
+            Phase::Upload => Verdict::Finish,
             _ => Verdict::Cut,
         },
         Waits::Leftover => Verdict::Finish,
@@ -237,15 +237,15 @@ mod tests {
     /// A row of the table, as the documentation has it.
     fn row(waits: Waits) -> [String; 4] {
         let (timeouts, names) = timeouts();
-        let again = [(Progress::Read, "read"), (Progress::Written, "written")];
+        let again = [(Moved::Read, "read"), (Moved::Written, "written")];
         let again: Vec<&str> = again
             .iter()
             .filter(|(it, _)| begins_again(waits, *it))
             .map(|(_, word)| *word)
             .collect();
-        let stages = [Stage::Request, Stage::Both, Stage::Upload];
+        let phases = [Phase::Request, Phase::Both, Phase::Upload];
         let mut then: Vec<String> =
-            stages.iter().map(|&stage| format!("{:?}", verdict(waits, stage))).collect();
+            phases.iter().map(|&phase| format!("{:?}", verdict(waits, phase))).collect();
         then.dedup();
         [
             format!("{waits:?}"),
@@ -280,11 +280,11 @@ mod tests {
     fn nobody_is_waited_for_without_a_name() {
         let (timeouts, _) = timeouts();
         assert_eq!(limit(Waits::Nobody, &timeouts, false), None);
-        assert_eq!(verdict(Waits::Nobody, Stage::Awaited), Verdict::Nothing);
+        assert_eq!(verdict(Waits::Nobody, Phase::Awaited), Verdict::Nothing);
         for waits in ALL.into_iter().skip(1) {
             assert!(limit(waits, &timeouts, false).is_some(), "{waits:?}");
-            assert_ne!(verdict(waits, Stage::Awaited), Verdict::Nothing, "{waits:?}");
-            assert!(begins_again(waits, Progress::Anew) && !begins_again(waits, Progress::None));
+            assert_ne!(verdict(waits, Phase::Awaited), Verdict::Nothing, "{waits:?}");
+            assert!(begins_again(waits, Moved::Anew) && !begins_again(waits, Moved::None));
         }
     }
 
@@ -309,9 +309,9 @@ mod tests {
 
     #[test]
     fn a_request_that_stalls_is_answered_before_its_response_and_cut_within_it() {
-        let then = |stage| verdict(Waits::RequestBody, stage);
-        assert_eq!(then(Stage::Request), Verdict::Respond(408));
-        assert_eq!(then(Stage::Both), Verdict::Cut);
-        assert_eq!(then(Stage::Upload), Verdict::Finish);
+        let then = |phase| verdict(Waits::RequestBody, phase);
+        assert_eq!(then(Phase::Request), Verdict::Respond(408));
+        assert_eq!(then(Phase::Both), Verdict::Cut);
+        assert_eq!(then(Phase::Upload), Verdict::Finish);
     }
 }

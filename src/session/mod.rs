@@ -80,6 +80,8 @@ pub use retry::{Failure, Remedy};
 /// Interim responses (1xx) that one response may have; a target that sends more is broken.
 pub const MAX_INTERIM: u8 = 16;
 
+/// Bodies up to this size are copied behind their head: one piece is cheaper to send than two.
+const JOIN: usize = 4096;
 /// No number of seconds. Not an `Option`, which would make each connection larger.
 const NO_HINT: u16 = u16::MAX;
 
@@ -125,6 +127,16 @@ impl Output {
         self.line.clear();
         self.reason = "";
         self.trailers.clear();
+    }
+
+    /// Puts a small body and the tail behind the head. What is left of the body comes back.
+    pub fn join<'b>(&mut self, body: &'b [u8]) -> &'b [u8] {
+        if self.head.is_empty() || body.len() > JOIN {
+            return body;
+        }
+        self.head.extend_from_slice(body);
+        self.head.append(&mut self.tail);
+        &[]
     }
 }
 
@@ -200,7 +212,7 @@ pub enum ClientEnd {
 
 /// How far the exchange on a client connection is, in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum Phase {
     /// There is none.
     Idle,
     /// The request comes, and its response is awaited.
@@ -272,7 +284,7 @@ enum Chunks {
 
 /// What is known of the exchange under way.
 #[derive(Debug)]
-struct Exchange {
+struct ExchangeState {
     method: Method,
     version: Version,
     keep_alive: bool,
@@ -328,8 +340,8 @@ struct Asked {
     protocols: Vec<u8>,
 }
 
-impl Exchange {
-    const NONE: Exchange = Exchange {
+impl ExchangeState {
+    const NONE: ExchangeState = ExchangeState {
         method: Method::Other,
         version: Version::Http11,
         keep_alive: false,
@@ -347,9 +359,9 @@ impl Exchange {
         upgrade: None,
     };
 
-    fn of(head: &RequestHead<'_, '_>) -> Exchange {
+    fn of(head: &RequestHead<'_, '_>) -> ExchangeState {
         let has_content = !matches!(head.body, BodyLength::None | BodyLength::Length(0));
-        Exchange {
+        ExchangeState {
             method: head.method,
             version: head.version,
             keep_alive: head.keep_alive,
@@ -362,7 +374,7 @@ impl Exchange {
             has_content,
             spoiled: has_content && head.method.ignores_content(),
             upgrade: head.upgrade.map(|asked| Box::new(Asked { protocols: asked.to_vec() })),
-            ..Exchange::NONE
+            ..ExchangeState::NONE
         }
     }
 }
@@ -376,7 +388,7 @@ pub struct Session {
     private: bool,
     reading: Reading,
     answering: Answering,
-    exchange: Exchange,
+    exchange: ExchangeState,
     /// Bytes of an unfinished head that were looked at already.
     scanned: u32,
 }
@@ -390,7 +402,7 @@ impl Session {
             private: false,
             reading: Reading::Head,
             answering: Answering::Nothing,
-            exchange: Exchange::NONE,
+            exchange: ExchangeState::NONE,
             scanned: 0,
         }
     }
@@ -406,16 +418,16 @@ impl Session {
 
     /// How far the exchange is.
     #[inline]
-    pub fn stage(&self) -> Stage {
+    pub fn phase(&self) -> Phase {
         match (&self.answering, &self.reading) {
-            (Answering::Tunnel, _) => Stage::Tunnel,
-            (Answering::Nothing, _) => Stage::Idle,
-            (Answering::Awaited, Reading::Body { .. }) => Stage::Request,
-            (Answering::Awaited, _) => Stage::Awaited,
-            (Answering::Body { .. }, Reading::Body { .. }) => Stage::Both,
-            (Answering::Body { .. }, _) => Stage::Response,
-            (Answering::Complete { .. }, Reading::Body { .. }) => Stage::Upload,
-            (Answering::Complete { .. }, _) => Stage::Over,
+            (Answering::Tunnel, _) => Phase::Tunnel,
+            (Answering::Nothing, _) => Phase::Idle,
+            (Answering::Awaited, Reading::Body { .. }) => Phase::Request,
+            (Answering::Awaited, _) => Phase::Awaited,
+            (Answering::Body { .. }, Reading::Body { .. }) => Phase::Both,
+            (Answering::Body { .. }, _) => Phase::Response,
+            (Answering::Complete { .. }, Reading::Body { .. }) => Phase::Upload,
+            (Answering::Complete { .. }, _) => Phase::Over,
         }
     }
 
@@ -571,7 +583,7 @@ impl Session {
         debug_assert_eq!(self.ending(), Ending::KeepAlive);
         self.reading = Reading::Head;
         self.answering = Answering::Nothing;
-        self.exchange = Exchange::NONE;
+        self.exchange = ExchangeState::NONE;
         self.scanned = 0;
     }
 }

@@ -1,7 +1,7 @@
 //! The client's direction: heads that become requests for a target, bodies, and refusals.
 
 use super::{
-    Answering, Chunks, ClientEnd, Context, Exchange, Expects, Failure, Next, Output, Reading,
+    Answering, Chunks, ClientEnd, Context, ExchangeState, Expects, Failure, Next, Output, Reading,
     Session, Step, Steps, frame, pass_all,
 };
 use crate::access::push_part;
@@ -59,7 +59,7 @@ impl Session {
                 return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
             }
             Ok(Progress::Complete(head)) => {
-                self.exchange = Exchange::of(&head);
+                self.exchange = ExchangeState::of(&head);
                 self.private |= head.binds_connection;
                 if cx.describe {
                     describe(&head, &mut out.line);

@@ -192,7 +192,7 @@ impl Net for Sockets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::slab::{Key, Name};
+    use crate::base::slab::{Key, SlabKey};
     use crate::engine::UpstreamKey;
     use crate::settings::Tcp;
     use crate::worker::listener;

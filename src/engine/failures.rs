@@ -1,22 +1,23 @@
 //! What is done when an exchange with a target breaks, its target takes too long, or its endpoint goes down. What the table in
 //! `session::retry` says is carried out here.
 
+use super::Net;
 use super::clock::is_clients_turn;
+use super::connects::Found;
 use super::keys::{ClientKey, UpstreamKey};
-use super::tables::{Client, State, Upstream};
-use super::upstream::Found;
-use super::waits::{LAST_WORDS, Progress};
-use super::{Engine, Net};
+use super::pump::Pump;
+use super::tables::{Client, Upstream, UpstreamState};
+use super::waits::{LAST_WORDS, Moved};
 use crate::balance::{self, EndpointId, Report, Streak};
 use crate::base::tick::Tick;
 use crate::base::wheel::Due;
 use crate::session::{Break, Failure, Output, Remedy, Session};
 
-impl<N: Net> Engine<N> {
+impl<N: Net> Pump<N> {
     /// The exchange of `owner` with its target broke.
     pub(super) fn upstream_failed(&mut self, owner: ClientKey, failure: Failure, out: &mut Output) {
         let Some(client) = self.clients.get(owner) else { return };
-        let Some(key) = client.upstream else { return };
+        let Some(key) = client.exchange.upstream else { return };
         let Some(upstream) = self.upstreams.get(key) else { return };
         let endpoint = upstream.endpoint;
         let blameless = ends_as_it_may(&client.session, failure);
@@ -65,7 +66,7 @@ impl<N: Net> Engine<N> {
         Break {
             failure,
             sent: upstream.has_sent(),
-            held: client.hold.is_some(),
+            held: client.exchange.hold.is_some(),
             affordable: self
                 .shared
                 .budget
@@ -74,8 +75,21 @@ impl<N: Net> Engine<N> {
         }
     }
 
+    /// Where a request that broke at `failed` is sent again: to another endpoint if there is one, if need be one that
+    /// stands by, since what broke it is likely to be there still.
+    fn elsewhere(&self, key: ClientKey, failed: EndpointId) -> EndpointId {
+        let Some(client) = self.clients.get(key) else { return failed };
+        let refused = client.exchange.tried.iter().flat_map(|tried| &tried.endpoints);
+        let tried: Vec<EndpointId> = refused.copied().chain([failed]).collect();
+        let untried = |endpoint| !tried.contains(&endpoint);
+        let has_room = |endpoint| untried(endpoint) && self.pools.has_room(endpoint);
+        balance::pick_such(&self.snapshot, client.exchange.ticket, has_room)
+            .or_else(|| balance::pick_such(&self.snapshot, client.exchange.ticket, untried))
+            .map_or(failed, |endpoint| endpoint.id)
+    }
+
     /// Endpoints went down: what waits for them moves on to others if it may be sent again. The rest has [`LAST_WORDS`].
-    pub(super) fn leave_the_lost(&mut self) {
+    pub(super) fn leave_the_lost(&mut self, out: &mut Output) {
         if self.lost.is_empty() {
             return;
         }
@@ -90,25 +104,23 @@ impl<N: Net> Engine<N> {
             .keys()
             .filter(|&key| self.upstreams.get(key).is_some_and(waits))
             .collect();
-        keys.into_iter().for_each(|key| self.endpoint_lost(key));
+        keys.into_iter().for_each(|key| self.endpoint_lost(key, out));
     }
 
     /// The endpoint of a connection went down.
-    fn endpoint_lost(&mut self, key: UpstreamKey) {
+    fn endpoint_lost(&mut self, key: UpstreamKey, out: &mut Output) {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let Some(owner) = upstream.client() else { return };
-        if matches!(upstream.state, State::Connecting(_)) {
+        if matches!(upstream.state, UpstreamState::Connecting(_)) {
             let endpoint = upstream.endpoint;
             self.part(owner);
             let next = self.next_after(owner, endpoint);
-            return self.dial_next(owner, next);
+            return self.dial_next(owner, next, out);
         }
         let Some(client) = self.clients.get(owner) else { return };
         let broken = self.describe_break(owner, client, upstream, Failure::Down);
         if client.session.would_replay(broken) {
-            let mut scratch = self.scratch.take().expect("one step at a time");
-            self.upstream_failed(owner, Failure::Down, &mut scratch.out);
-            self.scratch = Some(scratch);
+            self.upstream_failed(owner, Failure::Down, out);
         } else if client.session.awaits_response()
             && !is_clients_turn(upstream.conn.waits(), client, upstream)
         {
@@ -117,22 +129,9 @@ impl<N: Net> Engine<N> {
                 && let Some(busy) = self.upstreams.get_mut(key).and_then(Upstream::busy_mut)
             {
                 busy.last_words = true;
-                self.settle_upstream(key, Progress::None);
+                self.settle_upstream(key, Moved::None);
             }
         }
-    }
-
-    /// Where a request that broke at `failed` is sent again: to another endpoint if there is one, if need be one that
-    /// stands by, since what broke it is likely to be there still.
-    fn elsewhere(&self, key: ClientKey, failed: EndpointId) -> EndpointId {
-        let Some(client) = self.clients.get(key) else { return failed };
-        let refused = client.tried.iter().flat_map(|tried| &tried.endpoints);
-        let tried: Vec<EndpointId> = refused.copied().chain([failed]).collect();
-        let untried = |endpoint| !tried.contains(&endpoint);
-        let has_room = |endpoint| untried(endpoint) && self.pools.has_room(endpoint);
-        balance::pick_such(&self.snapshot, client.ticket, has_room)
-            .or_else(|| balance::pick_such(&self.snapshot, client.ticket, untried))
-            .map_or(failed, |endpoint| endpoint.id)
     }
 }
 

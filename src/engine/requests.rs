@@ -1,0 +1,211 @@
+//! Requests: read from a client, and sent to a target or answered here.
+
+use std::io;
+
+use super::conn::{Filled, Hunger};
+use super::connects::Found;
+use super::keys::{ClientKey, UpstreamKey};
+use super::patient::is_short;
+use super::pump::{Pump, Scratch};
+use super::tables::{Closing, Flow};
+use super::waits::Moved;
+use super::{Net, Token};
+use crate::session::{Failure, Next, Output, Phase, Step};
+
+/// The most that is read at once while a request head is expected, which bounds what pipelined requests
+/// may pile up in memory.
+const HEAD_READ: usize = 16 * 1024;
+
+impl<N: Net> Pump<N> {
+    pub(super) fn client_step(&mut self, key: ClientKey, scratch: &mut Scratch) -> Flow {
+        let flushed = self.flush_client(key);
+        let Some(client) = self.clients.get(key) else { return Flow::Wait };
+        if !flushed && !client.is_full_duplex() {
+            return Flow::Wait;
+        }
+        if client.closing == Closing::Lingering {
+            return self.discard(key, &mut scratch.read);
+        }
+        if client.closing != Closing::No || !client.session.wants_client_bytes() {
+            return Flow::Wait;
+        }
+        let streams = client.session.streams_to_upstream();
+        let limit = match client.exchange.upstream.filter(|_| streams) {
+            Some(upstream) => match self.upstreams.get(upstream) {
+                Some(upstream) if upstream.takes_more() => {
+                    let (window, behind) = (upstream.conn.window(), upstream.conn.behind);
+                    if client.conn.has_more() && self.must_wait(behind, client.conn.hunger) {
+                        self.wait_in_line(Token::Client(key));
+                        return Flow::Wait;
+                    }
+                    self.buffers.allow(window)
+                }
+                _ => return Flow::Wait,
+            },
+            None if client.exchange.answered => usize::MAX,
+            None if streams => return Flow::Wait,
+            None => HEAD_READ,
+        };
+        self.client_read(key, limit, scratch)
+    }
+
+    fn client_read(&mut self, key: ClientKey, limit: usize, scratch: &mut Scratch) -> Flow {
+        let Pump { clients, net, buffers, cx, .. } = self;
+        let Scratch { read, out } = scratch;
+        let Some(client) = clients.get_mut(key) else { return Flow::Wait };
+        client.conn.hunger = Hunger::No;
+        let count = match client.conn.fill(net, buffers, read, limit) {
+            Filled::Bytes(count) => count,
+            Filled::Nothing => return Flow::Wait,
+            Filled::End => {
+                self.client_ended(key);
+                return Flow::Wait;
+            }
+            Filled::Broken => {
+                self.drop_client(key);
+                return Flow::Wait;
+            }
+        };
+        let input = &mut read[..count];
+        self.moved += count;
+        out.clear();
+        let mut step = client.session.client_bytes(cx, input, out);
+        let mut starved = match step.next {
+            Next::NeedMore => true,
+            Next::Answered => false,
+            _ => !client.session.request_complete(),
+        };
+        if self.buffers.is_out() && self.refuses_to_keep(key, &mut step, count, out) {
+            starved = false;
+        }
+        self.client_act(key, &step, input, out);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.conn.keep(&mut self.buffers, &read[step.consumed..count], starved);
+        }
+        self.after_client_read(key, step.next)
+    }
+
+    fn client_act(&mut self, key: ClientKey, step: &Step, input: &[u8], out: &mut Output) {
+        let body = out.join(&input[step.body.clone()]);
+        match step.next {
+            Next::NeedMore | Next::ToClient | Next::Finished { .. } => {}
+            Next::NeedUpstream => {
+                self.counters.requests.bump();
+                self.begin_entry(key, &out.line);
+                match self.find_upstream(key, [&out.head, body, &out.tail]) {
+                    Found::Yes => {}
+                    Found::No => self.answer_unavailable(key, out),
+                    Found::NoMemory => self.answer_no_memory(key, out),
+                }
+            }
+            Next::ToUpstream => {
+                self.send_upstream(key, [&out.head, body, &out.tail]);
+                self.end_upload_if_over(key);
+            }
+            Next::Answered => {
+                // One whose body turns out to be broken was counted with its head.
+                if self.clients.get(key).is_some_and(|client| client.exchange.upstream.is_none()) {
+                    self.counters.requests.bump();
+                }
+                self.begin_entry(key, &out.line);
+                self.hint_at(key, out.reason);
+                self.send_answer(key, out);
+            }
+            Next::Failed(_) => match self.clients.get(key).is_some_and(|it| it.exchange.answered) {
+                true => self.break_off_answered(key),
+                false => self.cut_client(key),
+            },
+        }
+    }
+
+    /// Has the limit run that now applies to the client, and says whether to go on with it.
+    fn after_client_read(&mut self, key: ClientKey, next: Next) -> Flow {
+        let Some(client) = self.clients.get_mut(key) else { return Flow::Wait };
+        if next == Next::NeedMore && client.session.is_idle() {
+            client.head_begun |= client.conn.inbox.is_some();
+            let flow = if client.conn.readable { Flow::Again } else { Flow::Wait };
+            self.settle_client(key, Moved::None);
+            return flow;
+        }
+        if client.closing != Closing::No {
+            return Flow::Again;
+        }
+        let (phase, upstream) = (client.session.phase(), client.exchange.upstream);
+        // What is only dropped has a limit for all of it.
+        let is_dropped = client.exchange.answered && upstream.is_none();
+        self.settle_client(key, if is_dropped { Moved::None } else { Moved::Read });
+        if phase == Phase::Tunnel {
+            upstream.into_iter().for_each(|at| self.settle_upstream(at, Moved::Read));
+        }
+        match phase {
+            Phase::Awaited | Phase::Response | Phase::Over => Flow::Wait,
+            _ => Flow::Again,
+        }
+    }
+
+    /// Sends more of a request. The client's bytes only come when nothing waits.
+    pub(super) fn send_upstream(&mut self, key: ClientKey, pieces: [&[u8]; 3]) {
+        let Pump { clients, upstreams, net, buffers, .. } = self;
+        let Some(client) = clients.get_mut(key) else { return };
+        // There is more now than was held: it cannot be sent again.
+        client.exchange.let_go(buffers);
+        let Some(at) = client.exchange.upstream else { return };
+        let Some(upstream) = upstreams.get_mut(at) else { return };
+        match upstream.conn.send(net, buffers, pieces) {
+            Ok(_) => {
+                upstream.note_sent();
+                self.settle_upstream(at, Moved::Written);
+            }
+            Err(_) => {
+                upstream.break_writes(buffers);
+                self.queue_upstream(at);
+            }
+        }
+    }
+
+    /// A last look at a connection on which a request waits, not a byte of it sent: it may have ended meanwhile, or have said
+    /// something unasked, which would be taken for its response. `false` if that is so, or not known yet.
+    pub(super) fn may_be_written(&mut self, key: UpstreamKey, out: &mut Output) -> bool {
+        let Pump { upstreams, net, .. } = self;
+        let Some(upstream) = upstreams.get_mut(key) else { return false };
+        let unsent = upstream.busy().filter(|busy| !busy.sent && !busy.write_broken);
+        let Some(owner) = unsent.filter(|_| upstream.conn.outbox.is_some()).map(|it| it.client)
+        else {
+            return true;
+        };
+        match net.read(&mut upstream.conn.socket, &mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            Err(error) if is_short(&error) => upstream.conn.short = true,
+            _ => self.upstream_failed(owner, Failure::Closed, out),
+        }
+        false
+    }
+
+    pub(super) fn flush_upstream(&mut self, key: UpstreamKey) {
+        let Pump { upstreams, net, buffers, .. } = self;
+        let Some(upstream) = upstreams.get_mut(key) else { return };
+        if upstream.conn.outbox.is_some() {
+            match upstream.conn.flush(net, buffers) {
+                Ok(0) => return,
+                Ok(count) => {
+                    self.moved += count;
+                    upstream.note_sent();
+                }
+                Err(_) => upstream.break_writes(buffers),
+            }
+            self.upstream_made_progress(key);
+        }
+        self.end_writes_if_flushed(key);
+    }
+
+    /// It took bytes: its time starts again, and the client's bytes flow again if all is written.
+    fn upstream_made_progress(&mut self, key: UpstreamKey) {
+        self.settle_upstream(key, Moved::Written);
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some(owner) = upstream.client() else { return };
+        if upstream.conn.outbox.is_none() {
+            self.queue_client(owner);
+            self.end_upload_if_over(owner);
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Responses: read from a target, or made here, and written to the client.
+
+use super::conn::{Filled, Hunger};
+use super::keys::{ClientKey, UpstreamKey};
+use super::pump::{Pump, Scratch};
+use super::tables::{Busy, Flow, UpstreamState};
+use super::waits::Moved;
+use super::{Net, Token};
+use crate::access::End;
+use crate::balance::{Report, Streak};
+use crate::session::{Ending, Failure, Next, Output, Reuse, Step};
+
+impl<N: Net> Pump<N> {
+    pub(super) fn upstream_step(&mut self, key: UpstreamKey, scratch: &mut Scratch) -> Flow {
+        if !self.may_be_written(key, &mut scratch.out) {
+            return Flow::Wait;
+        }
+        self.flush_upstream(key);
+        let Some(upstream) = self.upstreams.get(key) else { return Flow::Wait };
+        let Some(owner) = upstream.client() else {
+            self.look_at_idle(key, &mut scratch.read);
+            return Flow::Wait;
+        };
+        let Some(client) = self.clients.get(owner) else { return Flow::Wait };
+        if client.exchange.answered {
+            self.look_at_answered(key, owner, &mut scratch.read);
+            return Flow::Wait;
+        }
+        if client.conn.outbox.is_some() || upstream.ended {
+            return Flow::Wait;
+        }
+        if client.session.is_idle() {
+            self.look_at_private(key, owner, &mut scratch.read);
+            return Flow::Wait;
+        }
+        if self.must_wait(client.conn.behind, upstream.conn.hunger)
+            && upstream.conn.has_more()
+            && !client.session.awaits_response()
+        {
+            self.wait_in_line(Token::Upstream(key));
+            return Flow::Wait;
+        }
+        self.upstream_read(key, owner, scratch)
+    }
+
+    /// An idle connection stirred: its end, or a response nobody asked for. Either way it is of no more use.
+    fn look_at_idle(&mut self, key: UpstreamKey, read: &mut [u8]) {
+        let Pump { upstreams, net, buffers, .. } = self;
+        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let filled = upstream.conn.fill(net, buffers, read, 1);
+        if matches!(filled, Filled::Nothing) {
+            return;
+        }
+        let endpoint = upstream.endpoint;
+        let age = self.pools.forget(endpoint, key, self.now);
+        if let (Filled::End, Some(age)) = (filled, age) {
+            self.pools.closed_idle(endpoint, age);
+        }
+        self.close_upstream(key);
+    }
+
+    /// Likewise one that is its client's own.
+    fn look_at_private(&mut self, key: UpstreamKey, owner: ClientKey, read: &mut [u8]) {
+        let Pump { upstreams, net, buffers, .. } = self;
+        let Some(upstream) = upstreams.get_mut(key) else { return };
+        if !matches!(upstream.conn.fill(net, buffers, read, 1), Filled::Nothing) {
+            self.part(owner);
+        }
+    }
+
+    fn upstream_read(&mut self, key: UpstreamKey, owner: ClientKey, scratch: &mut Scratch) -> Flow {
+        let Pump { clients, upstreams, net, buffers, cx, .. } = self;
+        let Scratch { read, out } = scratch;
+        let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
+        else {
+            return Flow::Wait;
+        };
+        upstream.conn.hunger = Hunger::No;
+        let limit = buffers.allow(client.conn.window());
+        let count = match upstream.conn.fill(net, buffers, read, limit) {
+            Filled::Bytes(count) => count,
+            Filled::Nothing => return Flow::Wait,
+            Filled::End => {
+                self.upstream_ended(key, owner, out);
+                return Flow::Wait;
+            }
+            Filled::Broken => {
+                self.upstream_failed(owner, Failure::Reset, out);
+                return Flow::Wait;
+            }
+        };
+        let input = &mut read[..count];
+        self.moved += count;
+        out.clear();
+        if upstream.conn.outbox.is_some() {
+            client.session.answered_early();
+        }
+        let step = client.session.upstream_bytes(cx, input, out);
+        if upstream.fresh && matches!(step.next, Next::ToClient | Next::Finished { .. }) {
+            upstream.fresh = false;
+            self.pools.matured(upstream.endpoint, key, true, self.now);
+        }
+        self.upstream_act(key, owner, &step, input, out);
+        let Some(upstream) = self.upstreams.get_mut(key).filter(|u| u.client() == Some(owner))
+        else {
+            return Flow::Wait;
+        };
+        upstream.conn.keep(&mut self.buffers, &read[step.consumed..count], true);
+        Flow::Again
+    }
+
+    fn upstream_act(
+        &mut self,
+        key: UpstreamKey,
+        owner: ClientKey,
+        step: &Step,
+        input: &[u8],
+        out: &mut Output,
+    ) {
+        match step.next {
+            Next::ToClient => {
+                self.add_to_entry(owner, step.body.len());
+                let body = out.join(&input[step.body.clone()]);
+                self.respond(key, owner, [&out.head, body, &out.tail]);
+            }
+            Next::Finished { reuse } => {
+                self.add_to_entry(owner, step.body.len());
+                let body = out.join(&input[step.body.clone()]);
+                self.finish(key, owner, reuse, [&out.head, body, &out.tail]);
+            }
+            Next::Failed(failure) => {
+                if !step.body.is_empty() {
+                    self.add_to_entry(owner, step.body.len());
+                    self.send_client(owner, [&out.head, &input[step.body.clone()], &out.tail]);
+                }
+                self.upstream_failed(owner, failure, out);
+            }
+            Next::NeedMore | Next::NeedUpstream | Next::ToUpstream | Next::Answered => {}
+        }
+    }
+
+    /// Part of a response goes to the client.
+    fn respond(&mut self, key: UpstreamKey, owner: ClientKey, pieces: [&[u8]; 3]) {
+        self.settle_upstream(key, Moved::Read);
+        let Pump { clients, upstreams, buffers, .. } = self;
+        let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
+        else {
+            return;
+        };
+        if !client.session.awaits_response() {
+            client.exchange.let_go(buffers);
+        }
+        let tunnel = client.session.is_tunnel();
+        if tunnel && !pieces[0].is_empty() {
+            // The 101: how a tunnel ends says nothing of its target.
+            self.pools.give_back(upstream.endpoint, None, client.session.status(), self.now);
+        }
+        let ended = client.conn.read_closed;
+        self.send_client(owner, pieces);
+        if ended {
+            self.begin_grace(owner, Moved::Written);
+        }
+        if tunnel {
+            self.settle_client(owner, Moved::Written);
+            // What the client sent behind its request may flow now.
+            self.queue_client(owner);
+        }
+    }
+
+    /// The end of a response goes to the client, and both connections are free for what comes next.
+    fn finish(&mut self, key: UpstreamKey, owner: ClientKey, reuse: Reuse, pieces: [&[u8]; 3]) {
+        self.send_client(owner, pieces);
+        let Some(client) = self.clients.get_mut(owner) else { return };
+        if client.session.is_early() {
+            return self.finish_early(key, owner, reuse);
+        }
+        client.exchange.upstream = None;
+        self.counters.finished.bump();
+        let (status, told) = (client.session.status(), client.session.idle_hint());
+        let stays = reuse == Reuse::Private && client.session.ending() == Ending::KeepAlive;
+        if let (Some(told), Some(upstream)) = (told, self.upstreams.get(key)) {
+            self.pools.keeps_idle(upstream.endpoint, told);
+        }
+        self.free_upstream(key, reuse, stays.then_some(owner), status);
+        self.exchange_over(owner, End::Finished);
+        if stays {
+            self.settle_upstream(key, Moved::Anew);
+        }
+    }
+
+    /// Puts an upstream connection into its pool after an answer with `status`, leaves it to its `owner`, or closes it.
+    fn free_upstream(
+        &mut self,
+        key: UpstreamKey,
+        reuse: Reuse,
+        owner: Option<ClientKey>,
+        status: u16,
+    ) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let sound = !upstream.is_write_broken()
+            && !upstream.conn.read_closed
+            && upstream.conn.outbox.is_none()
+            && upstream.conn.inbox.is_none();
+        let endpoint = upstream.endpoint;
+        let pooled = (sound && reuse == Reuse::Pool).then_some(key);
+        let back = self.pools.give_back(endpoint, pooled, status, self.now);
+        if let Some(count) = back.errors {
+            self.reports.push((endpoint, Report::Streak(Streak::Errors, count)));
+        }
+        let owner = owner.filter(|_| sound);
+        if !back.kept && owner.is_none() {
+            return self.end_spent(key, reuse);
+        }
+        if let Some(client) = owner.and_then(|owner| self.clients.get_mut(owner)) {
+            client.exchange.upstream = Some(key);
+        }
+        upstream.state = match owner {
+            Some(owner) => UpstreamState::Busy(Busy::new(owner, false)),
+            None => UpstreamState::Pooled { brief: back.brief },
+        };
+        upstream.conn.bulk = false;
+        let readable = upstream.conn.readable;
+        self.settle_upstream(key, Moved::None);
+        if readable {
+            // The last read may have left something: that would end this connection.
+            self.queue_upstream(key);
+        }
+    }
+
+    fn upstream_ended(&mut self, key: UpstreamKey, owner: ClientKey, out: &mut Output) {
+        let (Some(upstream), Some(client)) =
+            (self.upstreams.get_mut(key), self.clients.get_mut(owner))
+        else {
+            return;
+        };
+        if upstream.is_write_broken() {
+            // The write that failed took the error with it: this is what a reset looks like then.
+            return self.upstream_failed(owner, Failure::Reset, out);
+        }
+        if client.session.is_tunnel() {
+            upstream.ended = true;
+            client.end_after_flush = true;
+            self.flush_client(owner);
+            return;
+        }
+        out.clear();
+        match client.session.upstream_closed(out) {
+            Next::Failed(failure) => self.upstream_failed(owner, failure, out),
+            _ => self.finish(key, owner, Reuse::Ends, [&out.head, &[], &out.tail]),
+        }
+    }
+
+    /// Sends a response that evenly generates; the upstream, if there is one, is not needed any more.
+    pub(super) fn send_answer(&mut self, key: ClientKey, out: &mut Output) {
+        self.counters.answered.bump();
+        self.note_reason(key, out.reason);
+        self.add_to_entry(key, body_len(&out.head));
+        self.part(key);
+        self.send_client(key, [&out.head, &[], &out.tail]);
+        self.exchange_over(key, End::Answered);
+    }
+
+    /// 503: no endpoint takes the request.
+    pub(super) fn answer_unavailable(&mut self, key: ClientKey, out: &mut Output) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        self.counters.unavailable.bump();
+        client.session.no_upstream(&self.cx, out);
+        self.send_answer(key, out);
+    }
+
+    /// Writes to the client. A client that is gone is dropped.
+    pub(super) fn send_client(&mut self, key: ClientKey, pieces: [&[u8]; 3]) {
+        let Pump { clients, net, buffers, .. } = self;
+        let Some(client) = clients.get_mut(key) else { return };
+        match client.conn.send(net, buffers, pieces) {
+            Ok(_) if client.conn.outbox.is_some() => self.settle_client(key, Moved::Written),
+            Ok(_) => {}
+            Err(_) => self.drop_client(key),
+        }
+    }
+
+    /// Writes what waits for the client. `false` if something still waits or the client is gone.
+    pub(super) fn flush_client(&mut self, key: ClientKey) -> bool {
+        let Pump { clients, net, buffers, .. } = self;
+        let Some(client) = clients.get_mut(key) else { return false };
+        if client.conn.outbox.is_some() {
+            match client.conn.flush(net, buffers) {
+                Err(_) => {
+                    self.drop_client(key);
+                    return false;
+                }
+                Ok(0) => return false,
+                Ok(count) if client.conn.outbox.is_some() => {
+                    self.moved += count;
+                    self.settle_client(key, Moved::Written);
+                    return false;
+                }
+                Ok(count) => {
+                    self.moved += count;
+                    self.client_caught_up(key);
+                }
+            }
+        }
+        self.end_client_writes(key)
+    }
+
+    /// All was written: the target's bytes flow again.
+    fn client_caught_up(&mut self, key: ClientKey) {
+        self.settle_client(key, Moved::Written);
+        self.begin_grace(key, Moved::None);
+        if let Some(upstream) = self.clients.get(key).and_then(|client| client.exchange.upstream) {
+            self.queue_upstream(upstream);
+        }
+    }
+}
+
+/// Bytes behind the head of a message.
+fn body_len(message: &[u8]) -> usize {
+    let end = message.windows(4).position(|four| four == b"\r\n\r\n");
+    end.map_or(0, |end| message.len() - end - 4)
+}
