@@ -304,7 +304,7 @@ impl Board {
             empty(),
             empty()
                 .with(Style::Bold, "  t")
-                .plain(format_args!(" {sends} ({} per second)   ", traffic::RATE))
+                .plain(format_args!(" {sends} (up to {} per second)   ", traffic::RATE))
                 .with(Style::Bold, char::from(END_KEYS[0]))
                 .plain(" ends it"),
             line(""),

@@ -351,7 +351,7 @@ fn page(colour: Colour, number: u64) -> String {
          <meta name=\"viewport\" content=\"width=device-width\">\n\
          <style>body {{ background: {css}; color: white; font: 1.2em sans-serif; text-align: center; \
          padding-top: 20vh }} h1 {{ font-size: 6em; margin: 0 }}</style></head>\n\
-         <body><h1>{name}</h1><p>answered this request, the {number}. of this process.</p>\n\
+         <body><h1>{name}</h1><p>answered this request, number {number} since it was started.</p>\n\
          <p>The page reloads every second, and evenly gives each request to the next origin.</p></body></html>\n"
     )
 }

@@ -1,4 +1,5 @@
-//! Requests of our own, as a key turns them on: a few kept connections that send a request each every few milliseconds.
+//! Requests of our own, as a key turns them on: one after another on a kept connection, so that what is shown alternates as
+//! evenly has distributed it. Of several connections it would be in the order in which responses end.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,46 +13,41 @@ use crate::watch::Event;
 
 /// The `User-Agent` of these requests.
 pub(crate) const AGENT: &str = "try-evenly";
-/// How many a second there are, about.
+/// How many a second there are at most.
 pub(crate) const RATE: u32 = 200;
 
-const CONNECTIONS: u32 = 4;
+/// How long a response may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Traffic until it is dropped.
 pub(crate) struct Traffic {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Traffic {
     /// Starts sending to `address`. A request that gets no response is sent to `lost`.
     pub(crate) fn start(address: SocketAddr, lost: &Sender<Event>) -> Traffic {
         let stop = Arc::new(AtomicBool::new(false));
-        let send = |_| {
-            let (stop, lost) = (Arc::clone(&stop), lost.clone());
-            thread::spawn(move || {
-                let mut connection = None;
-                while !stop.load(Ordering::Relaxed) {
-                    if exchange(&mut connection, address).is_err() {
-                        connection = None;
-                        let _ = lost.send(Event::Lost);
-                    }
-                    thread::sleep(Duration::from_secs(1) * CONNECTIONS / RATE);
+        let (stopped, lost) = (Arc::clone(&stop), lost.clone());
+        let thread = thread::spawn(move || {
+            let mut connection = None;
+            while !stopped.load(Ordering::Relaxed) {
+                if exchange(&mut connection, address).is_err() {
+                    connection = None;
+                    let _ = lost.send(Event::Lost);
                 }
-            })
-        };
-        let threads = (0..CONNECTIONS).map(send).collect();
-        Traffic { stop, threads }
+                thread::sleep(Duration::from_secs(1) / RATE);
+            }
+        });
+        Traffic { stop, thread: Some(thread) }
     }
 }
 
 impl Drop for Traffic {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
