@@ -93,7 +93,7 @@ impl Reporter {
 #[derive(Debug)]
 pub struct Health {
     reporter: Reporter,
-    first_round: Arc<Gate>,
+    first_round: Arc<Latch>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -139,12 +139,12 @@ impl Health {
         let resolvers = Resolvers::start(roster.names().count(), source, &wake)?;
         let (sender, reports) = bounded(REPORTS);
         let inputs = Inputs { reports, resolvers, wake: Arc::clone(&wake) };
-        let first_round = Arc::new(Gate::default());
-        let gate = Arc::clone(&first_round);
+        let first_round = Arc::new(Latch::default());
+        let latch = Arc::clone(&first_round);
         // Another seed in each process: balancers started together must not probe in step.
         let seed = RandomState::new().build_hasher().finish();
         let flight = InFlight::new(Arc::clone(&wake))?;
-        let monitor = Monitor::new(roster, flight, inputs, shared, gate, seed, Instant::now());
+        let monitor = Monitor::new(roster, flight, inputs, shared, latch, seed, Instant::now());
         let thread = thread::Builder::new().name("health".into()).spawn(|| monitor.run())?;
         let reporter = Reporter { reports: sender, wake };
         Ok(Health { reporter, first_round, thread: Some(thread) })
@@ -180,12 +180,12 @@ impl Drop for Health {
 
 /// Opens once.
 #[derive(Debug, Default)]
-struct Gate {
+struct Latch {
     is_open: Mutex<bool>,
     opened: Condvar,
 }
 
-impl Gate {
+impl Latch {
     fn open(&self) {
         *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.opened.notify_all();
