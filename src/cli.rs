@@ -51,7 +51,9 @@ Signals:
                    drain: accept nothing new, finish requests in flight
                    (at most timeouts.drain), then exit with 0; a second
                    one stops immediately
-  SIGUSR1, SIGHUP  reopen the access log, after its file was renamed
+  SIGHUP           reload: read the file again and apply what has changed,
+                   all of it or nothing; the log says what, or why not
+  SIGUSR1          reopen the access log, after its file was renamed
 
 Environment:
   EVENLY_LOG, RUST_LOG  the log level, where --log-level does not give it";
@@ -115,7 +117,7 @@ pub enum Command {
 }
 
 /// The arguments of `evenly run`.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(after_help = AFTER_RUN_HELP)]
 pub struct RunArgs {
     /// Configuration file (TOML); - is standard input
@@ -270,9 +272,10 @@ const OTHER_COMMANDS: &[(&[&str], &str)] = &[
         "evenly run FILE, or evenly run --target HOST:PORT",
     ),
     (&["validate", "verify", "test", "lint", "configtest", "validate-config"], "evenly check FILE"),
+    (&["stop", "restart", "quit"], "send the process SIGTERM to stop it"),
     (
-        &["stop", "reload", "restart", "quit"],
-        "send the process SIGTERM to stop it; a changed file needs a restart",
+        &["reload", "apply", "reconfigure"],
+        "send the process SIGHUP: it reads its file again, and its log says what has changed",
     ),
     (&["key", "options", "config", "reference", "defaults", "explain", "describe"], "evenly keys"),
     (&["completion"], "evenly completions SHELL"),
@@ -314,6 +317,13 @@ pub fn tip(wrong: ErrorKind, arguments: &[String]) -> Option<String> {
     // A second one, or one behind `--target`.
     let address = || rest.iter().any(|word| config::is_target(word));
     option.or_else(|| address().then(|| "give --target once for each server".to_owned()))
+}
+
+impl RunArgs {
+    /// Whether there is a file that can be read again.
+    pub fn has_file(&self) -> bool {
+        self.file.as_ref().or(self.config.as_ref()).is_some_and(|path| path.as_os_str() != "-")
+    }
 }
 
 /// What `evenly run` with these arguments runs by, and where that was written.

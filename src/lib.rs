@@ -7,7 +7,7 @@
 //! ```text
 //! main.rs      arguments -> settings -> run; error -> exit code
 //! cli          the command line, as data
-//! server       starts and stops everything in order; signals; drain
+//! server       starts and stops everything in order; signals; reload; drain
 //!
 //! admin/       the admin thread: /metrics, /status
 //! worker/      one thread: poll -> mark readiness -> engine.turn(now); the only room that names mio

@@ -86,7 +86,9 @@ fn dispatch(command: &Command) -> Result<(), ExitReason> {
 fn run(args: &RunArgs) -> Result<(), ExitReason> {
     log::init(args.log_format, args.log_level.as_deref());
     let (settings, places) = cli::settings(args).map_err(ExitReason::Configuration)?;
-    server::run(settings).map_err(|error| ExitReason::Server(error, places))
+    let again = args.clone();
+    let reread = args.has_file().then(|| Box::new(move || cli::settings(&again)) as Box<_>);
+    server::run(settings, reread).map_err(|error| ExitReason::Server(error, places))
 }
 
 fn check(args: &CheckArgs) -> Result<(), ExitReason> {

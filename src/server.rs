@@ -4,6 +4,7 @@
 
 mod descriptors;
 mod memory;
+mod reload;
 
 use std::fmt;
 use std::io;
@@ -17,15 +18,18 @@ use nix::sys::signal::SigSet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use crate::access::writer::{Outlet, Writer};
+use crate::access::writer::Writer;
 use crate::admin::{self, Admin, Sources};
 use crate::balance::Shared;
 use crate::base::ledger::Ledger;
 use crate::base::thread;
 use crate::health::{Health, Reporter};
 use crate::settings::{AccessSink, Boot, Settings, Workers};
-use crate::worker::listener::{self, Claim, Scope};
+use crate::worker::listener::{self, Claim, ListenerId, Scope};
 use crate::worker::{self, Crew, Job, Stage, Station, net};
+
+pub use reload::Reread;
+use reload::Running;
 
 /// The error of a machine without IPv6, which has no [`io::ErrorKind`].
 const EAFNOSUPPORT: i32 = nix::libc::EAFNOSUPPORT;
@@ -217,47 +221,58 @@ impl Event {
     }
 }
 
-/// Does what a signal asks for that does not ask to stop. SIGHUP opens the access log anew as SIGUSR1 does, since
-/// that is what it is sent for after a rotation.
+/// Does what a signal asks for that does neither ask to stop nor to reload.
 fn heed(signal: i32, writer: Option<&Writer>) {
-    if let (SIGUSR1 | SIGHUP, Some(writer)) = (signal, writer) {
-        writer.reopen();
-    }
-    match signal {
-        SIGUSR1 if writer.is_none() => log::info!("SIGUSR1: there is no access log to reopen"),
-        SIGUSR1 => {}
-        SIGUSR2 => log::warn!(
-            "SIGUSR2 ignored: there is no upgrade in place; restart to run another version"
-        ),
+    match (signal, writer) {
+        (SIGUSR1, Some(writer)) => writer.reopen(),
+        (SIGUSR1, None) => log::info!("SIGUSR1: there is no access log to reopen"),
         _ => log::warn!(
-            "SIGHUP only reopens the access log: the configuration is read at startup; restart to change it"
+            "SIGUSR2 ignored: there is no upgrade in place; restart to run another version"
         ),
     }
 }
 
-/// Serves until it is asked to stop.
+/// Reads the file again, and opens the access log anew as SIGUSR1 does: SIGHUP is sent for that after a rotation.
+fn reload(running: &mut Running) {
+    if let Some(writer) = &running.writer {
+        writer.reopen();
+    }
+    match running.reload() {
+        Ok(applied) => log::info!("reload: {applied}"),
+        Err(refusal) => {
+            for line in refusal.lines() {
+                log::error!("reload refused: {line}");
+            }
+        }
+    }
+}
+
+/// Serves until it is asked to stop. A reload takes its settings from `reread`; without it there is none.
 ///
 /// # Errors
 /// It could not start, or its workers are gone.
-pub fn run(settings: Settings) -> Result<(), ServerError> {
+pub fn run(settings: Settings, reread: Option<Box<Reread>>) -> Result<(), ServerError> {
     let (events, inbox) = unbounded();
     let signals = watch_signals(events.clone())?;
-    let outcome = serve(settings, &events, &inbox);
+    let outcome = serve(settings, reread, &events, &inbox);
     signals.close();
     outcome
 }
 
 fn serve(
-    mut settings: Settings,
+    written: Settings,
+    reread: Option<Box<Reread>>,
     events: &Sender<Event>,
     inbox: &Receiver<Event>,
 ) -> Result<(), ServerError> {
     let started = Instant::now();
+    let mut settings = written.clone();
     if let Some(name) = &settings.boot.tcp.congestion {
         net::try_congestion(name).map_err(|error| ServerError::Congestion(name.clone(), error))?;
     }
     let count = worker_count(settings.boot.workers);
-    let shares = descriptors::share_out(&settings, count)?;
+    let open = descriptors::open_now();
+    let shares = descriptors::share_out(&settings, count, open)?;
     let cap = shares.clients;
     let memory = memory::for_buffers(&settings);
     log::info!(
@@ -269,7 +284,8 @@ fn serve(
     let scopes = listener::scopes(&settings.plan.listen);
     let claims = claim_all(&settings, &scopes)?;
     let admin = settings.boot.admin.map(claim_admin).transpose()?;
-    let (writer, outlet) = Writer::start(&settings.plan.log)
+    let losses = Arc::default();
+    let (writer, outlet) = Writer::start_counting(&settings.plan.log, Arc::clone(&losses))
         .map_err(|error| ServerError::AccessLog(settings.plan.log.access.clone(), error))?
         .unzip();
     // Workers see the values that were worked out, not "auto".
@@ -280,16 +296,18 @@ fn serve(
     let shared = Arc::new(Shared::new(Arc::clone(&plan), Ledger::new(memory, count)));
     let health = Health::start(plan, boot.dns.clone(), Arc::clone(&shared))
         .map_err(|error| ServerError::Start("the health thread", error))?;
-    if !first_round(&health, inbox, writer.as_ref()) {
+    if !first_round(&health, events, inbox, writer.as_ref()) {
         log::info!("stopped before serving");
         return Ok(());
     }
     let addresses: Vec<SocketAddr> = claims.iter().map(Claim::address).collect();
-    let (workers, seats) = worker::prepare(listen_all(claims, count)?, cap, shares.of_worker)
+    let sockets = listen_all(claims, count)?;
+    let (workers, seats) = worker::prepare(sockets, outlet.as_ref(), cap, shares.of_worker)
         .map_err(|error| ServerError::Start("a worker's poll", error))?;
+    drop(outlet);
     let woken = Arc::clone(&workers);
     shared.bell.hang(move || woken.wake());
-    let others = writer.as_ref().map(|writer| Arc::clone(&writer.counters)).unwrap_or_default();
+    let others = Arc::clone(&losses);
     let sources =
         Sources { workers: Arc::clone(&workers), shared: Arc::clone(&shared), others, started };
     let admin = admin.map(|claim| start_admin(claim, sources)).transpose()?;
@@ -297,24 +315,37 @@ fn serve(
         workers: Arc::clone(&workers),
         boot: Arc::new(boot),
         fallback_host: addresses.first().map(ToString::to_string).unwrap_or_default(),
-        shared,
-        outlet,
+        shared: Arc::clone(&shared),
     };
     let threads = start_workers(&parts, seats, &health, events)?;
     for (address, scope) in addresses.iter().zip(scopes) {
         let families = if scope.ipv4_too { " (IPv6 and IPv4)" } else { "" };
         log::info!("listening on http://{address}{families}");
     }
-    let outcome = wait(&parts.shared, &workers, inbox, writer.as_ref());
+    drop(parts);
+    let ids = (0..).map(ListenerId);
+    let listeners = written.plan.listen.iter().copied().zip(ids).collect();
+    let crew = workers;
+    let mut running = Running {
+        settings: written,
+        reread,
+        open,
+        listeners,
+        crew,
+        shared,
+        health,
+        writer,
+        losses,
+    };
+    let outcome = wait(&mut running, inbox);
     if !matches!(outcome, Err(ServerError::Stuck(_))) {
         threads.into_iter().for_each(|thread| thread::end(thread, "worker"));
     }
     if let Some(admin) = admin {
         admin.stop();
     }
-    health.stop();
-    drop(parts);
-    if let Some(writer) = writer {
+    running.health.stop();
+    if let Some(writer) = running.writer {
         writer.finish(|| inbox.try_iter().any(|event| event.is_stop()));
     }
     log::info!("stopped");
@@ -336,15 +367,26 @@ fn start_admin(claim: admin::AdminClaim, sources: Sources) -> Result<Admin, Serv
 
 /// Waits for the first round of probes, so that nobody meets a 503 because the program is young.
 /// `false` if a signal ended the wait.
-fn first_round(health: &Health, inbox: &Receiver<Event>, writer: Option<&Writer>) -> bool {
+fn first_round(
+    health: &Health,
+    events: &Sender<Event>,
+    inbox: &Receiver<Event>,
+    writer: Option<&Writer>,
+) -> bool {
+    let mut reload = false;
     while !health.wait_first_round(Duration::from_millis(20)) {
         for event in inbox.try_iter() {
             match event {
                 event if event.is_stop() => return false,
+                Event::Signal(SIGHUP) => reload = true,
                 Event::Signal(signal) => heed(signal, writer),
                 Event::WorkerEnded => {}
             }
         }
+    }
+    if reload {
+        // Done as soon as somebody serves; the channel is open as long as the caller has its end.
+        let _ = events.send(Event::Signal(SIGHUP));
     }
     true
 }
@@ -387,17 +429,17 @@ fn claim_all(settings: &Settings, scopes: &[Scope]) -> Result<Vec<Claim>, Server
     settings.plan.listen.iter().zip(scopes).enumerate().map(claim).collect()
 }
 
-/// Listens: the sockets of each worker.
+/// Listens: the sockets of each worker. Addresses are numbered in their order.
 fn listen_all(
     claims: Vec<Claim>,
     workers: usize,
-) -> Result<Vec<Vec<std::net::TcpListener>>, ServerError> {
-    let mut listeners: Vec<Vec<std::net::TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for (at, claim) in claims.into_iter().enumerate() {
+) -> Result<Vec<Vec<(ListenerId, std::net::TcpListener)>>, ServerError> {
+    let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+    for ((at, claim), id) in claims.into_iter().enumerate().zip((0..).map(ListenerId)) {
         let address = claim.address();
         let sockets =
             claim.listen(workers).map_err(|error| ServerError::Bind(at, address, error))?;
-        listeners.iter_mut().zip(sockets).for_each(|(list, socket)| list.push(socket));
+        listeners.iter_mut().zip(sockets).for_each(|(list, socket)| list.push((id, socket)));
     }
     Ok(listeners)
 }
@@ -408,7 +450,6 @@ struct Parts {
     boot: Arc<Boot>,
     fallback_host: String,
     shared: Arc<Shared>,
-    outlet: Option<Outlet>,
 }
 
 impl Parts {
@@ -419,7 +460,6 @@ impl Parts {
             boot: Arc::clone(&self.boot),
             fallback_host: self.fallback_host.clone(),
             shared: Arc::clone(&self.shared),
-            outlet: self.outlet.clone(),
             report: Box::new(move |endpoint, report| reporter.report(endpoint, report)),
         }
     }
@@ -452,26 +492,26 @@ fn start_workers(
 
 /// Waits until the workers have ended: the first signal to stop drains them, the second one or the end of
 /// the drain's time stops them at once.
-fn wait(
-    shared: &Shared,
-    workers: &Crew,
-    inbox: &Receiver<Event>,
-    writer: Option<&Writer>,
-) -> Result<(), ServerError> {
-    let mut running = workers.peers.len();
+fn wait(running: &mut Running, inbox: &Receiver<Event>) -> Result<(), ServerError> {
+    let workers = Arc::clone(&running.crew);
+    let mut left = workers.peers.len();
     let mut until: Option<Instant> = None;
     let mut drain = Duration::ZERO;
-    while running > 0 {
+    while left > 0 {
         let event = match until {
             Some(until) => inbox.recv_deadline(until),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match event {
-            Ok(Event::WorkerEnded) => running -= 1,
-            Ok(Event::Signal(signal)) if !Event::Signal(signal).is_stop() => heed(signal, writer),
+            Ok(Event::WorkerEnded) => left -= 1,
+            Ok(Event::Signal(SIGHUP)) if until.is_none() => reload(running),
+            Ok(Event::Signal(SIGHUP)) => log::warn!("no reload: evenly is stopping"),
+            Ok(Event::Signal(signal)) if !Event::Signal(signal).is_stop() => {
+                heed(signal, running.writer.as_ref());
+            }
             Ok(Event::Signal(_)) if until.is_none() => {
                 let connections = workers.connections();
-                drain = shared.snapshot.load().plan.timeouts.drain;
+                drain = running.shared.snapshot.load().plan.timeouts.drain;
                 until = Some(Instant::now() + drain);
                 workers.set_stage(Stage::Draining);
                 log::info!(
@@ -487,7 +527,7 @@ fn wait(
                 );
             }
             Err(RecvTimeoutError::Timeout) if workers.stage() == Stage::Stopping => {
-                return Err(ServerError::Stuck(running));
+                return Err(ServerError::Stuck(left));
             }
             Err(RecvTimeoutError::Timeout) => {
                 let connections = workers.connections();

@@ -93,7 +93,10 @@ const ROOMS: &[Room] = &[
     Room { name: "cli", imports: &["config", "settings", "base"], without: &[&SOCKETS, &LOCKS] },
     Room {
         name: "server",
-        imports: &["worker", "health", "admin", "access", "balance", "metrics", "settings", "base"],
+        imports: &[
+            "worker", "health", "admin", "config", "access", "balance", "metrics", "settings",
+            "base",
+        ],
         without: &[],
     },
     Room {
@@ -123,7 +126,7 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "session", imports: &["http1", "access::push_part", "base"], without: PURE },
     Room { name: "access", imports: &["metrics", "settings", "base"], without: PURE },
-    Room { name: "http1", imports: &["http", "base::decimal"], without: PURE },
+    Room { name: "http1", imports: &["http"], without: PURE },
     Room { name: "http", imports: &[], without: PURE },
     Room {
         name: "balance",

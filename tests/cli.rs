@@ -163,7 +163,7 @@ fn a_pipe_is_read_to_its_end_and_one_without_a_writer_is_no_file() {
 
 #[test]
 fn what_was_meant_is_said_where_it_can_be_guessed() {
-    let cases: [(&[&str], &str); 17] = [
+    let cases: [(&[&str], &str); 18] = [
         (
             &["config/minimal.toml"],
             "tip: evenly run config/minimal.toml, or evenly check config/minimal.toml",
@@ -172,7 +172,8 @@ fn what_was_meant_is_said_where_it_can_be_guessed() {
         (&["127.0.0.1:1"], "tip: evenly run --target 127.0.0.1:1"),
         (&["serve"], "tip: evenly run FILE"),
         (&["validate", "f.toml"], "tip: evenly check FILE"),
-        (&["reload"], "tip: send the process SIGTERM"),
+        (&["reload"], "tip: send the process SIGHUP"),
+        (&["stop"], "tip: send the process SIGTERM"),
         (&["demo"], "tip: make run, in evenly's source"),
         (&["-v"], "evenly --version prints the version"),
         (&["--port", "80"], "tip: --listen 127.0.0.1:8080 sets address and port"),

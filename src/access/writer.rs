@@ -103,6 +103,17 @@ impl Writer {
     /// # Errors
     /// When the file cannot be opened for appending, or no thread can be started.
     pub fn start(log: &AccessLog) -> io::Result<Option<(Writer, Outlet)>> {
+        Writer::start_counting(log, Arc::default())
+    }
+
+    /// Like [`Writer::start`]; what is lost adds to `counters`, which an earlier one may have used.
+    ///
+    /// # Errors
+    /// As [`Writer::start`].
+    pub fn start_counting(
+        log: &AccessLog,
+        counters: Arc<Counters>,
+    ) -> io::Result<Option<(Writer, Outlet)>> {
         let sink = match &log.access {
             AccessSink::Off => return Ok(None),
             AccessSink::Stdout => Sink::stdout()?,
@@ -112,7 +123,7 @@ impl Writer {
         let (back, empty) = bounded(EMPTY);
         let (alive, ended) = bounded::<()>(0);
         let (orders, waiting) = (Arc::<Orders>::default(), Arc::<AtomicUsize>::default());
-        let (counters, refused) = (Arc::<Counters>::default(), Arc::<AtomicU64>::default());
+        let refused = Arc::<AtomicU64>::default();
         let thread = Thread {
             renderer: Renderer::new(log.format),
             sink,

@@ -45,7 +45,7 @@ impl View {
             version: env!("CARGO_PKG_VERSION"),
             uptime: sources.started.elapsed(),
             stage: workers.stage(),
-            cap: workers.cap,
+            cap: workers.cap(),
             panics: workers.panics.load(std::sync::atomic::Ordering::Relaxed),
             memory: (sources.shared.memory.held(), sources.shared.memory.limit()),
             workers: peers.collect(),

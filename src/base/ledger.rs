@@ -33,9 +33,9 @@ pub enum Level {
 /// What the workers of a process share: how many bytes their buffers hold.
 #[derive(Debug)]
 pub struct Ledger {
-    limit: usize,
-    plenty: usize,
-    block: usize,
+    limit: AtomicUsize,
+    plenty: AtomicUsize,
+    block: AtomicUsize,
     held: CachePadded<AtomicUsize>,
 }
 
@@ -49,18 +49,24 @@ impl Default for Ledger {
 impl Ledger {
     /// For `limit` bytes in the buffers of so many workers.
     pub fn new(limit: usize, workers: usize) -> Self {
+        let zero = || AtomicUsize::new(0);
+        let (plenty, block) = (zero(), zero());
+        let ledger = Ledger { limit: zero(), plenty, block, held: CachePadded::new(zero()) };
+        ledger.set_limit(limit, workers);
+        ledger
+    }
+
+    /// Has another limit from now on. What is held beyond it is held until it is given back.
+    pub fn set_limit(&self, limit: usize, workers: usize) {
         let workers = workers.max(1);
-        Ledger {
-            limit,
-            plenty: PLENTY.saturating_mul(workers).min(limit / 4),
-            block: (limit / BLOCKS / workers).min(BLOCK),
-            held: CachePadded::new(AtomicUsize::new(0)),
-        }
+        self.limit.store(limit, Relaxed);
+        self.plenty.store(PLENTY.saturating_mul(workers).min(limit / 4), Relaxed);
+        self.block.store((limit / BLOCKS / workers).min(BLOCK), Relaxed);
     }
 
     /// Bytes there may be.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit.load(Relaxed)
     }
 
     /// Bytes that the buffers of all workers hold, and at most half a mebibyte for each worker that it has at hand.
@@ -70,10 +76,11 @@ impl Ledger {
 
     /// How near that is to the limit.
     pub fn level(&self) -> Level {
+        let limit = self.limit();
         match self.held() {
-            held if held < self.plenty => Level::Plenty,
-            held if held < self.limit / 4 * 3 => Level::Modest,
-            held if held < self.limit => Level::Scarce,
+            held if held < self.plenty.load(Relaxed) => Level::Plenty,
+            held if held < limit / 4 * 3 => Level::Modest,
+            held if held < limit => Level::Scarce,
             _ => Level::Out,
         }
     }
@@ -104,12 +111,12 @@ impl Part {
     /// The fewest and the most bytes that can be lent before it must [fit](Part::fit) again.
     #[inline]
     pub(super) fn range(&self) -> (usize, usize) {
-        (self.bytes.saturating_sub(2 * self.ledger.block), self.bytes)
+        (self.bytes.saturating_sub(2 * self.ledger.block.load(Relaxed)), self.bytes)
     }
 
     /// Makes it a block more than `lent`.
     pub(super) fn fit(&mut self, lent: usize) {
-        let fitting = lent.saturating_add(self.ledger.block);
+        let fitting = lent.saturating_add(self.ledger.block.load(Relaxed));
         if fitting > self.bytes {
             self.ledger.held.fetch_add(fitting - self.bytes, Relaxed);
         } else {
@@ -150,11 +157,11 @@ mod tests {
     fn what_workers_have_at_hand_is_a_small_part_of_the_limit() {
         for (limit, workers) in [(MIB, 1), (MIB, 64), (64 * MIB, 64), (1 << 40, 2)] {
             let ledger = Ledger::new(limit, workers);
-            assert!(2 * ledger.block * workers <= limit / 32, "{limit} {workers}");
-            assert!(ledger.block <= BLOCK);
+            assert!(2 * ledger.block.load(Relaxed) * workers <= limit / 32, "{limit} {workers}");
+            assert!(ledger.block.load(Relaxed) <= BLOCK);
         }
         let endless = Ledger::default();
-        assert_eq!((endless.plenty, endless.block), (PLENTY, BLOCK));
+        assert_eq!((endless.plenty.load(Relaxed), endless.block.load(Relaxed)), (PLENTY, BLOCK));
     }
 
     #[test]

@@ -27,7 +27,6 @@
 
 pub mod address;
 pub mod buffer;
-pub mod decimal;
 pub mod ledger;
 pub mod lines;
 pub mod log;

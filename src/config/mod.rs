@@ -19,6 +19,7 @@
 //! ```
 
 mod address;
+mod changes;
 mod error;
 mod hints;
 pub mod keys;
@@ -36,6 +37,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+pub use changes::{Change, ChangeKind, changes};
 pub use error::ConfigError;
 use error::{Mistake, Page};
 pub use places::Places;

@@ -5,7 +5,7 @@
 
 /// What a verdict changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transition {
+pub(super) enum Change {
     /// The endpoint may be picked from now on.
     Up,
     /// The endpoint may no longer be picked, or was found down at its first probe.
@@ -54,14 +54,17 @@ impl Judge {
         Judge { rise: rise.max(1), fall: fall.max(1), state: JudgeState::Unknown, streak: 0 }
     }
 
+    /// Judges by these numbers from now on. What was seen counts.
+    pub(super) fn follow(&mut self, rise: u32, fall: u32) {
+        (self.rise, self.fall) = (rise.max(1), fall.max(1));
+    }
+
     /// Takes the verdict of one probe.
-    pub(super) fn observe(&mut self, success: bool) -> Option<Transition> {
+    pub(super) fn observe(&mut self, success: bool) -> Option<Change> {
         let (against, needed, change) = match self.state {
-            JudgeState::Unknown => {
-                (true, 1, if success { Transition::Up } else { Transition::Down })
-            }
-            JudgeState::Up => (!success, self.fall, Transition::Down),
-            JudgeState::Down => (success, self.rise, Transition::Up),
+            JudgeState::Unknown => (true, 1, if success { Change::Up } else { Change::Down }),
+            JudgeState::Up => (!success, self.fall, Change::Down),
+            JudgeState::Down => (success, self.rise, Change::Up),
         };
         self.streak = if against { self.streak + 1 } else { 0 };
         (self.streak >= needed).then(|| self.enter(change))
@@ -87,11 +90,11 @@ impl Judge {
         self.state == JudgeState::Up && self.streak > 0
     }
 
-    fn enter(&mut self, change: Transition) -> Transition {
+    fn enter(&mut self, change: Change) -> Change {
         self.streak = 0;
         self.state = match change {
-            Transition::Up => JudgeState::Up,
-            Transition::Down => JudgeState::Down,
+            Change::Up => JudgeState::Up,
+            Change::Down => JudgeState::Down,
         };
         change
     }
@@ -116,7 +119,7 @@ mod tests {
                     unknown || before != after,
                     "a change is reported once"
                 );
-                assert!(change.is_none_or(|change| (change == Transition::Up) == after));
+                assert!(change.is_none_or(|change| (change == Change::Up) == after));
                 if after { 'U' } else { 'd' }
             })
             .collect()

@@ -53,7 +53,7 @@ use crate::balance::{EndpointId, Report, Shared};
 use crate::settings::{Dns, Plan};
 
 use flight::InFlight;
-use monitor::{Inputs, Monitor};
+use monitor::{Inputs, Monitor, NewPlan};
 use resolve::{NameSource, Resolvers};
 use roster::Roster;
 use wake::Wake;
@@ -61,6 +61,9 @@ use wake::Wake;
 /// Reports that wait for the health thread at most; more are dropped, and lose nothing: whoever
 /// fails again reports again.
 const REPORTS: usize = 1024;
+
+/// How long the health thread may take to follow a plan: it is a turn, and a turn waits for nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One report on its way to the health thread.
 #[derive(Debug)]
@@ -93,7 +96,8 @@ impl Reporter {
 #[derive(Debug)]
 pub struct Health {
     reporter: Reporter,
-    first_round: Arc<Latch>,
+    plans: Sender<NewPlan>,
+    first_round: Arc<Gate>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -138,16 +142,17 @@ impl Health {
         let roster = Roster::new(plan, Instant::now());
         let resolvers = Resolvers::start(roster.names().count(), source, &wake)?;
         let (sender, reports) = bounded(REPORTS);
-        let inputs = Inputs { reports, resolvers, wake: Arc::clone(&wake) };
-        let first_round = Arc::new(Latch::default());
-        let latch = Arc::clone(&first_round);
+        let (plans, new_plans) = bounded(1);
+        let inputs = Inputs { reports, plans: new_plans, resolvers, wake: Arc::clone(&wake) };
+        let first_round = Arc::new(Gate::default());
+        let gate = Arc::clone(&first_round);
         // Another seed in each process: balancers started together must not probe in step.
         let seed = RandomState::new().build_hasher().finish();
         let flight = InFlight::new(Arc::clone(&wake))?;
-        let monitor = Monitor::new(roster, flight, inputs, shared, latch, seed, Instant::now());
+        let monitor = Monitor::new(roster, flight, inputs, shared, gate, seed, Instant::now());
         let thread = thread::Builder::new().name("health".into()).spawn(|| monitor.run())?;
         let reporter = Reporter { reports: sender, wake };
-        Ok(Health { reporter, first_round, thread: Some(thread) })
+        Ok(Health { reporter, plans, first_round, thread: Some(thread) })
     }
 
     /// A way to report failures, for a worker.
@@ -160,6 +165,21 @@ impl Health {
     /// whether it is over; call it in a loop to do something else meanwhile.
     pub fn wait_first_round(&self, patience: Duration) -> bool {
         self.first_round.wait(patience)
+    }
+
+    /// Checks the targets of `plan` from now on, and publishes it. Those that stay keep their endpoints, and what is known of
+    /// them; new ones are checked at once, and a healthy one that goes stays until they have been. Returns the
+    /// generation of the first snapshot with this plan.
+    ///
+    /// # Errors
+    /// No thread can be started for the first name among the targets, or the health thread does not answer.
+    pub fn follow(&self, plan: Arc<Plan>) -> io::Result<u64> {
+        let (applied, reply) = bounded(1);
+        let silent =
+            || io::Error::new(io::ErrorKind::TimedOut, "the health thread does not answer");
+        self.plans.send_timeout(NewPlan { plan, applied }, PATIENCE).map_err(|_| silent())?;
+        self.reporter.wake.wake();
+        reply.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(silent()))
     }
 
     /// Ends the thread, within a fraction of a second, and waits for that. The last snapshot stays
@@ -180,12 +200,12 @@ impl Drop for Health {
 
 /// Opens once.
 #[derive(Debug, Default)]
-struct Latch {
+struct Gate {
     is_open: Mutex<bool>,
     opened: Condvar,
 }
 
-impl Latch {
+impl Gate {
     fn open(&self) {
         *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.opened.notify_all();

@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, Sender};
 use log::Level;
 
 use crate::balance::{EndpointId, EndpointState, Report, Shared, Snapshot, Streak};
 use crate::base::shortage::Shortage;
+use crate::settings::Plan;
 
 use super::checked::HealthEvent;
 use super::flight::InFlight;
@@ -25,11 +26,11 @@ use super::judge::Judgement;
 use super::names::{self, Names};
 use super::place::Place;
 use super::probe::{Begun, CheckEnd, CheckResult, Lack, Probe};
-use super::resolve::{Query, Resolved, Resolvers};
+use super::resolve::{Query, Resolved, Resolvers, Wanted};
 use super::roster::Roster;
 use super::schedule::{Schedule, Urgency};
 use super::wake::Wake;
-use super::{Latch, REPORTS, Received};
+use super::{Gate, REPORTS, Received};
 
 /// Probes at once: each is a descriptor that clients cannot have. Hung ones end at their timeout.
 const MAX_IN_FLIGHT: usize = 512;
@@ -100,14 +101,22 @@ pub(super) struct Monitor {
 /// Where other threads speak to this one.
 pub(super) struct Inputs {
     pub(super) reports: Receiver<Received>,
+    pub(super) plans: Receiver<NewPlan>,
     pub(super) resolvers: Resolvers,
     pub(super) wake: Arc<Wake>,
+}
+
+/// A plan that is to take the place of the one there is.
+pub(super) struct NewPlan {
+    pub(super) plan: Arc<Plan>,
+    /// Gets the generation of the first snapshot under it.
+    pub(super) applied: Sender<io::Result<u64>>,
 }
 
 /// The first probe of everything: what a start waits for.
 struct FirstRound {
     deadline: Option<Instant>,
-    latch: Arc<Latch>,
+    gate: Arc<Gate>,
 }
 
 impl Monitor {
@@ -117,7 +126,7 @@ impl Monitor {
         flight: InFlight,
         inputs: Inputs,
         shared: Arc<Shared>,
-        latch: Arc<Latch>,
+        gate: Arc<Gate>,
         seed: u64,
         now: Instant,
     ) -> Self {
@@ -132,7 +141,7 @@ impl Monitor {
             roster,
             inputs,
             shared,
-            first_round: FirstRound { deadline: Some(now + bound), latch },
+            first_round: FirstRound { deadline: Some(now + bound), gate },
             resting: None,
             barred: BTreeSet::new(),
             stalled: None,
@@ -179,6 +188,7 @@ impl Monitor {
             self.shared.bell.ring();
         }
         self.take_reports(now);
+        let applied = self.take_plans(now);
         self.take_answers(now);
         self.ask_names(now);
         self.end_terms(now);
@@ -189,6 +199,10 @@ impl Monitor {
             self.end_first_round(now);
             self.tell_if_none_is_healthy();
             self.write_log();
+        }
+        for reply in applied {
+            // Whoever asked may have stopped waiting.
+            let _ = reply.send(Ok(self.shared.snapshot.load().generation));
         }
         // While nothing is healthy, the first request after a return is to be served.
         let hurry = self.shared.snapshot.load().healthy_count() == 0;
@@ -358,6 +372,30 @@ impl Monitor {
             };
             self.tell(id, Level::Warn, &format!("ejected {term}: {why}"));
         }
+    }
+
+    /// Follows new plans, the last of which holds. Those who wait for the publication.
+    fn take_plans(&mut self, now: Instant) -> Vec<Sender<io::Result<u64>>> {
+        let mut waiting = Vec::new();
+        while let Ok(NewPlan { plan, applied }) = self.inputs.plans.try_recv() {
+            let names = plan.targets.iter().filter(|it| Wanted::of(&it.address).is_some()).count();
+            if let Err(error) = self.inputs.resolvers.follow(names) {
+                let _ = applied.send(Err(error));
+                continue;
+            }
+            let check = self.roster.follow(plan, now);
+            for id in check {
+                self.schedule.remove(id);
+                self.flight.remove(id);
+                self.welcome(id, now);
+            }
+            self.names.follow(self.roster.names(), now);
+            self.gather = self.roster.gather_time();
+            self.changed = true;
+            self.unpublished_until = now;
+            waiting.push(applied);
+        }
+        waiting
     }
 
     /// An ejected endpoint whose time is over is probed at once: if that succeeds it is back.
@@ -536,7 +574,7 @@ impl Monitor {
         let whole = self.names.all_answered() && self.roster.all_probed();
         if whole || now >= deadline {
             self.first_round.deadline = None;
-            self.first_round.latch.open();
+            self.first_round.gate.open();
             let (healthy, all) = (self.roster.healthy_count(), self.roster.shown_count());
             let level = if healthy == 0 { Level::Warn } else { Level::Info };
             let mut line = format!("healthy endpoints: {healthy} of {all}");

@@ -36,7 +36,7 @@ const MAX_PAUSES: u32 = 2;
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How the endpoints of one target are probed, prepared once.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct CheckSpec {
     /// The request's bytes; `None`: that the connection opens is enough.
     request: Option<Box<[u8]>>,

@@ -69,7 +69,7 @@ impl Wanted {
 
 /// What a lookup found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum LookupResult {
+pub(super) enum Finding {
     /// At least one place; they are sorted by address, and no two have the same.
     Places {
         places: Vec<Place>,
@@ -88,20 +88,20 @@ pub(super) enum LookupResult {
     Failed(String),
 }
 
-impl LookupResult {
+impl Finding {
     /// Why there is no place, if there is none.
     pub(super) fn trouble(&self) -> Option<&str> {
         match self {
-            LookupResult::Nothing { why, .. }
-            | LookupResult::Unavailable { why, .. }
-            | LookupResult::Failed(why) => Some(why),
-            LookupResult::Places { .. } | LookupResult::Early(_) => None,
+            Finding::Nothing { why, .. }
+            | Finding::Unavailable { why, .. }
+            | Finding::Failed(why) => Some(why),
+            Finding::Places { .. } | Finding::Early(_) => None,
         }
     }
 
     /// Those of these places that count. There must be one at least.
     pub(super) fn of(places: Vec<Place>, ttl: Option<Duration>, missing: Option<Missing>) -> Self {
-        LookupResult::Places { places: one_for_each_address(places), ttl, missing }
+        Finding::Places { places: one_for_each_address(places), ttl, missing }
     }
 }
 
@@ -141,7 +141,7 @@ impl Missing {
     }
 }
 
-/// A name to look up for the target at this position.
+/// A name to look up for the target of this number.
 #[derive(Debug)]
 pub(super) struct Query {
     pub(super) target: usize,
@@ -152,7 +152,7 @@ pub(super) struct Query {
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) target: usize,
-    pub(super) finding: LookupResult,
+    pub(super) finding: Finding,
 }
 
 /// Who is asked.
@@ -167,19 +167,28 @@ pub(super) enum NameSource {
 
 /// The health thread's end of the resolver thread. The channels need no bound of their own: a
 /// target has at most one lookup under way.
-#[derive(Debug)]
 pub(super) struct Resolvers {
-    /// `None`: there is no name to ask for.
+    /// `None`: there was no name to ask for yet.
     queries: Option<UnboundedSender<Query>>,
     answers: Receiver<Resolved>,
+    /// What the thread gets when it starts.
+    outset: Option<(NameSource, ResolvedQueue)>,
 }
 
 impl Resolvers {
     /// Starts the thread, unless there are no `names`. Fails when it or its runtime cannot be created.
     pub(super) fn start(names: usize, source: NameSource, wake: &Arc<Wake>) -> io::Result<Self> {
         let (outbox, answers) = unbounded();
-        if names == 0 {
-            return Ok(Resolvers { queries: None, answers });
+        let post = ResolvedQueue { outbox, wake: Arc::clone(wake) };
+        let mut resolvers = Resolvers { queries: None, answers, outset: Some((source, post)) };
+        resolvers.follow(names)?;
+        Ok(resolvers)
+    }
+
+    /// There are so many `names` now: starts the thread if it has not been needed before. Fails as [`Resolvers::start`].
+    pub(super) fn follow(&mut self, names: usize) -> io::Result<()> {
+        if names == 0 || self.outset.is_none() {
+            return Ok(());
         }
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -187,11 +196,12 @@ impl Resolvers {
             .thread_name("health-lookup")
             .build()?;
         let (queries, inbox) = unbounded_channel();
-        let post = ResolvedQueue { outbox, wake: Arc::clone(wake) };
+        let Some((source, post)) = self.outset.take() else { return Ok(()) };
         thread::Builder::new()
             .name("health-resolve".into())
             .spawn(move || serve(runtime, inbox, &post, source))?;
-        Ok(Resolvers { queries: Some(queries), answers })
+        self.queries = Some(queries);
+        Ok(())
     }
 
     /// Hands a lookup to the thread; its answer comes with a wake. Never blocks.
@@ -236,14 +246,14 @@ fn serve(
             let (resolver, post) = (resolver.current(), post.clone());
             let first = post.clone();
             let early = move |places| {
-                let finding = LookupResult::Early(one_for_each_address(places));
+                let finding = Finding::Early(one_for_each_address(places));
                 first.send(Resolved { target, finding });
             };
             tokio::spawn(async move {
                 // A task of its own, so that a panic in a library is a failed lookup and no more.
                 let lookup = tokio::spawn(resolver.look_up(wanted, early)).await;
                 let finding =
-                    lookup.unwrap_or_else(|_| LookupResult::Failed("the resolver panicked".into()));
+                    lookup.unwrap_or_else(|_| Finding::Failed("the resolver panicked".into()));
                 post.send(Resolved { target, finding });
             });
         }
@@ -280,7 +290,7 @@ impl Blocking {
     }
 
     /// A lookup that hangs keeps its seat, and its end no longer matters.
-    async fn look_up(self, name: Arc<str>, port: u16) -> LookupResult {
+    async fn look_up(self, name: Arc<str>, port: u16) -> Finding {
         let Blocking { resolve, seats } = self;
         let lookup = async {
             let seat = seats.acquire_owned().await;
@@ -292,8 +302,8 @@ impl Blocking {
         };
         match timeout(BLOCKING_DEADLINE, lookup).await {
             Ok(Ok(result)) => of_function(result),
-            Ok(Err(_)) => LookupResult::Failed("the resolver panicked".into()),
-            Err(_) => LookupResult::Failed("the resolver does not answer".into()),
+            Ok(Err(_)) => Finding::Failed("the resolver panicked".into()),
+            Err(_) => Finding::Failed("the resolver does not answer".into()),
         }
     }
 }
@@ -357,7 +367,7 @@ fn system() -> Result<NameServers, Unread> {
             Vec::new()
         }
     };
-    NameServers::from_resolv_conf(&resolv_conf, &hosts)
+    NameServers::of_system(&resolv_conf, &hosts)
         .map_err(|error| Unread::Useless(format!("{RESOLV_CONF}: {error}")))
 }
 
@@ -387,13 +397,13 @@ impl Backend {
         self,
         wanted: Wanted,
         early: impl Fn(Vec<Place>) + Send + Sync + 'static,
-    ) -> LookupResult {
+    ) -> Finding {
         match (self, wanted) {
             (Backend::NameServers(servers), wanted) => servers.look_up(&wanted, &early).await,
             (Backend::Function(blocking), Wanted::Host { name, port }) => {
                 blocking.look_up(name, port).await
             }
-            (Backend::Function(_), Wanted::Service(_)) => LookupResult::Failed(
+            (Backend::Function(_), Wanted::Service(_)) => Finding::Failed(
                 "SRV records need a name server, and none is known; write [dns] servers".into(),
             ),
         }
@@ -406,16 +416,14 @@ fn c_library(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// A function cannot tell a name that is gone from servers that are silent.
-fn of_function(result: io::Result<Vec<SocketAddr>>) -> LookupResult {
+fn of_function(result: io::Result<Vec<SocketAddr>>) -> Finding {
     match result {
-        Ok(addresses) if addresses.is_empty() => {
-            LookupResult::Failed("the name has no address".into())
-        }
+        Ok(addresses) if addresses.is_empty() => Finding::Failed("the name has no address".into()),
         Ok(addresses) => {
             let place = |address| Place::plain(Address::Ip(address));
-            LookupResult::of(addresses.into_iter().map(place).collect(), None, None)
+            Finding::of(addresses.into_iter().map(place).collect(), None, None)
         }
-        Err(error) => LookupResult::Failed(error.to_string()),
+        Err(error) => Finding::Failed(error.to_string()),
     }
 }
 
@@ -427,14 +435,14 @@ mod tests {
         SocketAddr::from(([127, 0, 0, last], 80))
     }
 
-    fn run(resolve: Arc<Resolve>, wanted: Wanted) -> LookupResult {
+    fn run(resolve: Arc<Resolve>, wanted: Wanted) -> Finding {
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(Blocking::on(resolve).look_up(wanted, |_| panic!("it finds all at once")))
     }
 
     fn look(
         resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
-    ) -> LookupResult {
+    ) -> Finding {
         run(Arc::new(resolve), Wanted::Host { name: "name".into(), port: 80 })
     }
 
@@ -442,20 +450,20 @@ mod tests {
     fn addresses_come_sorted_and_once_each() {
         let found = look(|_, _| Ok(vec![address(3), address(1), address(3)]));
         let places = [1, 3].map(|last| Place::plain(address(last).into())).into();
-        assert_eq!(found, LookupResult::Places { places, ttl: None, missing: None });
+        assert_eq!(found, Finding::Places { places, ttl: None, missing: None });
     }
 
     #[test]
     fn no_address_is_a_failure_and_a_panic_is_one_too() {
-        assert!(matches!(look(|_, _| Ok(Vec::new())), LookupResult::Failed(_)));
-        assert!(matches!(look(|_, _| panic!("a bug in the resolver")), LookupResult::Failed(_)));
+        assert!(matches!(look(|_, _| Ok(Vec::new())), Finding::Failed(_)));
+        assert!(matches!(look(|_, _| panic!("a bug in the resolver")), Finding::Failed(_)));
     }
 
     #[test]
     fn the_c_library_has_no_srv_records_and_the_remedy_is_told() {
         let found = run(Arc::new(c_library), Wanted::Service("_http._tcp.a".into()));
         assert!(
-            matches!(&found, LookupResult::Failed(why) if why.contains("[dns] servers")),
+            matches!(&found, Finding::Failed(why) if why.contains("[dns] servers")),
             "{found:?}"
         );
     }

@@ -31,6 +31,8 @@ const GATHER_TIME: Duration = Duration::from_millis(5);
 /// One target and its endpoints.
 #[derive(Debug)]
 struct Member {
+    /// What it is called by whoever looks its name up. Never given out again.
+    number: usize,
     label: Arc<str>,
     name: Option<Wanted>,
     interval: Duration,
@@ -40,6 +42,8 @@ struct Member {
     endpoints: Vec<Checked>,
     /// What its last lookup failed of.
     trouble: Arc<str>,
+    /// The plan no longer has it; it goes with its last endpoint.
+    retired: bool,
 }
 
 /// What an answer changed.
@@ -75,7 +79,11 @@ pub(super) struct Ruling {
 #[derive(Debug)]
 pub(super) struct Roster {
     members: Vec<Member>,
+    /// Where each target is among `members`, by its number.
+    positions: HashMap<usize, usize>,
+    next_number: usize,
     plan: Arc<Plan>,
+    /// The target of each endpoint, by its number.
     homes: HashMap<EndpointId, usize>,
     anyone_leaving: bool,
 }
@@ -84,27 +92,80 @@ impl Roster {
     /// Targets with an IP address or a path have their endpoint at once, names have none before
     /// [`Roster::set_addresses`]. None is healthy.
     pub(super) fn new(plan: Arc<Plan>, now: Instant) -> Self {
-        let members = plan.targets.iter().map(Member::new).collect();
-        let targets = Arc::clone(&plan);
-        let mut roster = Roster { members, plan, homes: HashMap::new(), anyone_leaving: false };
-        for (at, target) in targets.targets.iter().enumerate() {
-            match &target.address {
-                TargetAddress::Ip(address) => roster.settle(at, (*address).into(), now),
-                TargetAddress::Unix(path) => {
-                    roster.settle(at, Address::Unix(path.as_str().into()), now);
-                }
-                TargetAddress::Name { .. } | TargetAddress::Service(_) => {}
-            }
-        }
+        let mut roster = Roster {
+            members: Vec::new(),
+            positions: HashMap::new(),
+            next_number: 0,
+            plan: Arc::default(),
+            homes: HashMap::new(),
+            anyone_leaving: false,
+        };
+        let _all_are_new = roster.follow(plan, now);
         roster
     }
 
-    /// The one endpoint of a target that is no name.
-    fn settle(&mut self, target: usize, address: Address, now: Instant) {
-        let _all_are_new = self.set_addresses(target, &[Place::plain(address)], now);
+    /// Has the targets of this plan from now on. Those that stay keep their endpoints and what is known of these; new ones are
+    /// as in [`Roster::new`]. Those that go stay until [`Roster::retire`]. Returns the endpoints to be checked at
+    /// once: new ones, and those whose check is another one now.
+    #[must_use]
+    pub(super) fn follow(&mut self, plan: Arc<Plan>, now: Instant) -> Vec<EndpointId> {
+        let mut before: HashMap<Arc<str>, Member> = HashMap::new();
+        let mut order = Vec::new();
+        for member in std::mem::take(&mut self.members) {
+            order.push(Arc::clone(&member.label));
+            before.insert(Arc::clone(&member.label), member);
+        }
+        let mut check = Vec::new();
+        for target in &plan.targets {
+            let member = match before.remove(&*target.address.to_string()) {
+                Some(mut member) => {
+                    if member.follow(target) {
+                        check.extend(member.endpoints.iter().map(|endpoint| endpoint.id));
+                    }
+                    member
+                }
+                None => {
+                    self.next_number += 1;
+                    Member::new(self.next_number - 1, target)
+                }
+            };
+            self.members.push(member);
+        }
+        for mut member in order.iter().filter_map(|label| before.remove(label)) {
+            member.retired = true;
+            member.endpoints.iter_mut().for_each(|endpoint| endpoint.leaving = true);
+            self.anyone_leaving = true;
+            self.members.push(member);
+        }
+        self.number_positions();
+        for (at, target) in plan.targets.iter().enumerate() {
+            let address = match &target.address {
+                TargetAddress::Ip(address) => (*address).into(),
+                TargetAddress::Unix(path) => Address::Unix(path.as_str().into()),
+                TargetAddress::Name { .. } | TargetAddress::Service(_) => continue,
+            };
+            let number = self.members[at].number;
+            check.extend(self.set_addresses(number, &[Place::plain(address)], now).added);
+        }
+        self.plan = plan;
+        check
     }
 
-    /// The endpoints of the target at this position are now at `places`. Known ones keep their identity and health.
+    fn number_positions(&mut self) {
+        let numbers = self.members.iter().enumerate().map(|(at, member)| (member.number, at));
+        self.positions = numbers.collect();
+    }
+
+    /// The target of this number.
+    fn member(&self, number: usize) -> Option<&Member> {
+        self.members.get(*self.positions.get(&number)?)
+    }
+
+    fn member_mut(&mut self, number: usize) -> Option<&mut Member> {
+        self.members.get_mut(*self.positions.get(&number)?)
+    }
+
+    /// The endpoints of the target of this number are now at `places`. Known ones keep their identity and health.
     /// Those that are gone stay until [`Roster::retire`]. Of several places with one address the
     /// lowest priority counts, and of those the greatest weight.
     pub(super) fn set_addresses(
@@ -114,7 +175,11 @@ impl Roster {
         now: Instant,
     ) -> Update {
         let mut update = Update::default();
-        let Some(member) = self.members.get_mut(target) else { return update };
+        let position = self.positions.get(&target).copied();
+        let Some(member) = position.and_then(|at| self.members.get_mut(at)) else { return update };
+        if member.retired {
+            return update;
+        }
         let places = one_for_each_address(places.to_vec());
         for endpoint in &mut member.endpoints {
             endpoint.leaving =
@@ -139,7 +204,7 @@ impl Roster {
 
     /// The target's last lookup failed of that. Whether a snapshot shows it.
     pub(super) fn set_trouble(&mut self, target: usize, why: &str) -> bool {
-        let Some(member) = self.members.get_mut(target) else { return false };
+        let Some(member) = self.member_mut(target) else { return false };
         let is_new = &*member.trouble != why;
         if is_new {
             member.trouble = why.into();
@@ -148,14 +213,18 @@ impl Roster {
     }
 
     /// Removes and returns the endpoints that are leaving. A healthy one stays while its target has
-    /// endpoints that were never probed, so that a name which moves is never without a healthy one between.
+    /// endpoints that were never probed, so that a name which moves is never without a healthy one between; one of a target
+    /// that goes stays while any other target has such.
     pub(super) fn retire(&mut self) -> Vec<(EndpointId, Address, Arc<str>)> {
         let mut gone = Vec::new();
         if !std::mem::take(&mut self.anyone_leaving) {
             return gone;
         }
+        let is_waiting =
+            |member: &Member| member.endpoints.iter().any(|e| !e.leaving && e.is_new());
+        let anyone_waiting = self.members.iter().any(is_waiting);
         for member in &mut self.members {
-            let waiting = member.endpoints.iter().any(|e| !e.leaving && e.is_new());
+            let waiting = if member.retired { anyone_waiting } else { is_waiting(member) };
             let leaves = |e: &mut Checked| e.leaving && !(waiting && e.is_up());
             for endpoint in member.endpoints.extract_if(.., leaves) {
                 self.homes.remove(&endpoint.id);
@@ -163,6 +232,8 @@ impl Roster {
             }
             self.anyone_leaving |= member.endpoints.iter().any(|e| e.leaving);
         }
+        self.members.retain(|member| !member.retired || !member.endpoints.is_empty());
+        self.number_positions();
         gone
     }
 
@@ -264,16 +335,21 @@ impl Roster {
         self.find(id).map(|(member, _)| member.interval)
     }
 
-    /// Every target that is a name: its position, what is looked up for it, and its interval.
+    /// Every target that is a name: its number, what is looked up for it, and its interval.
     pub(super) fn names(&self) -> impl Iterator<Item = (usize, &Wanted, Duration)> {
-        self.members.iter().enumerate().filter_map(|(at, member)| {
-            member.name.as_ref().map(|wanted| (at, wanted, member.interval))
+        self.planned().filter_map(|member| {
+            member.name.as_ref().map(|wanted| (member.number, wanted, member.interval))
         })
     }
 
-    /// The target at this position as people know it, and how many endpoints it has.
-    pub(super) fn target(&self, at: usize) -> Option<(&Arc<str>, usize)> {
-        self.members.get(at).map(|member| (&member.label, member.endpoints.len()))
+    /// The target of this number as people know it, and how many endpoints it has.
+    pub(super) fn target(&self, number: usize) -> Option<(&Arc<str>, usize)> {
+        self.member(number).map(|member| (&member.label, member.endpoints.len()))
+    }
+
+    /// The targets of the plan.
+    fn planned(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| !member.retired)
     }
 
     /// How many endpoints may be picked.
@@ -299,7 +375,7 @@ impl Roster {
 
     /// How many targets have no endpoint: names that never resolved.
     pub(super) fn without_address(&self) -> usize {
-        self.members.iter().filter(|member| member.endpoints.is_empty()).count()
+        self.planned().filter(|member| member.endpoints.is_empty()).count()
     }
 
     /// Whether every endpoint has been probed.
@@ -344,13 +420,13 @@ impl Roster {
                 })
                 .collect::<Vec<_>>()
         });
-        let unresolved = self.members.iter().filter(|member| member.endpoints.is_empty());
+        let unresolved = self.planned().filter(|member| member.endpoints.is_empty());
         let unresolved = unresolved.map(|member| Unresolved {
             target: Arc::clone(&member.label),
             reason: Arc::clone(&member.trouble),
         });
         Snapshot::new(generation, endpoints.collect())
-            .of_targets(self.members.len(), unresolved.collect())
+            .of_targets(self.planned().count(), unresolved.collect())
             .under(Arc::clone(&self.plan))
     }
 
@@ -364,7 +440,7 @@ impl Roster {
     }
 
     fn find_mut(&mut self, id: EndpointId) -> Option<&mut Checked> {
-        let member = self.members.get_mut(*self.homes.get(&id)?)?;
+        let member = self.member_mut(*self.homes.get(&id)?)?;
         member.endpoints.iter_mut().find(|endpoint| endpoint.id == id)
     }
 
@@ -373,14 +449,15 @@ impl Roster {
     }
 
     fn find(&self, id: EndpointId) -> Option<(&Member, &Checked)> {
-        let member = self.members.get(*self.homes.get(&id)?)?;
+        let member = self.member(*self.homes.get(&id)?)?;
         Some((member, member.endpoints.iter().find(|endpoint| endpoint.id == id)?))
     }
 }
 
 impl Member {
-    fn new(target: &Target) -> Self {
+    fn new(number: usize, target: &Target) -> Self {
         Member {
+            number,
             label: target.address.to_string().into(),
             name: Wanted::of(&target.address),
             interval: target.health.interval,
@@ -389,7 +466,26 @@ impl Member {
             spec: Arc::new(CheckSpec::new(target)),
             endpoints: Vec::new(),
             trouble: "it has not been looked up yet".into(),
+            retired: false,
         }
+    }
+
+    /// Is checked as `target`, which has its address, says from now on. Whether that is otherwise than before.
+    fn follow(&mut self, target: &Target) -> bool {
+        let (health, spec) = (&target.health, CheckSpec::new(target));
+        if std::mem::take(&mut self.retired) {
+            // Of a name, lookups say who stays.
+            self.endpoints.iter_mut().for_each(|endpoint| endpoint.leaving = false);
+        }
+        let before = (self.interval, self.rise, self.fall);
+        let differs = before != (health.interval, health.rise, health.fall) || *self.spec != spec;
+        if differs {
+            (self.interval, self.rise, self.fall) = (health.interval, health.rise, health.fall);
+            self.spec = Arc::new(spec);
+            let judges = self.endpoints.iter_mut().map(|endpoint| &mut endpoint.judge);
+            judges.for_each(|judge| judge.follow(health.rise, health.fall));
+        }
+        differs
     }
 }
 
@@ -403,542 +499,4 @@ fn fresh_id() -> Option<EndpointId> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::place::MAX_ADDRESSES;
-    use super::*;
-    use std::net::SocketAddr;
-
-    use crate::settings::HealthCheck;
-
-    fn socket(last: u8) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, last], 80))
-    }
-
-    fn ip(last: u8) -> Address {
-        socket(last).into()
-    }
-
-    fn target(address: TargetAddress) -> Target {
-        Target { address, health: HealthCheck::default() }
-    }
-
-    fn named(host: &str) -> Target {
-        target(TargetAddress::Name { host: host.into(), port: 80 })
-    }
-
-    fn roster(targets: Vec<Target>) -> Roster {
-        Roster::new(Arc::new(Plan { targets, ..Plan::default() }), Instant::now())
-    }
-
-    /// The target's name has these addresses now. Returns the new endpoints.
-    fn answer(roster: &mut Roster, target: usize, lasts: &[u8]) -> Vec<EndpointId> {
-        let places: Vec<_> = lasts.iter().map(|&last| Place::plain(ip(last))).collect();
-        roster.set_addresses(target, &places, Instant::now()).added
-    }
-
-    /// The addresses of the snapshot; healthy ones with a `true`.
-    fn seen(roster: &Roster) -> Vec<(Address, bool)> {
-        roster.snapshot(1).endpoints().iter().map(|e| (e.address.clone(), e.healthy())).collect()
-    }
-
-    #[test]
-    fn endpoints_come_by_target_then_by_address() {
-        let mut roster = roster(vec![
-            target(TargetAddress::Ip(socket(9))),
-            named("b"),
-            target(TargetAddress::Ip(socket(1))),
-        ]);
-        assert_eq!(seen(&roster), [(ip(9), false), (ip(1), false)]);
-        answer(&mut roster, 1, &[3, 5]);
-        answer(&mut roster, 1, &[2, 3, 5]);
-        let order: Vec<_> = seen(&roster).into_iter().map(|(address, _)| address).collect();
-        assert_eq!(order, [ip(9), ip(2), ip(3), ip(5), ip(1)]);
-    }
-
-    #[test]
-    fn a_kept_address_keeps_its_identity_and_a_returning_one_is_new() {
-        let mut roster = roster(vec![named("a")]);
-        let first = answer(&mut roster, 0, &[1, 2]);
-        roster.observe(first[0], true, Instant::now());
-        roster.observe(first[1], true, Instant::now());
-        assert_eq!(answer(&mut roster, 0, &[1]), []);
-        let gone: Vec<_> = roster.retire().into_iter().map(|(id, ..)| id).collect();
-        assert_eq!(gone, [first[1]]);
-        assert!(roster.is_healthy(first[0]));
-        assert!(roster.observe(first[1], true, Instant::now()).is_none());
-        let again = answer(&mut roster, 0, &[1, 2]);
-        assert!(again.len() == 1 && !first.contains(&again[0]), "{again:?}");
-        assert_eq!(seen(&roster), [(ip(1), true), (ip(2), false)]);
-    }
-
-    #[test]
-    fn a_name_that_moves_keeps_its_healthy_endpoint_until_the_new_one_was_probed() {
-        for success in [true, false] {
-            let mut roster = roster(vec![named("a")]);
-            let old = answer(&mut roster, 0, &[1]);
-            roster.observe(old[0], true, Instant::now());
-            let new = answer(&mut roster, 0, &[2]);
-            assert!(roster.retire().is_empty());
-            assert_eq!(roster.healthy_count(), 1);
-            roster.observe(new[0], success, Instant::now());
-            assert_eq!(roster.retire().len(), 1);
-            assert_eq!(seen(&roster), [(ip(2), success)]);
-        }
-    }
-
-    #[test]
-    fn an_unhealthy_endpoint_leaves_at_once_and_a_leaving_one_may_change_its_mind() {
-        let mut roster = roster(vec![named("a")]);
-        let old = answer(&mut roster, 0, &[1, 2]);
-        roster.observe(old[0], true, Instant::now());
-        roster.observe(old[1], false, Instant::now());
-        answer(&mut roster, 0, &[3]);
-        assert_eq!(roster.retire().len(), 1);
-        answer(&mut roster, 0, &[1, 3]);
-        assert!(roster.retire().is_empty());
-        assert_eq!(seen(&roster), [(ip(1), true), (ip(3), false)]);
-        assert!(roster.is_healthy(old[0]));
-    }
-
-    #[test]
-    fn two_names_with_one_address_are_two_endpoints() {
-        let mut roster = roster(vec![named("a"), named("b")]);
-        let a = answer(&mut roster, 0, &[1]);
-        let b = answer(&mut roster, 1, &[1]);
-        assert_ne!(a, b);
-        roster.observe(b[0], true, Instant::now());
-        assert_eq!(seen(&roster), [(ip(1), false), (ip(1), true)]);
-    }
-
-    #[test]
-    fn identities_are_never_shared_between_rosters() {
-        let ids = |roster: Roster| roster.endpoints().map(|(id, _)| id).collect::<Vec<_>>();
-        let one = vec![target(TargetAddress::Ip(([10, 0, 0, 1], 80).into()))];
-        assert_ne!(ids(roster(one.clone())), ids(roster(one)));
-    }
-
-    #[test]
-    fn a_name_with_addresses_without_end_gets_a_bounded_number_of_endpoints() {
-        let place = |port| Place::plain(SocketAddr::from(([10, 0, 0, 1], port)).into());
-        let places: Vec<_> = (0..1_000u16).map(place).collect();
-        let mut roster = roster(vec![named("a")]);
-        assert_eq!(roster.set_addresses(0, &places, Instant::now()).added.len(), MAX_ADDRESSES);
-        assert_eq!(roster.set_addresses(0, &places, Instant::now()), Update::default());
-    }
-
-    #[test]
-    fn a_target_without_an_address_is_shown_with_its_reason() {
-        let mut roster = roster(vec![named("a"), target(TargetAddress::Ip(socket(9)))]);
-        let shown = |roster: &Roster| {
-            let snapshot = roster.snapshot(1);
-            let why =
-                snapshot.unresolved().iter().map(|it| format!("{}: {}", it.target, it.reason));
-            (snapshot.targets(), why.collect::<Vec<_>>())
-        };
-        assert_eq!(shown(&roster), (2, vec!["a:80: it has not been looked up yet".to_owned()]));
-        assert!(roster.set_trouble(0, "gone") && !roster.set_trouble(0, "gone"));
-        assert_eq!(shown(&roster), (2, vec!["a:80: gone".to_owned()]));
-        answer(&mut roster, 0, &[1]);
-        assert_eq!(shown(&roster), (2, vec![]));
-        assert!(!roster.set_trouble(0, "no answer"), "it has an endpoint");
-    }
-
-    #[test]
-    fn names_that_do_not_resolve_are_counted_apart_from_endpoints() {
-        let mut roster =
-            roster(vec![named("a"), target(TargetAddress::Ip(([10, 0, 0, 1], 80).into()))]);
-        assert_eq!((roster.shown_count(), roster.without_address()), (1, 1));
-        answer(&mut roster, 0, &[2, 3]);
-        assert_eq!((roster.shown_count(), roster.without_address()), (3, 0));
-    }
-
-    /// Two endpoints that are up, one of which is ejected for a time from `now` on.
-    fn ejected(now: Instant) -> (Roster, EndpointId, Duration) {
-        let mut roster = roster(vec![named("a")]);
-        let ids = answer(&mut roster, 0, &[1, 2]);
-        for &id in &ids {
-            roster.observe(id, true, now);
-        }
-        let time = roster.accuse(ids[0], (Streak::Resets, 5), now).unwrap();
-        assert_eq!(seen(&roster), [(ip(1), false), (ip(2), true)]);
-        (roster, ids[0], time)
-    }
-
-    /// Two endpoints that are up until their third consecutive failure.
-    fn two_that_fall_at_the_third(now: Instant) -> Roster {
-        let health = HealthCheck { fall: 3, ..HealthCheck::default() };
-        let one =
-            |last| Target { address: TargetAddress::Ip(socket(last)), health: health.clone() };
-        let mut roster = roster(vec![one(1), one(2)]);
-        let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
-        for &id in &ids {
-            roster.observe(id, true, now);
-        }
-        roster
-    }
-
-    fn state(roster: &Roster, id: EndpointId) -> EndpointState {
-        roster.snapshot(1).endpoint(id).unwrap().state
-    }
-
-    #[test]
-    fn an_ejected_endpoint_is_back_with_the_first_success_after_its_time() {
-        let now = Instant::now();
-        let (mut roster, id, time) = ejected(now);
-        let before = now + time - Duration::from_millis(1);
-        assert_eq!(roster.observe(id, true, before).unwrap().change, None);
-        assert!(!roster.awaits_return(id, before));
-        assert_eq!(state(&roster, id), EndpointState::Ejected);
-        assert!(roster.awaits_return(id, now + time));
-        assert_eq!(
-            roster.observe(id, true, now + time).unwrap().change,
-            Some(HealthEvent::UpAgain)
-        );
-        assert_eq!(state(&roster, id), EndpointState::Up);
-        assert!(!roster.awaits_return(id, now + time));
-    }
-
-    #[test]
-    fn an_ejected_endpoint_whose_probes_fail_is_down_and_comes_up_as_others_do() {
-        let now = Instant::now();
-        let (mut roster, id, time) = ejected(now);
-        let failed = [(); 3].map(|()| roster.observe(id, false, now).unwrap().change);
-        assert_eq!(failed, [None, None, Some(HealthEvent::Down)]);
-        assert_eq!(state(&roster, id), EndpointState::Down);
-        assert!(!roster.awaits_return(id, now + time));
-        assert_eq!(roster.observe(id, true, now).unwrap().change, Some(HealthEvent::Up));
-        assert_eq!(state(&roster, id), EndpointState::Up);
-    }
-
-    #[test]
-    fn an_ejected_endpoint_is_back_before_its_time_with_a_success_after_a_failure() {
-        let now = Instant::now();
-        let mut roster = two_that_fall_at_the_third(now);
-        let id = roster.endpoints().next().unwrap().0;
-        assert!(roster.accuse(id, (Streak::Resets, 5), now).unwrap() > Duration::ZERO);
-        let verdicts = [true, false, false, true, true];
-        let news = verdicts.map(|success| roster.observe(id, success, now).unwrap().change);
-        assert_eq!(news, [None, None, None, Some(HealthEvent::UpAgain), None]);
-    }
-
-    #[test]
-    fn an_endpoint_whose_last_probe_failed_is_ejected_until_one_succeeds() {
-        let now = Instant::now();
-        let mut roster = two_that_fall_at_the_third(now);
-        let id = roster.endpoints().next().unwrap().0;
-        roster.observe(id, false, now);
-        assert_eq!(roster.accuse(id, (Streak::Resets, 5), now), Some(Duration::ZERO));
-        assert_eq!(state(&roster, id), EndpointState::Ejected);
-        assert_eq!(roster.observe(id, true, now).unwrap().change, Some(HealthEvent::UpAgain));
-    }
-
-    #[test]
-    fn only_what_is_up_is_ejected_and_only_while_the_share_allows() {
-        let now = Instant::now();
-        let (mut roster, id, _) = ejected(now);
-        let other = roster.endpoints().map(|(other, _)| other).find(|&other| other != id).unwrap();
-        assert_eq!(roster.accuse(id, (Streak::Resets, 5), now), None, "it is out already");
-        assert_eq!(roster.accuse(other, (Streak::Resets, 5), now), None, "half is out");
-        assert_eq!(
-            roster.accuse(EndpointId(u32::MAX), (Streak::Resets, 5), now),
-            None,
-            "there is no endpoint of that id"
-        );
-        (0..3).for_each(|_| {
-            roster.observe(id, false, now);
-        });
-        assert_eq!(roster.accuse(other, (Streak::Resets, 5), now), None, "it is the last one");
-        assert_eq!(roster.accuse(id, (Streak::Resets, 5), now), None, "it is down");
-    }
-
-    fn up(roster: &mut Roster, target: usize, lasts: &[u8], now: Instant) -> Vec<EndpointId> {
-        let ids = answer(roster, target, lasts);
-        for &id in &ids {
-            roster.observe(id, Judgement::Good, now);
-        }
-        ids
-    }
-
-    fn served(roster: &Roster, id: EndpointId) {
-        roster.snapshot(1).endpoint(id).unwrap().served.mark();
-    }
-
-    fn changes<const N: usize>(
-        roster: &mut Roster,
-        id: EndpointId,
-        verdicts: [Judgement; N],
-        now: Instant,
-    ) -> [Option<HealthEvent>; N] {
-        verdicts.map(|verdict| roster.observe(id, verdict, now).unwrap().change)
-    }
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn the_last_one_stays_while_it_serves_requests_and_its_probes_only_fail() {
-        use Judgement::{Bad, Gone, Good};
-        let now = Instant::now();
-        let mut roster = roster(vec![named("a")]);
-        let id = up(&mut roster, 0, &[1], now)[0];
-        served(&roster, id);
-        let news = changes(&mut roster, id, [Bad, Bad, Bad, Bad, Good], now + SECOND);
-        assert_eq!(
-            news,
-            [None, None, Some(HealthEvent::Spared), None, Some(HealthEvent::Recovered)]
-        );
-        served(&roster, id);
-        let news = changes(&mut roster, id, [Bad, Bad, Bad], now + 2 * SECOND);
-        assert_eq!(news, [None, None, Some(HealthEvent::Spared)]);
-        let news = changes(&mut roster, id, [Gone], now + 2 * SECOND);
-        assert_eq!(news, [Some(HealthEvent::Down)], "nobody listens there");
-        assert_eq!(changes(&mut roster, id, [Good], now + 3 * SECOND), [Some(HealthEvent::Up)]);
-        let news = changes(&mut roster, id, [Bad, Bad, Bad], now + 30 * SECOND);
-        assert_eq!(news, [None, None, Some(HealthEvent::Down)], "it served nobody lately");
-    }
-
-    #[test]
-    fn one_that_is_not_the_last_goes_down_whatever_it_serves() {
-        use Judgement::Bad;
-        let now = Instant::now();
-        let mut roster = roster(vec![named("a")]);
-        let ids = up(&mut roster, 0, &[1, 2], now);
-        ids.iter().for_each(|&id| served(&roster, id));
-        let news = changes(&mut roster, ids[0], [Bad; 3], now + SECOND);
-        assert_eq!(news, [None, None, Some(HealthEvent::Down)]);
-        let news = changes(&mut roster, ids[1], [Bad; 3], now + SECOND);
-        assert_eq!(news, [None, None, Some(HealthEvent::Spared)]);
-        roster.observe(ids[0], Judgement::Good, now + SECOND);
-        let news = changes(&mut roster, ids[1], [Bad], now + SECOND);
-        assert_eq!(news, [Some(HealthEvent::Down)], "the other one is back");
-    }
-
-    #[test]
-    fn a_mark_of_long_ago_tells_nothing_of_now() {
-        let now = Instant::now();
-        let mut roster = roster(vec![named("a")]);
-        let id = up(&mut roster, 0, &[1], now)[0];
-        served(&roster, id);
-        let news = changes(&mut roster, id, [Judgement::Bad; 3], now + 60 * SECOND);
-        assert_eq!(news[2], Some(HealthEvent::Down));
-    }
-
-    #[test]
-    fn timeouts_and_failed_connects_eject_only_with_a_failed_check() {
-        let asks = HealthCheck { endpoint: Some("/".into()), ..HealthCheck::default() };
-        let one = |last| Target { address: TargetAddress::Ip(socket(last)), health: asks.clone() };
-        for streak in [Streak::Timeouts, Streak::ConnectFailures] {
-            for (verdict, news) in [
-                (Judgement::Good, None),
-                (Judgement::Bad, Some(HealthEvent::Ejected(streak, 5))),
-                (Judgement::Gone, Some(HealthEvent::Ejected(streak, 5))),
-            ] {
-                let now = Instant::now();
-                let mut roster = roster(vec![one(1), one(2)]);
-                let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
-                ids.iter().for_each(|&id| {
-                    roster.observe(id, Judgement::Good, now);
-                });
-                assert_eq!(roster.accuse(ids[0], (streak, 5), now), None);
-                assert_eq!(state(&roster, ids[0]), EndpointState::Up);
-                assert_eq!(changes(&mut roster, ids[0], [verdict], now), [news], "{verdict:?}");
-                let back = news.map(|_| HealthEvent::UpAgain);
-                assert_eq!(changes(&mut roster, ids[0], [Judgement::Good], now), [back]);
-            }
-        }
-    }
-
-    #[test]
-    fn connects_that_fail_again_soon_after_a_good_check_do_take_it_out() {
-        let now = Instant::now();
-        let mut roster = roster(vec![named("a")]);
-        let id = up(&mut roster, 0, &[1, 2], now)[0];
-        assert_eq!(roster.accuse(id, (Streak::ConnectFailures, 5), now), None);
-        roster.observe(id, Judgement::Good, now);
-        let time = roster.accuse(id, (Streak::ConnectFailures, 5), now + SECOND);
-        assert_eq!(time, Some(5 * SECOND));
-    }
-
-    #[test]
-    fn where_a_check_is_a_connection_timeouts_count_unless_others_are_served() {
-        for serves in [true, false] {
-            let now = Instant::now();
-            let mut roster = roster(vec![named("a")]);
-            let id = up(&mut roster, 0, &[1, 2], now)[0];
-            if serves {
-                served(&roster, id);
-            }
-            let time = roster.accuse(id, (Streak::Timeouts, 5), now + SECOND);
-            assert_eq!(time, (!serves).then_some(5 * SECOND));
-        }
-    }
-
-    #[test]
-    fn an_ejected_one_is_back_with_a_good_check_when_nobody_else_is_up() {
-        let now = Instant::now();
-        let (mut roster, id, _) = ejected(now);
-        let other = roster.endpoints().map(|(other, _)| other).find(|&other| other != id).unwrap();
-        assert_eq!(changes(&mut roster, id, [Judgement::Good], now), [None]);
-        assert_eq!(
-            changes(&mut roster, other, [Judgement::Gone; 3], now)[2],
-            Some(HealthEvent::Down)
-        );
-        assert_eq!(changes(&mut roster, id, [Judgement::Good], now), [Some(HealthEvent::UpAgain)]);
-    }
-
-    fn six(last: u16) -> SocketAddr {
-        SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 80))
-    }
-
-    /// A name with so many IPv4 and IPv6 addresses, and one with a single IPv4 address.
-    fn dual(fours: u8, sixes: u16) -> (Roster, Vec<EndpointId>) {
-        let mut roster = roster(vec![named("a"), named("b")]);
-        let mut places: Vec<_> = (1..=fours).map(|last| Place::plain(ip(last))).collect();
-        places.extend((1..=sixes).map(|last| Place::plain(six(last).into())));
-        let mut ids = roster.set_addresses(0, &places, Instant::now()).added;
-        ids.extend(answer(&mut roster, 1, &[99]));
-        (roster, ids)
-    }
-
-    /// Who has turns, in order.
-    fn turns(roster: &Roster) -> Vec<EndpointId> {
-        let snapshot = roster.snapshot(1);
-        let mut turns = Vec::new();
-        while let Some(next) = snapshot.healthy_at(turns.len()).filter(|it| !turns.contains(&it.id))
-        {
-            turns.push(next.id);
-        }
-        turns
-    }
-
-    #[test]
-    fn both_families_of_a_name_have_one_share_together() {
-        let now = Instant::now();
-        for (fours, sixes, first) in [(1, 1, 1..2), (2, 1, 0..2), (2, 2, 2..4), (1, 3, 1..4)] {
-            let (mut roster, ids) = dual(fours, sixes);
-            ids.iter().for_each(|&id| {
-                roster.observe(id, Judgement::Good, now);
-            });
-            let expected = [&ids[first], &ids[ids.len() - 1..]].concat();
-            assert_eq!(turns(&roster), expected, "{fours} and {sixes}");
-            assert_eq!(roster.snapshot(1).healthy_count(), ids.len(), "the others stand by");
-        }
-    }
-
-    #[test]
-    fn the_other_family_takes_over_when_the_one_with_the_turns_goes_down() {
-        let now = Instant::now();
-        let (mut roster, ids) = dual(1, 1);
-        ids.iter().for_each(|&id| {
-            roster.observe(id, Judgement::Good, now);
-        });
-        assert_eq!(turns(&roster), [ids[1], ids[2]]);
-        changes(&mut roster, ids[1], [Judgement::Gone; 3], now);
-        assert_eq!(turns(&roster), [ids[0], ids[2]]);
-        assert_eq!(roster.snapshot(1).endpoints().len(), 3, "it was up, and is missed");
-    }
-
-    #[test]
-    fn a_family_that_never_answered_is_left_out_beside_one_that_did() {
-        let now = Instant::now();
-        let (mut roster, ids) = dual(1, 1);
-        assert_eq!(roster.shown_count(), 3);
-        roster.observe(ids[1], Judgement::Gone, now);
-        assert!(roster.has_other_family(ids[1]));
-        assert_eq!(roster.snapshot(1).endpoints().len(), 3, "nothing is known of the other one");
-        roster.observe(ids[0], Judgement::Good, now);
-        assert_eq!((roster.snapshot(1).endpoints().len(), roster.shown_count()), (2, 2));
-        changes(&mut roster, ids[0], [Judgement::Gone; 3], now);
-        assert_eq!(roster.snapshot(1).endpoints().len(), 2);
-        roster.observe(ids[1], Judgement::Good, now);
-        assert_eq!(roster.snapshot(1).endpoints().len(), 3);
-    }
-
-    #[test]
-    fn the_hosts_of_a_service_are_told_apart() {
-        let now = Instant::now();
-        let mut roster = roster(vec![named("a")]);
-        let at = |address, host| Place { host, ..Place::plain(address) };
-        let places = [at(ip(1), 7), at(six(2).into(), 8)];
-        let ids = roster.set_addresses(0, &places, now).added;
-        ids.iter().for_each(|&id| {
-            roster.observe(id, Judgement::Good, now);
-        });
-        assert_eq!(turns(&roster), ids, "one has IPv4 and the other IPv6");
-    }
-
-    #[test]
-    fn an_ejected_endpoint_leaves_with_its_address() {
-        let (mut roster, id, _) = ejected(Instant::now());
-        answer(&mut roster, 0, &[2, 3]);
-        assert_eq!(roster.retire().first().unwrap().0, id);
-    }
-
-    fn place(last: u8, priority: u16, weight: u16) -> Place {
-        Place { address: ip(last), weight, priority, host: 0 }
-    }
-
-    /// The last part of each address in one round of turns.
-    fn round(roster: &Roster) -> Vec<u8> {
-        let snapshot = roster.snapshot(1);
-        let turns = (0..16).map_while(|turn| snapshot.healthy_at(turn));
-        let lasts = turns.map(|endpoint| match endpoint.address {
-            Address::Ip(SocketAddr::V4(address)) => address.ip().octets()[3],
-            _ => unreachable!("every address is one of `ip`"),
-        });
-        lasts.collect()
-    }
-
-    #[test]
-    fn a_new_weight_or_priority_is_a_change_that_leaves_identity_and_health_alone() {
-        let mut roster = roster(vec![named("a")]);
-        let places = [place(1, 0, 1), place(2, 0, 1)];
-        let update = roster.set_addresses(0, &places, Instant::now());
-        assert!(update.changed && update.added.len() == 2);
-        for &id in &update.added {
-            roster.observe(id, true, Instant::now());
-        }
-        assert_eq!(round(&roster)[..4], [1, 2, 1, 2]);
-        assert_eq!(
-            roster.set_addresses(0, &places, Instant::now()),
-            Update::default(),
-            "nothing is new"
-        );
-        for (second, turns) in [(place(2, 0, 3), [2, 1, 2, 2]), (place(2, 1, 3), [1; 4])] {
-            let update = roster.set_addresses(0, &[place(1, 0, 1), second], Instant::now());
-            assert_eq!(update, Update { added: vec![], changed: true });
-            assert_eq!(round(&roster)[..4], turns);
-            assert_eq!(roster.healthy_count(), 2);
-        }
-        let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
-        assert_eq!(ids, update.added);
-    }
-
-    #[test]
-    fn the_next_priority_takes_over_and_gives_back_with_the_first_success() {
-        let now = Instant::now();
-        let mut roster = roster(vec![named("a")]);
-        let ids =
-            roster.set_addresses(0, &[place(1, 10, 1), place(2, 20, 1)], Instant::now()).added;
-        for &id in &ids {
-            roster.observe(id, true, now);
-        }
-        let mut after = |success| {
-            (0..3).for_each(|_| {
-                roster.observe(ids[0], success, now);
-            });
-            (round(&roster)[0], roster.snapshot(1).healthy_count(), roster.healthy_count())
-        };
-        assert_eq!([true, false, true].map(&mut after), [(1, 2, 2), (2, 1, 1), (1, 2, 2)]);
-    }
-
-    #[test]
-    fn of_several_places_with_one_address_the_first_choice_counts_in_any_order() {
-        let mut places = [place(1, 2, 9), place(1, 1, 3), place(2, 0, 1), place(1, 1, 5)];
-        let mut roster = roster(vec![named("a")]);
-        assert_eq!(roster.set_addresses(0, &places, Instant::now()).added.len(), 2);
-        places.reverse();
-        assert_eq!(roster.set_addresses(0, &places, Instant::now()), Update::default());
-        let first = roster.snapshot(1).endpoints()[0].preference;
-        assert_eq!(first, Preference { priority: 1, weight: 5, alternate: false });
-    }
-}
+mod tests;

@@ -2,7 +2,6 @@
 //!
 //! Owns: their bytes. Does not own: when one is sent, or whether the connection goes on.
 
-use crate::base::decimal::number;
 use crate::http::reason;
 
 /// The methods that are served: the Allow field of a 405 and of a response to OPTIONS.
@@ -20,7 +19,7 @@ pub fn answer(status: u16, why: &str, close: bool, head_only: bool, out: &mut Ve
     }
     field("Content-Type", "text/plain; charset=utf-8", out);
     out.extend_from_slice(b"Content-Length: ");
-    number(out, body.len() as u64);
+    decimal(body.len() as u64, out);
     out.extend_from_slice(b"\r\n");
     end(close, out);
     if !head_only {
@@ -38,7 +37,7 @@ pub fn answer_options(close: bool, out: &mut Vec<u8>) {
 
 fn status_line(status: u16, reason: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    number(out, u64::from(status));
+    decimal(u64::from(status), out);
     out.push(b' ');
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -55,4 +54,19 @@ fn end(close: bool, out: &mut Vec<u8>) {
         field("Connection", "close", out);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a number in decimal.
+pub(crate) fn decimal(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b"0123456789"[(number % 10) as usize];
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
 }

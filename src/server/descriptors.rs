@@ -41,10 +41,14 @@ pub(super) struct Shares {
 }
 
 /// Raises the soft limit of descriptors to the hard one and shares them out. Each client may need a connection to a
-/// target too.
-pub(super) fn share_out(settings: &Settings, workers: usize) -> Result<Shares, ServerError> {
+/// target too. `open` is what was open before anything was opened.
+pub(super) fn share_out(
+    settings: &Settings,
+    workers: usize,
+    open: u64,
+) -> Result<Shares, ServerError> {
     let limit = raise_limit();
-    let reserve = reserve(settings, workers as u64, limit, open_now());
+    let reserve = reserve(settings, workers as u64, limit, open);
     let shares = divide(limit, reserve, workers as u64)
         .ok_or(ServerError::Descriptors { limit, needed: reserve + 2 * LEAST_CONNECTIONS })?;
     match settings.plan.limits.connections {
@@ -76,7 +80,7 @@ fn raise_limit() -> u64 {
 }
 
 /// Descriptors that are open before anything is opened: the standard ones, those of signals, and inherited ones.
-fn open_now() -> u64 {
+pub(super) fn open_now() -> u64 {
     std::fs::read_dir("/proc/self/fd").map_or(16, |entries| entries.count() as u64)
 }
 

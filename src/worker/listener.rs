@@ -86,7 +86,19 @@ pub fn scopes(addresses: &[SocketAddr]) -> Vec<Scope> {
 /// When another process listens on it, it cannot be bound for another reason, or the kernel refuses an option of `tcp`.
 pub fn claim(address: SocketAddr, scope: Scope, tcp: &Tcp) -> io::Result<Claim> {
     // Without SO_REUSEPORT, with which the kernel would let all processes of a user have one address.
-    let first = bound(address, scope, tcp, false)?;
+    claim_as(address, scope, tcp, false)
+}
+
+/// Like [`claim`], for an address that overlaps one on which this process listens: whether another process does too is not seen.
+///
+/// # Errors
+/// As [`claim`].
+pub fn claim_beside(address: SocketAddr, scope: Scope, tcp: &Tcp) -> io::Result<Claim> {
+    claim_as(address, scope, tcp, true)
+}
+
+fn claim_as(address: SocketAddr, scope: Scope, tcp: &Tcp, shared: bool) -> io::Result<Claim> {
+    let first = bound(address, scope, tcp, shared)?;
     let address = first.local_addr()?.as_socket().unwrap_or(address);
     Ok(Claim { first, address, tcp: tcp.clone(), scope })
 }
@@ -142,7 +154,12 @@ fn bound(address: SocketAddr, scope: Scope, tcp: &Tcp, shared: bool) -> io::Resu
     Ok(socket)
 }
 
+/// Names a listening address for the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerId(pub u32);
+
 struct Listener {
+    id: ListenerId,
     socket: TcpListener,
     token: mio::Token,
     /// Connections may wait.
@@ -156,6 +173,8 @@ struct Listener {
 /// The listeners of one worker.
 pub struct Listeners {
     list: Vec<Listener>,
+    /// The lowest token that one may have.
+    first: usize,
     /// Counts the worker's turns.
     turn: u64,
     paused_until: Option<Tick>,
@@ -172,28 +191,46 @@ pub enum Accepted {
 }
 
 impl Listeners {
-    /// Registers `sockets` under the tokens from `first` on.
-    ///
-    /// # Errors
-    /// When the poll is out of room.
-    pub fn new(
-        sockets: Vec<std::net::TcpListener>,
-        registry: &Registry,
-        first: usize,
-    ) -> io::Result<Listeners> {
-        let mut list = Vec::new();
-        for (at, socket) in sockets.into_iter().enumerate() {
-            let mut socket = TcpListener::from_std(socket);
-            let token = mio::Token(first + at);
-            registry.register(&mut socket, token, Interest::READABLE)?;
-            list.push(Listener { socket, token, pending: true, batch: 1, asked: 0 });
-        }
-        Ok(Listeners { list, turn: 0, paused_until: None })
+    /// None yet. Those that are added get tokens from `first` on.
+    pub fn new(first: usize) -> Listeners {
+        Listeners { list: Vec::new(), first, turn: 0, paused_until: None }
     }
 
-    /// Connections wait on the listener registered `at` that position.
-    pub fn ready(&mut self, at: usize) {
-        if let Some(listener) = self.list.get_mut(at) {
+    /// Registers one more.
+    ///
+    /// # Errors
+    /// When the poll is out of room, or there are too many.
+    pub fn add(
+        &mut self,
+        id: ListenerId,
+        socket: std::net::TcpListener,
+        registry: &Registry,
+    ) -> io::Result<()> {
+        // The last one is the waker's.
+        let mut tokens = (self.first..usize::MAX).map(mio::Token);
+        let token = tokens
+            .find(|token| self.list.iter().all(|listener| listener.token != *token))
+            .ok_or(io::ErrorKind::StorageFull)?;
+        let mut socket = TcpListener::from_std(socket);
+        registry.register(&mut socket, token, Interest::READABLE)?;
+        self.list.push(Listener { id, socket, token, pending: true, batch: 1, asked: 0 });
+        Ok(())
+    }
+
+    /// Takes every connection that waits at this one and closes it.
+    pub fn remove(&mut self, id: ListenerId, take: impl FnMut(Socket, SocketAddr)) {
+        let gone = self.list.extract_if(.., |listener| listener.id == id).collect();
+        empty(gone, take);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Connections wait on the listener with this token.
+    pub fn ready(&mut self, token: mio::Token) {
+        if let Some(listener) = self.list.iter_mut().find(|listener| listener.token == token) {
             listener.pending = true;
             if listener.asked + 1 < self.turn {
                 // Nobody waited when the poll was asked.
@@ -242,11 +279,16 @@ impl Listeners {
     }
 
     /// Takes every connection that waits and closes the listeners.
-    pub fn close(&mut self, mut take: impl FnMut(Socket, SocketAddr)) {
-        for listener in self.list.drain(..) {
-            while let Accepted::One(stream, peer) = listener.accept_one() {
-                take(stream, peer);
-            }
+    pub fn close(&mut self, take: impl FnMut(Socket, SocketAddr)) {
+        empty(std::mem::take(&mut self.list), take);
+    }
+}
+
+/// Takes every connection that waits at these and closes them.
+fn empty(listeners: Vec<Listener>, mut take: impl FnMut(Socket, SocketAddr)) {
+    for listener in listeners {
+        while let Accepted::One(stream, peer) = listener.accept_one() {
+            take(stream, peer);
         }
     }
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::cache::Cache;
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 use mio::{Events, Poll, Waker};
 use socket2::Socket;
@@ -31,7 +31,7 @@ use crate::engine::{Engine, Net, Token};
 use crate::metrics::WorkerCounters;
 use crate::settings::Boot;
 
-use listener::{Accepted, Listeners};
+use listener::{Accepted, ListenerId, Listeners};
 use net::Sockets;
 pub use stage::Stage;
 use stage::Stages;
@@ -56,6 +56,25 @@ pub struct Peer {
     waker: Waker,
     /// What it counts.
     pub counters: WorkerCounters,
+    /// What it is to do.
+    errands: SegQueue<Errand>,
+    /// How many it was sent, and how many of them it has run.
+    sent: AtomicUsize,
+    run: AtomicUsize,
+    /// The generation of the snapshot that it follows.
+    followed: AtomicU64,
+    /// How many listeners it has.
+    listeners: AtomicUsize,
+}
+
+/// What a worker is to do in its next turn.
+pub enum Errand {
+    /// To accept connections from this socket as well.
+    Listen(ListenerId, std::net::TcpListener),
+    /// To accept what waits there, and to close it.
+    Unlisten(ListenerId),
+    /// To hand the entries of the access log over to this one from now on.
+    Log(Option<Outlet>),
 }
 
 impl Peer {
@@ -73,9 +92,9 @@ pub struct Crew {
     /// Workers that were restarted after a panic.
     pub panics: AtomicU64,
     /// Client connections there may be.
-    pub cap: usize,
+    cap: AtomicUsize,
     /// Connections to clients and targets that each may have.
-    pub share: usize,
+    share: AtomicUsize,
 }
 
 impl Crew {
@@ -96,6 +115,38 @@ impl Crew {
             // A waker that fails leaves the worker to its next event or timer.
             let _ = peer.waker.wake();
         }
+    }
+
+    /// Client connections there may be.
+    pub fn cap(&self) -> usize {
+        self.cap.load(Ordering::Relaxed)
+    }
+
+    /// Lets `cap` clients be connected to all of them, and each have `share` connections to clients and targets, from when they
+    /// follow the next snapshot. Connections there are stay.
+    pub fn set_room(&self, cap: usize, share: usize) {
+        self.cap.store(cap, Ordering::Relaxed);
+        self.share.store(share, Ordering::Relaxed);
+    }
+
+    /// Has the worker `at` that position run an errand, when it wakes next.
+    pub fn send(&self, at: usize, errand: Errand) {
+        let peer = &self.peers[at];
+        peer.sent.fetch_add(1, Ordering::Relaxed);
+        peer.errands.push(errand);
+    }
+
+    /// Whether every worker follows a snapshot of this generation or a later one, and has run its errands.
+    pub fn follow(&self, generation: u64) -> bool {
+        self.peers.iter().all(|peer| {
+            peer.followed.load(Ordering::Acquire) >= generation
+                && peer.run.load(Ordering::Acquire) == peer.sent.load(Ordering::Relaxed)
+        })
+    }
+
+    /// How many listeners each worker has.
+    pub fn listeners(&self) -> impl Iterator<Item = usize> {
+        self.peers.iter().map(|peer| peer.listeners.load(Ordering::Relaxed))
     }
 
     /// Client connections of all workers.
@@ -120,35 +171,51 @@ impl Crew {
 pub struct Station {
     poll: Poll,
     listeners: Listeners,
+    /// Where access log entries go, unless it is off.
+    outlet: Option<Outlet>,
     /// The listeners are closed and the other workers notified. Kept across a restart after a panic, so that it happens once.
     left: bool,
 }
 
 /// Prepares `listeners.len()` workers, each with its own listeners: `cap` clients may be connected to all of them, and each may
-/// have `share` connections to clients and targets.
+/// have `share` connections to clients and targets. Their entries of the access log go to `outlet`.
 ///
 /// # Errors
 /// When the kernel has no room for another poll.
 pub fn prepare(
-    listeners: Vec<Vec<std::net::TcpListener>>,
+    listeners: Vec<Vec<(ListenerId, std::net::TcpListener)>>,
+    outlet: Option<&Outlet>,
     cap: usize,
     share: usize,
 ) -> io::Result<(Arc<Crew>, Vec<Station>)> {
     let (mut peers, mut seats) = (Vec::new(), Vec::new());
     for sockets in listeners {
         let poll = Poll::new()?;
+        let mut listeners = Listeners::new(FIRST_LISTENER);
+        for (id, socket) in sockets {
+            listeners.add(id, socket, poll.registry())?;
+        }
         peers.push(Peer {
             load: CachePadded::default(),
             handed_over: ArrayQueue::new(HANDED_OVER),
             asked_by: AtomicUsize::new(0),
             waker: Waker::new(poll.registry(), WAKER)?,
             counters: WorkerCounters::default(),
+            errands: SegQueue::new(),
+            sent: AtomicUsize::new(0),
+            run: AtomicUsize::new(0),
+            followed: AtomicU64::new(0),
+            listeners: AtomicUsize::new(listeners.count()),
         });
-        let listeners = Listeners::new(sockets, poll.registry(), FIRST_LISTENER)?;
-        seats.push(Station { poll, listeners, left: false });
+        seats.push(Station { poll, listeners, outlet: outlet.cloned(), left: false });
     }
-    let workers =
-        Crew { stages: Stages::new(peers.len()), peers, panics: AtomicU64::new(0), cap, share };
+    let workers = Crew {
+        stages: Stages::new(peers.len()),
+        peers,
+        panics: AtomicU64::new(0),
+        cap: cap.into(),
+        share: share.into(),
+    };
     Ok((Arc::new(workers), seats))
 }
 
@@ -164,8 +231,6 @@ pub struct Job {
     pub fallback_host: String,
     /// The snapshot and the round-robin counter.
     pub shared: Arc<Shared>,
-    /// Where access log entries go, unless it is off.
-    pub outlet: Option<Outlet>,
     /// Where failed endpoints are reported. Must not block.
     pub report: Box<dyn Fn(EndpointId, Report) + Send>,
 }
@@ -195,6 +260,8 @@ fn supervise(me: usize, panics: &AtomicU64, mut turns: impl FnMut()) {
 struct Worker<'a> {
     job: &'a Job,
     engine: Engine<Sockets>,
+    /// Of the snapshot that it follows.
+    generation: Option<u64>,
     stage: Stage,
     /// Accepted beyond the cap: it waits for room, and nothing is accepted meanwhile.
     parked: Option<(Socket, SocketAddr)>,
@@ -215,17 +282,17 @@ fn work(seat: &mut Station, job: &Job) {
     };
     let counters = Arc::clone(&job.workers.peers[job.me].counters);
     let shared = Arc::clone(&job.shared);
-    let mut engine = Engine::new(
+    let engine = Engine::new(
         Sockets::new(registry, job.boot.tcp.congestion.clone()),
         job.workers.peers.len(),
         job.fallback_host.clone(),
         shared,
         counters,
     );
-    engine.limit_sockets(job.workers.share);
     let mut worker = Worker {
         job,
         engine,
+        generation: None,
         stage: Stage::Running,
         parked: None,
         asked: job.me,
@@ -243,13 +310,27 @@ fn work(seat: &mut Station, job: &Job) {
             continue;
         }
         now = worker.now();
-        if job.outlet.is_some() {
+        if seat.outlet.is_some() {
             worker.dates.follow(now, SystemTime::now());
         }
         worker.mark(&events, &mut seat.listeners);
         worker.take_over(now);
         worker.accept(seat, now);
-        worker.engine.turn(now, snapshot.load());
+        if !worker.peer().errands.is_empty() {
+            worker.run_errands(seat, now);
+        }
+        let snapshot = snapshot.load();
+        let is_new = worker.generation != Some(snapshot.generation);
+        if is_new {
+            // With another plan there may be no log to hand them over to.
+            worker.hand_entries_over(seat.outlet.as_ref(), now, true);
+            worker.engine.limit_sockets(job.workers.share.load(Ordering::Relaxed));
+        }
+        worker.engine.turn(now, snapshot);
+        if is_new {
+            worker.generation = Some(snapshot.generation);
+            worker.peer().followed.store(snapshot.generation, Ordering::Release);
+        }
         let asker = worker.give_room();
         worker.settle(&mut seat.listeners);
         if let Some(asker) = asker.and_then(|asker| job.workers.peers.get(asker)) {
@@ -260,7 +341,7 @@ fn work(seat: &mut Station, job: &Job) {
         if done {
             worker.engine.cut_all();
         }
-        worker.hand_entries_over(now, done);
+        worker.hand_entries_over(seat.outlet.as_ref(), now, done);
         if done {
             return;
         }
@@ -309,7 +390,7 @@ impl Worker<'_> {
         for event in events {
             match event.token() {
                 WAKER => {}
-                mio::Token(at) if at >= FIRST_LISTENER => listeners.ready(at - FIRST_LISTENER),
+                token @ mio::Token(FIRST_LISTENER..) => listeners.ready(token),
                 mio::Token(bits) => {
                     self.engine.ready(Token::from_bits(bits as u64), net::readiness(event));
                 }
@@ -349,7 +430,7 @@ impl Worker<'_> {
     }
 
     fn has_room(&self) -> bool {
-        self.job.workers.connections() < self.job.workers.cap
+        self.job.workers.connections() < self.job.workers.cap()
     }
 
     /// Gives a fresh connection a worker, in the place of an idle one if there is no other room. `false` if it
@@ -391,7 +472,7 @@ impl Worker<'_> {
             return None;
         }
         let asker = self.peer().asked_by.swap(0, Ordering::Acquire).checked_sub(1)?;
-        let evicted = workers.connections() >= workers.cap && self.engine.evict_idle();
+        let evicted = workers.connections() >= workers.cap() && self.engine.evict_idle();
         evicted.then_some(asker)
     }
 
@@ -453,10 +534,8 @@ impl Worker<'_> {
     }
 
     /// Gives the access log's entries to the writer when there are many or the first has waited long enough.
-    fn hand_entries_over(&mut self, now: Tick, done: bool) {
-        let (Some(outlet), Some(batch)) = (&self.job.outlet, self.engine.access_batch()) else {
-            return;
-        };
+    fn hand_entries_over(&mut self, outlet: Option<&Outlet>, now: Tick, done: bool) {
+        let (Some(outlet), Some(batch)) = (outlet, self.engine.access_batch()) else { return };
         if batch.is_empty() {
             return;
         }
@@ -467,6 +546,35 @@ impl Worker<'_> {
                 self.peer().counters.entries_lost.add(entries);
             }
             self.hand_over_at = None;
+        }
+    }
+
+    /// Does what the control thread sent it to do.
+    fn run_errands(&mut self, seat: &mut Station, now: Tick) {
+        while let Some(errand) = self.peer().errands.pop() {
+            match errand {
+                Errand::Listen(id, socket) if !seat.left => {
+                    if let Err(error) = seat.listeners.add(id, socket, seat.poll.registry()) {
+                        log::error!(
+                            "worker {} cannot listen on one more address: {error}",
+                            self.job.me
+                        );
+                    }
+                }
+                // It is stopping.
+                Errand::Listen(..) => {}
+                Errand::Unlisten(id) => seat.listeners.remove(id, |stream, address| {
+                    self.job.workers.peers[self.job.me].load.fetch_add(1, Ordering::Relaxed);
+                    self.engine.accept(stream, address, now);
+                }),
+                Errand::Log(outlet) => {
+                    self.hand_entries_over(seat.outlet.as_ref(), now, true);
+                    seat.outlet = outlet;
+                }
+            }
+            let peer = &self.job.workers.peers[self.job.me];
+            peer.listeners.store(seat.listeners.count(), Ordering::Relaxed);
+            peer.run.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -508,8 +616,9 @@ mod tests {
                 .remove(0);
         let address = listener.local_addr().unwrap();
         let poll = Poll::new().unwrap();
-        let listeners = Listeners::new(vec![listener], poll.registry(), FIRST_LISTENER).unwrap();
-        let mut seat = Station { poll, listeners, left: false };
+        let mut listeners = Listeners::new(FIRST_LISTENER);
+        listeners.add(ListenerId(0), listener, poll.registry()).unwrap();
+        let mut seat = Station { poll, listeners, outlet: None, left: false };
         let panics = AtomicU64::new(0);
         let client = std::net::TcpStream::connect(address).unwrap();
         let mut accepted = None;

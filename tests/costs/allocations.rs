@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use evenly::balance::{Endpoint, EndpointId, EndpointState, Preference, Served, Shared, Snapshot};
 use evenly::settings::Tcp;
-use evenly::worker::{self, Job, Stage, listener};
+use evenly::worker::listener::{self, ListenerId};
+use evenly::worker::{self, Job, Stage};
 
 use crate::messages::{BROWSER, WRK, chunked, nginx, post};
 use crate::meter;
@@ -73,7 +74,8 @@ fn a_worker_on_real_sockets_allocates_nothing() {
         .expect("a listener")
         .remove(0);
     let address = socket.local_addr().expect("an address");
-    let (workers, mut seats) = worker::prepare(vec![vec![socket]], 1_000, 4_000).expect("a poll");
+    let (workers, mut seats) =
+        worker::prepare(vec![vec![(ListenerId(0), socket)]], None, 1_000, 4_000).expect("a poll");
     let seat = seats.pop().expect("one seat");
     let job = Job {
         me: 0,
@@ -81,7 +83,6 @@ fn a_worker_on_real_sockets_allocates_nothing() {
         boot: Arc::default(),
         fallback_host: address.to_string(),
         shared: published(&origins),
-        outlet: None,
         report: Box::new(|endpoint, why| panic!("{endpoint:?} failed: {why:?}")),
     };
     let thread = std::thread::spawn(move || {

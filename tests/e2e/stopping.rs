@@ -193,7 +193,7 @@ fn signals_that_other_servers_know_change_nothing() {
     let mut client = evenly.client();
     assert_eq!(client.get("/").status, 200);
     for (signal, name) in
-        [(Signal::HUP, "SIGHUP"), (Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")]
+        [(Signal::HUP, "nothing has changed"), (Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")]
     {
         evenly.signal(signal);
         until("it says so", || evenly.logged(name) > 0);
@@ -265,7 +265,7 @@ fn a_log_that_is_read_again_has_what_waited() {
     evenly.stop_reading();
     evenly.signal(Signal::HUP);
     evenly.read_on();
-    until("what waited is written", || evenly.logged("SIGHUP") == 1);
+    until("what waited is written", || evenly.logged("reload") == 1);
     evenly.signal(Signal::TERM);
     assert_eq!(evenly.exit_code(), Some(0));
     assert_eq!((evenly.logged("missing"), evenly.logged("stopped")), (0, 1));

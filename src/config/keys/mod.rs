@@ -10,7 +10,7 @@ mod table;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-pub(super) use table::{MAX_CONGESTION, MAX_SERVERS, STATUS, WORKERS};
+pub(super) use table::{HEALTH, MAX_CONGESTION, MAX_SERVERS, STATUS, TARGETS, WORKERS};
 
 use super::error::{ConfigError, Mistake, Page, quoted};
 use super::raw::{self, Item};
@@ -211,7 +211,11 @@ impl ConfigKey {
 
     /// Its default as it would be written in a file; `None` if it is unset by default.
     pub fn default(&self) -> Option<String> {
-        let draft = &mut Draft::default();
+        self.shown(&mut Draft::default())
+    }
+
+    /// What `draft` has as it would be written in a file; `None` if it is unset.
+    pub(super) fn shown(&self, draft: &mut Draft) -> Option<String> {
         match &self.value {
             Value::Amount { measure, word, at, .. } => {
                 let word = Some(*word).filter(|word| !word.is_empty()).map(quoted);
@@ -301,8 +305,8 @@ impl Table {
 /// Every table, in the order of the reference file; the first is the top level.
 pub static TABLES: &[&Table] = &[
     &table::FILE,
-    &table::TARGETS,
-    &table::HEALTH,
+    &TARGETS,
+    &HEALTH,
     &table::TIMEOUTS,
     &table::LIMITS,
     &table::RETRY,

@@ -150,7 +150,7 @@ pub(super) static FILE: Table = Table {
     ],
 };
 
-pub(super) static TARGETS: Table = Table {
+pub(in crate::config) static TARGETS: Table = Table {
     name: "targets",
     header: "[[targets]]",
     about: "The servers behind this one: a block for each, at least one",
@@ -196,7 +196,7 @@ pub(super) static TARGETS: Table = Table {
     ],
 };
 
-pub(super) static HEALTH: Table = Table {
+pub(in crate::config) static HEALTH: Table = Table {
     name: "health",
     header: "[health]",
     about: "How targets are checked, unless their own block says otherwise",

@@ -1,0 +1,343 @@
+//! Reload: the real program reads its file again, answers in its log, and no connection notices.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `condition` holds.
+#[track_caller]
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited for: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Answers every request with its name, on kept connections.
+struct Origin {
+    address: SocketAddr,
+    served: Arc<AtomicUsize>,
+}
+
+impl Origin {
+    fn start(name: &'static str) -> Origin {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&served);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let count = Arc::clone(&count);
+                thread::spawn(move || serve(stream.unwrap(), name, &count));
+            }
+        });
+        Origin { address, served }
+    }
+
+    fn served(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
+}
+
+fn serve(mut stream: TcpStream, name: &str, count: &AtomicUsize) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    loop {
+        let (mut line, mut first) = (String::new(), String::new());
+        while line != "\r\n" {
+            line.clear();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            if first.is_empty() {
+                first.clone_from(&line);
+            }
+        }
+        if first.starts_with("GET /slow") {
+            thread::sleep(Duration::from_millis(300));
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+        if stream.write_all(head.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// A client on one connection.
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn connect(address: &str) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client(BufReader::new(stream))
+    }
+
+    /// Status line and body.
+    #[track_caller]
+    fn get(&mut self, path: &str) -> (String, String) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        self.0.get_mut().write_all(request.as_bytes()).unwrap();
+        let (mut status, mut length, mut line) = (String::new(), 0, String::new());
+        while line != "\r\n" {
+            line.clear();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "the connection was closed");
+            if status.is_empty() {
+                line.trim_end().clone_into(&mut status);
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        (status, String::from_utf8(body).unwrap())
+    }
+}
+
+/// A running `evenly` with its file. Dropping it kills it.
+struct Program {
+    child: Child,
+    file: PathBuf,
+    log: Arc<Mutex<Vec<String>>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Program {
+    fn start(text: &str) -> Program {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("evenly.toml");
+        std::fs::write(&file, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_evenly"))
+            .args(["run", "--log-level", "info", "--config"])
+            .arg(&file)
+            .env_remove("RUST_LOG")
+            .env_remove("EVENLY_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::<Mutex<Vec<String>>>::default();
+        let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        thread::spawn(move || {
+            let stderr = BufReader::new(stderr).lines().map_while(Result::ok);
+            stderr.for_each(|line| lines.lock().unwrap().push(line));
+        });
+        let program = Program { child, file, log, _folder: folder };
+        program.listening(0);
+        program
+    }
+
+    /// Of the addresses that it said it listens on, the one of this number.
+    #[track_caller]
+    fn listening(&self, number: usize) -> String {
+        let mut found = None;
+        until("it listens", || {
+            let log = self.log.lock().unwrap();
+            let mut addresses =
+                log.iter().filter_map(|line| line.split_once("listening on http://"));
+            found = addresses.nth(number).map(|(_, address)| address.to_owned());
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Reloads with this text in its file. What it says of that.
+    #[track_caller]
+    fn reload(&self, text: &str) -> String {
+        std::fs::write(&self.file, text).unwrap();
+        let before = self.log.lock().unwrap().len();
+        self.signal(Signal::HUP);
+        let mut said = None;
+        until("a word of the reload", || {
+            let log = self.log.lock().unwrap();
+            said =
+                log[before..].iter().find_map(|line| Some(line[line.find("reload")?..].to_owned()));
+            said.is_some()
+        });
+        said.unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn file(listen: &[&str], origins: &[&Origin], more: &str) -> String {
+    let targets: String = origins
+        .iter()
+        .map(|origin| format!("[[targets]]\naddress = \"{}\"\n", origin.address))
+        .collect();
+    format!("listen = {listen:?}\nworkers = 2\n{targets}{more}")
+}
+
+const ANY: &[&str] = &["127.0.0.1:0"];
+
+#[test]
+fn targets_and_limits_change_while_a_connection_stays() {
+    let (a, b) = (Origin::start("a"), Origin::start("b"));
+    let program = Program::start(&file(ANY, &[&a], ""));
+    let mut client = Client::connect(&program.listening(0));
+    assert_eq!(client.get("/").1, "a");
+    let said = program.reload(&file(ANY, &[&a, &b], "[timeouts]\nclient_idle = \"70s\"\n"));
+    assert!(said.starts_with("reload: applied generation "), "{said}");
+    assert!(said.contains("timeouts.client_idle \"75s\" -> \"70s\""), "{said}");
+    assert!(said.contains(&format!("+ target {}", b.address)), "{said}");
+    until("b gets requests", || client.get("/").1 == "b");
+    let said = program.reload(&file(ANY, &[&b], "[timeouts]\nclient_idle = \"70s\"\n"));
+    assert!(said.contains(&format!("- target {}", a.address)), "{said}");
+    until("a is gone", || client.get("/").1 == "b" && client.get("/").1 == "b");
+    let before = a.served();
+    for _ in 0..10 {
+        assert_eq!(client.get("/"), ("HTTP/1.1 200 OK".to_owned(), "b".to_owned()));
+    }
+    assert_eq!(a.served(), before);
+}
+
+#[test]
+fn the_first_name_among_the_targets_is_looked_up() {
+    let (a, b) = (Origin::start("a"), Origin::start("b"));
+    let program = Program::start(&file(ANY, &[&a], ""));
+    let mut client = Client::connect(&program.listening(0));
+    assert_eq!(client.get("/").1, "a");
+    let name = format!("[[targets]]\naddress = \"localhost:{}\"\n", b.address.port());
+    let said = program.reload(&file(ANY, &[], &name));
+    assert!(said.contains(&format!("+ target localhost:{}", b.address.port())), "{said}");
+    until("the name's address serves", || client.get("/").1 == "b" && client.get("/").1 == "b");
+}
+
+#[test]
+fn a_file_that_is_not_valid_changes_nothing_and_says_where() {
+    let a = Origin::start("a");
+    let program = Program::start(&file(ANY, &[&a], ""));
+    let mut client = Client::connect(&program.listening(0));
+    let bad = [
+        ("", "add a [[targets]] block"),
+        ("nonsense", "evenly.toml:1"),
+        ("[timeouts]\nconnect = \"soon\"\n", "timeouts.connect"),
+    ];
+    for (text, part) in bad {
+        let said = program.reload(text);
+        assert!(said.starts_with("reload refused: ") && said.contains(part), "{said}");
+        assert_eq!(client.get("/").1, "a");
+    }
+    let said = program.reload(&file(ANY, &[&a], "[limits]\nheaders = 50\n"));
+    assert!(said.contains("limits.headers 100 -> 50"), "a good one works: {said}");
+}
+
+#[test]
+fn what_only_a_start_reads_is_refused_by_name() {
+    let a = Origin::start("a");
+    let whole = file(ANY, &[&a], "");
+    let program = Program::start(&whole);
+    let said = program.reload(&whole.replace("workers = 2", "workers = 3"));
+    assert!(said.contains("refused: workers 2 -> 3: read at startup only; restart"), "{said}");
+    assert!(program.reload(&whole).contains("nothing has changed"));
+}
+
+#[test]
+fn an_address_comes_and_goes_and_its_connections_stay() {
+    let a = Origin::start("a");
+    let program = Program::start(&file(ANY, &[&a], ""));
+    let mut old = Client::connect(&program.listening(0));
+    assert_eq!(old.get("/").1, "a");
+    // A port that is free, as far as that can be known.
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let new = free();
+    let said = program.reload(&file(&["127.0.0.1:0", &new], &[&a], ""));
+    assert!(said.contains("listen "), "{said}");
+    for _ in 0..8 {
+        assert_eq!(Client::connect(&new).get("/").1, "a");
+    }
+    let first = program.listening(0);
+    let mut kept = Client::connect(&new);
+    assert_eq!(kept.get("/").1, "a");
+    program.reload(&file(ANY, &[&a], ""));
+    assert!(TcpStream::connect(&new).is_err(), "nobody listens there any more");
+    assert_eq!((kept.get("/").1, old.get("/").1), ("a".to_owned(), "a".to_owned()));
+    assert_eq!(Client::connect(&first).get("/").1, "a");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let said = program.reload(&file(&["127.0.0.1:0", &taken], &[&a], ""));
+    assert!(said.contains("refused: ") && said.contains("another process has it"), "{said}");
+    assert_eq!(old.get("/").1, "a");
+}
+
+#[test]
+fn the_access_log_goes_where_the_new_file_says() {
+    let a = Origin::start("a");
+    let folder = tempfile::tempdir().unwrap();
+    let logs = ["one", "two"].map(|name| folder.path().join(name));
+    let log = |at: usize| format!("[log]\naccess = {:?}\n", logs[at]);
+    let lines = |at: usize| std::fs::read_to_string(&logs[at]).unwrap_or_default().lines().count();
+    let program = Program::start(&file(ANY, &[&a], ""));
+    let mut client = Client::connect(&program.listening(0));
+    client.get("/");
+    program.reload(&file(ANY, &[&a], &log(0)));
+    (0..3).for_each(|_| drop(client.get("/")));
+    program.reload(&file(ANY, &[&a], &log(1)));
+    (0..4).for_each(|_| drop(client.get("/")));
+    program.reload(&file(ANY, &[&a], ""));
+    client.get("/");
+    until("all are written", || lines(0) == 3 && lines(1) == 4);
+    let said = program.reload(&file(ANY, &[&a], "[log]\naccess = \"/nowhere/at/all\"\n"));
+    assert!(said.contains("refused: ") && said.contains("/nowhere/at/all"), "{said}");
+}
+
+#[test]
+fn no_request_fails_while_targets_come_and_go() {
+    let (a, b, c) = (Origin::start("a"), Origin::start("b"), Origin::start("c"));
+    let program = Program::start(&file(ANY, &[&a, &b], ""));
+    let address = program.listening(0);
+    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let (stop, count, address) = (Arc::clone(&stop), Arc::clone(&count), address.clone());
+            thread::spawn(move || {
+                let mut client = Client::connect(&address);
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(client.get("/").0, "HTTP/1.1 200 OK");
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let slow = thread::spawn({
+        let address = address.clone();
+        move || {
+            let mut client = Client::connect(&address);
+            (0..5).for_each(|_| assert_eq!(client.get("/slow").0, "HTTP/1.1 200 OK"));
+        }
+    });
+    for turn in 0..20 {
+        let some = [vec![&a, &b], vec![&b, &c], vec![&c], vec![&a, &c]];
+        let more = format!("[timeouts]\nupstream_idle = \"{}s\"\n", 30 + turn);
+        let said = program.reload(&file(ANY, &some[turn % 4], &more));
+        assert!(said.contains("applied generation"), "{said}");
+    }
+    slow.join().unwrap();
+    stop.store(true, Ordering::Relaxed);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    assert!(count.load(Ordering::Relaxed) > 100);
+}
