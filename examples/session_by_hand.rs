@@ -11,12 +11,12 @@
 use std::fmt::Write;
 
 use evenly::http1::HeadLimits;
-use evenly::session::{Break, Context, Ending, Failure, Next, Output, Remedy, Session, Step};
+use evenly::session::{Break, Ending, Failure, Next, Output, Remedy, Session, SessionRules, Step};
 
 /// A client's connection with its session, and what was said on both sides so far.
 struct Talk {
     session: Session,
-    cx: Context,
+    cx: SessionRules,
     out: Output,
     /// Bytes of the client that were not used yet.
     pending: Vec<u8>,
@@ -25,7 +25,7 @@ struct Talk {
 
 impl Talk {
     fn new() -> Talk {
-        let cx = Context {
+        let cx = SessionRules {
             limits: HeadLimits { bytes: 16 * 1024, fields: 100 },
             fallback_host: "localhost".to_owned(),
             replay: true,

@@ -117,7 +117,7 @@ fn every_address_of_both_families_is_an_endpoint_and_one_family_has_the_turns() 
     until("all healthy", || watch.healthy() == 3);
     let snapshot = watch.shared.snapshot.load();
     for turn in 0..6 {
-        let address = &snapshot.healthy_at(turn).unwrap().address;
+        let address = &snapshot.turn_at(turn).unwrap().address;
         assert_eq!(*address, Address::Ip(SocketAddr::new(ips[turn % 2], port)));
     }
 }

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use evenly::http1::{Fault, FieldSpace, HeadLimits, parse_request};
-use evenly::session::{Break, Context, Ending, Failure, Next, Output, Remedy, Session};
+use evenly::session::{Break, Ending, Failure, Next, Output, Remedy, Session, SessionRules};
 
-fn context() -> Context {
-    Context {
+fn context() -> SessionRules {
+    SessionRules {
         limits: HeadLimits { bytes: 16 * 1024, fields: 100 },
         fallback_host: "fallback".to_owned(),
         replay: false,

@@ -306,7 +306,7 @@ fn the_first_round_ends_with_every_verdict_published_and_told() {
     let watch = Watch::start(vec![at(dead, slow.clone()), at(good.address, slow)]);
     watch.first_round();
     assert_eq!(watch.healthy(), 1);
-    assert_eq!(socket_of(watch.snapshot().healthy_at(0).unwrap()), good.address);
+    assert_eq!(socket_of(watch.snapshot().turn_at(0).unwrap()), good.address);
     let up = until_line(&format!("target {0} ({0}) is up: 200 in ", good.address));
     assert!(up.contains("ms; healthy endpoints: 1"), "{up}");
     let down = until_line(&format!("target {dead} ({dead}) is down: connect refused"));
@@ -528,7 +528,7 @@ fn a_reported_death_is_published_in_well_under_a_second_whatever_the_interval() 
         until("gone", || watch.healthy() == 1);
         // The next probe by the clock is an hour away.
         assert!(died.elapsed() < 10_000 * MS, "fall {fall}: {:?}", died.elapsed());
-        assert_eq!(socket_of(watch.snapshot().healthy_at(0).unwrap()), alive.address);
+        assert_eq!(socket_of(watch.snapshot().turn_at(0).unwrap()), alive.address);
     }
 }
 

@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use evenly::http1::HeadLimits;
-use evenly::session::{Context, Next, Output, Session};
+use evenly::session::{Next, Output, Session, SessionRules};
 
 const PAGE: &str = include_str!("../docs/security.md");
 
 /// What a client is answered that sends `input` on a fresh connection; `None` if its request is served.
 fn refusal(input: &[u8]) -> Option<u16> {
-    let cx = Context {
+    let cx = SessionRules {
         request_via: None,
         response_via: None,
         limits: HeadLimits { bytes: 16 * 1024, fields: 100 },

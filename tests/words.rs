@@ -1,14 +1,11 @@
 //! Keeps the English plain: phrases that readers stumbled over, each with what to write instead, are looked for in
 //! what users read (README, `docs/`, `config/`, the program's own strings and help) and in the comments of `src/`.
 //!
-//! Users' text has none. Comments had many when this began; `tests/words.txt` says how many of which are left in which
-//! file, and its numbers may only fall: `UPDATE=1 cargo test --test words` lowers them, and never raises one.
+//! There are none. What users read does without some more words, which have a place in comments.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::{env, fs};
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
@@ -77,8 +74,6 @@ const USERS: &[&str] = &[
 
 /// These name the phrases in order to warn of them; the last is written by a program from measurements.
 const SPARED: &[&str] = &["CONTRIBUTING.md", "docs/glossary.md", "docs/benchmarks.md"];
-
-const ALLOWED: &str = "tests/words.txt";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -225,67 +220,11 @@ fn what_users_read_is_in_plain_words() {
     assert!(all.is_empty(), "\n{}\n", all.join("\n"));
 }
 
-/// How often each phrase is in each source file, comments included.
-fn counted() -> BTreeMap<(String, &'static str), Vec<usize>> {
-    let mut counts = BTreeMap::new();
-    for file in sources() {
-        let flat = Flat::of(&read(&file));
-        for (phrase, _) in PHRASES {
-            let lines = flat.find(phrase);
-            if !lines.is_empty() {
-                counts.insert((file.clone(), *phrase), lines);
-            }
-        }
-    }
-    counts
-}
-
-/// The lines of `tests/words.txt`: file, phrase, how many.
-fn allowed() -> BTreeMap<(String, String), usize> {
-    let text = read(ALLOWED);
-    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    lines
-        .map(|line| {
-            let parts: Vec<&str> = line.split(" | ").collect();
-            let [file, phrase, count] = parts[..] else { panic!("{ALLOWED}: not a line: {line}") };
-            ((file.to_owned(), phrase.to_owned()), count.parse().expect("a number"))
-        })
-        .collect()
-}
-
 #[test]
-fn the_source_gains_no_stiff_phrase() {
-    let allowed = allowed();
-    let limit = |file: &str, phrase: &str| {
-        allowed.get(&(file.to_owned(), phrase.to_owned())).copied().unwrap_or(0)
-    };
-    let counted = counted();
-    if env::var_os("UPDATE").is_some() {
-        let mut text = String::new();
-        let header = read(ALLOWED);
-        for line in header.lines().take_while(|line| line.starts_with('#')) {
-            writeln!(text, "{line}").expect("a string takes all");
-        }
-        for ((file, phrase), lines) in &counted {
-            let count = lines.len().min(limit(file, phrase));
-            if count > 0 {
-                writeln!(text, "{file} | {phrase} | {count}").expect("a string takes all");
-            }
-        }
-        fs::write(root().join(ALLOWED), text).expect("a writable file");
-    }
-    let mut faults = Vec::new();
-    for ((file, phrase), lines) in &counted {
-        if lines.len() > limit(file, phrase) {
-            let (_, instead) = PHRASES.iter().find(|(it, _)| it == phrase).expect("a phrase");
-            faults.push(format!(
-                "{file}: \"{phrase}\" {} times (lines {lines:?}), {} allowed; write: {instead}",
-                lines.len(),
-                limit(file, phrase)
-            ));
-        }
-    }
-    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+fn the_source_is_in_plain_words() {
+    let all: Vec<String> =
+        sources().iter().flat_map(|file| faults(file, &read(file), 1, &[PHRASES])).collect();
+    assert!(all.is_empty(), "\n{}\n", all.join("\n"));
 }
 
 #[test]

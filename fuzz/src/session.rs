@@ -10,7 +10,7 @@ use evenly::http1::{
     parse_response,
 };
 use evenly::session::{
-    Break, ClientEnd, Context, Ending, Failure, Next, Output, Remedy, Reuse, Session,
+    Break, ClientEnd, Ending, Failure, Next, Output, Remedy, Reuse, Session, SessionRules,
 };
 
 use crate::LIMITS;
@@ -50,7 +50,7 @@ pub fn check(operations: &[Operation]) {
 
 /// A client, two sessions in a row, and a target.
 struct Chain {
-    cx: Context,
+    cx: SessionRules,
     endpoints: bool,
     near: Hop,
     far: Option<Hop>,
@@ -108,7 +108,7 @@ impl Hop {
     }
 
     /// Uses what the client sent. Whether anything came of it.
-    fn client_step(&mut self, cx: &Context, endpoints: bool) -> bool {
+    fn client_step(&mut self, cx: &SessionRules, endpoints: bool) -> bool {
         let blocked = self.session.streams_to_upstream() && !self.has_upstream && !self.answered;
         let wants = self.is_open && self.session.wants_client_bytes() && !blocked;
         if !wants || self.from_client.is_empty() || self.starved {
@@ -159,7 +159,7 @@ impl Hop {
     }
 
     /// Uses what the upstream sent. Whether anything came of it. `trusted`: it must be sound.
-    fn upstream_step(&mut self, cx: &Context, trusted: bool) -> bool {
+    fn upstream_step(&mut self, cx: &SessionRules, trusted: bool) -> bool {
         if self.answered {
             // More than its answer: it gets no more of the request.
             self.has_upstream &= self.from_upstream.is_empty();
@@ -200,7 +200,7 @@ impl Hop {
         step.consumed > 0
     }
 
-    fn upstream_ends(&mut self, cx: &Context) {
+    fn upstream_ends(&mut self, cx: &SessionRules) {
         if !self.is_open || !self.has_upstream {
             return;
         }
@@ -226,7 +226,7 @@ impl Hop {
         }
     }
 
-    fn upstream_failed(&mut self, cx: &Context, failure: Failure) {
+    fn upstream_failed(&mut self, cx: &SessionRules, failure: Failure) {
         let mut out = Output::default();
         let broken = Break { failure, sent: true, held: false, affordable: true, elsewhere: true };
         match self.session.upstream_failed(cx, broken, &mut out) {
@@ -354,7 +354,7 @@ fn body_len(length: BodyLength, input: &[u8]) -> Option<usize> {
 
 impl Chain {
     fn new() -> Self {
-        let cx = Context {
+        let cx = SessionRules {
             limits: LIMITS,
             fallback_host: "fallback".to_owned(),
             replay: true,

@@ -304,7 +304,7 @@ impl Snapshot {
 
     /// The endpoint whose turn is at `position` modulo the length of a round; `None` if none is healthy. With equal
     /// preferences a round is the healthy endpoints in order.
-    pub fn healthy_at(&self, position: usize) -> Option<&Endpoint> {
+    pub fn turn_at(&self, position: usize) -> Option<&Endpoint> {
         let rotation = &self.order.rotation;
         let at = match rotation.len() {
             0 => return None,
@@ -346,7 +346,7 @@ pub fn pick<'s>(snapshot: &'s Snapshot, cursor: &Cursor) -> Option<(usize, &'s E
         return None;
     }
     let ticket = cursor.ticket();
-    snapshot.healthy_at(ticket).map(|endpoint| (ticket, endpoint))
+    snapshot.turn_at(ticket).map(|endpoint| (ticket, endpoint))
 }
 
 /// The endpoint of the rotation that follows `ticket`'s own turn and is not in `tried`; when the whole rotation was
@@ -469,7 +469,7 @@ mod tests {
         }
         let snapshot = Snapshot::new(1, endpoints);
         assert_eq!(snapshot.healthy_count(), 1);
-        assert_eq!(snapshot.healthy_at(7).unwrap().id, EndpointId(2));
+        assert_eq!(snapshot.turn_at(7).unwrap().id, EndpointId(2));
         assert_eq!([Unknown, Up, Down, Ejected].map(|it| snapshot.count(it)), [1, 1, 1, 2]);
     }
 
@@ -502,7 +502,7 @@ mod tests {
     #[test]
     fn moving_on_visits_every_healthy_endpoint_once() {
         let snapshot = snapshot(&[true, true, false, true]);
-        let mut tried = vec![snapshot.healthy_at(4).unwrap().id];
+        let mut tried = vec![snapshot.turn_at(4).unwrap().id];
         while let Some(next) = pick_other(&snapshot, 4, &tried) {
             tried.push(next.id);
         }
@@ -522,6 +522,6 @@ mod tests {
     fn the_counter_may_wrap() {
         let snapshot = snapshot(&[true, true]);
         assert!(pick_other(&snapshot, usize::MAX, &[]).is_some());
-        assert!(snapshot.healthy_at(usize::MAX).is_some());
+        assert!(snapshot.turn_at(usize::MAX).is_some());
     }
 }

@@ -401,7 +401,7 @@ mod tests {
                 prop_assert!(!tried.contains(&next.id));
                 tried.push(next.id);
             }
-            prop_assert_eq!(tried.first(), snapshot.healthy_at(ticket).map(|it| &it.id));
+            prop_assert_eq!(tried.first(), snapshot.turn_at(ticket).map(|it| &it.id));
             prop_assert_eq!(tried.len(), snapshot.healthy_count());
             let mut turns: Vec<u32> = snapshot.order.rotation.to_vec();
             turns.sort_unstable();

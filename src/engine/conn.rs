@@ -29,7 +29,7 @@ pub(super) struct Conn<S> {
     pub(super) queued: bool,
     /// It moved much when it last ran: it takes its turn with the others that do, behind those that do not.
     pub(super) bulk: bool,
-    /// A call failed for want of memory: it runs again when some time is over, since no event will say so.
+    /// A call failed for lack of memory: it runs again after a pause, since no event says when there is some.
     pub(super) short: bool,
     /// What `inbox` holds is not enough for the next step.
     pub(super) starved: bool,
@@ -61,7 +61,7 @@ pub(super) enum Hunger {
     Fed,
 }
 
-/// What a read came to.
+/// Result of a read.
 pub(super) enum Filled {
     /// So many bytes for the next step, at the start of the scratch buffer.
     Bytes(usize),

@@ -18,40 +18,40 @@ use crate::session::Output;
 
 /// Result of the search for an upstream connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum Search {
     /// The request is on its way, or will be when the connect ends.
-    Yes,
+    Underway,
     /// No endpoint takes it.
-    No,
+    NoEndpoint,
     /// It would have to wait for a connection, and there is no memory for that.
     NoMemory,
 }
 
 impl<N: Net> Pump<N> {
     /// Finds an upstream connection for the first bytes of a request and sends them.
-    pub(super) fn find_upstream(&mut self, key: ClientKey, pieces: [&[u8]; 3]) -> Found {
+    pub(super) fn find_upstream(&mut self, key: ClientKey, pieces: [&[u8]; 3]) -> Search {
         if self.send_on_its_own(key, pieces) {
-            return Found::Yes;
+            return Search::Underway;
         }
         let Some((ticket, endpoint)) = balance::pick(&self.snapshot, &self.shared.cursor) else {
             return self.try_the_absent(key, pieces);
         };
         let endpoint = endpoint.id;
-        let Some(client) = self.clients.get_mut(key) else { return Found::Yes };
+        let Some(client) = self.clients.get_mut(key) else { return Search::Underway };
         client.exchange.ticket = ticket;
         let (endpoint, idle) = match self.pools.enter_and_pop(endpoint, self.now) {
             Some(idle) => (endpoint, idle),
             None => match self.enter_other(ticket, &[]) {
                 Some(other) => (other, self.pools.pop(other, self.now)),
-                None => return Found::No,
+                None => return Search::NoEndpoint,
             },
         };
         if self.send_on_idle(key, endpoint, idle, pieces) {
-            return Found::Yes;
+            return Search::Underway;
         }
         if self.lacks_memory(pieces) {
             self.pools.leave(endpoint);
-            return Found::NoMemory;
+            return Search::NoMemory;
         }
         if let Some(client) = self.clients.get_mut(key) {
             client.exchange.hold = Some(self.buffers.lend(&pieces));
@@ -60,12 +60,12 @@ impl<N: Net> Pump<N> {
     }
 
     /// Nothing is healthy: dials where nobody was when it was last looked at, if there is such an endpoint.
-    fn try_the_absent(&mut self, key: ClientKey, pieces: [&[u8]; 3]) -> Found {
+    fn try_the_absent(&mut self, key: ClientKey, pieces: [&[u8]; 3]) -> Search {
         let ticket = self.shared.cursor.ticket();
-        let Some(endpoint) = self.enter_absent(ticket, &[]) else { return Found::No };
+        let Some(endpoint) = self.enter_absent(ticket, &[]) else { return Search::NoEndpoint };
         if self.lacks_memory(pieces) {
             self.pools.leave(endpoint);
-            return Found::NoMemory;
+            return Search::NoMemory;
         }
         if let Some(client) = self.clients.get_mut(key) {
             client.exchange.ticket = ticket;
@@ -189,11 +189,11 @@ impl<N: Net> Pump<N> {
 
     /// Opens a connection to `endpoint`, where the request has a place, for the request that is held, or to another one if
     /// that fails at once.
-    pub(super) fn dial(&mut self, key: ClientKey, mut endpoint: EndpointId) -> Found {
+    pub(super) fn dial(&mut self, key: ClientKey, mut endpoint: EndpointId) -> Search {
         let (mut ways, mut ran_short) = (0, false);
         loop {
             let error = match self.connect(key, endpoint) {
-                Ok(()) => return Found::Yes,
+                Ok(()) => return Search::Underway,
                 Err(error) => error,
             };
             let address = self.pools.place(endpoint).cloned();
@@ -211,7 +211,7 @@ impl<N: Net> Pump<N> {
             }
             self.pools.leave(endpoint);
             let next = match short {
-                Some(_) if self.send_held_on_idle(key) => return Found::Yes,
+                Some(_) if self.send_held_on_idle(key) => return Search::Underway,
                 // What every connect needs is short: no other address helps.
                 Some((shortage, _)) if shortage.gives_way() => None,
                 Some(_) => self.next_after(key, endpoint),
@@ -219,8 +219,8 @@ impl<N: Net> Pump<N> {
             };
             match next {
                 Some(next) => endpoint = next,
-                None if ran_short && self.wait_for_connection(key) => return Found::Yes,
-                None => return Found::No,
+                None if ran_short && self.wait_for_connection(key) => return Search::Underway,
+                None => return Search::NoEndpoint,
             }
         }
     }
@@ -250,9 +250,9 @@ impl<N: Net> Pump<N> {
     ) {
         let found = match next {
             Some(next) => self.dial(client, next),
-            None => Found::No,
+            None => Search::NoEndpoint,
         };
-        if found == Found::No {
+        if found == Search::NoEndpoint {
             self.answer_unavailable(client, out);
         }
     }

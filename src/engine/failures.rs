@@ -3,7 +3,7 @@
 
 use super::Net;
 use super::clock::is_clients_turn;
-use super::connects::Found;
+use super::connects::Search;
 use super::keys::{ClientKey, UpstreamKey};
 use super::pump::Pump;
 use super::tables::{Client, Upstream, UpstreamState};
@@ -20,7 +20,7 @@ impl<N: Net> Pump<N> {
         let Some(key) = client.exchange.upstream else { return };
         let Some(upstream) = self.upstreams.get(key) else { return };
         let endpoint = upstream.endpoint;
-        let blameless = ends_as_it_may(&client.session, failure);
+        let blameless = is_expected_end(&client.session, failure);
         let elapsed = self.now.since(Tick::default());
         let broken = self.describe_break(owner, client, upstream, failure);
         let Some(client) = self.clients.get_mut(owner) else { return };
@@ -47,7 +47,7 @@ impl<N: Net> Pump<N> {
                 self.counters.replayed.bump();
                 self.part(owner);
                 let next = self.elsewhere(owner, endpoint);
-                if !self.pools.squeeze_in(next) || self.dial(owner, next) == Found::No {
+                if !self.pools.squeeze_in(next) || self.dial(owner, next) == Search::NoEndpoint {
                     self.answer_unavailable(owner, out);
                 }
             }
@@ -145,7 +145,7 @@ fn streak_of(failure: Failure) -> Streak {
 
 /// Whether a connection may end like this without any fault of its target: a pooled one that nobody used when it
 /// was closed (RFC 9112 section 9.3.1), or a tunnel.
-fn ends_as_it_may(session: &Session, failure: Failure) -> bool {
+fn is_expected_end(session: &Session, failure: Failure) -> bool {
     let pooled = session.is_reused() && session.awaits_response();
     session.is_tunnel() || pooled && failure != Failure::HeadTimeout
 }

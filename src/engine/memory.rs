@@ -31,13 +31,13 @@ const FED: usize = 64;
 
 /// Those who wait for memory.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct MemoryQueue {
     waiting: VecDeque<Token>,
     /// When they are looked at at the latest.
     next: Tick,
 }
 
-impl Line {
+impl MemoryQueue {
     /// When those in line are to be looked at.
     pub(super) fn next(&self) -> Option<Tick> {
         (!self.waiting.is_empty()).then_some(self.next)

@@ -12,7 +12,7 @@ use crate::base::tick::Tick;
 
 pub(super) struct Patient<N> {
     pub(super) net: N,
-    /// A call of a connection failed since this was last looked at, for want of memory.
+    /// A call of a connection failed for lack of memory since this was last looked at.
     short: bool,
 }
 
@@ -21,7 +21,7 @@ impl<N> Patient<N> {
         Patient { net, short: false }
     }
 
-    /// Whether a call of a connection failed for want of memory since this was last asked.
+    /// Whether a call of a connection failed for lack of memory since the last call of this.
     pub(super) fn take_short(&mut self) -> bool {
         std::mem::take(&mut self.short)
     }
@@ -41,7 +41,7 @@ impl<N> Patient<N> {
     }
 }
 
-/// Whether a connection's own call failed for want of memory: nothing has moved, and no event says when it can.
+/// Whether a connection's own call failed for lack of memory: nothing has moved, and no event says when it can.
 pub(super) fn is_short(error: &io::Error) -> bool {
     Shortage::of(error) == Some(Shortage::Memory)
 }

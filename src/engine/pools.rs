@@ -1,5 +1,5 @@
-//! What one worker keeps for each endpoint: its idle upstream connections, newest first, how many requests are with it, and how
-//! often in a row it failed. All share one table.
+//! What one worker keeps for each endpoint: its idle upstream connections, newest first, its requests in flight, and its
+//! streaks of failures. All share one table.
 //!
 //! Invariants: only connections to endpoints that are healthy in the current snapshot are kept; each
 //! endpoint's stack holds at most the configured number; a connection in a stack belongs to no client; one that
@@ -212,7 +212,7 @@ pub(super) struct GivenBack {
     pub(super) kept: bool,
     /// Not for long: other workers, or checks, may wait behind it.
     pub(super) brief: bool,
-    /// That many answers in a row were server errors, which is as many as may be.
+    /// `Some(n)`: n consecutive 5xx responses, the ejection threshold.
     pub(super) errors: Option<u32>,
 }
 
@@ -347,8 +347,9 @@ impl Pools {
         self.pools.get_mut(&endpoint)?.pop(&mut self.len, now)
     }
 
-    /// The endpoint gave a whole answer with `status`, which ends what it did wrong in a row. Keeps the
-    /// connection, if it can be used again, unless the stack is full or the endpoint is not healthy: its request has left then.
+    /// The endpoint has sent a whole response with `status`, which resets its streaks but that of 5xx responses. Keeps the
+    /// connection, if it can be used again, unless the stack is full or the endpoint is not healthy; if it is kept, the
+    /// request is no longer counted as in flight.
     pub(super) fn give_back(
         &mut self,
         endpoint: EndpointId,
@@ -423,8 +424,8 @@ impl Pools {
         self.ask_at
     }
 
-    /// The endpoints whose fresh connections have waited for so long that others may be in the way. Each is told again if that
-    /// goes on.
+    /// The endpoints whose fresh connections have waited for so long that others may be in the way. Each is returned again, later,
+    /// if that goes on.
     pub(super) fn waiting(&mut self, now: Tick) -> Vec<EndpointId> {
         let mut waiting = Vec::new();
         self.ask_at = Tick::NEVER;
@@ -454,15 +455,15 @@ impl Pools {
         self.pools.keys().copied().collect()
     }
 
-    /// A connect to the endpoint came about.
+    /// A connection to the endpoint was established.
     pub(super) fn connected(&mut self, endpoint: EndpointId) {
         if let Some(pool) = self.healthy_mut(endpoint) {
             pool.streaks.connected();
         }
     }
 
-    /// The endpoint failed. How often it did so in a row, if that is as often as it may. One that is out already
-    /// cannot fail.
+    /// Counts a failure of the endpoint. Returns the length of its streak once it reaches the threshold. Endpoints that are not
+    /// healthy are ignored.
     pub(super) fn failed(&mut self, endpoint: EndpointId, kind: Streak) -> Option<u32> {
         let pool = self.pools.get_mut(&endpoint).filter(|pool| pool.healthy)?;
         pool.streaks.failed(kind, &self.plan.ejection)
@@ -508,7 +509,7 @@ impl Pools {
     }
 
     /// Follows a new snapshot: the connections to endpoints that are not healthy in it come out, to be
-    /// closed, and what those endpoints did in a row is forgotten.
+    /// closed, and the streaks of those endpoints are forgotten.
     pub(super) fn follow(
         &mut self,
         snapshot: &Snapshot,

@@ -10,7 +10,7 @@ use super::conn::WINDOW;
 use super::entries::Entries;
 use super::hint::Hints;
 use super::keys::{ClientKey, UpstreamKey};
-use super::memory::Line;
+use super::memory::MemoryQueue;
 use super::net::{Net, Readiness, Token};
 use super::parting::Parting;
 use super::patient::Patient;
@@ -25,7 +25,7 @@ use crate::base::tick::Tick;
 use crate::base::wheel::{Fired, Wheel};
 use crate::http1::head::HeadLimits;
 use crate::metrics::WorkerCounters;
-use crate::session::{Context, Output, Pseudonym};
+use crate::session::{Output, Pseudonym, SessionRules};
 use crate::settings::{AccessSink, Plan, Via};
 
 /// Connections of either side that the tables have room for from the start: 5 MiB of addresses, and of memory only what
@@ -58,7 +58,7 @@ pub(super) struct Pump<N: Net> {
     pub(super) wheel: Wheel<Token>,
     pub(super) buffers: Pool,
     /// Those who wait for memory of buffers.
-    pub(super) line: Line,
+    pub(super) line: MemoryQueue,
     pub(super) ready: Ready,
     /// Bytes that the connection that runs has moved in this run.
     pub(super) moved: usize,
@@ -70,7 +70,7 @@ pub(super) struct Pump<N: Net> {
     /// Endpoints that went down with this snapshot: what waits for them is to be looked at.
     pub(super) lost: Vec<EndpointId>,
     /// What sessions need of the plan.
-    pub(super) cx: Context,
+    pub(super) cx: SessionRules,
     pub(super) counters: WorkerCounters,
     pub(super) reports: Vec<(EndpointId, Report)>,
     /// Connections of both sides there may be, as long as an idle one to a target can make room.
@@ -104,7 +104,7 @@ impl<N: Net> Pump<N> {
         let mut pools = Pools::new(workers);
         pools.follow(&snapshot, &shared.links, &mut Vec::new());
         let asks_seen = shared.asks.count();
-        let mut cx = Context { fallback_host, ..Context::default() };
+        let mut cx = SessionRules { fallback_host, ..SessionRules::default() };
         follow_plan(&mut cx, &snapshot.plan, Pseudonym::new(shared.instance));
         Pump {
             net: Patient::new(net),
@@ -116,7 +116,7 @@ impl<N: Net> Pump<N> {
             parting: Parting::default(),
             wheel: Wheel::with_room(2 * ROOM),
             buffers: Pool::new(Arc::clone(&shared.memory)),
-            line: Line::default(),
+            line: MemoryQueue::default(),
             ready: Ready::new(),
             moved: 0,
             fired: Vec::with_capacity(FIRED),
@@ -318,7 +318,7 @@ impl<N: Net> Pump<N> {
 }
 
 /// Sets what sessions need of the plan.
-fn follow_plan(cx: &mut Context, plan: &Plan, pseudonym: Pseudonym) {
+fn follow_plan(cx: &mut SessionRules, plan: &Plan, pseudonym: Pseudonym) {
     cx.limits = HeadLimits { bytes: plan.limits.head, fields: plan.limits.headers };
     cx.replay = plan.retry.replay;
     cx.request_via = (plan.via != Via::Off).then_some(pseudonym);

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::conn::{Filled, Hunger};
-use super::connects::Found;
+use super::connects::Search;
 use super::keys::{ClientKey, UpstreamKey};
 use super::patient::is_short;
 use super::pump::{Pump, Scratch};
@@ -93,9 +93,9 @@ impl<N: Net> Pump<N> {
                 self.counters.requests.bump();
                 self.begin_entry(key, &out.line);
                 match self.find_upstream(key, [&out.head, body, &out.tail]) {
-                    Found::Yes => {}
-                    Found::No => self.answer_unavailable(key, out),
-                    Found::NoMemory => self.answer_no_memory(key, out),
+                    Search::Underway => {}
+                    Search::NoEndpoint => self.answer_unavailable(key, out),
+                    Search::NoMemory => self.answer_no_memory(key, out),
                 }
             }
             Next::ToUpstream => {

@@ -17,7 +17,7 @@ use crate::base::tick::Tick;
 use crate::base::wheel::Due;
 use crate::session::Output;
 
-/// When connections whose calls failed for want of memory run again. No event tells when there is some.
+/// When connections whose calls failed for lack of memory run again. No event says when there is some.
 const RETRY: Duration = Duration::from_millis(30);
 /// The least time between two lines.
 const QUIET: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ impl Shortages {
 }
 
 impl<N: Net> Pump<N> {
-    /// Counts a call that failed for want of something here, and says so now and then.
+    /// Counts a call that failed with a local error, and logs it from time to time.
     pub(super) fn note_shortage(&mut self, shortage: Shortage, what: &str, error: &io::Error) {
         self.counters.shortages.bump();
         if self.shortages.quiet_until <= self.now {
@@ -70,8 +70,8 @@ impl<N: Net> Pump<N> {
         }
     }
 
-    /// A call to `endpoint` failed for want of something here: counts it, and makes way where that can help. `true` if
-    /// the call may be made again; `ways` says how often it was.
+    /// A call to `endpoint` failed with a local error: counts it, and frees something where that can help. `true` if the call
+    /// may be retried; `ways` counts how often it was.
     pub(super) fn makes_way(&mut self, shortage: Shortage, ways: &mut usize) -> bool {
         *ways += 1;
         shortage.gives_way() && *ways <= WAYS && self.free_descriptor()
@@ -168,7 +168,7 @@ impl<N: Net> Pump<N> {
         }
     }
 
-    /// Lets the connections run again whose calls failed for want of memory.
+    /// Runs the connections again whose calls failed for lack of memory.
     pub(super) fn retry_short(&mut self, out: &mut Output) {
         if self.shortages.retry_at.is_none_or(|at| at > self.now) {
             return;

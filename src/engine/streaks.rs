@@ -1,4 +1,4 @@
-//! How often in a row an endpoint failed, as far as this worker saw. Pure.
+//! The consecutive failures of an endpoint, by kind, as far as this worker saw. Pure.
 //!
 //! Owns the counts of one endpoint; does not know what becomes of an endpoint whose count is full.
 //! Invariant: a count is below its threshold, since a full one begins again.
@@ -16,7 +16,7 @@ pub(super) struct Streaks {
 }
 
 impl Streaks {
-    /// The endpoint failed once more. The length of the streak if it is as long as it may be; it begins again then.
+    /// Counts a failure. Returns the length of the streak once it reaches the threshold, and begins a new one then.
     pub(super) fn failed(&mut self, kind: Streak, limits: &Ejection) -> Option<u32> {
         let (count, limit) = match kind {
             Streak::ConnectFailures => (&mut self.connect_failures, limits.connect_failures),
@@ -31,12 +31,12 @@ impl Streaks {
         (*count >= limit).then(|| std::mem::take(count))
     }
 
-    /// A connect came about.
+    /// A connection was established.
     pub(super) fn connected(&mut self) {
         self.connect_failures = 0;
     }
 
-    /// The endpoint gave a whole answer with `status`: it is there, but the status may be one more of a kind.
+    /// The endpoint has sent a whole response: only the streak of 5xx responses may go on, if `status` is one.
     pub(super) fn answered(&mut self, status: u16, limits: &Ejection) -> Option<u32> {
         self.connect_failures = 0;
         self.resets = 0;

@@ -106,8 +106,8 @@ impl<N: Net> Pump<N> {
         self.observe(now);
     }
 
-    /// Lets a client's connection run, because it is ready or for a last look: until it has nothing more to do, or has done
-    /// as much as it may at a time.
+    /// Lets a client's connection run, because it is ready or for a last look: until it has nothing more to do, or its share of
+    /// the turn is used up.
     pub(super) fn run_client(&mut self, key: ClientKey, last_look: bool, scratch: &mut Scratch) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.conn.queued = false;

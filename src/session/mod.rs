@@ -2,8 +2,8 @@
 //! passed on, and what may follow.
 //!
 //! PURE: bytes and events come in, a [`Step`] by value goes out; no socket, no clock, no allocation per request.
-//! A session never chooses a target and never holds one. It *asks* ([`Next::NeedUpstream`]) and *is told*
-//! ([`Session::attached`], [`Session::no_upstream`], [`Session::upstream_failed`]).
+//! A session never chooses a target and never holds one. It *asks* for one ([`Next::NeedUpstream`]), and its caller *reports*
+//! what became of that ([`Session::attached`], [`Session::no_upstream`], [`Session::upstream_failed`]).
 //!
 //! Two small machines run side by side, one for each direction of an exchange:
 //!
@@ -27,9 +27,9 @@
 //!
 //! ```
 //! use evenly::http1::HeadLimits;
-//! use evenly::session::{Context, Ending, Next, Output, Reuse, Session};
+//! use evenly::session::{SessionRules, Ending, Next, Output, Reuse, Session};
 //!
-//! let cx = Context {
+//! let cx = SessionRules {
 //!     limits: HeadLimits { bytes: 1024, fields: 20 },
 //!     fallback_host: "localhost".to_owned(),
 //!     replay: true,
@@ -85,14 +85,14 @@ const JOIN: usize = 4096;
 /// No number of seconds. Not an `Option`, which would make each connection larger.
 const NO_HINT: u16 = u16::MAX;
 
-/// What every session of a worker goes by.
+/// Settings that all sessions of a worker share.
 #[derive(Debug, Clone, Default)]
-pub struct Context {
+pub struct SessionRules {
     /// Limits of heads and trailers.
     pub limits: HeadLimits,
     /// The `Host` of an HTTP/1.0 request that has none.
     pub fallback_host: String,
-    /// Whether idempotent requests may be sent once more (`retry.replay`).
+    /// Whether idempotent requests may be replayed (`retry.replay`).
     pub replay: bool,
     /// What goes into the `Via` field of requests. One that has it already has come back, and goes no further.
     pub request_via: Option<Pseudonym>,
@@ -111,7 +111,7 @@ pub struct Output {
     pub head: Vec<u8>,
     /// Goes after it.
     pub tail: Vec<u8>,
-    /// What the access log says of a request whose head was whole, if [`Context::describe`] asks for it:
+    /// What the access log says of a request whose head was whole, if [`SessionRules::describe`] asks for it:
     /// request line, Host, Referer, User-Agent, each ended by a NUL.
     pub line: Vec<u8>,
     /// Why the exchange ended otherwise than by the target's whole response, in a sentence; empty if it did not.
@@ -140,7 +140,7 @@ impl Output {
     }
 }
 
-/// What one call came to: `head`, then `input[body]`, then `tail` go where `next` says.
+/// Result of one call: `head`, then `input[body]`, then `tail` go where `next` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// Bytes of the input that are done with. The rest is handed in again with more behind it.
@@ -167,7 +167,7 @@ pub enum Next {
         /// What the upstream connection may carry from now on.
         reuse: Reuse,
     },
-    /// An answer of our own, for the client; no upstream is needed any more.
+    /// A generated response, for the client; the request needs no upstream from now on.
     Answered,
     /// The target broke the exchange: call [`Session::upstream_failed`], after the part of its response that stands before
     /// the fault, if the step has any, has gone to the client.
@@ -287,9 +287,10 @@ enum Chunks {
 struct ExchangeState {
     method: Method,
     version: Version,
-    keep_alive: bool,
-    /// The client does not mean to end the connection: its next request may be on its way.
-    persistent: bool,
+    /// The client's connection is kept after the response.
+    we_keep_alive: bool,
+    /// The client asked for that: its next request may be on its way.
+    client_keeps_alive: bool,
     expects: Expects,
     interim: u8,
     /// The status the client was sent; 0 before that.
@@ -304,7 +305,7 @@ struct ExchangeState {
     has_content: bool,
     /// The upstream connection can carry no other request: bytes of this one may be left on it unread, or an interim
     /// response ruled it out.
-    spoiled: bool,
+    no_reuse: bool,
     early: Early,
     /// How many seconds the target keeps an idle connection, as it says; [`NO_HINT`] if it does not.
     idle_seconds: u16,
@@ -344,8 +345,8 @@ impl ExchangeState {
     const NONE: ExchangeState = ExchangeState {
         method: Method::Other,
         version: Version::Http11,
-        keep_alive: false,
-        persistent: false,
+        we_keep_alive: false,
+        client_keeps_alive: false,
         expects: Expects::Nothing,
         interim: 0,
         status: 0,
@@ -353,7 +354,7 @@ impl ExchangeState {
         replayed: false,
         at_hand: false,
         has_content: false,
-        spoiled: false,
+        no_reuse: false,
         early: Early::No,
         idle_seconds: NO_HINT,
         upgrade: None,
@@ -364,15 +365,15 @@ impl ExchangeState {
         ExchangeState {
             method: head.method,
             version: head.version,
-            keep_alive: head.keep_alive,
-            persistent: head.keep_alive,
+            we_keep_alive: head.keep_alive,
+            client_keeps_alive: head.keep_alive,
             expects: match head.expect_continue {
                 true => Expects::Continue,
                 false => Expects::Nothing,
             },
             at_hand: true,
             has_content,
-            spoiled: has_content && head.method.ignores_content(),
+            no_reuse: has_content && head.method.ignores_content(),
             upgrade: head.upgrade.map(|asked| Box::new(Asked { protocols: asked.to_vec() })),
             ..ExchangeState::NONE
         }
@@ -514,7 +515,7 @@ impl Session {
     }
 
     /// Whether the bytes of the request are worth keeping after they were sent.
-    pub fn may_replay(&self, cx: &Context) -> bool {
+    pub fn may_replay(&self, cx: &SessionRules) -> bool {
         let exchange = &self.exchange;
         cx.replay && exchange.at_hand && !exchange.replayed && self.is_idempotent()
     }
@@ -523,14 +524,14 @@ impl Session {
         if out.reason.is_empty() {
             out.reason = why;
         }
-        let close = !self.exchange.keep_alive || !self.request_complete();
-        self.exchange.keep_alive = !close;
+        let close = !self.exchange.we_keep_alive || !self.request_complete();
+        self.exchange.we_keep_alive = !close;
         let head_only = self.exchange.method == Method::Head;
         if !close && self.exchange.version == Version::Http10 {
             // Rare enough: a 1.0 client loses its persistence rather than guess at it.
-            self.exchange.keep_alive = false;
+            self.exchange.we_keep_alive = false;
         }
-        answer(status, why, !self.exchange.keep_alive, head_only, &mut out.head);
+        answer(status, why, !self.exchange.we_keep_alive, head_only, &mut out.head);
         self.answering = Answering::Complete { until_close: false };
         self.exchange.status = status;
     }
@@ -543,7 +544,7 @@ impl Session {
 
     /// The target answers although some of the request still waits to be sent: it may never read that.
     pub fn answered_early(&mut self) {
-        self.exchange.spoiled = true;
+        self.exchange.no_reuse = true;
         if self.exchange.early == Early::No {
             self.exchange.early = Early::ReadsOn;
         }
@@ -561,18 +562,18 @@ impl Session {
     }
 
     /// No endpoint takes the request: 503, on a connection that stays usable.
-    pub fn no_upstream(&mut self, cx: &Context, out: &mut Output) {
+    pub fn no_upstream(&mut self, cx: &SessionRules, out: &mut Output) {
         out.clear();
-        self.exchange.keep_alive &= !cx.draining;
+        self.exchange.we_keep_alive &= !cx.draining;
         out.reason = "No endpoint could take the request.";
         self.answer_with(503, "", out);
     }
 
     /// What becomes of the client connection now that its exchange is over.
     pub fn ending(&self) -> Ending {
-        match (self.exchange.keep_alive, self.request_complete()) {
+        match (self.exchange.we_keep_alive, self.request_complete()) {
             (true, true) => Ending::KeepAlive,
-            (false, true) if !self.exchange.persistent => Ending::Close,
+            (false, true) if !self.exchange.client_keeps_alive => Ending::Close,
             // What the client sends before it reads that we close must not reset the answer away.
             (false, true) | (_, false) => Ending::Linger,
         }

@@ -1,8 +1,8 @@
 //! The client's direction: heads that become requests for a target, bodies, and refusals.
 
 use super::{
-    Answering, Chunks, ClientEnd, Context, ExchangeState, Expects, Failure, Next, Output, Reading,
-    Session, Step, Steps, frame, pass_all,
+    Answering, Chunks, ClientEnd, ExchangeState, Expects, Failure, Next, Output, Reading, Session,
+    SessionRules, Step, Steps, frame, pass_all,
 };
 use crate::access::push_part;
 use crate::http1::answer::answer_options;
@@ -13,7 +13,7 @@ use crate::http1::{BodyLength, Fault, Progress, Version};
 
 impl Session {
     /// Bytes of the client: the head of a request, more of its body, or whatever runs through a tunnel.
-    pub fn client_bytes(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
+    pub fn client_bytes(&mut self, cx: &SessionRules, input: &mut [u8], out: &mut Output) -> Step {
         match self.reading {
             Reading::Head => self.request_head(cx, input, out),
             Reading::Body { .. } => {
@@ -31,7 +31,7 @@ impl Session {
     }
 
     /// Empty lines between requests say nothing, and must not look like the beginning of one (RFC 9112 section 2.2).
-    fn request_head(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
+    fn request_head(&mut self, cx: &SessionRules, input: &mut [u8], out: &mut Output) -> Step {
         let empty = input.chunks_exact(2).take_while(|line| line == b"\r\n").count() * 2;
         if empty > 0 {
             self.scanned = 0;
@@ -42,7 +42,7 @@ impl Session {
         }
     }
 
-    fn one_request_head(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
+    fn one_request_head(&mut self, cx: &SessionRules, input: &mut [u8], out: &mut Output) -> Step {
         if !self.worth_a_look(input, cx.limits.bytes) {
             return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
         }
@@ -98,7 +98,7 @@ impl Session {
 
     fn request_body(
         &mut self,
-        cx: &Context,
+        cx: &SessionRules,
         input: &mut [u8],
         out: &mut Output,
     ) -> Result<Decoded, Fault> {
@@ -131,7 +131,7 @@ impl Session {
         let keep = head.keep_alive && bodiless;
         answer_options(!keep, &mut out.head);
         self.exchange.status = 200;
-        self.exchange.keep_alive = keep;
+        self.exchange.we_keep_alive = keep;
         self.reading = if bodiless { Reading::Complete } else { Reading::Closed };
         self.answering = Answering::Complete { until_close: false };
         Step { consumed: head.len, body: 0..0, next: Next::Answered }
@@ -144,7 +144,7 @@ impl Session {
         out.tail.clear();
         out.reason = fault.why();
         self.reading = Reading::Closed;
-        self.exchange.keep_alive = false;
+        self.exchange.we_keep_alive = false;
         if matches!(self.answering, Answering::Body { .. } | Answering::Complete { .. }) {
             return Step { consumed: 0, body: 0..0, next: Next::Failed(Failure::ClientBroke) };
         }
@@ -163,7 +163,7 @@ impl Session {
         out.tail.clear();
         out.reason = "no memory is left for the request (limits.memory)";
         self.reading = Reading::Closed;
-        self.exchange.keep_alive = false;
+        self.exchange.we_keep_alive = false;
         self.answer_with(503, "", out);
     }
 

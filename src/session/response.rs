@@ -2,8 +2,8 @@
 //! target breaks the exchange.
 
 use super::{
-    Answering, Break, Chunks, Context, Early, Expects, Failure, MAX_INTERIM, NO_HINT, Next, Output,
-    Reading, Remedy, Reuse, Session, Step, Steps, frame, pass_all, retry,
+    Answering, Break, Chunks, Early, Expects, Failure, MAX_INTERIM, NO_HINT, Next, Output, Reading,
+    Remedy, Reuse, Session, SessionRules, Step, Steps, frame, pass_all, retry,
 };
 use crate::http1::body::{BodyDecoder, Decoded};
 use crate::http1::head::ResponseHead;
@@ -13,7 +13,12 @@ use crate::http1::{BodyLength, Fault, Progress, Version};
 
 impl Session {
     /// Bytes of the target.
-    pub fn upstream_bytes(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
+    pub fn upstream_bytes(
+        &mut self,
+        cx: &SessionRules,
+        input: &mut [u8],
+        out: &mut Output,
+    ) -> Step {
         match &mut self.answering {
             Answering::Awaited => self.response_head(cx, input, out),
             Answering::Body { decoder, chunks, reuse, .. } => {
@@ -45,7 +50,7 @@ impl Session {
     fn finished(&mut self, decoded: Decoded, reuse: Reuse) -> Step {
         self.end_answer();
         let reuse = match reuse {
-            Reuse::Pool if self.exchange.spoiled => Reuse::No,
+            Reuse::Pool if self.exchange.no_reuse => Reuse::No,
             Reuse::Pool if self.private => Reuse::Private,
             reuse => reuse,
         };
@@ -61,7 +66,7 @@ impl Session {
         }
     }
 
-    fn response_head(&mut self, cx: &Context, input: &mut [u8], out: &mut Output) -> Step {
+    fn response_head(&mut self, cx: &SessionRules, input: &mut [u8], out: &mut Output) -> Step {
         let mut at = 0;
         loop {
             match self.one_head(cx, &mut input[at..], out) {
@@ -87,7 +92,7 @@ impl Session {
 
     fn one_head(
         &mut self,
-        cx: &Context,
+        cx: &SessionRules,
         input: &mut [u8],
         out: &mut Output,
     ) -> Result<Headed, Fault> {
@@ -115,7 +120,7 @@ impl Session {
     /// Passes a whole head on. `None` if it was an interim one, else where its body ends.
     fn judged(
         &mut self,
-        cx: &Context,
+        cx: &SessionRules,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
@@ -130,7 +135,7 @@ impl Session {
     /// What follows a final head in the same read.
     fn behind_head(
         &mut self,
-        cx: &Context,
+        cx: &SessionRules,
         length: BodyLength,
         rest: &mut [u8],
         out: &mut Output,
@@ -154,13 +159,13 @@ impl Session {
     /// Passes a 1xx on (RFC 9110 section 15.2), but not to a 1.0 client, and not a 100 nobody asked for.
     fn interim(
         &mut self,
-        cx: &Context,
+        cx: &SessionRules,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
     ) -> Result<(), Fault> {
         self.exchange.interim += 1;
-        self.exchange.spoiled |= !head.keep_alive;
+        self.exchange.no_reuse |= !head.keep_alive;
         if self.exchange.interim > MAX_INTERIM {
             return Err(Fault::TooManyInterim);
         }
@@ -183,7 +188,7 @@ impl Session {
     /// (RFC 9110 sections 7.8 and 15.2.2).
     fn switch_protocols(
         &mut self,
-        cx: &Context,
+        cx: &SessionRules,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
@@ -209,7 +214,7 @@ impl Session {
 
     fn final_head(
         &mut self,
-        cx: &Context,
+        cx: &SessionRules,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
@@ -226,11 +231,11 @@ impl Session {
             let reads_on = self.wants_the_rest(head);
             self.exchange.early = if reads_on { Early::ReadsOn } else { Early::Enough };
         }
-        let keep = self.exchange.keep_alive
+        let keep = self.exchange.we_keep_alive
             && !cx.draining
             && (whole || self.exchange.early != Early::Enough)
             && !matches!(framing, ClientFraming::UntilClose);
-        self.exchange.keep_alive = keep;
+        self.exchange.we_keep_alive = keep;
         let connection = match (keep, modern) {
             (true, true) => ClientConnection::Implicit,
             (true, false) => ClientConnection::KeepAlive,
@@ -240,7 +245,7 @@ impl Session {
         rewrite::response(head, input, &by, &mut out.head);
         self.exchange.status = head.status;
         self.exchange.idle_seconds = head.idle_seconds.unwrap_or(NO_HINT);
-        self.exchange.spoiled |= self.exchange.early != Early::No
+        self.exchange.no_reuse |= self.exchange.early != Early::No
             || may_have_stopped_reading(head.status, self.exchange.has_content);
         self.private |= head.binds_connection();
         let ends = !head.keep_alive || matches!(length, BodyLength::UntilClose);
@@ -292,7 +297,12 @@ impl Session {
 
     /// The exchange with the target broke. Says what is to be done, by the table in `retry`; an answer
     /// is then in `out`.
-    pub fn upstream_failed(&mut self, cx: &Context, broken: Break, out: &mut Output) -> Remedy {
+    pub fn upstream_failed(
+        &mut self,
+        cx: &SessionRules,
+        broken: Break,
+        out: &mut Output,
+    ) -> Remedy {
         let found = std::mem::take(&mut out.reason);
         out.clear();
         out.reason = match broken.failure {
@@ -303,7 +313,7 @@ impl Session {
         match remedy {
             Remedy::Replay => self.exchange.replayed = true,
             Remedy::Answer(status) if self.awaits_response() => {
-                self.exchange.keep_alive &= !cx.draining;
+                self.exchange.we_keep_alive &= !cx.draining;
                 self.answer_with(status, broken.failure.why(), out);
             }
             Remedy::Answer(_) | Remedy::Cut { .. } => {

@@ -6,7 +6,7 @@ use evenly::http1::{
     BodyDecoder, BodyLength, FieldSpace, HeadLimits, Method, Progress, RequestHead, Version,
     parse_request, parse_response,
 };
-use evenly::session::{Context, Ending, Next, Output, Session, Step};
+use evenly::session::{Ending, Next, Output, Session, SessionRules, Step};
 use evenly::settings::Limits;
 
 use crate::{Dialogue, Message, Stop};
@@ -174,8 +174,8 @@ pub(crate) fn response(method: &str, input: &[u8], step: usize) -> Dialogue {
     }
 }
 
-fn context() -> Context {
-    Context {
+fn context() -> SessionRules {
+    SessionRules {
         request_via: None,
         response_via: None,
         limits: limits(),
@@ -229,7 +229,7 @@ pub(crate) fn sent_on(input: &[u8], step: usize) -> Vec<Vec<u8>> {
 }
 
 /// Gives the session's request an empty 200. Whether another may follow.
-fn answered(cx: &Context, session: &mut Session, out: &mut Output) -> bool {
+fn answered(cx: &SessionRules, session: &mut Session, out: &mut Output) -> bool {
     out.clear();
     let mut answer = *b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     let step = session.upstream_bytes(cx, &mut answer, out);

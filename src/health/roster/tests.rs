@@ -388,7 +388,7 @@ fn dual(fours: u8, sixes: u16) -> (Roster, Vec<EndpointId>) {
 fn turns(roster: &Roster) -> Vec<EndpointId> {
     let snapshot = roster.snapshot(1);
     let mut turns = Vec::new();
-    while let Some(next) = snapshot.healthy_at(turns.len()).filter(|it| !turns.contains(&it.id)) {
+    while let Some(next) = snapshot.turn_at(turns.len()).filter(|it| !turns.contains(&it.id)) {
         turns.push(next.id);
     }
     turns
@@ -464,7 +464,7 @@ fn place(last: u8, priority: u16, weight: u16) -> Place {
 /// The last part of each address in one round of turns.
 fn round(roster: &Roster) -> Vec<u8> {
     let snapshot = roster.snapshot(1);
-    let turns = (0..16).map_while(|turn| snapshot.healthy_at(turn));
+    let turns = (0..16).map_while(|turn| snapshot.turn_at(turn));
     let lasts = turns.map(|endpoint| match endpoint.address {
         Address::Ip(SocketAddr::V4(address)) => address.ip().octets()[3],
         _ => unreachable!("every address is one of `ip`"),

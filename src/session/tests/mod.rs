@@ -16,7 +16,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// A session with somebody who carries its bytes, as the engine does.
 struct Talk {
     session: Session,
-    cx: Context,
+    cx: SessionRules,
     out: Output,
     /// Bytes that wait to be used.
     client: Vec<u8>,
@@ -37,7 +37,7 @@ impl Talk {
     fn new() -> Talk {
         Talk {
             session: Session::new([10, 0, 0, 9].into(), false),
-            cx: Context {
+            cx: SessionRules {
                 limits: HeadLimits { bytes: 1024, fields: 20 },
                 fallback_host: "fallback".to_owned(),
                 replay: true,
