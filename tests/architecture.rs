@@ -4,6 +4,7 @@
 //! Owns the table of rooms. It reads source as tokens, so comments and strings do not count; nor does code that is
 //! only compiled for tests. It knows names, not types: it keeps honest people from slipping, not dishonest ones.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::str::FromStr;
@@ -406,6 +407,100 @@ fn sources() -> Vec<(String, String)> {
         }
     }
     files
+}
+
+/// Types that may share a name, each with the reason. None may.
+const NAMESAKES: &[(&str, &str)] = &[];
+
+/// The types that a file defines at its top level, in its modules and in its macros, with their lines. Not those of
+/// traits, implementations and functions, which nobody meets elsewhere, nor what is only compiled for tests.
+fn types(tokens: TokenStream) -> Vec<(String, usize)> {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some(rest) = tokens.get(at..).filter(|rest| !rest.is_empty()) {
+        at += match rest {
+            [TokenTree::Punct(hash), TokenTree::Group(attribute), ..]
+                if hash.as_char() == '#' && is_cfg_test(&attribute.stream()) =>
+            {
+                item_length(rest)
+            }
+            [TokenTree::Ident(word), TokenTree::Ident(_), TokenTree::Group(body), ..]
+                if word == "mod" =>
+            {
+                found.extend(types(body.stream()));
+                3
+            }
+            [
+                TokenTree::Ident(word),
+                TokenTree::Punct(_),
+                TokenTree::Ident(_),
+                TokenTree::Group(arms),
+                ..,
+            ] if word == "macro_rules" => {
+                let arms = arms.stream().into_iter();
+                let groups = arms.filter_map(|token| match token {
+                    TokenTree::Group(group) => Some(group.stream()),
+                    _ => None,
+                });
+                found.extend(groups.flat_map(types));
+                4
+            }
+            [TokenTree::Ident(kind), TokenTree::Ident(name), ..]
+                if ["struct", "enum", "union", "trait", "type"]
+                    .contains(&kind.to_string().as_str()) =>
+            {
+                found.push((name.to_string(), name.span().start().line));
+                2
+            }
+            _ => 1,
+        };
+    }
+    found
+}
+
+/// `Name: src/one.rs:1, src/two.rs:2` for each type name that several of the files define, if nothing excuses it.
+fn namesakes(sources: &[(String, String)], excused: &[(&str, &str)]) -> Vec<String> {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (file, text) in sources.iter().filter(|(file, _)| !is_for_tests(file)) {
+        for (name, line) in types(TokenStream::from_str(text).expect("Rust")) {
+            places.entry(name).or_default().push(format!("src/{file}:{line}"));
+        }
+    }
+    places
+        .into_iter()
+        .filter(|(name, places)| places.len() > 1 && excused.iter().all(|(it, _)| it != name))
+        .map(|(name, places)| format!("{name}: {}", places.join(", ")))
+        .collect()
+}
+
+#[test]
+fn no_two_types_have_one_name() {
+    let found = namesakes(&sources(), NAMESAKES);
+    assert!(
+        found.is_empty(),
+        "\n{}\none word for one thing: rename one of them, or give a reason in NAMESAKES\n",
+        found.join("\n")
+    );
+}
+
+#[test]
+fn catches_two_types_with_one_name() {
+    let find = |one: &str, other: &str, excused: &[(&str, &str)]| {
+        let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        namesakes(&[file("base/slab.rs", one), file("http1/head.rs", other)], excused)
+    };
+    let caught = ["Line: src/base/slab.rs:2, src/http1/head.rs:1"];
+    assert_eq!(find("\npub struct Line<'a>(&'a u8);", "enum Line {}", &[]), caught);
+    assert_eq!(find("\nmod a { trait Line {} }", "pub(super) type Line = u8;", &[]), caught);
+    assert_eq!(
+        find("\nunion Line { a: u8 }", "macro_rules! m { () => { pub enum Line {} } }", &[]),
+        caught
+    );
+    let none: [&str; 0] = [];
+    assert_eq!(find("struct Line;", "enum Line {}", &[("Line", "a reason")]), none);
+    assert_eq!(find("struct Line;", "#[cfg(test)] mod tests { struct Line; }", &[]), none);
+    assert_eq!(find("struct Line;", "impl A for B { type Line = u8; } // struct Line;", &[]), none);
+    assert_eq!(find("struct Line;", "fn f() { struct Line; let line = Line; }", &[]), none);
 }
 
 #[test]
