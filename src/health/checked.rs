@@ -11,7 +11,7 @@ use crate::base::address::Address;
 use crate::settings::Ejection;
 
 use super::ejection::{Ejections, EndpointCounts, allows};
-use super::judge::{Change, Judge, Judgement};
+use super::judge::{Judge, Judgement, Transition};
 use super::place::Place;
 
 /// A request that was served is a sign of life for so long.
@@ -203,7 +203,7 @@ impl Checked {
             return (!std::mem::replace(&mut self.spared, true)).then_some(HealthEvent::Spared);
         }
         self.spared = false;
-        if self.judge.observe(false) == Some(Change::Down) {
+        if self.judge.observe(false) == Some(Transition::Down) {
             self.suspicion = None;
             self.ejections.give_way();
             return Some(HealthEvent::Down);
@@ -223,7 +223,7 @@ impl Checked {
         self.known = true;
         let spared = std::mem::take(&mut self.spared);
         let needed = company.alone && company.rules.share < 100;
-        if self.judge.observe(true) == Some(Change::Up) {
+        if self.judge.observe(true) == Some(Transition::Up) {
             self.ejections.come_in(now);
             Some(HealthEvent::Up)
         } else if self.ejections.is_over(now) || self.ejections.is_out() && needed {

@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::hosts::Hosts;
 use super::place::{MAX_ADDRESSES, Place};
-use super::resolve::{AddressFamily, EarlyPlaces, Finding, Missing, Wanted};
+use super::resolve::{AddressFamily, EarlyPlaces, LookupResult, Missing, Wanted};
 use super::servers::{Servers, is_certain};
 
 /// What a lookup gets, all its questions included: less than a start waits for names.
@@ -76,18 +76,18 @@ struct Addresses {
 
 /// Why there are no addresses, or no records.
 #[derive(Debug)]
-enum Trouble {
+enum LookupError {
     /// There are none. With the TTL of that.
     Nothing(String, Option<u32>),
     /// The lookup failed; the answer is unknown.
     Failed(String),
 }
 
-impl From<Trouble> for Finding {
-    fn from(trouble: Trouble) -> Self {
+impl From<LookupError> for LookupResult {
+    fn from(trouble: LookupError) -> Self {
         match trouble {
-            Trouble::Nothing(why, ttl) => Finding::Nothing { why, ttl: ttl.map(seconds) },
-            Trouble::Failed(why) => Finding::Failed(why),
+            LookupError::Nothing(why, ttl) => LookupResult::Nothing { why, ttl: ttl.map(seconds) },
+            LookupError::Failed(why) => LookupResult::Failed(why),
         }
     }
 }
@@ -101,7 +101,7 @@ impl NameServers {
     }
 
     /// The system's servers, search list and hosts file, as these files have them.
-    pub(super) fn of_system(resolv_conf: &[u8], hosts: &[u8]) -> Result<Self, String> {
+    pub(super) fn from_resolv_conf(resolv_conf: &[u8], hosts: &[u8]) -> Result<Self, String> {
         let (config, options) =
             parse_resolv_conf(resolv_conf).map_err(|error| error.to_string())?;
         NameServers::build(config, options, Hosts::read(hosts))
@@ -132,14 +132,18 @@ impl NameServers {
     }
 
     /// Looks this up. What is found while a part of it is still awaited goes to `early`.
-    pub(super) async fn look_up(self: Arc<Self>, wanted: &Wanted, early: &EarlyPlaces) -> Finding {
+    pub(super) async fn look_up(
+        self: Arc<Self>,
+        wanted: &Wanted,
+        early: &EarlyPlaces,
+    ) -> LookupResult {
         let _let_in = self.lookups.acquire().await;
         let until = Instant::now() + DEADLINE;
         let finding = match wanted {
             Wanted::Host { name, port } => self.host(name, *port, until, early).await,
             Wanted::Service(name) => self.service(name, until, early).await,
         };
-        finding.unwrap_or_else(Finding::from)
+        finding.unwrap_or_else(LookupResult::from)
     }
 
     async fn host(
@@ -148,7 +152,7 @@ impl NameServers {
         port: u16,
         until: Instant,
         early: &EarlyPlaces,
-    ) -> Result<Finding, Trouble> {
+    ) -> Result<LookupResult, LookupError> {
         if let Some(found) = absolute(name).ok().and_then(|name| self.in_hosts(&name)) {
             return Ok(found?.with_port(port));
         }
@@ -157,10 +161,10 @@ impl NameServers {
         for name in self.candidates(name)? {
             match self.addresses(&name, until, &early).await {
                 Ok(found) => return Ok(found.with_port(port)),
-                Err(trouble) => first = Some(weightier(first, trouble)),
+                Err(trouble) => first = Some(worse(first, trouble)),
             }
         }
-        Err(first.unwrap_or_else(|| Trouble::Failed("it is not a valid name".into())))
+        Err(first.unwrap_or_else(|| LookupError::Failed("it is not a valid name".into())))
     }
 
     async fn service(
@@ -168,19 +172,19 @@ impl NameServers {
         name: &str,
         until: Instant,
         early: &EarlyPlaces,
-    ) -> Result<Finding, Trouble> {
+    ) -> Result<LookupResult, LookupError> {
         let mut first = None;
         for name in self.candidates(name)? {
             match self.records(&name, RecordType::SRV, until).await {
                 Ok(answer) => return self.follow(&answer, until, early).await,
-                Err(trouble) => first = Some(weightier(first, trouble)),
+                Err(trouble) => first = Some(worse(first, trouble)),
             }
         }
-        Err(first.unwrap_or_else(|| Trouble::Failed("it is not a valid name".into())))
+        Err(first.unwrap_or_else(|| LookupError::Failed("it is not a valid name".into())))
     }
 
     /// The absolute names that this one may stand for, in the order of resolv.conf(5).
-    fn candidates(&self, name: &str) -> Result<Vec<Name>, Trouble> {
+    fn candidates(&self, name: &str) -> Result<Vec<Name>, LookupError> {
         let whole = absolute(name)?;
         // Of a name that is too long with it, a domain is left out.
         let mut names: Vec<Name> = self
@@ -195,12 +199,12 @@ impl NameServers {
     }
 
     /// What the hosts file has: it is the whole answer, for both families, even if it leads nowhere.
-    fn in_hosts(&self, name: &Name) -> Option<Result<Addresses, Trouble>> {
+    fn in_hosts(&self, name: &Name) -> Option<Result<Addresses, LookupError>> {
         let mut ips = self.hosts.addresses(&name.to_ascii())?.to_vec();
         ips.retain(is_destination);
         if ips.is_empty() {
             let why = "the hosts file has no usable address for it";
-            return Some(Err(Trouble::Nothing(why.into(), None)));
+            return Some(Err(LookupError::Nothing(why.into(), None)));
         }
         Some(Ok(Addresses { ips, ..Addresses::default() }))
     }
@@ -211,7 +215,7 @@ impl NameServers {
         name: &Name,
         until: Instant,
         early: &(dyn Fn(Addresses) + Send + Sync),
-    ) -> Result<Addresses, Trouble> {
+    ) -> Result<Addresses, LookupError> {
         let family = async |kind| {
             self.records(name, kind, until).await.and_then(|found| Addresses::of(&found))
         };
@@ -231,7 +235,7 @@ impl NameServers {
             (Ok(v4), Ok(v6)) => Ok(v4.and(v6)),
             (Ok(found), Err(trouble)) => Ok(found.without(AddressFamily::V6, trouble)),
             (Err(trouble), Ok(found)) => Ok(found.without(AddressFamily::V4, trouble)),
-            (Err(v4), Err(v6)) => Err(weightier(Some(v4), v6)),
+            (Err(v4), Err(v6)) => Err(worse(Some(v4), v6)),
         }
     }
 
@@ -241,16 +245,21 @@ impl NameServers {
         name: &Name,
         kind: RecordType,
         until: Instant,
-    ) -> Result<Records, Trouble> {
+    ) -> Result<Records, LookupError> {
         let question = async {
             let _one = self.questions.acquire().await;
             self.servers.ask(name, kind).await.map_err(|error| trouble(&error))
         };
         let found = timeout_at(until, question).await;
-        let answer =
-            Records::to(name, kind, &found.unwrap_or_else(|_| Err(Trouble::Failed(silence())))?);
+        let answer = Records::to(
+            name,
+            kind,
+            &found.unwrap_or_else(|_| Err(LookupError::Failed(silence())))?,
+        );
         match answer.records.is_empty() {
-            true => Err(Trouble::Failed("the name server's answer is about other names".into())),
+            true => {
+                Err(LookupError::Failed("the name server's answer is about other names".into()))
+            }
             false => Ok(answer),
         }
     }
@@ -261,21 +270,21 @@ impl NameServers {
         answer: &Records,
         until: Instant,
         early: &EarlyPlaces,
-    ) -> Result<Finding, Trouble> {
+    ) -> Result<LookupResult, LookupError> {
         let mut records: Vec<&SRV> = answer.records.iter().filter_map(srv).collect();
         let ttl = least_ttl(&answer.records);
         if let [only] = records[..]
             && only.target.is_root()
         {
             let why = "its SRV record says that the service is not available".to_owned();
-            return Ok(Finding::Unavailable { why, ttl: seconds(ttl.unwrap_or(0)) });
+            return Ok(LookupResult::Unavailable { why, ttl: seconds(ttl.unwrap_or(0)) });
         }
         records.retain(|srv| srv.port != 0 && !srv.target.is_root());
         // Should there be too many, the ones of the first choice stay.
         records.sort_by_key(|srv| (srv.priority, std::cmp::Reverse(srv.weight)));
         records.truncate(MAX_ADDRESSES);
         let early = |hosts: &Hosted| {
-            if let Ok(Finding::Places { places, .. }) = gather(&records, hosts, ttl) {
+            if let Ok(LookupResult::Places { places, .. }) = gather(&records, hosts, ttl) {
                 early(places);
             }
         };
@@ -299,7 +308,7 @@ impl NameServers {
             if hosts.contains_key(target) {
                 continue;
             }
-            let found = self.in_hosts(target).or_else(|| brought_along(target, answer).map(Ok));
+            let found = self.in_hosts(target).or_else(|| glue(target, answer).map(Ok));
             if found.is_none() {
                 let (servers, host, first) = (Arc::clone(self), target.clone(), first.clone());
                 asked.spawn(async move {
@@ -309,7 +318,7 @@ impl NameServers {
                 });
             }
             // Of one that is asked for nothing is known until its answer is there.
-            let unknown = || Err(Trouble::Failed(NOT_ASKED.into()));
+            let unknown = || Err(LookupError::Failed(NOT_ASKED.into()));
             hosts.insert(target.clone(), found.unwrap_or_else(unknown));
         }
         drop(first);
@@ -320,7 +329,7 @@ impl NameServers {
                 else => break,
             };
             hosts.insert(host, found);
-            let is_known = |found: &Result<Addresses, Trouble>| !matches!(found, Err(Trouble::Failed(why)) if why == NOT_ASKED);
+            let is_known = |found: &Result<Addresses, LookupError>| !matches!(found, Err(LookupError::Failed(why)) if why == NOT_ASKED);
             if !asked.is_empty() && hosts.values().all(is_known) {
                 early(&hosts);
             }
@@ -334,10 +343,10 @@ const NOT_ASKED: &str = "could not be looked up";
 
 /// What the second family finds, while the first one's addresses wait for it for a while.
 async fn after_grace(
-    first: &Result<Addresses, Trouble>,
-    second: impl Future<Output = Result<Addresses, Trouble>>,
+    first: &Result<Addresses, LookupError>,
+    second: impl Future<Output = Result<Addresses, LookupError>>,
     early: &(dyn Fn(Addresses) + Send + Sync),
-) -> Result<Addresses, Trouble> {
+) -> Result<Addresses, LookupError> {
     tokio::pin!(second);
     if let Ok(found) = first {
         match timeout(GRACE, &mut second).await {
@@ -386,12 +395,12 @@ fn is_destination(ip: &IpAddr) -> bool {
 }
 
 /// The hosts of SRV records, and what each has.
-type Hosted = BTreeMap<Name, Result<Addresses, Trouble>>;
+type Hosted = BTreeMap<Name, Result<Addresses, LookupError>>;
 
 impl Addresses {
-    fn of(answer: &Records) -> Result<Self, Trouble> {
+    fn of(answer: &Records) -> Result<Self, LookupError> {
         Addresses::in_records(answer.records.iter(), least_ttl(&answer.records))
-            .ok_or_else(|| Trouble::Nothing("the name has no address".into(), None))
+            .ok_or_else(|| LookupError::Nothing("the name has no address".into(), None))
     }
 
     /// Those that a connection can be made to; `None` if there are none.
@@ -411,8 +420,8 @@ impl Addresses {
     }
 
     /// Without those of this family. That there are none is an answer; a failure is not.
-    fn without(mut self, family: AddressFamily, other: Trouble) -> Self {
-        if let Trouble::Failed(why) = other {
+    fn without(mut self, family: AddressFamily, other: LookupError) -> Self {
+        if let LookupError::Failed(why) = other {
             self.missing = Some(Missing { why, family: Some(family) });
         }
         self
@@ -422,13 +431,17 @@ impl Addresses {
         self.ips.iter().map(|&ip| Place::plain(SocketAddr::new(ip, port).into())).collect()
     }
 
-    fn with_port(self, port: u16) -> Finding {
-        Finding::of(self.places(port), self.ttl.map(seconds), self.missing)
+    fn with_port(self, port: u16) -> LookupResult {
+        LookupResult::of(self.places(port), self.ttl.map(seconds), self.missing)
     }
 }
 
 /// What the SRV records and the addresses of their hosts come to.
-fn gather(records: &[&SRV], hosts: &Hosted, mut ttl: Option<u32>) -> Result<Finding, Trouble> {
+fn gather(
+    records: &[&SRV],
+    hosts: &Hosted,
+    mut ttl: Option<u32>,
+) -> Result<LookupResult, LookupError> {
     let (mut places, mut missing) = (Vec::new(), None::<Missing>);
     for srv in records {
         let SRV { priority, weight, port, ref target, .. } = **srv;
@@ -444,8 +457,8 @@ fn gather(records: &[&SRV], hosts: &Hosted, mut ttl: Option<u32>) -> Result<Find
                     host,
                 }));
             }
-            Some(Err(Trouble::Nothing(_, negative))) => ttl = least(ttl, *negative),
-            Some(Err(Trouble::Failed(why))) => {
+            Some(Err(LookupError::Nothing(_, negative))) => ttl = least(ttl, *negative),
+            Some(Err(LookupError::Failed(why))) => {
                 let host = Missing { why: format!("{target} {why}"), family: None };
                 missing = Missing::both(Some(host), missing);
             }
@@ -453,9 +466,9 @@ fn gather(records: &[&SRV], hosts: &Hosted, mut ttl: Option<u32>) -> Result<Find
         }
     }
     match missing {
-        missing if !places.is_empty() => Ok(Finding::of(places, ttl.map(seconds), missing)),
-        Some(Missing { why, .. }) => Err(Trouble::Failed(why)),
-        None => Err(Trouble::Nothing("its SRV records lead to no address".into(), ttl)),
+        missing if !places.is_empty() => Ok(LookupResult::of(places, ttl.map(seconds), missing)),
+        Some(Missing { why, .. }) => Err(LookupError::Failed(why)),
+        None => Err(LookupError::Nothing("its SRV records lead to no address".into(), ttl)),
     }
 }
 
@@ -475,7 +488,7 @@ fn srv(record: &Record) -> Option<&SRV> {
 }
 
 /// The addresses of this host among the additional records.
-fn brought_along(host: &Name, answer: &Records) -> Option<Addresses> {
+fn glue(host: &Name, answer: &Records) -> Option<Addresses> {
     let of_host = || answer.additionals.iter().filter(|record| record.name == *host);
     let addresses = || of_host().filter(|record| record.data.ip_addr().is_some());
     Addresses::in_records(addresses(), addresses().map(|record| record.ttl).min())
@@ -490,36 +503,36 @@ fn server(at: SocketAddr) -> NameServerConfig {
     NameServerConfig::new(at.ip(), true, connections.into())
 }
 
-fn relative(name: &str) -> Result<Name, Trouble> {
+fn relative(name: &str) -> Result<Name, LookupError> {
     // Not as hickory parses text: an xn-- label stays what it is.
-    Name::from_ascii(name).map_err(|error| Trouble::Failed(error.to_string()))
+    Name::from_ascii(name).map_err(|error| LookupError::Failed(error.to_string()))
 }
 
-fn absolute(name: &str) -> Result<Name, Trouble> {
+fn absolute(name: &str) -> Result<Name, LookupError> {
     let mut name = relative(name)?;
     name.set_fqdn(true);
     Ok(name)
 }
 
 /// What an error of hickory's says of the name.
-fn trouble(error: &NetError) -> Trouble {
+fn trouble(error: &NetError) -> LookupError {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) if is_certain(none) => {
             let why = match none.response_code {
                 ResponseCode::NXDomain => "the name does not exist",
                 _ => "the name has no such record",
             };
-            Trouble::Nothing(why.into(), none.negative_ttl)
+            LookupError::Nothing(why.into(), none.negative_ttl)
         }
-        NetError::Dns(DnsError::NoRecordsFound(none)) if none.ns.is_some() => Trouble::Failed(
+        NetError::Dns(DnsError::NoRecordsFound(none)) if none.ns.is_some() => LookupError::Failed(
             "the name server is not authoritative for it and returned a referral".into(),
         ),
         NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code: code, .. }))
         | NetError::Dns(DnsError::ResponseCode(code)) => {
-            Trouble::Failed(format!("the name server returned \"{code}\""))
+            LookupError::Failed(format!("the name server returned \"{code}\""))
         }
-        NetError::Timeout => Trouble::Failed(silence()),
-        other => Trouble::Failed(other.to_string()),
+        NetError::Timeout => LookupError::Failed(silence()),
+        other => LookupError::Failed(other.to_string()),
     }
 }
 
@@ -527,12 +540,12 @@ fn silence() -> String {
     "no name server responded".into()
 }
 
-/// Of two troubles the one that stands for both: a failure, or else the first, with the lesser TTL.
-fn weightier(first: Option<Trouble>, second: Trouble) -> Trouble {
+/// Of two errors the one that stands for both: a failure, or else the first, with the lesser TTL.
+fn worse(first: Option<LookupError>, second: LookupError) -> LookupError {
     match (first, second) {
-        (Some(failed @ Trouble::Failed(_)), _) | (_, failed @ Trouble::Failed(_)) => failed,
-        (Some(Trouble::Nothing(why, one)), Trouble::Nothing(_, other)) => {
-            Trouble::Nothing(why, least(one, other))
+        (Some(failed @ LookupError::Failed(_)), _) | (_, failed @ LookupError::Failed(_)) => failed,
+        (Some(LookupError::Nothing(why, one)), LookupError::Nothing(_, other)) => {
+            LookupError::Nothing(why, least(one, other))
         }
         (None, nothing) => nothing,
     }
@@ -559,7 +572,7 @@ mod tests {
 
     /// A system with these files.
     fn system(resolv_conf: &str, hosts: &str) -> NameServers {
-        NameServers::of_system(resolv_conf.as_bytes(), hosts.as_bytes()).unwrap()
+        NameServers::from_resolv_conf(resolv_conf.as_bytes(), hosts.as_bytes()).unwrap()
     }
 
     fn candidates(servers: &NameServers, name: &str) -> Vec<String> {
@@ -610,13 +623,13 @@ mod tests {
     fn a_name_that_the_hosts_file_leads_nowhere_is_not_asked_for() {
         let servers = system("nameserver 127.0.0.1", "0.0.0.0 ads both\n:: ads\n127.0.0.2 both");
         let found = |name: &str| servers.in_hosts(&absolute(name).unwrap()).unwrap();
-        assert!(matches!(found("ads"), Err(Trouble::Nothing(..))));
+        assert!(matches!(found("ads"), Err(LookupError::Nothing(..))));
         assert_eq!(found("both").unwrap().ips, [IpAddr::from([127, 0, 0, 2])]);
     }
 
     #[test]
     fn a_configuration_without_servers_is_an_error() {
-        assert!(NameServers::of_system(b"search a.test", b"").is_err());
+        assert!(NameServers::from_resolv_conf(b"search a.test", b"").is_err());
     }
 
     #[test]
@@ -671,20 +684,20 @@ mod tests {
         }
     }
 
-    fn nothing(ttl: Option<u32>) -> Trouble {
-        Trouble::Nothing("gone".into(), ttl)
+    fn nothing(ttl: Option<u32>) -> LookupError {
+        LookupError::Nothing("gone".into(), ttl)
     }
 
     #[test]
     fn that_nobody_knows_outweighs_that_there_is_nothing() {
-        let failed = || Trouble::Failed("no".into());
+        let failed = || LookupError::Failed("no".into());
         for (one, other) in [(nothing(None), failed()), (failed(), nothing(None))] {
-            assert!(matches!(weightier(Some(one), other), Trouble::Failed(_)));
+            assert!(matches!(worse(Some(one), other), LookupError::Failed(_)));
         }
-        let least = weightier(Some(nothing(Some(9))), nothing(Some(3)));
-        assert!(matches!(least, Trouble::Nothing(_, Some(3))));
-        let known = weightier(Some(nothing(None)), nothing(Some(3)));
-        assert!(matches!(known, Trouble::Nothing(_, Some(3))));
+        let least = worse(Some(nothing(Some(9))), nothing(Some(3)));
+        assert!(matches!(least, LookupError::Nothing(_, Some(3))));
+        let known = worse(Some(nothing(None)), nothing(Some(3)));
+        assert!(matches!(known, LookupError::Nothing(_, Some(3))));
     }
 
     fn none(code: ResponseCode) -> NoRecords {
@@ -706,7 +719,7 @@ mod tests {
         ];
         for (error, gone) in table {
             let found = trouble(&error);
-            assert_eq!(matches!(found, Trouble::Nothing(..)), gone, "{error}: {found:?}");
+            assert_eq!(matches!(found, LookupError::Nothing(..)), gone, "{error}: {found:?}");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 /// What a verdict changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum Transition {
     /// The endpoint may be picked from now on.
     Up,
     /// The endpoint may no longer be picked, or was found down at its first probe.
@@ -60,11 +60,13 @@ impl Judge {
     }
 
     /// Takes the verdict of one probe.
-    pub(super) fn observe(&mut self, success: bool) -> Option<Change> {
+    pub(super) fn observe(&mut self, success: bool) -> Option<Transition> {
         let (against, needed, change) = match self.state {
-            JudgeState::Unknown => (true, 1, if success { Change::Up } else { Change::Down }),
-            JudgeState::Up => (!success, self.fall, Change::Down),
-            JudgeState::Down => (success, self.rise, Change::Up),
+            JudgeState::Unknown => {
+                (true, 1, if success { Transition::Up } else { Transition::Down })
+            }
+            JudgeState::Up => (!success, self.fall, Transition::Down),
+            JudgeState::Down => (success, self.rise, Transition::Up),
         };
         self.streak = if against { self.streak + 1 } else { 0 };
         (self.streak >= needed).then(|| self.enter(change))
@@ -90,11 +92,11 @@ impl Judge {
         self.state == JudgeState::Up && self.streak > 0
     }
 
-    fn enter(&mut self, change: Change) -> Change {
+    fn enter(&mut self, change: Transition) -> Transition {
         self.streak = 0;
         self.state = match change {
-            Change::Up => JudgeState::Up,
-            Change::Down => JudgeState::Down,
+            Transition::Up => JudgeState::Up,
+            Transition::Down => JudgeState::Down,
         };
         change
     }
@@ -119,7 +121,7 @@ mod tests {
                     unknown || before != after,
                     "a change is reported once"
                 );
-                assert!(change.is_none_or(|change| (change == Change::Up) == after));
+                assert!(change.is_none_or(|change| (change == Transition::Up) == after));
                 if after { 'U' } else { 'd' }
             })
             .collect()

@@ -97,7 +97,7 @@ impl Reporter {
 pub struct Health {
     reporter: Reporter,
     plans: Sender<NewPlan>,
-    first_round: Arc<Gate>,
+    first_round: Arc<Latch>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -144,12 +144,12 @@ impl Health {
         let (sender, reports) = bounded(REPORTS);
         let (plans, new_plans) = bounded(1);
         let inputs = Inputs { reports, plans: new_plans, resolvers, wake: Arc::clone(&wake) };
-        let first_round = Arc::new(Gate::default());
-        let gate = Arc::clone(&first_round);
+        let first_round = Arc::new(Latch::default());
+        let latch = Arc::clone(&first_round);
         // Another seed in each process: balancers started together must not probe in step.
         let seed = RandomState::new().build_hasher().finish();
         let flight = InFlight::new(Arc::clone(&wake))?;
-        let monitor = Monitor::new(roster, flight, inputs, shared, gate, seed, Instant::now());
+        let monitor = Monitor::new(roster, flight, inputs, shared, latch, seed, Instant::now());
         let thread = thread::Builder::new().name("health".into()).spawn(|| monitor.run())?;
         let reporter = Reporter { reports: sender, wake };
         Ok(Health { reporter, plans, first_round, thread: Some(thread) })
@@ -200,12 +200,12 @@ impl Drop for Health {
 
 /// Opens once.
 #[derive(Debug, Default)]
-struct Gate {
+struct Latch {
     is_open: Mutex<bool>,
     opened: Condvar,
 }
 
-impl Gate {
+impl Latch {
     fn open(&self) {
         *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.opened.notify_all();

@@ -30,7 +30,7 @@ use super::resolve::{Query, Resolved, Resolvers, Wanted};
 use super::roster::Roster;
 use super::schedule::{Schedule, Urgency};
 use super::wake::Wake;
-use super::{Gate, REPORTS, Received};
+use super::{Latch, REPORTS, Received};
 
 /// Probes at once: each is a descriptor that clients cannot have. Hung ones end at their timeout.
 const MAX_IN_FLIGHT: usize = 512;
@@ -116,7 +116,7 @@ pub(super) struct NewPlan {
 /// The first probe of everything: what a start waits for.
 struct FirstRound {
     deadline: Option<Instant>,
-    gate: Arc<Gate>,
+    latch: Arc<Latch>,
 }
 
 impl Monitor {
@@ -126,7 +126,7 @@ impl Monitor {
         flight: InFlight,
         inputs: Inputs,
         shared: Arc<Shared>,
-        gate: Arc<Gate>,
+        latch: Arc<Latch>,
         seed: u64,
         now: Instant,
     ) -> Self {
@@ -141,7 +141,7 @@ impl Monitor {
             roster,
             inputs,
             shared,
-            first_round: FirstRound { deadline: Some(now + bound), gate },
+            first_round: FirstRound { deadline: Some(now + bound), latch },
             resting: None,
             barred: BTreeSet::new(),
             stalled: None,
@@ -574,7 +574,7 @@ impl Monitor {
         let whole = self.names.all_answered() && self.roster.all_probed();
         if whole || now >= deadline {
             self.first_round.deadline = None;
-            self.first_round.gate.open();
+            self.first_round.latch.open();
             let (healthy, all) = (self.roster.healthy_count(), self.roster.shown_count());
             let level = if healthy == 0 { Level::Warn } else { Level::Info };
             let mut line = format!("healthy endpoints: {healthy} of {all}");

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::place::{MAX_ADDRESSES, Place, one_for_each_address};
-use super::resolve::{Finding, Missing, Wanted};
+use super::resolve::{LookupResult, Missing, Wanted};
 
 /// Shorter TTLs, zero among them, are raised to this: it bounds what one name costs its servers.
 const MIN_TTL: Duration = Duration::from_secs(1);
@@ -162,21 +162,21 @@ impl Names {
     }
 
     /// Takes what a lookup found.
-    pub(super) fn take(&mut self, target: usize, finding: Finding, now: Instant) -> Outcome {
+    pub(super) fn take(&mut self, target: usize, finding: LookupResult, now: Instant) -> Outcome {
         let Some(name) = self.names.get_mut(&target) else {
             return Outcome { places: None, news: None };
         };
         name.answered = true;
         let (outcome, wait) = match finding {
             // The lookup goes on: nothing is due before its end.
-            Finding::Early(places) => return name.resolve_early(places),
-            Finding::Places { places, ttl, missing: None } => name.resolve(places, ttl),
-            Finding::Places { places, ttl, missing: Some(missing) } => {
+            LookupResult::Early(places) => return name.resolve_early(places),
+            LookupResult::Places { places, ttl, missing: None } => name.resolve(places, ttl),
+            LookupResult::Places { places, ttl, missing: Some(missing) } => {
                 name.resolve_in_part(places, ttl, missing)
             }
-            Finding::Nothing { why, ttl } => name.miss(why, ttl, now),
-            Finding::Unavailable { why, ttl } => (name.withdraw(why), bounded(ttl, MAX_TTL)),
-            Finding::Failed(why) => (name.tell(LogEvent::Fails(why)), name.retry()),
+            LookupResult::Nothing { why, ttl } => name.miss(why, ttl, now),
+            LookupResult::Unavailable { why, ttl } => (name.withdraw(why), bounded(ttl, MAX_TTL)),
+            LookupResult::Failed(why) => (name.tell(LogEvent::Fails(why)), name.retry()),
         };
         let failed = name.failures > 0;
         let wait = if self.hurry && failed { wait.min(HURRIED_RETRY) } else { wait };
@@ -310,25 +310,25 @@ mod tests {
         lasts.iter().map(|&last| place(last)).collect()
     }
 
-    fn found(lasts: &[u8], ttl: Option<u64>) -> Finding {
+    fn found(lasts: &[u8], ttl: Option<u64>) -> LookupResult {
         let ttl = ttl.map(Duration::from_secs);
-        Finding::Places { places: places(lasts), ttl, missing: None }
+        LookupResult::Places { places: places(lasts), ttl, missing: None }
     }
 
     fn part(family: Option<AddressFamily>) -> Option<Missing> {
         Some(Missing { why: "x".into(), family })
     }
 
-    fn in_part(lasts: &[u8]) -> Finding {
-        Finding::Places { places: places(lasts), ttl: Some(60 * SECOND), missing: part(None) }
+    fn in_part(lasts: &[u8]) -> LookupResult {
+        LookupResult::Places { places: places(lasts), ttl: Some(60 * SECOND), missing: part(None) }
     }
 
-    fn nothing(ttl: Option<u64>) -> Finding {
-        Finding::Nothing { why: "gone".into(), ttl: ttl.map(Duration::from_secs) }
+    fn nothing(ttl: Option<u64>) -> LookupResult {
+        LookupResult::Nothing { why: "gone".into(), ttl: ttl.map(Duration::from_secs) }
     }
 
-    fn failed() -> Finding {
-        Finding::Failed("no answer".into())
+    fn failed() -> LookupResult {
+        LookupResult::Failed("no answer".into())
     }
 
     /// One name, at position 7, whose first lookup is under way.
@@ -341,7 +341,7 @@ mod tests {
     }
 
     /// Gives it an answer; how long it then waits, and the result.
-    fn answer(names: &mut Names, finding: Finding, now: Instant) -> (Duration, Outcome) {
+    fn answer(names: &mut Names, finding: LookupResult, now: Instant) -> (Duration, Outcome) {
         let outcome = names.take(7, finding, now);
         let due = names.next_due().unwrap();
         assert_eq!(names.take_due(due).len(), 1);
@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn what_is_found_early_is_added_while_the_lookup_goes_on() {
         let (mut names, now) = asked();
-        let early = |lasts: &[u8]| Finding::Early(places(lasts));
+        let early = |lasts: &[u8]| LookupResult::Early(places(lasts));
         let outcome = names.take(7, early(&[2]), now);
         assert_eq!(outcome, Outcome { places: Some(places(&[2])), news: None });
         assert!(names.all_answered());
@@ -462,8 +462,8 @@ mod tests {
         for (family, left) in cases {
             let (mut names, now) = asked();
             let both = vec![place(1), six.clone()];
-            answer(&mut names, Finding::of(both, None, None), now);
-            let found = Finding::of(places(&[2]), None, part(Some(family)));
+            answer(&mut names, LookupResult::of(both, None, None), now);
+            let found = LookupResult::of(places(&[2]), None, part(Some(family)));
             assert_eq!(answer(&mut names, found, now).1.places, Some(left), "{family:?}");
         }
     }
@@ -474,8 +474,8 @@ mod tests {
         for round in 0..20u16 {
             let address = |at: u16| SocketAddr::from(([10, 0, 0, 1], round * 100 + at)).into();
             let places = (0..100).map(|at| Place::plain(address(at))).collect();
-            let found = Finding::of(places, None, part(None));
-            let Finding::Places { places: new, .. } = &found else { unreachable!() };
+            let found = LookupResult::of(places, None, part(None));
+            let LookupResult::Places { places: new, .. } = &found else { unreachable!() };
             let new = new.clone();
             let (_, outcome) = answer(&mut names, found, now);
             let all = outcome.places.unwrap();
@@ -528,7 +528,7 @@ mod tests {
     fn a_service_that_says_it_is_not_available_loses_its_places_at_once() {
         let (mut names, now) = asked();
         answer(&mut names, found(&[1], Some(9)), now);
-        let finding = || Finding::Unavailable { why: "no".into(), ttl: 60 * SECOND };
+        let finding = || LookupResult::Unavailable { why: "no".into(), ttl: 60 * SECOND };
         let (wait, outcome) = answer(&mut names, finding(), now);
         assert_eq!((wait, outcome.places), (60 * SECOND, Some(Vec::new())));
         assert_eq!(outcome.news, Some(LogEvent::Withdrawn("no".into())));

@@ -69,7 +69,7 @@ impl Wanted {
 
 /// What a lookup found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum LookupResult {
     /// At least one place; they are sorted by address, and no two have the same.
     Places {
         places: Vec<Place>,
@@ -88,20 +88,20 @@ pub(super) enum Finding {
     Failed(String),
 }
 
-impl Finding {
+impl LookupResult {
     /// Why there is no place, if there is none.
     pub(super) fn trouble(&self) -> Option<&str> {
         match self {
-            Finding::Nothing { why, .. }
-            | Finding::Unavailable { why, .. }
-            | Finding::Failed(why) => Some(why),
-            Finding::Places { .. } | Finding::Early(_) => None,
+            LookupResult::Nothing { why, .. }
+            | LookupResult::Unavailable { why, .. }
+            | LookupResult::Failed(why) => Some(why),
+            LookupResult::Places { .. } | LookupResult::Early(_) => None,
         }
     }
 
     /// Those of these places that count. There must be one at least.
     pub(super) fn of(places: Vec<Place>, ttl: Option<Duration>, missing: Option<Missing>) -> Self {
-        Finding::Places { places: one_for_each_address(places), ttl, missing }
+        LookupResult::Places { places: one_for_each_address(places), ttl, missing }
     }
 }
 
@@ -152,7 +152,7 @@ pub(super) struct Query {
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) target: usize,
-    pub(super) finding: Finding,
+    pub(super) finding: LookupResult,
 }
 
 /// Who is asked.
@@ -246,14 +246,14 @@ fn serve(
             let (resolver, post) = (resolver.current(), post.clone());
             let first = post.clone();
             let early = move |places| {
-                let finding = Finding::Early(one_for_each_address(places));
+                let finding = LookupResult::Early(one_for_each_address(places));
                 first.send(Resolved { target, finding });
             };
             tokio::spawn(async move {
                 // A task of its own, so that a panic in a library is a failed lookup and no more.
                 let lookup = tokio::spawn(resolver.look_up(wanted, early)).await;
                 let finding =
-                    lookup.unwrap_or_else(|_| Finding::Failed("the resolver panicked".into()));
+                    lookup.unwrap_or_else(|_| LookupResult::Failed("the resolver panicked".into()));
                 post.send(Resolved { target, finding });
             });
         }
@@ -290,7 +290,7 @@ impl Blocking {
     }
 
     /// A lookup that hangs keeps its seat, and its end no longer matters.
-    async fn look_up(self, name: Arc<str>, port: u16) -> Finding {
+    async fn look_up(self, name: Arc<str>, port: u16) -> LookupResult {
         let Blocking { resolve, seats } = self;
         let lookup = async {
             let seat = seats.acquire_owned().await;
@@ -302,8 +302,8 @@ impl Blocking {
         };
         match timeout(BLOCKING_DEADLINE, lookup).await {
             Ok(Ok(result)) => of_function(result),
-            Ok(Err(_)) => Finding::Failed("the resolver panicked".into()),
-            Err(_) => Finding::Failed("the resolver does not answer".into()),
+            Ok(Err(_)) => LookupResult::Failed("the resolver panicked".into()),
+            Err(_) => LookupResult::Failed("the resolver does not answer".into()),
         }
     }
 }
@@ -367,7 +367,7 @@ fn system() -> Result<NameServers, Unread> {
             Vec::new()
         }
     };
-    NameServers::of_system(&resolv_conf, &hosts)
+    NameServers::from_resolv_conf(&resolv_conf, &hosts)
         .map_err(|error| Unread::Useless(format!("{RESOLV_CONF}: {error}")))
 }
 
@@ -397,13 +397,13 @@ impl Backend {
         self,
         wanted: Wanted,
         early: impl Fn(Vec<Place>) + Send + Sync + 'static,
-    ) -> Finding {
+    ) -> LookupResult {
         match (self, wanted) {
             (Backend::NameServers(servers), wanted) => servers.look_up(&wanted, &early).await,
             (Backend::Function(blocking), Wanted::Host { name, port }) => {
                 blocking.look_up(name, port).await
             }
-            (Backend::Function(_), Wanted::Service(_)) => Finding::Failed(
+            (Backend::Function(_), Wanted::Service(_)) => LookupResult::Failed(
                 "SRV records need a name server, and none is known; write [dns] servers".into(),
             ),
         }
@@ -416,14 +416,16 @@ fn c_library(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// A function cannot tell a name that is gone from servers that are silent.
-fn of_function(result: io::Result<Vec<SocketAddr>>) -> Finding {
+fn of_function(result: io::Result<Vec<SocketAddr>>) -> LookupResult {
     match result {
-        Ok(addresses) if addresses.is_empty() => Finding::Failed("the name has no address".into()),
+        Ok(addresses) if addresses.is_empty() => {
+            LookupResult::Failed("the name has no address".into())
+        }
         Ok(addresses) => {
             let place = |address| Place::plain(Address::Ip(address));
-            Finding::of(addresses.into_iter().map(place).collect(), None, None)
+            LookupResult::of(addresses.into_iter().map(place).collect(), None, None)
         }
-        Err(error) => Finding::Failed(error.to_string()),
+        Err(error) => LookupResult::Failed(error.to_string()),
     }
 }
 
@@ -435,14 +437,14 @@ mod tests {
         SocketAddr::from(([127, 0, 0, last], 80))
     }
 
-    fn run(resolve: Arc<Resolve>, wanted: Wanted) -> Finding {
+    fn run(resolve: Arc<Resolve>, wanted: Wanted) -> LookupResult {
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(Blocking::on(resolve).look_up(wanted, |_| panic!("it finds all at once")))
     }
 
     fn look(
         resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
-    ) -> Finding {
+    ) -> LookupResult {
         run(Arc::new(resolve), Wanted::Host { name: "name".into(), port: 80 })
     }
 
@@ -450,20 +452,20 @@ mod tests {
     fn addresses_come_sorted_and_once_each() {
         let found = look(|_, _| Ok(vec![address(3), address(1), address(3)]));
         let places = [1, 3].map(|last| Place::plain(address(last).into())).into();
-        assert_eq!(found, Finding::Places { places, ttl: None, missing: None });
+        assert_eq!(found, LookupResult::Places { places, ttl: None, missing: None });
     }
 
     #[test]
     fn no_address_is_a_failure_and_a_panic_is_one_too() {
-        assert!(matches!(look(|_, _| Ok(Vec::new())), Finding::Failed(_)));
-        assert!(matches!(look(|_, _| panic!("a bug in the resolver")), Finding::Failed(_)));
+        assert!(matches!(look(|_, _| Ok(Vec::new())), LookupResult::Failed(_)));
+        assert!(matches!(look(|_, _| panic!("a bug in the resolver")), LookupResult::Failed(_)));
     }
 
     #[test]
     fn the_c_library_has_no_srv_records_and_the_remedy_is_told() {
         let found = run(Arc::new(c_library), Wanted::Service("_http._tcp.a".into()));
         assert!(
-            matches!(&found, Finding::Failed(why) if why.contains("[dns] servers")),
+            matches!(&found, LookupResult::Failed(why) if why.contains("[dns] servers")),
             "{found:?}"
         );
     }

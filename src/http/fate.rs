@@ -56,7 +56,7 @@ impl<'b> RequestFacts<'b> {
             | Kind::Te
             | Kind::KeepAlive
             | Kind::TransferEncoding
-            | Kind::Imitation
+            | Kind::UnderscoreSpelling
             | Kind::XForwardedFor => Fate::Go,
             Kind::ContentLength if again => Fate::Go,
             Kind::ContentLength => plain_length(value),

@@ -37,7 +37,7 @@ pub(crate) enum Kind {
     /// `Forwarded`, `X-Real-IP` and every other `X-Forwarded-*`.
     Forwarded,
     /// One of the forwarded fields with underscores for dashes, which some servers read as the same name.
-    Imitation,
+    UnderscoreSpelling,
 }
 
 impl Kind {
@@ -74,7 +74,7 @@ impl Kind {
             return Self::Plain;
         }
         if memchr::memchr(b'_', name).is_some() {
-            return Self::Imitation;
+            return Self::UnderscoreSpelling;
         }
         match name.len() {
             15 if is(name, b"x-forwarded-for") => Self::XForwardedFor,
