@@ -127,7 +127,7 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "session", imports: &["http1", "access::push_part", "base"], without: PURE },
     Room { name: "access", imports: &["metrics", "settings", "base"], without: PURE },
-    Room { name: "http1", imports: &["http"], without: PURE },
+    Room { name: "http1", imports: &["http", "base::decimal"], without: PURE },
     Room { name: "http", imports: &[], without: PURE },
     Room {
         name: "balance",

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Facts, PARTS};
 use crate::base::address::Address;
+use crate::base::decimal::{ip, number};
 use crate::base::log::{clf_timestamp, timestamp};
 use crate::base::text::{self, is_active};
 use crate::settings::AccessFormat;
@@ -120,35 +121,9 @@ fn digit(value: u64) -> u8 {
     b"0123456789"[(value % 10) as usize]
 }
 
-fn number(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0; 20]; // as many as u64::MAX has
-    let mut at = digits.len();
-    while at == digits.len() || (value > 0 && at > 0) {
-        at -= 1;
-        digits[at] = digit(value);
-        value /= 10;
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
 /// The last three digits.
 fn thousandths(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&[digit(value / 100), digit(value / 10), digit(value)]);
-}
-
-fn ip(out: &mut Vec<u8>, ip: IpAddr) {
-    match ip {
-        IpAddr::V4(ip) => {
-            for (at, octet) in ip.octets().into_iter().enumerate() {
-                if at > 0 {
-                    out.push(b'.');
-                }
-                number(out, octet.into());
-            }
-        }
-        // Writing to a vector cannot fail.
-        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
-    }
 }
 
 fn upstream(out: &mut Vec<u8>, address: Option<&Address>) {
@@ -292,15 +267,6 @@ mod tests {
             "192.0.2.1 - - [09/Sep/2001:01:46:40 +0000] \"GET /a\\\"b HTTP/1.1\" 200 128 \"-\" \
              \"x\\xff\\x0a\"\n"
         );
-    }
-
-    #[test]
-    fn numbers_are_written_as_rust_writes_them() {
-        for value in [0, 7, 10, 99, 100, 65_535, u64::from(u32::MAX), u64::MAX] {
-            let mut out = Vec::new();
-            number(&mut out, value);
-            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
-        }
     }
 
     #[test]

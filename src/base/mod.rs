@@ -27,6 +27,7 @@
 
 pub mod address;
 pub mod buffer;
+pub mod decimal;
 pub mod ledger;
 pub mod lines;
 pub mod log;

@@ -1,7 +1,5 @@
 //! What a proxy says of itself and of its client (RFC 9110 section 7.6.3; `X-Forwarded-For` has no standard).
 
-use std::net::IpAddr;
-
 use super::syntax;
 
 /// What one instance of this program calls itself in `Via`: `evenly-` and 16 hex digits.
@@ -54,53 +52,6 @@ impl Pseudonym {
         out.extend_from_slice(&self.line);
         if old && let Some(minor) = out.get_mut(start + VIA_MINOR) {
             *minor = b'0';
-        }
-    }
-}
-
-/// Each octet in decimal with a dot behind it, and how many digits it has: to divide for them costs ten times as much.
-static OCTETS: [([u8; 4], u8); 256] = octets();
-
-const fn octets() -> [([u8; 4], u8); 256] {
-    let mut table = [([b'.'; 4], 0); 256];
-    let mut octet = 0;
-    while octet < 256 {
-        let (text, len) = &mut table[octet];
-        let mut power = if octet >= 100 {
-            100
-        } else if octet >= 10 {
-            10
-        } else {
-            1
-        };
-        while power > 0 {
-            #[expect(clippy::cast_possible_truncation, reason = "a digit")]
-            let digit = (octet / power % 10) as u8;
-            text[*len as usize] = b'0' + digit;
-            *len += 1;
-            power /= 10;
-        }
-        octet += 1;
-    }
-    table
-}
-
-/// An address as people write it; an IPv4 one in IPv6 clothes as IPv4.
-pub(crate) fn address(client: IpAddr, out: &mut Vec<u8>) {
-    match client.to_canonical() {
-        IpAddr::V4(v4) => {
-            let (mut text, mut len) = ([0; "255.255.255.255.".len()], 0);
-            for octet in v4.octets() {
-                let (written, digits) = OCTETS[usize::from(octet)];
-                text[len..len + 4].copy_from_slice(&written);
-                len += usize::from(digits) + 1;
-            }
-            out.extend_from_slice(&text[..len - 1]);
-        }
-        IpAddr::V6(v6) => {
-            use std::io::Write;
-            // Writing to a Vec does not fail.
-            let _ = write!(out, "{v6}");
         }
     }
 }

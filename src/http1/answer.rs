@@ -2,6 +2,7 @@
 //!
 //! Owns: their bytes. Does not own: when one is sent, or whether the connection goes on.
 
+use crate::base::decimal::number;
 use crate::http::reason;
 
 /// The methods that are served: the Allow field of a 405 and of a response to OPTIONS.
@@ -19,7 +20,7 @@ pub fn answer(status: u16, why: &str, close: bool, head_only: bool, out: &mut Ve
     }
     field("Content-Type", "text/plain; charset=utf-8", out);
     out.extend_from_slice(b"Content-Length: ");
-    decimal(body.len() as u64, out);
+    number(out, body.len() as u64);
     out.extend_from_slice(b"\r\n");
     end(close, out);
     if !head_only {
@@ -37,7 +38,7 @@ pub fn answer_options(close: bool, out: &mut Vec<u8>) {
 
 fn status_line(status: u16, reason: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    decimal(u64::from(status), out);
+    number(out, u64::from(status));
     out.push(b' ');
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -54,19 +55,4 @@ fn end(close: bool, out: &mut Vec<u8>) {
         field("Connection", "close", out);
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// Appends a number in decimal.
-pub(crate) fn decimal(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b"0123456789"[(number % 10) as usize];
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }

@@ -7,13 +7,12 @@
 
 use std::net::IpAddr;
 
-use super::answer::decimal;
 use super::fields::Field;
 use super::target::RequestTarget;
 use super::{BodyLength, RequestHead, ResponseHead, Version};
+use crate::base::decimal;
 use crate::http::Pseudonym;
 use crate::http::fate::{Fate, RequestFacts, ResponseFacts};
-use crate::http::forwarding::address;
 use crate::http::kind::Kind;
 
 /// How a request is sent on.
@@ -172,7 +171,7 @@ fn forwarded_fields(
             out.extend_from_slice(b", ");
         }
     }
-    address(client, out);
+    decimal::ip(out, client.to_canonical());
     out.extend_from_slice(b"\r\n");
     if !facts.keeps_proto {
         out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
@@ -253,7 +252,7 @@ impl Runs<'_> {
             }
             Fate::Number(number) => {
                 self.hole(field.value_start, value_end);
-                decimal(number, self.out);
+                decimal::number(self.out, number);
             }
         }
     }
