@@ -72,7 +72,7 @@ impl fmt::Display for Applied {
 }
 
 /// Why a reload changed nothing.
-pub(super) enum Refusal {
+pub(super) enum ReloadError {
     /// The configuration came from the command line alone, or from standard input.
     NoFile,
     /// The file is not valid.
@@ -85,24 +85,24 @@ pub(super) enum Refusal {
     Server(ServerError, Places),
 }
 
-impl Refusal {
+impl ReloadError {
     /// A line for each thing that is wrong.
     pub(super) fn lines(&self) -> Vec<String> {
         match self {
-            Refusal::NoFile => vec![
+            ReloadError::NoFile => vec![
                 "there is no file to read again: evenly was started without one, or from standard input; restart it to \
                  change its configuration"
                     .to_owned(),
             ],
-            Refusal::File(error) => error.lines(),
-            Refusal::AtStart(changes) => changes
+            ReloadError::File(error) => error.lines(),
+            ReloadError::AtStart(changes) => changes
                 .iter()
                 .map(|change| format!("{change}: read at startup only; restart evenly to apply it"))
                 .collect(),
-            Refusal::Scope(address) => vec![format!(
+            ReloadError::Scope(address) => vec![format!(
                 "listen: what {address} takes would change with the other addresses; restart evenly to apply it"
             )],
-            Refusal::Server(error, places) => {
+            ReloadError::Server(error, places) => {
                 let problem = error.to_string();
                 let placed = error.key().and_then(|key| places.error(&key, &problem));
                 placed.map_or_else(|| vec![problem], |error| error.lines())
@@ -127,30 +127,30 @@ struct Prepared {
 
 impl Running {
     /// Reads the file again and applies what it says.
-    pub(super) fn reload(&mut self) -> Result<Applied, Refusal> {
+    pub(super) fn reload(&mut self) -> Result<Applied, ReloadError> {
         let begun = Instant::now();
-        let reread = self.reread.as_ref().ok_or(Refusal::NoFile)?;
-        let (settings, places) = reread().map_err(Refusal::File)?;
+        let reread = self.reread.as_ref().ok_or(ReloadError::NoFile)?;
+        let (settings, places) = reread().map_err(ReloadError::File)?;
         let changes = config::changes(&self.settings, &settings);
         let at_start: Vec<Change> = changes.iter().filter(|it| !it.reload).cloned().collect();
         if !at_start.is_empty() {
-            return Err(Refusal::AtStart(at_start));
+            return Err(ReloadError::AtStart(at_start));
         }
         if changes.is_empty() {
             let generation = self.shared.snapshot.load().generation;
             return Ok(Applied { generation, took: begun.elapsed(), changes });
         }
         let prepared = self.prepare(&settings, &places)?;
-        let generation = self
-            .apply(prepared)
-            .map_err(|error| Refusal::Server(ServerError::Start("name lookups", error), places))?;
+        let generation = self.apply(prepared).map_err(|error| {
+            ReloadError::Server(ServerError::Start("name lookups", error), places)
+        })?;
         self.settings = settings;
         Ok(Applied { generation, took: begun.elapsed(), changes })
     }
 
     /// Everything that can fail. Dropping what it returns undoes it.
-    fn prepare(&self, settings: &Settings, places: &Places) -> Result<Prepared, Refusal> {
-        let failed = |error| Refusal::Server(error, places.clone());
+    fn prepare(&self, settings: &Settings, places: &Places) -> Result<Prepared, ReloadError> {
+        let failed = |error| ReloadError::Server(error, places.clone());
         let count = self.crew.peers.len();
         let shares = descriptors::share_out(settings, count, self.open).map_err(failed)?;
         let (listeners, added, removed) = self.relisten(settings, places)?;
@@ -187,7 +187,7 @@ impl Running {
             Vec<(ListenerId, Vec<std::net::TcpListener>)>,
             Vec<ListenerId>,
         ),
-        Refusal,
+        ReloadError,
     > {
         let wanted = &settings.plan.listen;
         let before = listener::scopes(&self.settings.plan.listen);
@@ -204,7 +204,7 @@ impl Running {
             if let Some(known) = left.iter().position(|&(it, ..)| it == address) {
                 let (_, id, before) = left.remove(known);
                 if before.ipv4_too != scope.ipv4_too {
-                    return Err(Refusal::Scope(address));
+                    return Err(ReloadError::Scope(address));
                 }
                 listeners.push((address, id));
                 continue;
@@ -217,7 +217,7 @@ impl Running {
             let sockets = claim(address, scope, &settings.boot.tcp)
                 .and_then(|claim| claim.listen(self.crew.peers.len()))
                 .map_err(|error| {
-                    Refusal::Server(ServerError::Bind(at, address, error), places.clone())
+                    ReloadError::Server(ServerError::Bind(at, address, error), places.clone())
                 })?;
             listeners.push((address, next));
             added.push((next, sockets));
