@@ -1,23 +1,63 @@
 //! The clock: which limit of a connection runs, and what is done when it is over.
 //!
 //! Which one runs follows from state alone, in one place for each side ([`Client::waits`], [`Upstream::waits`]), and only
-//! [`Engine::settle_client`] and [`Engine::settle_upstream`] set deadlines. How long each is and what follows is in
+//! [`Client::settle`] and [`Upstream::settle`] set deadlines. How long each is and what follows is in
 //! [`waits`](super::waits). Invariant: whenever a connection has nothing to do, the limit that runs is the one that its state
 //! asks for (`Engine::check_invariants`). A limit that is over has a last look at its sockets first.
 
 use std::time::Duration;
 
-use super::conn::Hunger;
+use super::conn::{Conn, Hunger};
 use super::keys::{ClientKey, UpstreamKey};
 use super::pump::{Pump, Scratch};
 use super::tables::{Client, Closing, Upstream, UpstreamState};
-use super::waits::{Moved, Verdict, Waits, begins_again, limit, verdict};
+use super::waits::{Lengths, Moved, Verdict, Waits, begins_again, verdict};
 use super::{EVICTION_GRACE, Net, Token};
 use crate::balance::Report;
-use crate::base::wheel::Due;
+use crate::base::tick::Tick;
+use crate::base::wheel::{Due, Wheel};
 use crate::session::{Failure, Next, Output, Phase};
 
+/// What it takes to have a limit run.
+pub(super) struct Clock<'p> {
+    pub(super) wheel: &'p mut Wheel<Token>,
+    pub(super) lengths: &'p Lengths,
+    pub(super) now: Tick,
+}
+
+/// The clock of a [`Pump`], of which a table may be borrowed at the same time.
+macro_rules! clock {
+    ($pump:expr) => {
+        $crate::engine::clock::Clock {
+            wheel: &mut $pump.wheel,
+            lengths: &$pump.lengths,
+            now: $pump.now,
+        }
+    };
+}
+pub(super) use clock;
+
+impl Clock<'_> {
+    #[inline]
+    fn run<S>(&mut self, conn: &mut Conn<S>, token: Token, waits: Waits) {
+        conn.set_limit(self.wheel, token, waits, self.lengths.end(waits, self.now));
+    }
+}
+
 impl<S> Client<S> {
+    /// Has the limit run that this connection now has.
+    #[inline]
+    pub(super) fn settle(&mut self, key: ClientKey, moved: Moved, clock: &mut Clock<'_>) {
+        let waits = self.waits();
+        if waits == self.conn.waits() && !begins_again(waits, moved) {
+            return;
+        }
+        if waits == Waits::Idle {
+            self.evictable = Due::at(clock.now.after(EVICTION_GRACE));
+        }
+        clock.run(&mut self.conn, Token::Client(key), waits);
+    }
+
     /// What it is that this connection waits for.
     #[inline]
     pub(super) fn waits(&self) -> Waits {
@@ -50,6 +90,25 @@ impl<S> Client<S> {
 }
 
 impl<S> Upstream<S> {
+    /// Has the limit run that this connection now has; `client` is the one whose request it carries.
+    #[inline]
+    pub(super) fn settle(
+        &mut self,
+        key: UpstreamKey,
+        client: Option<&Client<S>>,
+        moved: Moved,
+        clock: &mut Clock<'_>,
+    ) {
+        if let (Moved::Written, Some(busy)) = (moved, self.busy_mut()) {
+            // It is there, and has its whole time again.
+            busy.last_words = false;
+        }
+        let waits = self.waits(client);
+        if waits != self.conn.waits() || begins_again(waits, moved) {
+            clock.run(&mut self.conn, Token::Upstream(key), waits);
+        }
+    }
+
     /// What it is that this connection waits for; `client` is the one whose request it carries.
     #[inline]
     pub(super) fn waits(&self, client: Option<&Client<S>>) -> Waits {
@@ -76,38 +135,18 @@ impl<S> Upstream<S> {
 
 impl<N: Net> Pump<N> {
     /// Has the limit run that a client's connection now has.
-    #[inline]
     pub(super) fn settle_client(&mut self, key: ClientKey, moved: Moved) {
-        let Pump { clients, wheel, snapshot, cx, now, .. } = self;
-        let Some(client) = clients.get_mut(key) else { return };
-        let waits = client.waits();
-        if waits == client.conn.waits() && !begins_again(waits, moved) {
-            return;
+        if let Some(client) = self.clients.get_mut(key) {
+            client.settle(key, moved, &mut clock!(self));
         }
-        if waits == Waits::Idle {
-            client.evictable = Due::at(now.after(EVICTION_GRACE));
-        }
-        let until =
-            limit(waits, &snapshot.plan.timeouts, cx.draining).map(|length| now.after(length));
-        client.conn.set_limit(wheel, Token::Client(key), waits, until);
     }
 
     /// Likewise an upstream connection.
-    #[inline]
     pub(super) fn settle_upstream(&mut self, key: UpstreamKey, moved: Moved) {
-        let Pump { clients, upstreams, wheel, snapshot, cx, now, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return };
-        if moved == Moved::Written {
-            // It is there, and has its whole time again.
-            upstream.busy_mut().into_iter().for_each(|busy| busy.last_words = false);
+        if let Some(upstream) = self.upstreams.get_mut(key) {
+            let client = upstream.client().and_then(|owner| self.clients.get(owner));
+            upstream.settle(key, client, moved, &mut clock!(self));
         }
-        let waits = upstream.waits(upstream.client().and_then(|owner| clients.get(owner)));
-        if waits == upstream.conn.waits() && !begins_again(waits, moved) {
-            return;
-        }
-        let until =
-            limit(waits, &snapshot.plan.timeouts, cx.draining).map(|length| now.after(length));
-        upstream.conn.set_limit(wheel, Token::Upstream(key), waits, until);
     }
 
     /// Gives a client whose side has ended, if it waits for its target, some time from now on: it may have half-closed.

@@ -317,32 +317,31 @@ impl<S> Conn<S> {
         }
     }
 
-    /// From now on this connection waits for `waits`, and has waited too long at `until`, if there is a limit.
+    #[inline]
+    fn set_deadline(&mut self, wheel: &mut Wheel<Token>, token: Token, end: Due) {
+        self.deadline = end;
+        if end < self.look_at {
+            self.look_at = wheel.set(token, end);
+        }
+    }
+
+    /// From now on this connection waits for `waits`, and has waited too long at `end`.
+    #[inline]
     pub(super) fn set_limit(
         &mut self,
         wheel: &mut Wheel<Token>,
         token: Token,
         waits: Waits,
-        until: Option<Tick>,
+        end: Due,
     ) {
         self.waits = waits;
-        match until {
-            Some(at) => self.set_deadline(wheel, token, at),
-            None => self.deadline = Due::NEVER,
-        }
+        self.set_deadline(wheel, token, end);
     }
 
     /// The limit that runs.
     #[inline]
     pub(super) fn waits(&self) -> Waits {
         self.waits
-    }
-
-    fn set_deadline(&mut self, wheel: &mut Wheel<Token>, token: Token, at: Tick) {
-        self.deadline = Due::at(at);
-        if self.deadline < self.look_at {
-            self.look_at = wheel.set(token, self.deadline);
-        }
     }
 
     /// When it has waited too long.
@@ -357,7 +356,7 @@ impl<S> Conn<S> {
 
     /// The wheel looks at it again in the next slot: it has work of its own that waits for us.
     pub(super) fn look_again(&mut self, wheel: &mut Wheel<Token>, token: Token, now: Tick) {
-        self.set_deadline(wheel, token, now.after(Duration::from_micros(1)));
+        self.set_deadline(wheel, token, Due::at(now.after(Duration::from_micros(1))));
     }
 
     /// The wheel looks at this connection: whether it has waited too long. Sets the timer again if not. A deadline

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use super::clock::clock;
 use super::conn::Conn;
 use super::keys::{ClientKey, UpstreamKey};
 use super::patient::is_short;
@@ -160,7 +161,7 @@ impl<N: Net> Pump<N> {
         if sent == 0 || client.session.may_replay(cx) && !spared {
             client.exchange.hold = Some(buffers.lend(&pieces));
         }
-        self.settle_upstream(idle, Moved::None);
+        upstream.settle(idle, Some(client), Moved::None, &mut clock!(self));
         true
     }
 

@@ -2,6 +2,7 @@
 //! is cut. How an upstream connection ends is in [`parting`](super::parting).
 
 use super::Net;
+use super::clock::clock;
 use super::conn::{Conn, Filled};
 use super::keys::ClientKey;
 use super::pump::Pump;
@@ -28,7 +29,7 @@ impl<N: Net> Pump<N> {
                 let has_more =
                     client.conn.inbox.is_some() || client.conn.readable || client.conn.read_closed;
                 if client.conn.outbox.is_none() {
-                    self.settle_client(key, Moved::Anew);
+                    client.settle(key, Moved::Anew, &mut clock!(self));
                 }
                 if has_more {
                     self.queue_client(key);

@@ -17,7 +17,7 @@ use super::patient::Patient;
 use super::pools::Pools;
 use super::shortage::Shortages;
 use super::tables::{Client, Ready, Upstream, UpstreamState};
-use super::waits::Moved;
+use super::waits::{Lengths, Moved};
 use crate::balance::{Endpoint, EndpointId, EndpointState, Report, Shared, Snapshot};
 use crate::base::buffer::Pool;
 use crate::base::slab::Slab;
@@ -56,6 +56,8 @@ pub(super) struct Pump<N: Net> {
     pub(super) pools: Pools,
     pub(super) parting: Parting,
     pub(super) wheel: Wheel<Token>,
+    /// How long the limits are.
+    pub(super) lengths: Lengths,
     pub(super) buffers: Pool,
     /// Those who wait for memory of buffers.
     pub(super) line: MemoryQueue,
@@ -115,6 +117,7 @@ impl<N: Net> Pump<N> {
             pools,
             parting: Parting::default(),
             wheel: Wheel::with_room(2 * ROOM),
+            lengths: Lengths::new(&snapshot.plan.timeouts, false),
             buffers: Pool::new(Arc::clone(&shared.memory)),
             line: MemoryQueue::default(),
             ready: Ready::new(),
@@ -193,6 +196,7 @@ impl<N: Net> Pump<N> {
         out.into_iter().for_each(|key| self.close_upstream(key));
         if !Arc::ptr_eq(&self.snapshot.plan, &snapshot.plan) {
             follow_plan(&mut self.cx, &snapshot.plan, Pseudonym::new(self.shared.instance));
+            self.lengths = Lengths::new(&snapshot.plan.timeouts, self.cx.draining);
             self.entries = self.cx.describe.then(|| self.entries.take().unwrap_or_default());
         }
         self.snapshot = snapshot;
@@ -245,6 +249,7 @@ impl<N: Net> Pump<N> {
     pub(super) fn drain(&mut self, now: Tick) {
         self.observe(now);
         self.cx.draining = true;
+        self.lengths = Lengths::new(&self.snapshot.plan.timeouts, true);
         let keys: Vec<ClientKey> = self.clients.keys().collect();
         for key in keys {
             if self.clients.get(key).is_some_and(Client::is_idle) {

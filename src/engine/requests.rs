@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::clock::clock;
 use super::conn::{Filled, Hunger};
 use super::connects::Search;
 use super::keys::{ClientKey, UpstreamKey};
@@ -133,7 +134,8 @@ impl<N: Net> Pump<N> {
         let (phase, upstream) = (client.session.phase(), client.exchange.upstream);
         // What is only dropped has a limit for all of it.
         let is_dropped = client.exchange.answered && upstream.is_none();
-        self.settle_client(key, if is_dropped { Moved::None } else { Moved::Read });
+        let moved = if is_dropped { Moved::None } else { Moved::Read };
+        client.settle(key, moved, &mut clock!(self));
         if phase == Phase::Tunnel {
             upstream.into_iter().for_each(|at| self.settle_upstream(at, Moved::Read));
         }

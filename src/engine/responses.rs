@@ -1,5 +1,6 @@
 //! Responses: read from a target, or made here, and written to the client.
 
+use super::clock::clock;
 use super::conn::{Filled, Hunger};
 use super::keys::{ClientKey, UpstreamKey};
 use super::pump::{Pump, Scratch};
@@ -219,9 +220,9 @@ impl<N: Net> Pump<N> {
             None => UpstreamState::Pooled { brief: back.brief },
         };
         upstream.conn.bulk = false;
-        let readable = upstream.conn.readable;
-        self.settle_upstream(key, Moved::None);
-        if readable {
+        let client = owner.and_then(|owner| self.clients.get(owner));
+        upstream.settle(key, client, Moved::None, &mut clock!(self));
+        if upstream.conn.readable {
             // The last read may have left something: that would end this connection.
             self.queue_upstream(key);
         }

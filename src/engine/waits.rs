@@ -6,6 +6,8 @@
 use std::time::Duration;
 
 use super::{DRAIN_GRACE, LINGER};
+use crate::base::tick::Tick;
+use crate::base::wheel::Due;
 use crate::session::{Failure, Phase};
 use crate::settings::Timeouts;
 
@@ -61,6 +63,28 @@ pub(super) enum Waits {
     /// A target, to end a connection that carries nothing more.
     Parting,
 }
+
+/// Every one, in order.
+const ALL: [Waits; Waits::Parting as usize + 1] = [
+    Waits::Nobody,
+    Waits::Idle,
+    Waits::RequestHead,
+    Waits::RequestBody,
+    Waits::Leftover,
+    Waits::Reader,
+    Waits::Grace,
+    Waits::Linger,
+    Waits::Unsent,
+    Waits::Tunnel,
+    Waits::Connect,
+    Waits::ResponseHead,
+    Waits::LastWords,
+    Waits::ResponseBody,
+    Waits::Upload,
+    Waits::Pooled,
+    Waits::PooledBriefly,
+    Waits::Parting,
+];
 
 /// What happened on a connection since its limit was last looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +153,27 @@ pub(super) fn limit(waits: Waits, timeouts: &Timeouts, draining: bool) -> Option
     })
 }
 
+/// How long each limit is, worked out once for a plan, since every request has several.
+pub(super) struct Lengths([u64; Waits::Parting as usize + 1]);
+
+impl Lengths {
+    pub(super) fn new(timeouts: &Timeouts, draining: bool) -> Lengths {
+        Lengths(ALL.map(|waits| match limit(waits, timeouts, draining) {
+            Some(length) => u64::try_from(length.as_micros()).unwrap_or(u64::MAX),
+            None => u64::MAX,
+        }))
+    }
+
+    /// When a limit is over that begins now.
+    #[inline]
+    pub(super) fn end(&self, waits: Waits, now: Tick) -> Due {
+        match self.0[waits as usize] {
+            u64::MAX => Due::NEVER,
+            length => Due::at(Tick(now.0.saturating_add(length))),
+        }
+    }
+}
+
 /// Whether a limit that runs begins again.
 #[inline]
 pub(super) fn begins_again(waits: Waits, moved: Moved) -> bool {
@@ -174,27 +219,6 @@ pub(super) fn verdict(waits: Waits, phase: Phase) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ALL: [Waits; 18] = [
-        Waits::Nobody,
-        Waits::Idle,
-        Waits::RequestHead,
-        Waits::RequestBody,
-        Waits::Leftover,
-        Waits::Reader,
-        Waits::Grace,
-        Waits::Linger,
-        Waits::Unsent,
-        Waits::Tunnel,
-        Waits::Connect,
-        Waits::ResponseHead,
-        Waits::LastWords,
-        Waits::ResponseBody,
-        Waits::Upload,
-        Waits::Pooled,
-        Waits::PooledBriefly,
-        Waits::Parting,
-    ];
 
     /// Each key has a length of its own, so that a limit says which it is.
     fn timeouts() -> (Timeouts, Vec<(Duration, &'static str)>) {
@@ -274,6 +298,19 @@ mod tests {
             .collect();
         let table: Vec<[String; 4]> = ALL.into_iter().skip(1).map(row).collect();
         assert_eq!(rows, table);
+    }
+
+    #[test]
+    fn the_lengths_of_a_plan_are_its_limits() {
+        let (timeouts, _) = timeouts();
+        let lengths = Lengths::new(&timeouts, false);
+        let now = Tick(7);
+        for (at, waits) in ALL.into_iter().enumerate() {
+            assert_eq!(waits as usize, at, "{waits:?}");
+            let end =
+                limit(waits, &timeouts, false).map_or(Due::NEVER, |it| Due::at(now.after(it)));
+            assert_eq!(lengths.end(waits, now), end, "{waits:?}");
+        }
     }
 
     #[test]
