@@ -18,13 +18,14 @@ use nix::sys::signal::SigSet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use crate::access::writer::Writer;
+use crate::access::writer::{Outlet, Writer};
 use crate::admin::{self, Admin, Sources};
 use crate::balance::Shared;
 use crate::base::ledger::Ledger;
 use crate::base::thread;
 use crate::health::{Health, Reporter};
-use crate::settings::{AccessSink, Boot, Settings, Workers};
+use crate::metrics::Counters;
+use crate::settings::{AccessLog, AccessSink, Boot, Settings, Workers};
 use crate::worker::listener::{self, Claim, ListenerId, Scope};
 use crate::worker::{self, Crew, Job, Stage, Station, net};
 
@@ -266,32 +267,21 @@ fn serve(
     inbox: &Receiver<Event>,
 ) -> Result<(), ServerError> {
     let started = Instant::now();
-    let mut settings = written.clone();
-    if let Some(name) = &settings.boot.tcp.congestion {
-        net::try_congestion(name).map_err(|error| ServerError::Congestion(name.clone(), error))?;
-    }
+    let settings = written.clone();
+    try_congestion(settings.boot.tcp.congestion.as_deref())?;
     let count = worker_count(settings.boot.workers);
     let open = descriptors::open_now();
     let shares = descriptors::share_out(&settings, count, open)?;
     let cap = shares.clients;
     let memory = memory::for_buffers(&settings);
-    log::info!(
-        "evenly {} starting: {count} workers, {} MiB for buffers, at most {cap} client connections",
-        env!("CARGO_PKG_VERSION"),
-        memory >> 20
-    );
+    log_start(count, memory, cap);
     // What can be wrong with an address or a file is reported immediately, not after the first round of checks.
     let scopes = listener::scopes(&settings.plan.listen);
     let claims = claim_all(&settings, &scopes)?;
     let admin = settings.boot.admin.map(claim_admin).transpose()?;
     let losses = Arc::default();
-    let (writer, outlet) = Writer::start_counting(&settings.plan.log, Arc::clone(&losses))
-        .map_err(|error| ServerError::AccessLog(settings.plan.log.access.clone(), error))?
-        .unzip();
-    // Workers see the values that were worked out, not "auto".
-    settings.boot.workers = Workers::Count(count);
-    settings.plan.limits.connections = Some(cap);
-    let Settings { boot, plan } = settings;
+    let (writer, outlet) = open_log(&settings.plan.log, Arc::clone(&losses))?;
+    let Settings { boot, plan } = worked_out(settings, count, cap);
     let plan = Arc::new(plan);
     let shared = Arc::new(Shared::new(Arc::clone(&plan), Ledger::new(memory, count)));
     let health = Health::start(plan, boot.dns.clone(), Arc::clone(&shared))
@@ -318,20 +308,16 @@ fn serve(
         shared: Arc::clone(&shared),
     };
     let threads = start_workers(&parts, seats, &health, events)?;
-    for (address, scope) in addresses.iter().zip(scopes) {
-        let families = if scope.ipv4_too { " (IPv6 and IPv4)" } else { "" };
-        log::info!("listening on http://{address}{families}");
-    }
+    log_addresses(&addresses, &scopes);
     drop(parts);
     let ids = (0..).map(ListenerId);
     let listeners = written.plan.listen.iter().copied().zip(ids).collect();
-    let crew = workers;
     let mut running = Running {
         settings: written,
         reread,
         open,
         listeners,
-        crew,
+        crew: workers,
         shared,
         health,
         writer,
@@ -341,6 +327,12 @@ fn serve(
     if !matches!(outcome, Err(ServerError::Stuck(_))) {
         threads.into_iter().for_each(|thread| thread::end(thread, "worker"));
     }
+    end(running, admin, inbox);
+    outcome
+}
+
+/// Ends what is not a worker, the access log last.
+fn end(running: Running, admin: Option<Admin>, inbox: &Receiver<Event>) {
     if let Some(admin) = admin {
         admin.stop();
     }
@@ -349,7 +341,42 @@ fn serve(
         writer.finish(|| inbox.try_iter().any(|event| event.is_stop()));
     }
     log::info!("stopped");
-    outcome
+}
+
+fn open_log(
+    log: &AccessLog,
+    losses: Arc<Counters>,
+) -> Result<(Option<Writer>, Option<Outlet>), ServerError> {
+    let started = Writer::start_counting(log, losses)
+        .map_err(|error| ServerError::AccessLog(log.access.clone(), error))?;
+    Ok(started.unzip())
+}
+
+fn try_congestion(name: Option<&str>) -> Result<(), ServerError> {
+    let Some(name) = name else { return Ok(()) };
+    net::try_congestion(name).map_err(|error| ServerError::Congestion(name.to_owned(), error))
+}
+
+/// The settings with the values that were worked out for "auto", which workers see.
+fn worked_out(mut settings: Settings, workers: usize, clients: usize) -> Settings {
+    settings.boot.workers = Workers::Count(workers);
+    settings.plan.limits.connections = Some(clients);
+    settings
+}
+
+fn log_start(workers: usize, memory: usize, clients: usize) {
+    log::info!(
+        "evenly {} starting: {workers} workers, {} MiB for buffers, at most {clients} client connections",
+        env!("CARGO_PKG_VERSION"),
+        memory >> 20
+    );
+}
+
+fn log_addresses(addresses: &[SocketAddr], scopes: &[Scope]) {
+    for (address, scope) in addresses.iter().zip(scopes) {
+        let families = if scope.ipv4_too { " (IPv6 and IPv4)" } else { "" };
+        log::info!("listening on http://{address}{families}");
+    }
 }
 
 fn claim_admin(address: SocketAddr) -> Result<admin::AdminClaim, ServerError> {

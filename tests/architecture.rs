@@ -13,6 +13,12 @@ use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
 /// The longest file, in lines.
 const MAX_LINES: usize = 1_000;
+/// The longest function, in lines.
+const MAX_FUNCTION: usize = 70;
+/// Where `engine/` may leave a function for a state that it takes for impossible, or does not explain, without counting it.
+const MAX_SILENT: usize = 13;
+/// The files of `engine/` that all others there are written on.
+const HUBS: &[&str] = &["pump"];
 
 /// One room: a folder or a file directly below `src/`.
 struct Room {
@@ -509,6 +515,150 @@ fn the_source_keeps_its_rooms_apart() {
     assert!(sources.len() > ROOMS.len(), "only {} files were found", sources.len());
     let faults: Vec<String> = sources.iter().flat_map(|(file, text)| faults(file, text)).collect();
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+/// Functions that are not only for tests, with the line where each begins and how many lines it has.
+fn functions(stream: TokenStream, found: &mut Vec<(String, usize, usize)>) {
+    let tokens: Vec<TokenTree> = stream.into_iter().collect();
+    let mut at = 0;
+    while at < tokens.len() {
+        match &tokens[at..] {
+            [TokenTree::Punct(hash), TokenTree::Group(attribute), ..]
+                if hash.as_char() == '#' && is_cfg_test(&attribute.stream()) =>
+            {
+                at += item_length(&tokens[at..]);
+                continue;
+            }
+            [TokenTree::Ident(word), TokenTree::Ident(name), rest @ ..] if word == "fn" => {
+                let end = rest.get(item_length(rest).saturating_sub(1));
+                if let Some(TokenTree::Group(body)) = end {
+                    let first = word.span().start().line;
+                    let lines = body.span_close().end().line + 1 - first;
+                    found.push((name.to_string(), first, lines));
+                }
+            }
+            [TokenTree::Group(group), ..] => functions(group.stream(), found),
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+/// Functions of `text` that are too long.
+fn long_functions(file: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    functions(TokenStream::from_str(text).expect("Rust"), &mut found);
+    found.retain(|(_, _, lines)| *lines > MAX_FUNCTION);
+    let fault = |(name, line, lines)| {
+        format!("src/{file}:{line}: `{name}` has {lines} lines, more than {MAX_FUNCTION}")
+    };
+    found.into_iter().map(fault).collect()
+}
+
+#[test]
+fn no_function_is_longer_than_a_screen() {
+    let sources = sources();
+    let product = sources.iter().filter(|(file, _)| !is_for_tests(file));
+    let faults: Vec<String> = product.flat_map(|(file, text)| long_functions(file, text)).collect();
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+    let long = format!("fn f() {{{}}}", "\n".repeat(MAX_FUNCTION));
+    assert_eq!(long_functions("a.rs", &long).len(), 1);
+    assert_eq!(long_functions("a.rs", &format!("#[cfg(test)] mod tests {{ {long} }}")).len(), 0);
+}
+
+/// Lines of `text` where a `let .. else` leaves its function without a word: it neither counts the state as impossible nor says, in
+/// a comment above, when that is so.
+fn silent_returns(text: &str) -> Vec<usize> {
+    let product = text.split("#[cfg(test)]").next().unwrap_or(text);
+    let lines: Vec<&str> = product.lines().map(str::trim).collect();
+    let leaves = |at: &usize| {
+        let rest = match lines[*at].split_once("else {") {
+            Some((before, rest)) if !before.ends_with("} ") => rest.trim(),
+            _ => return false,
+        };
+        let exit = if rest.is_empty() { lines.get(at + 1).copied().unwrap_or("") } else { rest };
+        let value = exit.strip_prefix("return").map(|it| it.trim_end_matches("};").trim());
+        value.is_some_and(|it| {
+            ["", ";", "false", "false;", "true", "true;"].contains(&it) || it.starts_with("Flow")
+        })
+    };
+    let is_explained = |at: usize| {
+        let begins = (0..=at).rev().find(|&line| lines[line].starts_with("let ")).unwrap_or(at);
+        begins > 0 && lines[begins - 1].starts_with("// ")
+    };
+    (0..lines.len()).filter(leaves).filter(|&at| !is_explained(at)).map(|at| at + 1).collect()
+}
+
+#[test]
+fn what_the_engine_takes_for_impossible_is_counted_and_what_is_not_explained() {
+    let sources = sources();
+    let engine = sources.iter().filter(|(file, _)| room_of(file) == "engine");
+    let silent: Vec<String> = engine
+        .flat_map(|(file, text)| {
+            silent_returns(text).into_iter().map(move |line| format!("src/{file}:{line}"))
+        })
+        .collect();
+    assert!(
+        silent.len() <= MAX_SILENT,
+        "{} of {MAX_SILENT}:\n{}\n",
+        silent.len(),
+        silent.join("\n")
+    );
+    assert_eq!(silent_returns("let Some(a) = b else { return };"), [1]);
+    assert_eq!(silent_returns("let Some(a) = b\nelse {\nreturn false;\n};"), [2]);
+    assert_eq!(silent_returns("// It is gone.\nlet Some(a) = b else { return };"), [0; 0]);
+    assert_eq!(silent_returns("let Some(a) = b else { return self.impossible(\"c\") };"), [0; 0]);
+}
+
+/// A circle of files that import one another, if there is one.
+fn circle(edges: &[(String, String)]) -> Option<Vec<String>> {
+    let mut left: Vec<&(String, String)> = edges.iter().collect();
+    loop {
+        // Whoever is imported by nobody that is left is in no circle.
+        let before = left.len();
+        let imported: Vec<&String> = left.iter().map(|(_, to)| to).collect();
+        left.retain(|(from, _)| imported.contains(&from));
+        if left.is_empty() {
+            return None;
+        }
+        if left.len() == before {
+            return Some(left.iter().map(|(from, to)| format!("{from} -> {to}")).collect());
+        }
+    }
+}
+
+#[test]
+fn files_of_the_engine_import_one_another_in_one_direction() {
+    let sources = sources();
+    let files: Vec<_> = sources.iter().filter(|(file, _)| room_of(file) == "engine").collect();
+    let mut edges = Vec::new();
+    for (file, text) in &files {
+        let from = module_of(file);
+        for name in &Names::of(file, text).0 {
+            if let Some(to) = within_crate(name, "engine")
+                && let [room, module, _, ..] = &to[..]
+                && room == "engine"
+                && !HUBS.contains(&module.as_str())
+                && from.len() == 2
+                && from[1] != *module
+                && files.iter().any(|(file, _)| module_of(file).get(1) == Some(module))
+            {
+                edges.push((from[1].clone(), module.clone()));
+            }
+        }
+    }
+    edges.sort();
+    edges.dedup();
+    assert!(edges.len() > 10, "{edges:?}");
+    let circle = circle(&edges);
+    assert!(circle.is_none(), "{circle:?}");
+    let edge = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+    assert!(goes_round(&[edge("a", "b"), edge("b", "c"), edge("c", "a"), edge("d", "a")]));
+    assert!(!goes_round(&[edge("a", "b"), edge("b", "c"), edge("a", "c")]));
+}
+
+fn goes_round(edges: &[(String, String)]) -> bool {
+    circle(edges).is_some()
 }
 
 #[test]

@@ -119,6 +119,7 @@ impl<S> Upstream<S> {
             UpstreamState::Parting => return Waits::Parting,
             UpstreamState::Busy(busy) => busy,
         };
+        // Nobody's: it is about to end.
         let Some(client) = client else { return Waits::Nobody };
         if client.exchange.answered {
             return Waits::Upload;
@@ -249,6 +250,7 @@ impl<N: Net> Pump<N> {
                 (upstream.map(|upstream| &mut upstream.conn), short)
             }
         };
+        // It has ended in the last look.
         let Some(conn) = conn.filter(|conn| conn.deadline() == deadline) else { return false };
         let works = conn.is_held_up() || other_is_short || other_waits;
         if works {
@@ -259,7 +261,9 @@ impl<N: Net> Pump<N> {
 
     /// The limit of a client's connection is over.
     fn client_timed_out(&mut self, key: ClientKey, out: &mut Output) {
-        let Some(client) = self.clients.get(key) else { return };
+        let Some(client) = self.clients.get(key) else {
+            return self.impossible("a client that runs is there");
+        };
         let (waits, phase) = (client.conn.waits(), client.session.phase());
         if waits == Waits::RequestBody && self.is_held_up_by_target(client) {
             return self.settle_client(key, Moved::Anew);
@@ -312,7 +316,9 @@ impl<N: Net> Pump<N> {
 
     /// The limit of an upstream connection is over.
     fn upstream_timed_out(&mut self, key: UpstreamKey, out: &mut Output) {
-        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some(upstream) = self.upstreams.get(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
         let (waits, endpoint) = (upstream.conn.waits(), upstream.endpoint);
         let owner = upstream.client();
         let client = owner.and_then(|owner| self.clients.get(owner));
@@ -344,7 +350,9 @@ impl<N: Net> Pump<N> {
     /// Whether a target has its whole time again: its endpoint is back, or it has taken more of what the kernel holds. The last look
     /// has written what could be written; of what waits in the kernel nobody has said anything yet.
     fn is_given_more_time(&mut self, key: UpstreamKey, failure: Failure) -> bool {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return false };
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
         match failure {
             Failure::Down if self.pools.address(upstream.endpoint).is_some() => {
                 upstream.busy_mut().into_iter().for_each(|busy| busy.last_words = false);

@@ -151,6 +151,7 @@ impl<S> Conn<S> {
 
     /// Puts what the inbox holds at the start of `scratch`. How much that is.
     fn empty_inbox(&mut self, buffers: &mut Pool, scratch: &mut [u8]) -> usize {
+        // Nothing was kept.
         let Some(inbox) = self.inbox.take() else { return 0 };
         let bytes = buffers.get(&inbox);
         let count = bytes.len();

@@ -18,9 +18,10 @@ use crate::base::shortage::Shortage;
 use crate::session::Output;
 
 /// Result of the search for an upstream connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Search {
     /// The request is on its way, or will be when the connect ends.
+    #[default]
     Underway,
     /// No endpoint takes it.
     NoEndpoint,
@@ -38,7 +39,9 @@ impl<N: Net> Pump<N> {
             return self.try_the_absent(key, pieces);
         };
         let endpoint = endpoint.id;
-        let Some(client) = self.clients.get_mut(key) else { return Search::Underway };
+        let Some(client) = self.clients.get_mut(key) else {
+            return self.impossible("a client that runs is there");
+        };
         client.exchange.ticket = ticket;
         let (endpoint, idle) = match self.pools.enter_and_pop(endpoint, self.now) {
             Some(idle) => (endpoint, idle),
@@ -136,7 +139,7 @@ impl<N: Net> Pump<N> {
     fn send_on(&mut self, key: ClientKey, idle: UpstreamKey, pieces: [&[u8]; 3]) -> bool {
         let Pump { clients, upstreams, pools, net, buffers, cx, .. } = self;
         let (Some(client), Some(upstream)) = (clients.get_mut(key), upstreams.get_mut(idle)) else {
-            return false;
+            return self.impossible("a client and its upstream connection name each other");
         };
         // What may not be repeated is not sent on a connection whose end is already here, and nothing
         // on one that may hold more than the last response: that would be taken for the next.
@@ -279,7 +282,9 @@ impl<N: Net> Pump<N> {
     /// A connect has ended. `false` if it failed or goes on.
     pub(super) fn end_connect(&mut self, key: UpstreamKey, out: &mut Output) -> bool {
         let Pump { upstreams, net, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return false };
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
         let UpstreamState::Connecting(owner) = upstream.state else { return true };
         if !upstream.conn.writable && !upstream.conn.broken {
             return false;
@@ -309,14 +314,22 @@ impl<N: Net> Pump<N> {
     /// Sends the request that was held until the connection was there.
     fn send_held(&mut self, key: UpstreamKey) {
         let Pump { clients, upstreams, pools, net, buffers, cx, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return };
-        let Some(owner) = upstream.client() else { return };
-        let Some(client) = clients.get_mut(owner) else { return };
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
+        let Some(owner) = upstream.client() else {
+            return self.impossible("a client and its upstream connection name each other");
+        };
+        let Some(client) = clients.get_mut(owner) else {
+            return self.impossible("a client and its upstream connection name each other");
+        };
         client.session.attached(false);
         if let Some(entry) = &mut client.exchange.entry {
             entry.upstream = pools.place(upstream.endpoint).cloned();
         }
-        let Some(hold) = client.exchange.hold.take() else { return };
+        let Some(hold) = client.exchange.hold.take() else {
+            return self.impossible("a request that waits for a connection is held");
+        };
         match upstream.conn.send_chunk(net, buffers, &hold) {
             Ok(0) => {}
             Ok(_) => upstream.note_sent(),
@@ -363,8 +376,12 @@ impl<N: Net> Pump<N> {
     }
 
     pub(super) fn connect_failed(&mut self, key: UpstreamKey, why: Report, out: &mut Output) {
-        let Some(upstream) = self.upstreams.get(key) else { return };
-        let (Some(client), endpoint) = (upstream.client(), upstream.endpoint) else { return };
+        let Some(upstream) = self.upstreams.get(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
+        let (Some(client), endpoint) = (upstream.client(), upstream.endpoint) else {
+            return self.impossible("a client and its upstream connection name each other");
+        };
         self.part(client);
         let next = self.move_on(client, endpoint, why);
         self.dial_next(client, next, out);

@@ -21,7 +21,7 @@ impl<N: Net> Pump<N> {
         let Pump { clients, upstreams, buffers, .. } = self;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
         else {
-            return;
+            return self.impossible("a client and its upstream connection name each other");
         };
         client.exchange.answered = true;
         client.exchange.let_go(buffers);
@@ -48,7 +48,9 @@ impl<N: Net> Pump<N> {
     /// that if it has ended, or says what nobody asked for.
     pub(super) fn look_at_answered(&mut self, key: UpstreamKey, owner: ClientKey, read: &mut [u8]) {
         let Pump { upstreams, net, buffers, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
         let goes_on = !upstream.is_write_broken()
             && upstream.conn.inbox.is_none()
             && matches!(upstream.conn.fill(net, buffers, read, 1), Filled::Nothing);
@@ -74,7 +76,9 @@ impl<N: Net> Pump<N> {
 
     /// Ends an exchange whose response was whole before its request, if that is now too, and its target has all of it.
     pub(super) fn end_upload_if_over(&mut self, owner: ClientKey) {
-        let Some(client) = self.clients.get(owner) else { return };
+        let Some(client) = self.clients.get(owner) else {
+            return self.impossible("a client that runs is there");
+        };
         if !client.exchange.answered || !client.session.request_complete() {
             return;
         }

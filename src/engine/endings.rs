@@ -16,6 +16,7 @@ impl<N: Net> Pump<N> {
     /// What becomes of the client now that its exchange is over.
     pub(super) fn exchange_over(&mut self, key: ClientKey, end: End) {
         self.end_entry(key, end);
+        // Its last bytes could not be written: it has gone.
         let Some(client) = self.clients.get_mut(key) else { return };
         client.exchange.let_go(&mut self.buffers);
         client.head_begun = false;
@@ -55,6 +56,7 @@ impl<N: Net> Pump<N> {
     /// Does what was to be done once all is written. `false` if the client is gone.
     pub(super) fn end_client_writes(&mut self, key: ClientKey) -> bool {
         let Pump { clients, net, .. } = self;
+        // It was given up when all was written.
         let Some(client) = clients.get_mut(key) else { return false };
         if std::mem::take(&mut client.end_after_flush) {
             net.shutdown(&mut client.conn.socket);
@@ -83,7 +85,9 @@ impl<N: Net> Pump<N> {
     /// Reads what nobody will use, so that closing does not reset the answer away (RFC 9112 section 9.6).
     pub(super) fn discard(&mut self, key: ClientKey, read: &mut [u8]) -> Flow {
         let Pump { clients, net, buffers, .. } = self;
-        let Some(client) = clients.get_mut(key) else { return Flow::Wait };
+        let Some(client) = clients.get_mut(key) else {
+            return self.impossible("a client that runs is there");
+        };
         if let Some(inbox) = client.conn.inbox.take() {
             buffers.take_back(inbox);
         }
@@ -102,7 +106,9 @@ impl<N: Net> Pump<N> {
 
     /// The client's side of the connection ended.
     pub(super) fn client_ended(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(client) = self.clients.get_mut(key) else {
+            return self.impossible("a client that runs is there");
+        };
         match client.session.client_closed() {
             ClientEnd::Close | ClientEnd::Abort => self.drop_client(key),
             ClientEnd::HalfClose => {
@@ -115,7 +121,9 @@ impl<N: Net> Pump<N> {
 
     /// Ends the client's connection so that it can see that its response is not whole, after what is whole of it.
     pub(super) fn cut_client(&mut self, key: ClientKey) {
-        let Some(client) = self.end_cut(key) else { return };
+        let Some(client) = self.end_cut(key) else {
+            return self.impossible("a client that runs is there");
+        };
         if client.session.ends_with_connection() {
             client.closing = Closing::Reset;
             client.evictable = Due::NEVER;
@@ -151,7 +159,9 @@ impl<N: Net> Pump<N> {
     /// Resets a client's connection to which all is written, when that is sent: what the kernel still holds would be lost with it.
     pub(super) fn reset_client(&mut self, key: ClientKey) {
         let Pump { clients, net, snapshot, now, .. } = self;
-        let Some(client) = clients.get_mut(key) else { return };
+        let Some(client) = clients.get_mut(key) else {
+            return self.impossible("a client that runs is there");
+        };
         if client.evictable == Due::NEVER {
             client.evictable = Due::at(now.after(snapshot.plan.timeouts.client_body));
         }
@@ -180,7 +190,9 @@ impl<N: Net> Pump<N> {
 
     /// Closes the client's connection, and its upstream's with it.
     pub(super) fn drop_client(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get(key) else { return };
+        let Some(client) = self.clients.get(key) else {
+            return self.impossible("a client that runs is there");
+        };
         let end = if client.session.is_tunnel() {
             self.counters.tunnels.bump();
             End::TunnelClosed

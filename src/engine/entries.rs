@@ -26,6 +26,7 @@ impl<N: Net> Pump<N> {
 
     /// A request's head is whole, or was refused.
     pub(super) fn begin_entry(&mut self, key: ClientKey, line: &[u8]) {
+        // The log is off.
         let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
             return;
         };
@@ -58,9 +59,11 @@ impl<N: Net> Pump<N> {
 
     /// The exchange ended.
     pub(super) fn end_entry(&mut self, key: ClientKey, end: End) {
+        // The log is off.
         let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
             return;
         };
+        // Its head was never whole.
         let Some(mut pending) = client.exchange.entry.take() else { return };
         let facts = Facts {
             at: pending.at,

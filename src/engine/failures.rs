@@ -16,14 +16,21 @@ use crate::session::{Break, Failure, Output, Remedy, Session};
 impl<N: Net> Pump<N> {
     /// The exchange of `owner` with its target broke.
     pub(super) fn upstream_failed(&mut self, owner: ClientKey, failure: Failure, out: &mut Output) {
+        // Its last bytes could not be written: it has gone.
         let Some(client) = self.clients.get(owner) else { return };
-        let Some(key) = client.exchange.upstream else { return };
-        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some(key) = client.exchange.upstream else {
+            return self.impossible("a client and its upstream connection name each other");
+        };
+        let Some(upstream) = self.upstreams.get(key) else {
+            return self.impossible("a client and its upstream connection name each other");
+        };
         let endpoint = upstream.endpoint;
         let blameless = is_expected_end(&client.session, failure);
         let elapsed = self.now.since(Tick::default());
         let broken = self.describe_break(owner, client, upstream, failure);
-        let Some(client) = self.clients.get_mut(owner) else { return };
+        let Some(client) = self.clients.get_mut(owner) else {
+            return self.impossible("a client that runs is there");
+        };
         let remedy = client.session.upstream_failed(&self.cx, broken, out);
         if remedy != Remedy::Replay {
             self.note_reason(owner, out.reason);
@@ -109,7 +116,9 @@ impl<N: Net> Pump<N> {
 
     /// The endpoint of a connection went down.
     fn endpoint_lost(&mut self, key: UpstreamKey, out: &mut Output) {
+        // What was done for another one has ended it.
         let Some(upstream) = self.upstreams.get(key) else { return };
+        // Likewise: it is idle now.
         let Some(owner) = upstream.client() else { return };
         if matches!(upstream.state, UpstreamState::Connecting(_)) {
             let endpoint = upstream.endpoint;
@@ -117,7 +126,9 @@ impl<N: Net> Pump<N> {
             let next = self.next_after(owner, endpoint);
             return self.dial_next(owner, next, out);
         }
-        let Some(client) = self.clients.get(owner) else { return };
+        let Some(client) = self.clients.get(owner) else {
+            return self.impossible("a client and its upstream connection name each other");
+        };
         let broken = self.describe_break(owner, client, upstream, Failure::Down);
         if client.session.would_replay(broken) {
             self.upstream_failed(owner, Failure::Down, out);

@@ -24,7 +24,9 @@ impl<N: Net> Pump<N> {
         if !is_foreign(reason) || self.hints.quiet_until > self.now {
             return;
         }
-        let Some(client) = self.clients.get(key) else { return };
+        let Some(client) = self.clients.get(key) else {
+            return self.impossible("a client that runs is there");
+        };
         self.hints.quiet_until = self.now.after(QUIET);
         log::warn!("client {}: {reason}", client.session.client());
     }

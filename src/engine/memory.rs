@@ -75,7 +75,9 @@ impl<N: Net> Pump<N> {
             }),
             Token::Upstream(key) => upstreams.get_mut(key).map(|it| &mut it.conn.hunger),
         };
-        let Some(hunger) = conn_hunger else { return };
+        let Some(hunger) = conn_hunger else {
+            return self.impossible("who waits for memory is there");
+        };
         if std::mem::replace(hunger, Hunger::Waits) != Hunger::Waits {
             counters.memory_waits.bump();
             if line.waiting.is_empty() {
@@ -104,6 +106,7 @@ impl<N: Net> Pump<N> {
         let mut first = true;
         let mut left = FED;
         for _ in 0..self.line.waiting.len() {
+            // All had their turn.
             let Some(token) = self.line.waiting.pop_front() else { return };
             let Some(behind) = self.waits_for_one_behind(token) else { continue };
             if out && behind && !std::mem::take(&mut first) {

@@ -58,7 +58,9 @@ impl<N: Net> Pump<N> {
     /// Ends an upstream connection whose exchange is over.
     pub(super) fn end_spent(&mut self, key: UpstreamKey, reuse: Reuse) {
         let Pump { clients, upstreams, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
         let client = upstream.client().and_then(|client| clients.get(client));
         let unread = client.is_some_and(|client| {
             client.session.has_content() && client.session.request_complete()
@@ -73,7 +75,9 @@ impl<N: Net> Pump<N> {
     /// Ends an upstream connection of whose last request the target may not have read everything. It is nobody's from now on.
     pub(super) fn end_upstream(&mut self, key: UpstreamKey) {
         let Pump { upstreams, pools, parting, now, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
         let waits = upstream.closes || !parting.may_end_in_order(*now);
         if upstream.conn.read_closed || !waits {
             drop(self.release_upstream(key));

@@ -405,6 +405,7 @@ impl Pools {
         now: Tick,
     ) {
         let Some(pool) = self.pools.get_mut(&endpoint) else { return };
+        // A response has begun on it.
         let Some(at) = pool.fresh.iter().position(|&other| other == key) else { return };
         pool.fresh.remove(at);
         pool.waits_from(now);

@@ -12,7 +12,10 @@ use super::waits::Moved;
 impl<N: Net> Pump<N> {
     /// The wheel looks at a connection whose limit is not over: if its target has taken more of an upload, that begins again.
     pub(super) fn look_at_upload(&mut self, key: UpstreamKey) {
-        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some(upstream) = self.upstreams.get(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
+        // It carries nothing.
         let Some(client) = upstream.client().and_then(|at| self.clients.get(at)) else { return };
         let is_upload = client.session.has_content() && client.session.awaits_response();
         if is_upload && upstream.takes_more() {
@@ -24,9 +27,11 @@ impl<N: Net> Pump<N> {
     /// begins again.
     pub(super) fn follow_upload(&mut self, key: UpstreamKey) -> bool {
         let Pump { clients, upstreams, net, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return false };
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
         let Some(client) = upstream.client().and_then(|at| clients.get_mut(at)) else {
-            return false;
+            return self.impossible("a client and its upstream connection name each other");
         };
         let unsent = net.unsent(&mut upstream.conn.socket);
         let before = std::mem::replace(&mut client.exchange.unsent, unsent);

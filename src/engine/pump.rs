@@ -141,6 +141,15 @@ impl<N: Net> Pump<N> {
         }
     }
 
+    /// A state that the program excludes was met: a fault of evenly. Tests fail; in production it is counted, and nothing is
+    /// done in the place where it was met.
+    #[cold]
+    pub(super) fn impossible<T: Default>(&self, what: &'static str) -> T {
+        debug_assert!(false, "not so: {what}");
+        self.counters.impossible.bump();
+        T::default()
+    }
+
     /// Makes room for one more connection.
     pub(super) fn make_room(&mut self) {
         while self.clients.len() + self.upstreams.len() >= self.sockets

@@ -20,6 +20,7 @@ const HEAD_READ: usize = 16 * 1024;
 impl<N: Net> Pump<N> {
     pub(super) fn client_step(&mut self, key: ClientKey, scratch: &mut Scratch) -> Flow {
         let flushed = self.flush_client(key);
+        // It could not be written to, and has gone.
         let Some(client) = self.clients.get(key) else { return Flow::Wait };
         if !flushed && !client.is_full_duplex() {
             return Flow::Wait;
@@ -53,7 +54,9 @@ impl<N: Net> Pump<N> {
     fn client_read(&mut self, key: ClientKey, limit: usize, scratch: &mut Scratch) -> Flow {
         let Pump { clients, net, buffers, cx, .. } = self;
         let Scratch { read, out } = scratch;
-        let Some(client) = clients.get_mut(key) else { return Flow::Wait };
+        let Some(client) = clients.get_mut(key) else {
+            return self.impossible("a client that runs is there");
+        };
         client.conn.hunger = Hunger::No;
         let count = match client.conn.fill(net, buffers, read, limit) {
             Filled::Bytes(count) => count,
@@ -121,6 +124,7 @@ impl<N: Net> Pump<N> {
 
     /// Has the limit run that now applies to the client, and says whether to go on with it.
     fn after_client_read(&mut self, key: ClientKey, next: Next) -> Flow {
+        // It could not be answered, and has gone.
         let Some(client) = self.clients.get_mut(key) else { return Flow::Wait };
         if next == Next::NeedMore && client.session.is_idle() {
             client.head_begun |= client.conn.inbox.is_some();
@@ -148,11 +152,16 @@ impl<N: Net> Pump<N> {
     /// Sends more of a request. The client's bytes only come when nothing waits.
     pub(super) fn send_upstream(&mut self, key: ClientKey, pieces: [&[u8]; 3]) {
         let Pump { clients, upstreams, net, buffers, .. } = self;
-        let Some(client) = clients.get_mut(key) else { return };
+        let Some(client) = clients.get_mut(key) else {
+            return self.impossible("a client that runs is there");
+        };
         // There is more now than was held: it cannot be sent again.
         client.exchange.let_go(buffers);
+        // Its target takes no more of it: what still comes is dropped.
         let Some(at) = client.exchange.upstream else { return };
-        let Some(upstream) = upstreams.get_mut(at) else { return };
+        let Some(upstream) = upstreams.get_mut(at) else {
+            return self.impossible("a client and its upstream connection name each other");
+        };
         match upstream.conn.send(net, buffers, pieces) {
             Ok(_) => {
                 upstream.note_sent();
@@ -169,7 +178,9 @@ impl<N: Net> Pump<N> {
     /// something unasked, which would be taken for its response. `false` if that is so, or not known yet.
     pub(super) fn may_be_written(&mut self, key: UpstreamKey, out: &mut Output) -> bool {
         let Pump { upstreams, net, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return false };
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
         let unsent = upstream.busy().filter(|busy| !busy.sent && !busy.write_broken);
         let Some(owner) = unsent.filter(|_| upstream.conn.outbox.is_some()).map(|it| it.client)
         else {
@@ -185,7 +196,9 @@ impl<N: Net> Pump<N> {
 
     pub(super) fn flush_upstream(&mut self, key: UpstreamKey) {
         let Pump { upstreams, net, buffers, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
         if upstream.conn.outbox.is_some() {
             match upstream.conn.flush(net, buffers) {
                 Ok(0) => return,
@@ -203,7 +216,10 @@ impl<N: Net> Pump<N> {
     /// It took bytes: its time starts again, and the client's bytes flow again if all is written.
     fn upstream_made_progress(&mut self, key: UpstreamKey) {
         self.settle_upstream(key, Moved::Written);
-        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some(upstream) = self.upstreams.get(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
+        // It carries nothing more.
         let Some(owner) = upstream.client() else { return };
         if upstream.conn.outbox.is_none() {
             self.queue_client(owner);

@@ -17,12 +17,15 @@ impl<N: Net> Pump<N> {
             return Flow::Wait;
         }
         self.flush_upstream(key);
+        // Its upload is over, and it with that.
         let Some(upstream) = self.upstreams.get(key) else { return Flow::Wait };
         let Some(owner) = upstream.client() else {
             self.look_at_idle(key, &mut scratch.read);
             return Flow::Wait;
         };
-        let Some(client) = self.clients.get(owner) else { return Flow::Wait };
+        let Some(client) = self.clients.get(owner) else {
+            return self.impossible("a client and its upstream connection name each other");
+        };
         if client.exchange.answered {
             self.look_at_answered(key, owner, &mut scratch.read);
             return Flow::Wait;
@@ -47,7 +50,9 @@ impl<N: Net> Pump<N> {
     /// An idle connection stirred: its end, or a response nobody asked for. Either way it is of no more use.
     fn look_at_idle(&mut self, key: UpstreamKey, read: &mut [u8]) {
         let Pump { upstreams, net, buffers, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
         let filled = upstream.conn.fill(net, buffers, read, 1);
         if matches!(filled, Filled::Nothing) {
             return;
@@ -63,7 +68,9 @@ impl<N: Net> Pump<N> {
     /// Likewise one that is its client's own.
     fn look_at_private(&mut self, key: UpstreamKey, owner: ClientKey, read: &mut [u8]) {
         let Pump { upstreams, net, buffers, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
         if !matches!(upstream.conn.fill(net, buffers, read, 1), Filled::Nothing) {
             self.part(owner);
         }
@@ -74,7 +81,7 @@ impl<N: Net> Pump<N> {
         let Scratch { read, out } = scratch;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
         else {
-            return Flow::Wait;
+            return self.impossible("a client and its upstream connection name each other");
         };
         upstream.conn.hunger = Hunger::No;
         let limit = buffers.allow(client.conn.window());
@@ -102,6 +109,7 @@ impl<N: Net> Pump<N> {
             self.pools.matured(upstream.endpoint, key, true, self.now);
         }
         self.upstream_act(key, owner, &step, input, out);
+        // The exchange is over.
         let Some(upstream) = self.upstreams.get_mut(key).filter(|u| u.client() == Some(owner))
         else {
             return Flow::Wait;
@@ -146,7 +154,7 @@ impl<N: Net> Pump<N> {
         let Pump { clients, upstreams, buffers, .. } = self;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
         else {
-            return;
+            return self.impossible("a client and its upstream connection name each other");
         };
         if !client.session.awaits_response() {
             client.exchange.let_go(buffers);
@@ -171,6 +179,7 @@ impl<N: Net> Pump<N> {
     /// The end of a response goes to the client, and both connections are free for what comes next.
     fn finish(&mut self, key: UpstreamKey, owner: ClientKey, reuse: Reuse, pieces: [&[u8]; 3]) {
         self.send_client(owner, pieces);
+        // Its last bytes could not be written: it has gone.
         let Some(client) = self.clients.get_mut(owner) else { return };
         if client.session.is_early() {
             return self.finish_early(key, owner, reuse);
@@ -197,7 +206,9 @@ impl<N: Net> Pump<N> {
         owner: Option<ClientKey>,
         status: u16,
     ) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return self.impossible("an upstream connection that runs is there");
+        };
         let sound = !upstream.is_write_broken()
             && !upstream.conn.read_closed
             && upstream.conn.outbox.is_none()
@@ -232,7 +243,7 @@ impl<N: Net> Pump<N> {
         let (Some(upstream), Some(client)) =
             (self.upstreams.get_mut(key), self.clients.get_mut(owner))
         else {
-            return;
+            return self.impossible("a client and its upstream connection name each other");
         };
         if upstream.is_write_broken() {
             // The write that failed took the error with it: this is what a reset looks like then.
@@ -263,7 +274,9 @@ impl<N: Net> Pump<N> {
 
     /// 503: no endpoint takes the request.
     pub(super) fn answer_unavailable(&mut self, key: ClientKey, out: &mut Output) {
-        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(client) = self.clients.get_mut(key) else {
+            return self.impossible("a client that runs is there");
+        };
         self.counters.unavailable.bump();
         client.session.no_upstream(&self.cx, out);
         self.send_answer(key, out);
@@ -272,7 +285,9 @@ impl<N: Net> Pump<N> {
     /// Writes to the client. A client that is gone is dropped.
     pub(super) fn send_client(&mut self, key: ClientKey, pieces: [&[u8]; 3]) {
         let Pump { clients, net, buffers, .. } = self;
-        let Some(client) = clients.get_mut(key) else { return };
+        let Some(client) = clients.get_mut(key) else {
+            return self.impossible("a client that runs is there");
+        };
         match client.conn.send(net, buffers, pieces) {
             Ok(_) if client.conn.outbox.is_some() => self.settle_client(key, Moved::Written),
             Ok(_) => {}
@@ -283,7 +298,9 @@ impl<N: Net> Pump<N> {
     /// Writes what waits for the client. `false` if something still waits or the client is gone.
     pub(super) fn flush_client(&mut self, key: ClientKey) -> bool {
         let Pump { clients, net, buffers, .. } = self;
-        let Some(client) = clients.get_mut(key) else { return false };
+        let Some(client) = clients.get_mut(key) else {
+            return self.impossible("a client that runs is there");
+        };
         if client.conn.outbox.is_some() {
             match client.conn.flush(net, buffers) {
                 Err(_) => {

@@ -145,7 +145,9 @@ impl<N: Net> Pump<N> {
     /// A last look at an idle client: whether it has said something, which is then to be worked on.
     fn has_asked(&mut self, key: ClientKey) -> bool {
         let Pump { clients, net, buffers, .. } = self;
-        let Some(client) = clients.get_mut(key) else { return false };
+        let Some(client) = clients.get_mut(key) else {
+            return self.impossible("a client that runs is there");
+        };
         let mut first = [0; 256];
         client.conn.readable = true;
         let limit = first.len();

@@ -235,9 +235,10 @@ impl<S> Upstream<S> {
 }
 
 /// Whether a connection has more to do in this turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Flow {
     Again,
+    #[default]
     Wait,
 }
 

@@ -18,6 +18,7 @@ impl<N: Net> Pump<N> {
 
     pub(super) fn end_writes_if_flushed(&mut self, key: UpstreamKey) {
         let Pump { upstreams, net, .. } = self;
+        // Its upload is over, and it with that.
         let Some(upstream) = upstreams.get_mut(key) else { return };
         if upstream.conn.outbox.is_none() && std::mem::take(&mut upstream.end_after_flush) {
             net.shutdown(&mut upstream.conn.socket);
@@ -29,7 +30,9 @@ impl<N: Net> Pump<N> {
 
     /// Closes a tunnel both of whose directions have ended. `false` if it was.
     pub(super) fn end_tunnel_if_over(&mut self, key: ClientKey) -> bool {
-        let Some(client) = self.clients.get(key) else { return false };
+        let Some(client) = self.clients.get(key) else {
+            return self.impossible("a client that runs is there");
+        };
         let answered = client
             .exchange
             .upstream

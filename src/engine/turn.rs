@@ -109,6 +109,7 @@ impl<N: Net> Pump<N> {
     /// Lets a client's connection run, because it is ready or for a last look: until it has nothing more to do, or its share of
     /// the turn is used up.
     pub(super) fn run_client(&mut self, key: ClientKey, last_look: bool, scratch: &mut Scratch) {
+        // It has gone meanwhile.
         let Some(client) = self.clients.get_mut(key) else { return };
         client.conn.queued = false;
         client.conn.bulk = false;
@@ -136,6 +137,7 @@ impl<N: Net> Pump<N> {
 
     /// Lets an upstream connection run.
     pub(super) fn run_upstream(&mut self, key: UpstreamKey, scratch: &mut Scratch) {
+        // It has gone meanwhile.
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         upstream.conn.queued = false;
         upstream.conn.bulk = false;
@@ -185,6 +187,7 @@ impl<N: Net> Pump<N> {
         self.read_clock();
         let until = self.now.after(BULK_TIME);
         for _ in 0..self.ready.bulk.len() {
+            // Those of this turn are done.
             let Some(token) = self.ready.bulk.pop_front() else { return };
             let before = self.now;
             match token {

@@ -83,6 +83,8 @@ pub struct Counters {
     pub replayed: Counter,
     /// Access log entries that were not written: no room on their way to the writer, or a write that failed.
     pub entries_lost: Counter,
+    /// States that the program excludes and met anyway: faults of evenly.
+    pub impossible: Counter,
 }
 
 /// One worker's block, alone in its cache lines.
@@ -134,6 +136,7 @@ pub const COUNTERS: [Description; COUNT] = describe! {
     memory_waits "evenly_memory_waits_total" "How often a connection was not read for a while because the buffers held all of limits.memory."
     replayed "evenly_requests_replayed_total" "Requests that were retried."
     entries_lost "evenly_access_entries_lost_total" "Access log entries that were dropped: the buffer was full, or a write failed."
+    impossible "evenly_impossible_states_total" "States that the program excludes and met anyway: a fault of evenly, please report it."
 };
 
 /// The counts of a worker, or the sums of several, at one moment.

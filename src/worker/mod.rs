@@ -276,30 +276,7 @@ struct Worker<'a> {
 }
 
 fn work(seat: &mut Station, job: &Job) {
-    let registry = match seat.poll.registry().try_clone() {
-        Ok(registry) => registry,
-        Err(error) => panic!("the poll cannot be shared: {error}"),
-    };
-    let counters = Arc::clone(&job.workers.peers[job.me].counters);
-    let shared = Arc::clone(&job.shared);
-    let engine = Engine::new(
-        Sockets::new(registry, job.boot.tcp.congestion.clone()),
-        job.workers.peers.len(),
-        job.fallback_host.clone(),
-        shared,
-        counters,
-    );
-    let mut worker = Worker {
-        job,
-        engine,
-        generation: None,
-        stage: Stage::Running,
-        parked: None,
-        asked: job.me,
-        dates: Dates::new(Tick(0), SystemTime::now()),
-        hand_over_at: None,
-        quiet_until: Tick(0),
-    };
+    let mut worker = Worker::new(seat, job);
     let mut snapshot = Cache::new(&job.shared.snapshot);
     let mut events = Events::with_capacity(EVENTS);
     let mut now = worker.now();
@@ -366,7 +343,32 @@ fn wait(
     poll.poll(events, timeout)
 }
 
-impl Worker<'_> {
+impl<'a> Worker<'a> {
+    fn new(seat: &Station, job: &'a Job) -> Self {
+        let registry = match seat.poll.registry().try_clone() {
+            Ok(registry) => registry,
+            Err(error) => panic!("the poll cannot be shared: {error}"),
+        };
+        let engine = Engine::new(
+            Sockets::new(registry, job.boot.tcp.congestion.clone()),
+            job.workers.peers.len(),
+            job.fallback_host.clone(),
+            Arc::clone(&job.shared),
+            Arc::clone(&job.workers.peers[job.me].counters),
+        );
+        Worker {
+            job,
+            engine,
+            generation: None,
+            stage: Stage::Running,
+            parked: None,
+            asked: job.me,
+            dates: Dates::new(Tick(0), SystemTime::now()),
+            hand_over_at: None,
+            quiet_until: Tick(0),
+        }
+    }
+
     fn now(&mut self) -> Tick {
         self.engine.net_mut().now()
     }
