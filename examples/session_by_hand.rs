@@ -88,7 +88,7 @@ impl Talk {
         let to = match step.next {
             Next::NeedUpstream | Next::ToUpstream => "> target",
             Next::ToClient | Next::Finished { .. } | Next::Answered => "> client",
-            Next::NeedMore | Next::Failed(_) => return,
+            Next::NeedMore | Next::Failed(_) | Next::ClientBroke => return,
         };
         let mut bytes = self.out.head.clone();
         bytes.extend_from_slice(&input[step.body.clone()]);

@@ -151,9 +151,9 @@ impl Hop {
                 }
             }
             Next::Answered => self.answer(&out),
-            Next::Failed(_) if self.answered => self.close(),
-            Next::Failed(_) => self.cut(),
-            Next::ToClient | Next::Finished { .. } => panic!("{:?} of a client's bytes", step.next),
+            Next::ClientBroke if self.answered => self.close(),
+            Next::ClientBroke => self.cut(),
+            Next::ToClient | Next::Finished { .. } | Next::Failed(_) => panic!("{:?} of a client's bytes", step.next),
         }
         true
     }
@@ -193,7 +193,7 @@ impl Hop {
                 }
                 self.upstream_failed(cx, failure);
             }
-            Next::NeedUpstream | Next::ToUpstream | Next::Answered => {
+            Next::NeedUpstream | Next::ToUpstream | Next::Answered | Next::ClientBroke => {
                 panic!("{:?} of a target's bytes", step.next)
             }
         }
@@ -231,7 +231,7 @@ impl Hop {
         let broken = Break { failure, sent: true, held: false, affordable: true, elsewhere: true };
         match self.session.upstream_failed(cx, broken, &mut out) {
             Remedy::Answer(_) => self.answer(&out),
-            Remedy::Cut { .. } => self.cut(),
+            Remedy::Cut => self.cut(),
             Remedy::Replay => panic!("nothing is held that could be replayed"),
         }
     }

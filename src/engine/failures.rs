@@ -59,7 +59,7 @@ impl<N: Net> Pump<N> {
                 }
             }
             Remedy::Answer(_) => self.send_answer(owner, out),
-            Remedy::Cut { .. } => self.cut_client(owner),
+            Remedy::Cut => self.cut_client(owner),
         }
     }
 

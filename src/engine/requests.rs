@@ -92,7 +92,7 @@ impl<N: Net> Pump<N> {
     fn client_act(&mut self, key: ClientKey, step: &Step, input: &[u8], out: &mut Output) {
         let body = out.join(&input[step.body.clone()]);
         match step.next {
-            Next::NeedMore | Next::ToClient | Next::Finished { .. } => {}
+            Next::NeedMore | Next::ToClient | Next::Finished { .. } | Next::Failed(_) => {}
             Next::NeedUpstream => {
                 self.counters.requests.bump();
                 self.begin_entry(key, &out.line);
@@ -115,7 +115,8 @@ impl<N: Net> Pump<N> {
                 self.hint_at(key, out.reason);
                 self.send_answer(key, out);
             }
-            Next::Failed(_) => match self.clients.get(key).is_some_and(|it| it.exchange.answered) {
+            Next::ClientBroke => match self.clients.get(key).is_some_and(|it| it.exchange.answered)
+            {
                 true => self.break_off_answered(key),
                 false => self.cut_client(key),
             },

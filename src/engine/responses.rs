@@ -144,7 +144,11 @@ impl<N: Net> Pump<N> {
                 }
                 self.upstream_failed(owner, failure, out);
             }
-            Next::NeedMore | Next::NeedUpstream | Next::ToUpstream | Next::Answered => {}
+            Next::NeedMore
+            | Next::NeedUpstream
+            | Next::ToUpstream
+            | Next::Answered
+            | Next::ClientBroke => {}
         }
     }
 

@@ -172,6 +172,9 @@ pub enum Next {
     /// The target broke the exchange: call [`Session::upstream_failed`], after the part of its response that stands before
     /// the fault, if the step has any, has gone to the client.
     Failed(Failure),
+    /// The client broke its request after its response had begun: the response is cut, by a reset if
+    /// [`Session::ends_with_connection`]. One that is whole needs nothing more, and the connection ends.
+    ClientBroke,
 }
 
 /// What an upstream connection may carry after an exchange.

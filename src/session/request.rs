@@ -1,7 +1,7 @@
 //! The client's direction: heads that become requests for a target, bodies, and refusals.
 
 use super::{
-    Answering, Chunks, ClientEnd, ExchangeState, Expects, Failure, Next, Output, Reading, Session,
+    Answering, Chunks, ClientEnd, ExchangeState, Expects, Next, Output, Reading, Session,
     SessionRules, Step, Steps, frame, pass_all,
 };
 use crate::access::push_part;
@@ -146,7 +146,7 @@ impl Session {
         self.reading = Reading::Closed;
         self.exchange.we_keep_alive = false;
         if matches!(self.answering, Answering::Body { .. } | Answering::Complete { .. }) {
-            return Step { consumed: 0, body: 0..0, next: Next::Failed(Failure::ClientBroke) };
+            return Step { consumed: 0, body: 0..0, next: Next::ClientBroke };
         }
         self.answer_with(fault.status(), fault.why(), out);
         Step { consumed: 0, body: 0..0, next: Next::Answered }

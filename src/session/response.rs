@@ -306,7 +306,7 @@ impl Session {
         let found = std::mem::take(&mut out.reason);
         out.clear();
         out.reason = match broken.failure {
-            Failure::BadResponse | Failure::ClientBroke if !found.is_empty() => found,
+            Failure::BadResponse if !found.is_empty() => found,
             failure => failure.why(),
         };
         let remedy = retry::remedy(&self.situation(broken));
@@ -316,11 +316,11 @@ impl Session {
                 self.exchange.we_keep_alive &= !cx.draining;
                 self.answer_with(status, broken.failure.why(), out);
             }
-            Remedy::Answer(_) | Remedy::Cut { .. } => {
+            Remedy::Answer(_) | Remedy::Cut => {
                 let until_close = self.ends_with_connection();
                 self.answering = Answering::Complete { until_close };
                 self.reading = Reading::Closed;
-                return Remedy::Cut { reset: until_close };
+                return Remedy::Cut;
             }
         }
         remedy

@@ -6,7 +6,7 @@
 //!
 //! `docs/design.md` has the same table; a test reads it and compares.
 
-/// How a target, or our side of it, broke an exchange.
+/// Why an exchange with a target failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// It closed the connection before its response was whole.
@@ -21,8 +21,6 @@ pub enum Failure {
     Down,
     /// It sent what is not a response, or one that could be read two ways.
     BadResponse,
-    /// The client broke its own request after the response had begun.
-    ClientBroke,
 }
 
 impl Failure {
@@ -33,7 +31,6 @@ impl Failure {
             Failure::HeadTimeout | Failure::BodyTimeout => "The target did not respond in time.",
             Failure::Down => "The target went down.",
             Failure::BadResponse => "The target sent an invalid response.",
-            Failure::ClientBroke => "The request is invalid.",
         }
     }
 }
@@ -46,11 +43,9 @@ pub enum Remedy {
     Replay,
     /// Answer with this status.
     Answer(u16),
-    /// The response has begun: end the client's connection so that it can see the cut.
-    Cut {
-        /// By a reset, because a plain close would look like a proper end.
-        reset: bool,
-    },
+    /// The response has begun: end the client's connection so that it can see the cut, by a reset where a plain close would
+    /// look like a proper end ([`Session::ends_with_connection`](super::Session::ends_with_connection)).
+    Cut,
 }
 
 /// All that the decision depends on.
@@ -72,12 +67,12 @@ pub(super) struct Situation {
 
 /// The first row that fits decides.
 pub(super) fn remedy(situation: &Situation) -> Remedy {
-    use Failure::{BadResponse, BodyTimeout, ClientBroke, Closed, Down, HeadTimeout, Reset};
+    use Failure::{BadResponse, BodyTimeout, Closed, Down, HeadTimeout, Reset};
     let &Situation { failure, awaited, sent, idempotent, at_hand, affordable, elsewhere } =
         situation;
     match (failure, awaited, sent, idempotent, at_hand, affordable, elsewhere) {
         // What has begun cannot be taken back.
-        (_, false, _, _, _, _, _) => Remedy::Cut { reset: false },
+        (_, false, _, _, _, _, _) => Remedy::Cut,
         // Not a byte was taken: harmless whatever the method, and no more work for the targets than the request itself.
         (Closed | Reset, true, false, _, true, _, _) => Remedy::Replay,
         (HeadTimeout | BodyTimeout | Down, true, false, _, true, _, true) => Remedy::Replay,
@@ -88,7 +83,6 @@ pub(super) fn remedy(situation: &Situation) -> Remedy {
         // It may have been processed, its bytes are gone, it was sent twice already, or too many were.
         (Closed | Reset | Down | BadResponse, true, _, _, _, _, _) => Remedy::Answer(502),
         (HeadTimeout | BodyTimeout, true, _, _, _, _, _) => Remedy::Answer(504),
-        (ClientBroke, true, _, _, _, _, _) => Remedy::Answer(400),
     }
 }
 
@@ -96,14 +90,13 @@ pub(super) fn remedy(situation: &Situation) -> Remedy {
 mod tests {
     use super::*;
 
-    const ALL: [Failure; 7] = [
+    const ALL: [Failure; 6] = [
         Failure::Closed,
         Failure::Reset,
         Failure::HeadTimeout,
         Failure::BodyTimeout,
         Failure::Down,
         Failure::BadResponse,
-        Failure::ClientBroke,
     ];
 
     const GET_LOST: Situation = Situation {
@@ -148,7 +141,6 @@ mod tests {
                 Failure::HeadTimeout | Failure::BodyTimeout => "timeout",
                 Failure::Down => "down",
                 Failure::BadResponse => "not a response",
-                Failure::ClientBroke => "the client broke its request",
             };
             let is = |column: &str| match column {
                 "begun" => !situation.awaited,
@@ -166,7 +158,7 @@ mod tests {
         fn remedy(&self) -> Remedy {
             match self.then.split([',', ';']).next() {
                 Some("sent again") => Remedy::Replay,
-                Some("the client's connection is cut") => Remedy::Cut { reset: false },
+                Some("the client's connection is cut") => Remedy::Cut,
                 Some(status) => Remedy::Answer(status.parse().expect("a status")),
                 None => panic!("an empty cell"),
             }
@@ -250,7 +242,7 @@ mod tests {
     #[test]
     fn a_response_that_has_begun_is_cut() {
         for situation in situations().filter(|s| !s.awaited) {
-            assert_eq!(remedy(&situation), Remedy::Cut { reset: false });
+            assert_eq!(remedy(&situation), Remedy::Cut);
         }
     }
 

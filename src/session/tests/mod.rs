@@ -129,7 +129,7 @@ impl Talk {
             Next::NeedUpstream | Next::ToUpstream => &mut self.to_target,
             Next::ToClient | Next::Finished { .. } | Next::Answered => &mut self.to_client,
             Next::Failed(_) if !step.body.is_empty() => &mut self.to_client,
-            Next::NeedMore | Next::Failed(_) => return,
+            Next::NeedMore | Next::Failed(_) | Next::ClientBroke => return,
         };
         to.extend_from_slice(&self.out.head);
         to.extend_from_slice(&input[step.body.clone()]);
