@@ -75,7 +75,7 @@ impl Talk {
             Next::Failed(failure) => failure,
             _ => Failure::Closed,
         };
-        let broken = Break { failure, sent, held: true, affordable: true, elsewhere: true };
+        let broken = Break { failure, sent, held: true, budget: true, elsewhere: true };
         let remedy = self.session.upstream_failed(&self.cx, broken, &mut self.out);
         if let Remedy::Answer(_) = remedy {
             self.carry(&Step { consumed: 0, body: 0..0, next: Next::Answered }, &[]);

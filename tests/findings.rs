@@ -36,13 +36,8 @@ fn a_request_behind_an_unfinished_response_head_is_seen() {
     session.attached(false);
     let mut part = *b"HTTP/1.1 200 OK\r\nX-Long-Enough: to reach behind the next head, and cut he";
     assert_eq!(session.upstream_bytes(&cx, &mut part, &mut out).next, Next::NeedMore);
-    let broken = Break {
-        failure: Failure::Closed,
-        sent: true,
-        held: false,
-        affordable: true,
-        elsewhere: true,
-    };
+    let broken =
+        Break { failure: Failure::Closed, sent: true, held: false, budget: true, elsewhere: true };
     let remedy = session.upstream_failed(&cx, broken, &mut out);
     assert_eq!((remedy, session.ending()), (Remedy::Answer(502), Ending::KeepAlive));
     session.next_request();

@@ -228,7 +228,7 @@ impl Hop {
 
     fn upstream_failed(&mut self, cx: &SessionRules, failure: Failure) {
         let mut out = Output::default();
-        let broken = Break { failure, sent: true, held: false, affordable: true, elsewhere: true };
+        let broken = Break { failure, sent: true, held: false, budget: true, elsewhere: true };
         match self.session.upstream_failed(cx, broken, &mut out) {
             Remedy::Answer(_) => self.answer(&out),
             Remedy::Cut => self.cut(),

@@ -74,7 +74,7 @@ impl<N: Net> Pump<N> {
             failure,
             sent: upstream.has_sent(),
             held: client.exchange.hold.is_some(),
-            affordable: self
+            budget: self
                 .shared
                 .budget
                 .allows(&self.snapshot.plan.retry, self.now.since(Tick::default())),

@@ -244,7 +244,7 @@ pub struct Break {
     /// All that was or would have been sent is still there to be sent again.
     pub held: bool,
     /// The retry budget allows one more.
-    pub affordable: bool,
+    pub budget: bool,
     /// There is another endpoint that the request was not sent to yet.
     pub elsewhere: bool,
 }

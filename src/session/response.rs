@@ -288,10 +288,10 @@ impl Session {
             failure: broken.failure,
             sent: broken.sent,
             idempotent: self.is_idempotent(),
-            at_hand: broken.held && !self.exchange.replayed && self.exchange.interim == 0,
-            affordable: broken.affordable,
+            held: broken.held && !self.exchange.replayed && self.exchange.interim == 0,
+            budget: broken.budget,
             elsewhere: broken.elsewhere,
-            awaited: self.awaits_response(),
+            begun: !self.awaits_response(),
         }
     }
 

@@ -56,33 +56,32 @@ pub(super) struct Situation {
     pub(super) sent: bool,
     pub(super) idempotent: bool,
     /// The whole of the request's bytes so far is still held, and was not sent twice already.
-    pub(super) at_hand: bool,
+    pub(super) held: bool,
     /// The retry budget allows one more.
-    pub(super) affordable: bool,
+    pub(super) budget: bool,
     /// There is another endpoint that it was not sent to yet.
     pub(super) elsewhere: bool,
-    /// No byte of a response was passed on.
-    pub(super) awaited: bool,
+    /// Some byte of a response was passed on.
+    pub(super) begun: bool,
 }
 
 /// The first row that fits decides.
 pub(super) fn remedy(situation: &Situation) -> Remedy {
     use Failure::{BadResponse, BodyTimeout, Closed, Down, HeadTimeout, Reset};
-    let &Situation { failure, awaited, sent, idempotent, at_hand, affordable, elsewhere } =
-        situation;
-    match (failure, awaited, sent, idempotent, at_hand, affordable, elsewhere) {
+    let &Situation { failure, begun, sent, idempotent, held, budget, elsewhere } = situation;
+    match (failure, begun, sent, idempotent, held, budget, elsewhere) {
         // What has begun cannot be taken back.
-        (_, false, _, _, _, _, _) => Remedy::Cut,
+        (_, true, _, _, _, _, _) => Remedy::Cut,
         // Not a byte was taken: harmless whatever the method, and no more work for the targets than the request itself.
-        (Closed | Reset, true, false, _, true, _, _) => Remedy::Replay,
-        (HeadTimeout | BodyTimeout | Down, true, false, _, true, _, true) => Remedy::Replay,
+        (Closed | Reset, false, false, _, true, _, _) => Remedy::Replay,
+        (HeadTimeout | BodyTimeout | Down, false, false, _, true, _, true) => Remedy::Replay,
         // A kept connection that ended while the request was on its way, or a target that died with it in hand.
-        (Closed | Reset, true, true, true, true, true, _) => Remedy::Replay,
+        (Closed | Reset, false, true, true, true, true, _) => Remedy::Replay,
         // A target that hangs: it does not help to ask the same one again.
-        (HeadTimeout | BodyTimeout | Down, true, true, true, true, true, true) => Remedy::Replay,
+        (HeadTimeout | BodyTimeout | Down, false, true, true, true, true, true) => Remedy::Replay,
         // It may have been processed, its bytes are gone, it was sent twice already, or too many were.
-        (Closed | Reset | Down | BadResponse, true, _, _, _, _, _) => Remedy::Answer(502),
-        (HeadTimeout | BodyTimeout, true, _, _, _, _, _) => Remedy::Answer(504),
+        (Closed | Reset | Down | BadResponse, false, _, _, _, _, _) => Remedy::Answer(502),
+        (HeadTimeout | BodyTimeout, false, _, _, _, _, _) => Remedy::Answer(504),
     }
 }
 
@@ -103,10 +102,10 @@ mod tests {
         failure: Failure::Reset,
         sent: true,
         idempotent: true,
-        at_hand: true,
-        affordable: true,
+        held: true,
+        budget: true,
         elsewhere: true,
-        awaited: true,
+        begun: false,
     };
 
     fn situations() -> impl Iterator<Item = Situation> {
@@ -117,10 +116,10 @@ mod tests {
                     failure,
                     sent: bit(0),
                     idempotent: bit(1),
-                    at_hand: bit(2),
-                    affordable: bit(3),
+                    held: bit(2),
+                    budget: bit(3),
                     elsewhere: bit(4),
-                    awaited: bit(5),
+                    begun: bit(5),
                 }
             })
         })
@@ -143,11 +142,11 @@ mod tests {
                 Failure::BadResponse => "not a response",
             };
             let is = |column: &str| match column {
-                "begun" => !situation.awaited,
+                "begun" => situation.begun,
                 "sent" => situation.sent,
                 "idempotent" => situation.idempotent,
-                "held" => situation.at_hand,
-                "budget" => situation.affordable,
+                "held" => situation.held,
+                "budget" => situation.budget,
                 "elsewhere" => situation.elsewhere,
                 other => panic!("no column of ours: {other}"),
             };
@@ -216,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_is_not_held_is_never_sent_twice() {
-        for situation in situations().filter(|s| !s.at_hand) {
+        for situation in situations().filter(|s| !s.held) {
             assert_ne!(remedy(&situation), Remedy::Replay, "{situation:?}");
         }
     }
@@ -230,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_budget_bounds_what_is_sent_twice_but_not_what_was_never_sent() {
-        let poor = Situation { affordable: false, ..GET_LOST };
+        let poor = Situation { budget: false, ..GET_LOST };
         assert_eq!(remedy(&poor), Remedy::Answer(502));
         assert_eq!(
             remedy(&Situation { failure: Failure::HeadTimeout, ..poor }),
@@ -241,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_response_that_has_begun_is_cut() {
-        for situation in situations().filter(|s| !s.awaited) {
+        for situation in situations().filter(|s| s.begun) {
             assert_eq!(remedy(&situation), Remedy::Cut);
         }
     }

@@ -94,7 +94,7 @@ impl Talk {
 
     /// The target breaks the exchange; whatever answer that gives goes to the client.
     fn target_fails(&mut self, failure: Failure, sent: bool, held: bool) -> Remedy {
-        let broken = Break { failure, sent, held, affordable: true, elsewhere: self.elsewhere };
+        let broken = Break { failure, sent, held, budget: true, elsewhere: self.elsewhere };
         let remedy = self.session.upstream_failed(&self.cx, broken, &mut self.out);
         if let Remedy::Answer(_) = remedy {
             self.carry(&Step { consumed: 0, body: 0..0, next: Next::Answered }, &[]);
