@@ -153,7 +153,9 @@ impl Hop {
             Next::Answered => self.answer(&out),
             Next::ClientBroke if self.answered => self.close(),
             Next::ClientBroke => self.cut(),
-            Next::ToClient | Next::Finished { .. } | Next::Failed(_) => panic!("{:?} of a client's bytes", step.next),
+            Next::ToClient | Next::Finished { .. } | Next::Failed(_) => {
+                panic!("{:?} of a client's bytes", step.next)
+            }
         }
         true
     }
