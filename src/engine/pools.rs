@@ -664,7 +664,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_safe_while_it_is_much_younger_than_its_target_lets_it_become() {
+    fn a_connection_is_safe_while_it_is_younger_than_its_target_allows() {
         let table: [(Option<u64>, &[u64], u64); 8] = [
             // told, closed after, safe until: milliseconds
             (None, &[], 1_000),
@@ -696,7 +696,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_connection_is_in_the_way_until_its_target_has_shown_that_it_serves_several() {
+    fn an_idle_connection_is_in_the_way_of_a_single_threaded_target() {
         let mut pools = pools(8, Ejection::default());
         let (at, start) = (EndpointId(1), Tick(0));
         let later = start.after(IN_THE_WAY);
@@ -736,7 +736,7 @@ mod tests {
     }
 
     #[test]
-    fn the_idle_connections_that_somebody_asks_for_come_out_and_no_more_are_kept_for_a_while() {
+    fn idle_connections_asked_for_come_out_and_none_are_kept_for_a_while() {
         let (at, mut out) = (EndpointId(1), Vec::new());
         let mut pools = pools(8, Ejection::default());
         follow(&mut pools, &snapshot(&[(1, true), (2, true)]), &mut Vec::new());
@@ -766,7 +766,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_connection_that_waits_is_told_of_when_others_may_be_in_the_way_and_again_later() {
+    fn a_waiting_fresh_connection_is_reported_and_later_again() {
         let at = EndpointId(1);
         let mut pools = pools(8, Ejection::default());
         follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
@@ -784,7 +784,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_before_one_that_was_asked_for_earlier_shows_that_a_target_serves_several() {
+    fn responses_out_of_order_show_that_a_target_serves_several() {
         let mut pools = pools(8, Ejection::default());
         let at = EndpointId(1);
         follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
@@ -799,7 +799,7 @@ mod tests {
     }
 
     #[test]
-    fn one_endpoint_has_half_as_much_again_as_its_share_and_leaves_half_of_the_others() {
+    fn one_endpoint_may_exceed_its_share_by_half_and_leaves_half() {
         let table = [
             // all, turns, round, most
             (100, 1, 1, 100),

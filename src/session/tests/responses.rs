@@ -254,7 +254,7 @@ fn a_target_that_refuses_a_request_may_not_have_read_it() {
 }
 
 #[test]
-fn a_response_that_begins_before_its_request_was_sent_whole_ends_the_upstream_connection() {
+fn an_early_response_ends_the_upstream_connection() {
     let mut talk = Talk::of(POST);
     talk.target_says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").client_says("body");
     talk.target_says("ok");
@@ -270,7 +270,7 @@ fn a_response_that_begins_before_its_request_was_sent_whole_ends_the_upstream_co
 }
 
 #[test]
-fn a_connection_that_was_authenticated_as_a_whole_is_its_clients_own_from_then_on() {
+fn a_connection_authenticated_as_a_whole_becomes_its_clients_own() {
     let denied =
         |fields: &str| format!("HTTP/1.1 401 Unauthorized\r\n{fields}Content-Length: 0\r\n\r\n");
     for (fields, wanted) in [
@@ -340,8 +340,7 @@ fn an_upload_goes_on_while_an_early_response_does() {
 }
 
 #[test]
-fn an_early_response_ends_the_upload_if_its_target_will_not_read_it_or_the_client_may_not_send_it()
-{
+fn an_unwanted_upload_ends_with_its_early_response() {
     let refused = |status| format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n");
     let closes = |status| refused(status).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     let post = format!("{POST}ab");
@@ -392,7 +391,7 @@ fn a_client_that_will_not_be_kept_may_end_its_upload_too() {
 }
 
 #[test]
-fn a_request_that_breaks_behind_its_whole_response_ends_the_connection_without_a_word() {
+fn a_request_that_breaks_after_its_response_ends_the_connection() {
     let mut talk = Talk::of("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     talk.target_says(OK);
     talk.heard_by_client();
@@ -430,7 +429,7 @@ fn what_is_no_response_is_a_502() {
 }
 
 #[test]
-fn what_old_targets_write_is_read_if_it_has_one_meaning_and_leaves_in_exact_form() {
+fn unambiguous_responses_of_old_targets_leave_in_exact_form() {
     let chunked = "Transfer-Encoding: chunked\r\n";
     let chunks = "2\r\nok\r\n0\r\n\r\n";
     for (response, wanted) in [
@@ -471,7 +470,7 @@ fn what_old_targets_write_is_read_if_it_has_one_meaning_and_leaves_in_exact_form
 }
 
 #[test]
-fn a_response_ends_with_its_head_where_that_is_the_rule_whatever_its_fields_say() {
+fn a_response_without_content_ends_with_its_head_whatever_it_says() {
     for framing in ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"] {
         for (request, status) in
             [(GET, 204), (GET, 304), ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", 200)]
