@@ -53,6 +53,11 @@ fn assert_errors(cases: &[(&str, &str)]) {
     }
 }
 
+/// The settings of `--target` options alone.
+fn from_targets(targets: &[String]) -> Result<Settings, config::ConfigError> {
+    config::from_overrides(&Overrides { targets: targets.to_vec(), ..Overrides::default() })
+}
+
 #[test]
 fn the_smallest_file_is_two_targets_and_the_defaults() {
     let target = |port| Target {
@@ -693,7 +698,7 @@ fn a_target_may_be_a_unix_socket() {
     let settings = config::parse(text, "f").unwrap();
     assert_eq!(settings.plan.targets[0].address, TargetAddress::Unix("/run/app.sock".into()));
     assert_eq!(settings.plan.targets[0].address.to_string(), "unix:/run/app.sock");
-    let of_options = config::from_targets(&["unix:/run/app.sock".to_owned()]).unwrap();
+    let of_options = from_targets(&["unix:/run/app.sock".to_owned()]).unwrap();
     assert_eq!(of_options.plan.targets[0].address, settings.plan.targets[0].address);
 }
 
@@ -968,7 +973,7 @@ fn targets_need_no_file() {
     let target = |address| Target { address, health: HealthCheck::default() };
     let address = TargetAddress::Ip("[::1]:2".parse().unwrap());
     let plan = Plan { targets: vec![target(named("a", 1)), target(address)], ..Plan::default() };
-    assert_eq!(config::from_targets(&texts), Ok(Settings { plan, ..Settings::default() }));
+    assert_eq!(from_targets(&texts), Ok(Settings { plan, ..Settings::default() }));
     let cases = [
         (vec![], "evenly run: needs something to balance; add --config FILE or --target HOST:PORT"),
         (vec!["a"], "--target: \"a\" has no port; write \"a:80\""),
@@ -979,7 +984,7 @@ fn targets_need_no_file() {
     ];
     for (texts, expected) in cases {
         let texts: Vec<String> = texts.into_iter().map(str::to_owned).collect();
-        assert_eq!(config::from_targets(&texts).unwrap_err().to_string(), expected);
+        assert_eq!(from_targets(&texts).unwrap_err().to_string(), expected);
     }
 }
 
@@ -1053,9 +1058,9 @@ proptest! {
 
     #[test]
     fn no_target_address_panics_and_what_is_shown_reads_back(text in ".{0,60}|[a-z0-9.:\\[\\]%-]{0,30}:[0-9]{1,5}") {
-        if let Ok(settings) = config::from_targets(std::slice::from_ref(&text)) {
+        if let Ok(settings) = from_targets(std::slice::from_ref(&text)) {
             let shown = settings.plan.targets[0].address.to_string();
-            prop_assert_eq!(config::from_targets(&[shown]), Ok(settings));
+            prop_assert_eq!(from_targets(&[shown]), Ok(settings));
         }
     }
 }

@@ -96,14 +96,6 @@ pub fn parse(text: &str, name: &str) -> Result<Settings, ConfigError> {
     parse_with(text, name, &Overrides::default()).map(|(settings, _)| settings)
 }
 
-/// The defaults, with these target addresses and a TCP connect as their probe.
-///
-/// # Errors
-/// An address that is not valid or is a duplicate, or no address at all.
-pub fn from_targets(targets: &[String]) -> Result<Settings, ConfigError> {
-    from_overrides(&Overrides { targets: targets.to_vec(), ..Overrides::default() })
-}
-
 /// The defaults with `overrides` winning over them, for a command line without a file.
 ///
 /// # Errors
