@@ -16,7 +16,7 @@ const MAX_LINES: usize = 1_000;
 /// The longest function, in lines.
 const MAX_FUNCTION: usize = 70;
 /// Where `engine/` may leave a function for a state that it takes for impossible, or does not explain, without counting it.
-const MAX_SILENT: usize = 13;
+const MAX_SILENT: usize = 12;
 /// The files of `engine/` that all others there are written on.
 const HUBS: &[&str] = &["pump"];
 
