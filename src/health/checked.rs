@@ -48,7 +48,7 @@ pub(super) struct Checked {
     pub(super) ejections: Ejections,
     /// What workers saw of it, until a check has shown whether there is more to it.
     suspicion: Option<(Streak, u32)>,
-    /// When a check last cleared it of a suspicion.
+    /// When a check last cleared it of failed connects.
     cleared: Option<Instant>,
     pub(super) served: Served,
     /// When that was last asked, and when it last had served.
@@ -125,12 +125,15 @@ impl Checked {
         self.judge.is_unknown() && !self.tried
     }
 
-    /// Takes note of what it served since it was last asked. An answer to a question of long ago tells nothing of when.
-    pub(super) fn note_served(&mut self, now: Instant) {
+    /// Takes note of what it served since it was last asked, and returns whether it did. An answer to a question of long ago
+    /// tells nothing of when.
+    pub(super) fn note_served(&mut self, now: Instant) -> bool {
         let since = now.saturating_duration_since(std::mem::replace(&mut self.asked, now));
-        if self.served.take() && since <= LATELY {
+        let served = self.served.take();
+        if served && since <= LATELY {
             self.served_at = Some(now);
         }
+        served
     }
 
     fn served_lately(&self, now: Instant) -> bool {
@@ -152,14 +155,16 @@ impl Checked {
         rules: &Ejection,
         now: Instant,
     ) -> Option<Duration> {
-        self.note_served(now);
+        // Of one that is seldom asked it is not known when it served. The next streak will show it.
+        let serves = self.note_served(now) || self.served_lately(now);
         let again = self.cleared.is_some_and(|at| now.saturating_duration_since(at) <= rules.time);
         let hasty = match streak {
             // These a check can repeat; if they come back soon, it does not see what workers see.
             Streak::ConnectFailures => !again,
             // These may be the requests' own doing, however often they come back.
-            Streak::Timeouts => asks || self.served_lately(now),
-            Streak::Resets | Streak::Errors => false,
+            Streak::Timeouts => asks || serves,
+            // Likewise, but a target that does so with each request is likelier than one that has only such requests.
+            Streak::Resets | Streak::Errors => serves,
         };
         if hasty && !self.judge.is_wavering() {
             let checked = asks || streak == Streak::ConnectFailures;
@@ -217,7 +222,7 @@ impl Checked {
     }
 
     fn succeed(&mut self, company: &Company, now: Instant) -> Option<HealthEvent> {
-        if self.suspicion.take().is_some() {
+        if let Some((Streak::ConnectFailures, _)) = self.suspicion.take() {
             self.cleared = Some(now);
         }
         self.known = true;

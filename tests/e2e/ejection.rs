@@ -45,6 +45,39 @@ fn a_resetting_target_is_ejected_without_a_failed_get() {
     assert_eq!(evenly.logged("is down"), 0, "its probes never failed: {:#?}", evenly.log());
 }
 
+/// Serves all but requests for `/poison`, which it leaves without a response, or answers with a 500.
+fn allergic(name: &'static str, closes: bool) -> Origin {
+    const OH: &[u8] = b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n";
+    Origin::start(move |wire, head| {
+        if body_of(wire, head).is_err() {
+            return Then::Close;
+        }
+        match head.line.contains("/poison") {
+            true if closes || wire.send(OH).is_err() => Then::Close,
+            true => Then::Next,
+            false => answer(wire, name),
+        }
+    })
+}
+
+#[test]
+fn requests_that_no_target_answers_well_eject_nobody_who_serves_others() {
+    for (closes, status, key) in [(true, 502, "resets"), (false, 500, "errors")] {
+        let (a, b) = (allergic("a", closes), allergic("b", closes));
+        let evenly = Evenly::with(&[&a, &b], &format!("[ejection]\n{key} = 2\ntime = \"1h\""));
+        let (mut honest, mut served) = (evenly.client(), Vec::new());
+        for _ in 0..10 {
+            (0..2).for_each(|_| served.push(honest.get("/").text().to_owned()));
+            for _ in 0..10 {
+                assert_eq!(evenly.client().post("/poison", "body").status, status);
+            }
+            assert_eq!(evenly.client().get("/poison").status, status);
+        }
+        assert_eq!(served.iter().filter(|name| *name == "a").count(), 10, "{served:?}");
+        assert_eq!(evenly.logged("is ejected"), 0, "{:#?}", evenly.log());
+    }
+}
+
 #[test]
 fn a_replay_that_has_nowhere_else_to_go_meets_the_same_target_and_fails_once() {
     let ((a, _), b) = (resetting("a"), Origin::named("b"));

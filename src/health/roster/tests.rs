@@ -347,17 +347,71 @@ fn connects_that_fail_again_soon_after_a_good_check_do_take_it_out() {
 }
 
 #[test]
-fn where_a_check_is_a_connection_timeouts_count_unless_others_are_served() {
-    for serves in [true, false] {
-        let now = Instant::now();
-        let mut roster = roster(vec![named("a")]);
-        let id = up(&mut roster, 0, &[1, 2], now)[0];
-        if serves {
-            served(&roster, id);
+fn what_a_request_can_cause_ejects_only_an_endpoint_that_serves_nobody() {
+    for streak in [Streak::Timeouts, Streak::Resets, Streak::Errors] {
+        for serves in [true, false] {
+            let now = Instant::now();
+            let mut roster = roster(vec![named("a")]);
+            let id = up(&mut roster, 0, &[1, 2], now)[0];
+            if serves {
+                served(&roster, id);
+            }
+            for (after, spared) in [(1, serves), (11, serves), (12, false)] {
+                let time = roster.accuse(id, (streak, 5), now + after * SECOND);
+                assert_eq!(time, (!spared).then_some(5 * SECOND), "{streak} after {after} s");
+                if time.is_some() {
+                    break;
+                }
+            }
         }
-        let time = roster.accuse(id, (Streak::Timeouts, 5), now + SECOND);
-        assert_eq!(time, (!serves).then_some(5 * SECOND));
     }
+}
+
+#[test]
+fn an_endpoint_that_serves_is_ejected_for_resets_if_its_check_fails_too() {
+    for (verdict, state_then) in
+        [(Judgement::Good, EndpointState::Up), (Judgement::Bad, EndpointState::Ejected)]
+    {
+        let now = Instant::now();
+        let asks = HealthCheck { endpoint: Some("/".into()), fall: 3, ..HealthCheck::default() };
+        let one = |last| Target { address: TargetAddress::Ip(socket(last)), health: asks.clone() };
+        let mut roster = roster(vec![one(1), one(2)]);
+        let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
+        for &id in &ids {
+            roster.observe(id, Judgement::Good, now);
+        }
+        served(&roster, ids[0]);
+        assert_eq!(roster.accuse(ids[0], (Streak::Resets, 5), now), None);
+        roster.observe(ids[0], verdict, now);
+        assert_eq!(state(&roster, ids[0]), state_then);
+    }
+}
+
+#[test]
+fn an_endpoint_that_was_not_asked_for_long_has_the_benefit_of_the_doubt_once() {
+    let now = Instant::now();
+    let mut roster = roster(vec![named("a")]);
+    let id = up(&mut roster, 0, &[1, 2], now)[0];
+    served(&roster, id);
+    let later = now + 600 * SECOND;
+    assert_eq!(roster.accuse(id, (Streak::Resets, 5), later), None, "when it served is not known");
+    assert!(roster.accuse(id, (Streak::Resets, 5), later + SECOND).is_some(), "not since");
+}
+
+#[test]
+fn a_check_that_clears_of_resets_says_nothing_of_connects() {
+    let now = Instant::now();
+    let asks = HealthCheck { endpoint: Some("/".into()), ..HealthCheck::default() };
+    let one = |last| Target { address: TargetAddress::Ip(socket(last)), health: asks.clone() };
+    let mut roster = roster(vec![one(1), one(2)]);
+    let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
+    for &id in &ids {
+        roster.observe(id, Judgement::Good, now);
+    }
+    served(&roster, ids[0]);
+    assert_eq!(roster.accuse(ids[0], (Streak::Resets, 5), now), None);
+    roster.observe(ids[0], Judgement::Good, now);
+    assert_eq!(roster.accuse(ids[0], (Streak::ConnectFailures, 5), now + SECOND), None);
 }
 
 #[test]
