@@ -415,18 +415,18 @@ impl<'a> Worker<'a> {
             return;
         }
         let parked = self.parked.take();
-        let mut full = parked.is_some_and(|(stream, address)| !self.admit(stream, address, now));
-        if !full {
+        let mut has_room = parked.is_none_or(|(stream, address)| self.admit(stream, address, now));
+        if has_room {
             seat.listeners.accept(seat.poll.registry(), now, |accepted| {
-                full = !match accepted {
+                has_room = match accepted {
                     Accepted::One(stream, address) => self.admit(stream, address, now),
                     Accepted::Failed(error) => self.make_room(&error, now),
                     Accepted::NoMore => true,
                 };
-                !full
+                has_room
             });
         }
-        if full {
+        if !has_room {
             seat.listeners.pause(now);
         }
     }
