@@ -273,7 +273,7 @@ impl Watch {
 
     /// Reports, as a worker does, that the endpoint failed five times in a row.
     fn report_streak(&self, address: SocketAddr) {
-        self.health.reporter().report(self.id(address), Report::Streak(Streak::Resets, 5));
+        self.health.reporter().report(self.id(address), Report::Streak(Streak::Replayed, 5));
     }
 
     #[track_caller]
@@ -580,7 +580,7 @@ fn a_streak_takes_an_endpoint_out_for_its_time_whatever_its_probes_say() {
             let (reported, probes) = (Instant::now(), origins[0].count());
             watch.report_streak(address);
             until_line(&format!(
-                "{who} is ejected for {lasts:?}: 5 consecutive resets; healthy endpoints: 1"
+                "{who} is ejected for {lasts:?}: 5 consecutive resets of requests that others served; healthy endpoints: 1"
             ));
             until("back", || lines_with(&again).len() == times);
             assert!(reported.elapsed() >= lasts, "{:?}", reported.elapsed());

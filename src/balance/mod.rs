@@ -211,6 +211,8 @@ pub enum Streak {
     ConnectFailures,
     /// It reset or closed exchanges.
     Resets,
+    /// It reset or closed exchanges whose requests another endpoint served: they were not the cause.
+    Replayed,
     /// It did not begin a response in time: it hangs, or requests take that long.
     Timeouts,
     /// It answered with a status of 500 to 599.
@@ -222,6 +224,7 @@ impl fmt::Display for Streak {
         f.write_str(match self {
             Streak::ConnectFailures => "connect failures",
             Streak::Resets => "resets",
+            Streak::Replayed => "resets of requests that others served",
             Streak::Timeouts => "responses that did not begin",
             Streak::Errors => "server errors",
         })

@@ -29,6 +29,10 @@ impl<N: Net> Pump<N> {
         upstream.closes = reuse == Reuse::Ends;
         let (endpoint, status) = (upstream.endpoint, client.session.status());
         let ended = upstream.conn.read_closed || upstream.is_write_broken();
+        let broken_by = client.exchange.tried.as_ref().and_then(|tried| tried.broken_by);
+        if let Some(broken_by) = broken_by {
+            self.served_elsewhere(broken_by, endpoint, status);
+        }
         self.settle_upstream(key, Moved::None);
         self.settle_client(owner, Moved::None);
         if let Some(count) = self.pools.give_back(endpoint, None, status, self.now).errors {

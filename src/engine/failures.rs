@@ -54,12 +54,33 @@ impl<N: Net> Pump<N> {
                 self.counters.replayed.bump();
                 self.part(owner);
                 let next = self.elsewhere(owner, endpoint);
+                if next != endpoint && !blameless && streak_of(failure) == Streak::Resets {
+                    self.note_broken_by(owner, endpoint);
+                }
                 if !self.pools.squeeze_in(next) || self.dial(owner, next) == Search::NoEndpoint {
                     self.answer_unavailable(owner, out);
                 }
             }
             Remedy::Answer(_) => self.send_answer(owner, out),
             Remedy::Cut => self.cut_client(owner),
+        }
+    }
+
+    fn note_broken_by(&mut self, owner: ClientKey, endpoint: EndpointId) {
+        if let Some(client) = self.clients.get_mut(owner) {
+            client.exchange.tried.get_or_insert_default().broken_by = Some(endpoint);
+        }
+    }
+
+    /// The request that `broken_by` had not answered was served with `status` by another, so that it was not the request's fault.
+    pub(super) fn served_elsewhere(
+        &mut self,
+        broken_by: EndpointId,
+        endpoint: EndpointId,
+        status: u16,
+    ) {
+        if broken_by != endpoint && status < 500 {
+            self.count_failure(broken_by, Streak::Replayed);
         }
     }
 

@@ -192,6 +192,10 @@ impl<N: Net> Pump<N> {
         self.counters.finished.bump();
         let (status, told) = (client.session.status(), client.session.idle_hint());
         let stays = reuse == Reuse::Private && client.session.ending() == Ending::KeepAlive;
+        let broken_by = client.exchange.tried.as_ref().and_then(|tried| tried.broken_by);
+        if let (Some(broken_by), Some(upstream)) = (broken_by, self.upstreams.get(key)) {
+            self.served_elsewhere(broken_by, upstream.endpoint, status);
+        }
         if let (Some(told), Some(upstream)) = (told, self.upstreams.get(key)) {
             self.pools.keeps_idle(upstream.endpoint, told);
         }

@@ -11,6 +11,7 @@ use crate::settings::Ejection;
 pub(super) struct Streaks {
     connect_failures: u32,
     resets: u32,
+    replayed: u32,
     timeouts: u32,
     errors: u32,
 }
@@ -21,6 +22,7 @@ impl Streaks {
         let (count, limit) = match kind {
             Streak::ConnectFailures => (&mut self.connect_failures, limits.connect_failures),
             Streak::Resets => (&mut self.resets, limits.resets),
+            Streak::Replayed => (&mut self.replayed, limits.resets),
             Streak::Timeouts => (&mut self.timeouts, limits.timeouts),
             Streak::Errors => (&mut self.errors, limits.errors),
         };
@@ -40,6 +42,7 @@ impl Streaks {
     pub(super) fn answered(&mut self, status: u16, limits: &Ejection) -> Option<u32> {
         self.connect_failures = 0;
         self.resets = 0;
+        self.replayed = 0;
         self.timeouts = 0;
         if status < 500 {
             self.errors = 0;
@@ -62,12 +65,13 @@ mod tests {
     };
 
     /// Plays events and writes after each the streak that is full: `c`onnect failed, `C`onnected, `r`eset,
-    /// `t`imed out, `2` and `5`, the answers with a status of 200 and 500.
+    /// served `e`lsewhere, `t`imed out, `2` and `5`, the answers with a status of 200 and 500.
     fn play(limits: &Ejection, events: &str) -> String {
         let mut streaks = Streaks::default();
         let full = |event| match event {
             'c' => streaks.failed(Streak::ConnectFailures, limits),
             'r' => streaks.failed(Streak::Resets, limits),
+            'e' => streaks.failed(Streak::Replayed, limits),
             't' => streaks.failed(Streak::Timeouts, limits),
             'C' => {
                 streaks.connected();
@@ -85,6 +89,8 @@ mod tests {
             ("rr", "-2"),
             ("rrrr", "-2-2"),
             ("r2r2r", "-----"),
+            ("reree", "--22-"),
+            ("re2re", "-----"),
             ("ccc", "--3"),
             ("cc2ccc", "-----3"),
             ("ccCccc", "-----3"),
@@ -112,6 +118,6 @@ mod tests {
     #[test]
     fn a_threshold_of_zero_is_never_reached() {
         let off = Ejection { connect_failures: 0, resets: 0, timeouts: 0, ..LIMITS(0) };
-        assert_eq!(play(&off, "rrrttcccc555"), "------------");
+        assert_eq!(play(&off, "rrreeettcccc555"), "---------------");
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Tried {
     pub(super) endpoints: Vec<EndpointId>,
     /// Until when the request may wait for a connection that nothing here suffices for.
     pub(super) waits_until: Option<Tick>,
+    /// Who reset or closed the exchange, so that the request was sent again to another.
+    pub(super) broken_by: Option<EndpointId>,
 }
 
 /// What belongs to one exchange: a request, its response, and where they stand. Between two of them there is none, but for
@@ -48,7 +50,7 @@ pub(super) struct Exchange {
     pub(super) ticket: usize,
     /// What the access log will say of it.
     pub(super) entry: Option<Box<Pending>>,
-    /// Endpoints that refused it.
+    /// Endpoints that refused it, and one that broke it.
     pub(super) tried: Option<Box<Tried>>,
     /// Its response is whole, and the rest of its request still goes to the target or, without one, nowhere.
     pub(super) answered: bool,

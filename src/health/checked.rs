@@ -17,6 +17,10 @@ use super::place::Place;
 /// A request that was served is a sign of life for so long.
 const LATELY: Duration = Duration::from_secs(10);
 
+/// An endpoint that breaks what others serve is not as it was when it last served, if that was so long ago: a process of it that
+/// ends and is started again takes less.
+const JUST_NOW: Duration = Duration::from_secs(1);
+
 /// The most consecutive checks that are made again because this process stood still.
 const MAX_EXCUSED: u32 = 2;
 
@@ -136,8 +140,8 @@ impl Checked {
         served
     }
 
-    fn served_lately(&self, now: Instant) -> bool {
-        self.served_at.is_some_and(|at| now.saturating_duration_since(at) <= LATELY)
+    fn served_within(&self, time: Duration, now: Instant) -> bool {
+        self.served_at.is_some_and(|at| now.saturating_duration_since(at) <= time)
     }
 
     /// Whether a check of it that failed is to be made again without a verdict.
@@ -156,15 +160,21 @@ impl Checked {
         now: Instant,
     ) -> Option<Duration> {
         // Of one that is seldom asked it is not known when it served. The next streak will show it.
-        let serves = self.note_served(now) || self.served_lately(now);
+        let served_now = self.note_served(now);
+        let serves = served_now || self.served_within(LATELY, now);
+        let arrived = self.ejections.came_in_within(LATELY, now);
         let again = self.cleared.is_some_and(|at| now.saturating_duration_since(at) <= rules.time);
         let hasty = match streak {
             // These a check can repeat; if they come back soon, it does not see what workers see.
             Streak::ConnectFailures => !again,
             // These may be the requests' own doing, however often they come back.
-            Streak::Timeouts => asks || serves,
+            Streak::Timeouts => asks || serves || arrived,
             // Likewise, but a target that does so with each request is likelier than one that has only such requests.
-            Streak::Resets | Streak::Errors => serves,
+            Streak::Resets => serves || arrived,
+            // These are not, but a process that ended took several with it.
+            Streak::Replayed => served_now || self.served_within(JUST_NOW, now),
+            // These are counted because somebody wants that.
+            Streak::Errors => serves,
         };
         if hasty && !self.judge.is_wavering() {
             let checked = asks || streak == Streak::ConnectFailures;
@@ -203,7 +213,7 @@ impl Checked {
             && company.alone
             && self.is_up()
             && self.judge.is_about_to_fall()
-            && self.served_lately(now);
+            && self.served_within(LATELY, now);
         if spare {
             return (!std::mem::replace(&mut self.spared, true)).then_some(HealthEvent::Spared);
         }

@@ -68,6 +68,11 @@ impl Ejections {
         self.came_in = Some(now);
     }
 
+    /// Whether the endpoint came in so shortly before.
+    pub(super) fn came_in_within(&self, time: Duration, now: Instant) -> bool {
+        self.came_in.is_some_and(|at| now.saturating_duration_since(at) < time)
+    }
+
     /// A probe failed, so that probes see what workers saw, and will see its end: the time is over.
     pub(super) fn cut_short(&mut self, now: Instant) {
         self.until = self.until.map(|until| until.min(now));

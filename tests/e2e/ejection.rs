@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::harness::{Evenly, Origin, Then, answer, body_of, until};
+
+const OH: &[u8] = b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n";
 
 /// Resets every request until it is told to behave.
 fn resetting(name: &'static str) -> (Origin, Arc<AtomicBool>) {
@@ -24,7 +27,7 @@ fn a_resetting_target_is_ejected_without_a_failed_get() {
     let evenly = Evenly::with(&[&a, &b], "[ejection]\nresets = 3\ntime = \"3s\"");
     let mut client = evenly.client();
     let line = format!(
-        "target {0} ({0}) is ejected for 3s: 3 consecutive resets; healthy endpoints: 1",
+        "target {0} ({0}) is ejected for 3s: 3 consecutive resets of requests that others served; healthy endpoints: 1",
         a.address
     );
     until("it is ejected", || {
@@ -45,9 +48,20 @@ fn a_resetting_target_is_ejected_without_a_failed_get() {
     assert_eq!(evenly.logged("is down"), 0, "its probes never failed: {:#?}", evenly.log());
 }
 
+/// Answers each request with a 500 until it is told to behave.
+fn failing(name: &'static str) -> (Origin, Arc<AtomicBool>) {
+    let behaves = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&behaves);
+    let origin = Origin::start(move |wire, head| match body_of(wire, head) {
+        Ok(_) if told.load(Ordering::SeqCst) => answer(wire, name),
+        Ok(_) if wire.send(OH).is_ok() => Then::Next,
+        _ => Then::Close,
+    });
+    (origin, behaves)
+}
+
 /// Serves all but requests for `/poison`, which it leaves without a response, or answers with a 500.
 fn allergic(name: &'static str, closes: bool) -> Origin {
-    const OH: &[u8] = b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n";
     Origin::start(move |wire, head| {
         if body_of(wire, head).is_err() {
             return Then::Close;
@@ -61,21 +75,52 @@ fn allergic(name: &'static str, closes: bool) -> Origin {
 }
 
 #[test]
-fn requests_that_no_target_answers_well_eject_nobody_who_serves_others() {
-    for (closes, status, key) in [(true, 502, "resets"), (false, 500, "errors")] {
-        let (a, b) = (allergic("a", closes), allergic("b", closes));
-        let evenly = Evenly::with(&[&a, &b], &format!("[ejection]\n{key} = 2\ntime = \"1h\""));
-        let (mut honest, mut served) = (evenly.client(), Vec::new());
+fn requests_that_no_target_answers_eject_nobody() {
+    let (a, b) = (allergic("a", true), allergic("b", true));
+    let evenly = Evenly::with(&[&a, &b], "[ejection]\nresets = 2\ntime = \"1h\"");
+    let (mut honest, mut served) = (evenly.client(), 0);
+    for _ in 0..10 {
         for _ in 0..10 {
-            (0..2).for_each(|_| served.push(honest.get("/").text().to_owned()));
-            for _ in 0..10 {
-                assert_eq!(evenly.client().post("/poison", "body").status, status);
-            }
-            assert_eq!(evenly.client().get("/poison").status, status);
+            assert_eq!(evenly.client().post("/poison", "body").status, 502);
         }
-        assert_eq!(served.iter().filter(|name| *name == "a").count(), 10, "{served:?}");
-        assert_eq!(evenly.logged("is ejected"), 0, "{:#?}", evenly.log());
+        assert_eq!(evenly.client().get("/poison").status, 502, "sent again, and in vain");
+        (0..2).for_each(|_| served += usize::from(honest.get("/").text() == "a"));
     }
+    assert_eq!(served, 10, "of 20");
+    assert_eq!(evenly.logged("is ejected"), 0, "{:#?}", evenly.log());
+}
+
+#[test]
+fn errors_that_every_target_answers_with_eject_nobody_who_serves_others() {
+    let (a, b) = (allergic("a", false), allergic("b", false));
+    let evenly = Evenly::with(&[&a, &b], "[ejection]\nerrors = 2\ntime = \"1h\"");
+    let (mut honest, mut served) = (evenly.client(), 0);
+    for _ in 0..10 {
+        (0..2).for_each(|_| served += usize::from(honest.get("/").text() == "a"));
+        for _ in 0..10 {
+            assert_eq!(evenly.client().post("/poison", "body").status, 500);
+        }
+    }
+    assert_eq!(served, 10, "of 20");
+    assert_eq!(evenly.logged("is ejected"), 0, "{:#?}", evenly.log());
+}
+
+#[test]
+fn a_target_that_begins_to_reset_everything_is_out_soon_whoever_it_served_before() {
+    let ((a, behaves), b) = (resetting("a"), Origin::named("b"));
+    behaves.store(true, Ordering::SeqCst);
+    let evenly = Evenly::with(&[&a, &b], "[health]\ninterval = \"1h\"\n[ejection]\ntime = \"1h\"");
+    let mut client = evenly.client();
+    (0..10).for_each(|_| drop(client.get("/")));
+    behaves.store(false, Ordering::SeqCst);
+    let broken = Instant::now();
+    until("it is ejected", || {
+        client.get("/");
+        evenly.logged("is ejected for 3600s: 5 consecutive resets of requests that others served")
+            == 1
+    });
+    // Without the proof of those that were served elsewhere it would be ten.
+    assert!(broken.elapsed() < Duration::from_secs(8), "{:?}", broken.elapsed());
 }
 
 #[test]
@@ -90,16 +135,18 @@ fn a_replay_that_has_nowhere_else_to_go_meets_the_same_target_and_fails_once() {
 #[test]
 fn at_most_half_of_the_targets_are_ejected_and_a_lone_one_never() {
     for (count, out) in [(1, 0), (2, 1), (3, 1)] {
-        let origins: Vec<_> = (0..count).map(|_| resetting("it")).collect();
+        let origins: Vec<_> = (0..count).map(|_| failing("it")).collect();
         let targets: Vec<&Origin> = origins.iter().map(|(origin, _)| origin).collect();
-        let evenly = Evenly::with(&targets, "[ejection]\nresets = 1\ntime = \"1h\"");
+        let evenly = Evenly::with(&targets, "[ejection]\nerrors = 1\ntime = \"1h\"");
         let mut client = evenly.client();
         for _ in 0..20 {
-            assert_eq!(client.post("/", "body").status, 502);
+            assert_eq!(client.post("/", "body").status, 500);
         }
-        until("it is told", || evenly.logged("is ejected for 3600s: 1 consecutive resets") >= out);
+        until("it is told", || {
+            evenly.logged("is ejected for 3600s: 1 consecutive server errors") >= out
+        });
         for _ in 0..20 {
-            assert_eq!(client.post("/", "body").status, 502);
+            assert_eq!(client.post("/", "body").status, 500);
         }
         origins.iter().for_each(|(_, behaves)| behaves.store(true, Ordering::SeqCst));
         let before: Vec<usize> = targets.iter().map(|target| target.requests()).collect();

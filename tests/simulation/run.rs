@@ -112,7 +112,7 @@ pub(crate) struct World {
     snapshot: Arc<Snapshot>,
     healthy: Vec<bool>,
     /// What each endpoint was suspected of since that was last a streak: failed connects, broken exchanges.
-    blows: BTreeMap<EndpointId, [u32; 2]>,
+    blows: BTreeMap<EndpointId, [u32; 3]>,
     hung: Vec<bool>,
     fresh: Vec<usize>,
     operations: usize,
@@ -408,7 +408,7 @@ impl World {
             count += 1;
             let fair = self.model.profile == Profile::Fair;
             assert!(!fair, "{endpoint:?} is suspected without any fault of its own: {why:?}");
-            let [connects, resets] = self.blows.entry(endpoint).or_default();
+            let [connects, resets, replayed] = self.blows.entry(endpoint).or_default();
             let (blows, length, limit) = match why {
                 Report::ConnectRefused | Report::ConnectTimeout => {
                     *connects += 1;
@@ -416,12 +416,14 @@ impl World {
                 }
                 Report::Reset => {
                     *resets += 1;
+                    *replayed += 1;
                     continue;
                 }
                 Report::Streak(Streak::ConnectFailures, length) => (connects, length, CONNECTS),
                 Report::Streak(Streak::Resets | Streak::Timeouts, length) => {
                     (resets, length, RESETS)
                 }
+                Report::Streak(Streak::Replayed, length) => (replayed, length, RESETS),
                 Report::Streak(Streak::Errors, _) => panic!("errors are not to be counted"),
             };
             assert_eq!(length, limit, "{why:?}");

@@ -469,7 +469,8 @@ pub(super) static EJECTION: Table = Table {
             "Consecutive exchanges that the endpoint reset or closed",
         )
         .long(
-            "The endpoint is ejected if it has not served any request for 10 s, or if its next health check fails too. \
+            "The endpoint is ejected if it has not served any request for 10 s (1 s if another endpoint served those that it broke), \
+             or if its next health check fails too. \
              A pooled connection that ends before the response begins does not count: that is how pooled connections end",
         ),
         key(
