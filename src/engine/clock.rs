@@ -53,7 +53,8 @@ impl<S> Client<S> {
             return;
         }
         if waits == Waits::Idle {
-            self.evictable = Due::at(clock.now.after(EVICTION_GRACE));
+            let evictable = Due::at(clock.now.after(EVICTION_GRACE));
+            self.closing = Closing::Open { evictable };
         }
         clock.run(&mut self.conn, Token::Client(key), waits);
     }
@@ -66,10 +67,10 @@ impl<S> Client<S> {
         }
         match self.closing {
             Closing::Lingering => return Waits::Linger,
-            Closing::Reset => return Waits::Unsent,
+            Closing::Reset { .. } => return Waits::Unsent,
             // Its end begins now.
             Closing::AfterFlush | Closing::Linger => return Waits::Nobody,
-            Closing::No => {}
+            Closing::Open { .. } => {}
         }
         match self.session.phase() {
             Phase::Idle if self.head_begun => Waits::RequestHead,
@@ -278,7 +279,7 @@ impl<N: Net> Pump<N> {
             }
             Verdict::Cut => self.cut_client(key),
             Verdict::Reset => match client.closing {
-                Closing::No => self.cut_at_once(key),
+                Closing::Open { .. } => self.cut_at_once(key),
                 _ => self.reset_now(key),
             },
             Verdict::Abandon => self.give_up(key),
@@ -373,7 +374,5 @@ pub(super) fn is_clients_turn<S>(waits: Waits, client: &Client<S>, upstream: &Up
     );
     is_of_exchange
         && (client.conn.outbox.is_some() && waits != Waits::Upload
-            || client.closing == Closing::No
-                && client.session.streams_to_upstream()
-                && upstream.takes_more())
+            || client.is_open() && client.session.streams_to_upstream() && upstream.takes_more())
 }

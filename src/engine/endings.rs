@@ -67,7 +67,7 @@ impl<N: Net> Pump<N> {
                 self.drop_client(key);
                 return false;
             }
-            Closing::Reset => {
+            Closing::Reset { .. } => {
                 self.reset_client(key);
                 return false;
             }
@@ -77,7 +77,7 @@ impl<N: Net> Pump<N> {
                 client.conn.readable = true;
                 self.settle_client(key, Moved::None);
             }
-            Closing::No | Closing::Lingering => {}
+            Closing::Open { .. } | Closing::Lingering => {}
         }
         true
     }
@@ -125,8 +125,7 @@ impl<N: Net> Pump<N> {
             return self.impossible("a client that runs is there");
         };
         if client.session.ends_with_connection() {
-            client.closing = Closing::Reset;
-            client.evictable = Due::NEVER;
+            client.closing = Closing::Reset { by: Due::NEVER };
             self.flush_client(key);
         } else {
             self.linger(key);
@@ -162,10 +161,13 @@ impl<N: Net> Pump<N> {
         let Some(client) = clients.get_mut(key) else {
             return self.impossible("a client that runs is there");
         };
-        if client.evictable == Due::NEVER {
-            client.evictable = Due::at(now.after(snapshot.plan.timeouts.client_body));
+        let Closing::Reset { by } = &mut client.closing else {
+            return self.impossible("a client is reset that is to be reset");
+        };
+        if *by == Due::NEVER {
+            *by = Due::at(now.after(snapshot.plan.timeouts.client_body));
         }
-        if !client.evictable.has_come(*now) && !net.has_sent_all(&mut client.conn.socket) {
+        if !by.has_come(*now) && !net.has_sent_all(&mut client.conn.socket) {
             self.settle_client(key, Moved::Anew);
         } else {
             self.reset_now(key);

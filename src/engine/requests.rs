@@ -28,7 +28,7 @@ impl<N: Net> Pump<N> {
         if client.closing == Closing::Lingering {
             return self.discard(key, &mut scratch.read);
         }
-        if client.closing != Closing::No || !client.session.wants_client_bytes() {
+        if !client.is_open() || !client.session.wants_client_bytes() {
             return Flow::Wait;
         }
         let streams = client.session.streams_to_upstream();
@@ -133,7 +133,7 @@ impl<N: Net> Pump<N> {
             self.settle_client(key, Moved::None);
             return flow;
         }
-        if client.closing != Closing::No {
+        if !client.is_open() {
             return Flow::Again;
         }
         let (phase, upstream) = (client.session.phase(), client.exchange.upstream);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::conn::Filled;
 use super::keys::{ClientKey, UpstreamKey};
 use super::pump::Pump;
-use super::tables::Client;
+use super::tables::{Client, Closing};
 use super::{Net, Token};
 use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
@@ -121,8 +121,11 @@ impl<N: Net> Pump<N> {
     fn idle_for_longest(&mut self) -> Option<ClientKey> {
         const LOOKED_AT: usize = 64;
         let now = self.now;
-        let evictable = |client: &&Client<N::Conn>| {
-            client.is_idle() && !client.conn.readable && client.evictable.has_come(now)
+        let evictable = |client: &Client<N::Conn>| match client.closing {
+            Closing::Open { evictable } if client.is_idle() && !client.conn.readable => {
+                Some(evictable).filter(|from| from.has_come(now))
+            }
+            _ => None,
         };
         let positions = self.clients.positions();
         let mut oldest: Option<(Due, ClientKey)> = None;
@@ -130,10 +133,10 @@ impl<N: Net> Pump<N> {
         for _ in 0..positions {
             self.hand = if self.hand + 1 < positions { self.hand + 1 } else { 0 };
             let Some(key) = self.clients.key_at(self.hand) else { continue };
-            let Some(client) = self.clients.get(key).filter(evictable) else { continue };
+            let Some(since) = self.clients.get(key).and_then(evictable) else { continue };
             looked_at += 1;
-            if oldest.is_none_or(|(least, _)| client.evictable < least) {
-                oldest = Some((client.evictable, key));
+            if oldest.is_none_or(|(least, _)| since < least) {
+                oldest = Some((since, key));
             }
             if looked_at == LOOKED_AT {
                 break;

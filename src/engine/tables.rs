@@ -16,16 +16,22 @@ use crate::session::Session;
 /// How far a client connection is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closing {
-    /// It is open.
-    No,
+    /// It stays open.
+    Open {
+        /// While it idles: from when on it may be closed to make room.
+        evictable: Due,
+    },
     /// It is closed when all is written.
     AfterFlush,
     /// When all is written our side ends, and what still comes is discarded for a while.
     Linger,
     /// Our side has ended.
     Lingering,
-    /// It is reset when all is written and sent, or at [`Client::evictable`].
-    Reset,
+    /// It is reset when all is written and sent.
+    Reset {
+        /// At the latest; known when all is written.
+        by: Due,
+    },
 }
 
 /// Endpoints that did not take a request. In a box of its own: nearly always there are none.
@@ -76,9 +82,6 @@ pub(super) struct Client<S> {
     pub(super) head_begun: bool,
     /// When a tunnel's other side ended, or a response that nothing else ends: our side ends when all is written.
     pub(super) end_after_flush: bool,
-    /// While it idles: from when on it may be closed to make room. While it is to be reset, all of what it is to have is
-    /// written: when that is done at the latest.
-    pub(super) evictable: Due,
 }
 
 impl<S> Client<S> {
@@ -87,24 +90,27 @@ impl<S> Client<S> {
             conn: Conn::new(socket),
             session: Session::new(ip, trusted),
             exchange: Exchange::default(),
-            closing: Closing::No,
+            closing: Closing::Open { evictable: Due::NEVER },
             head_begun: false,
             end_after_flush: false,
-            evictable: Due::NEVER,
         }
+    }
+
+    /// It is not being closed.
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.closing, Closing::Open { .. })
     }
 
     /// Its request is read although its response waits: whoever reads only when all is sent would wait forever.
     pub(super) fn is_full_duplex(&self) -> bool {
-        self.closing == Closing::No
-            && self.session.streams_to_upstream()
-            && !self.session.awaits_response()
+        self.is_open() && self.session.streams_to_upstream() && !self.session.awaits_response()
     }
 
     /// Nothing is under way and nothing waits.
     pub(super) fn is_idle(&self) -> bool {
         self.session.is_idle()
-            && self.closing == Closing::No
+            && self.is_open()
             && self.conn.inbox.is_none()
             && self.conn.outbox.is_none()
     }
