@@ -1,9 +1,9 @@
 //! The thread that writes the access log. Workers hand it whole batches through a channel and get empty ones back; it is
 //! woken once a batch, not once an entry.
 //!
-//! Invariants: nobody waits for the log but its own thread, and [`Writer::finish`] for a bounded time; batches of at
-//! most [`WAITING_BYTES`] wait; each entry is a whole line, or none and counted; entries go to the file that its path leads
-//! to, a moment after it was renamed or removed too.
+//! Invariants: only this thread blocks on the log, and [`Writer::finish`] for a bounded time; at most [`WAITING_BYTES`] of
+//! batches wait; an entry is one whole line, or lost and counted; entries go to the file at the configured path, also, after a
+//! moment, when it was renamed or removed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -30,10 +30,10 @@ pub const WAITING_BYTES: usize = 8 * 1024 * 1024;
 const EMPTY: usize = 16;
 /// Bytes of lines that are written with one call, as far as the file takes them.
 const LINES: usize = 64 * 1024;
-/// How long the reader of the log may take nothing before that is said.
+/// How long the reader of the log may read nothing before that is logged.
 const SILENCE: Duration = Duration::from_secs(1);
-/// How often it is looked, while entries are written, whether the path still leads to what is open. A file that is gone for
-/// as long is made anew; before that, whoever renamed it may be about to make the next one.
+/// How often, while entries are written, the path is compared with the open file. A file that is missing for as long is created
+/// again; before that, the process that renamed it may be about to create the next one.
 const LOOK: Duration = Duration::from_secs(2);
 /// At the end of the process: how long the writer may write nothing before it is given up.
 const STALL: Duration = Duration::from_secs(1);
@@ -51,9 +51,9 @@ enum WriterJob {
 /// What others ask of the writer, also while it waits for a reader.
 #[derive(Debug, Default)]
 struct Orders {
-    /// Open the file anew.
+    /// Reopen the file.
     reopen: AtomicBool,
-    /// Nothing more is to be waited for.
+    /// Give up on the reader.
     give_up: AtomicBool,
     /// Grows with everything that is written.
     progress: AtomicU64,
@@ -66,7 +66,7 @@ pub struct Outlet {
     empty: Receiver<Batch>,
     /// Memory of the batches that wait.
     waiting: Arc<AtomicUsize>,
-    /// Entries that found no room and were not told of yet.
+    /// Entries that found no room and have not been reported yet.
     refused: Arc<AtomicU64>,
 }
 
@@ -144,15 +144,15 @@ impl Writer {
         Ok(Some((Writer { orders, jobs, ended, counters }, outlet)))
     }
 
-    /// Has the file opened anew, as after it was renamed. Without success the old one goes on.
+    /// Reopens the file, as after it was renamed. If that fails the old one stays in use.
     pub fn reopen(&self) {
         self.orders.reopen.store(true, Ordering::Release);
-        // Without a thread there is nothing to be opened.
+        // Without a thread there is nothing to reopen.
         let _ = self.jobs.send(WriterJob::Look);
     }
 
-    /// Waits until all that was handed over is written, but gives up on whoever takes nothing: after `STALL`, and when
-    /// `hurry` says so, which is asked again and again. The outlets must be gone.
+    /// Waits until all batches are written, but gives up on a reader that reads nothing: after `STALL`, or as soon as `hurry`, which
+    /// is polled, returns `true`. The outlets must be gone.
     pub fn finish(self, mut hurry: impl FnMut() -> bool) {
         let Writer { orders, jobs, ended, .. } = self;
         drop(jobs);
@@ -175,7 +175,7 @@ impl Writer {
     }
 }
 
-/// Waits for the end of the thread, until `stop` says so. Whether it came.
+/// Waits for the end of the thread, or until `stop` returns `true`. Returns whether the thread has ended.
 fn ends(ended: &Receiver<()>, mut stop: impl FnMut() -> bool) -> bool {
     while ended.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Timeout) {
         if stop() {
@@ -194,12 +194,12 @@ struct Thread {
     orders: Arc<Orders>,
     waiting: Arc<AtomicUsize>,
     counters: Arc<Counters>,
-    /// Entries that the workers could not hand over, and lines that could not be written, since that was last told.
+    /// Entries that the workers could not hand over, and lines that could not be written, since that was last logged.
     refused: Arc<AtomicU64>,
     missed: u64,
-    /// Lines are not taken, and that has been said.
+    /// The reader does not read, and that has been logged.
     failing: bool,
-    /// The path leads elsewhere but cannot be opened, and that has been said.
+    /// The path leads to another file that cannot be opened, and that has been logged.
     astray: bool,
 }
 
@@ -322,7 +322,7 @@ impl Thread {
         std::mem::take(&mut self.missed) + self.refused.swap(0, Ordering::Relaxed)
     }
 
-    /// The path leads elsewhere: opens what is there now, or makes it. Whether it could; that it could not is said once.
+    /// The path leads to another file, or to none: opens or creates it. Returns whether it could; that it could not is logged once.
     fn follow(&mut self, what: &str) -> bool {
         let (Some(path), name) = (self.sink.path.clone(), self.sink.name()) else { return false };
         match Sink::open(&path) {
@@ -401,7 +401,7 @@ impl Sink {
         self.watch.as_mut().is_some_and(Watch::has_moved)
     }
 
-    /// Whether what is open is a file that has lost its name, so that nobody will ever read it.
+    /// Whether the open file has no name left, so that it will never be read.
     fn is_removed(&self) -> bool {
         self.has_name && self.file.metadata().is_ok_and(|it| it.nlink() == 0)
     }
@@ -410,14 +410,14 @@ impl Sink {
         Ok(Sink::new(File::from(io::stdout().as_fd().try_clone_to_owned()?), None))
     }
 
-    /// Opens a file for appending, and makes it if there is none.
+    /// Opens a file for appending, and creates it if there is none.
     fn open(path: &Path) -> io::Result<Sink> {
-        // Whoever opens a FIFO to write waits for its reader, or is refused if it does not want to wait; with both ends
-        // open neither is so, and readers may come and go.
+        // open(2) of a FIFO for writing blocks until there is a reader, or fails with ENXIO if it may not block; opened for both it
+        // does neither, and readers may come and go.
         let is_fifo = fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo());
         let mut options = OpenOptions::new();
         options.append(true).create(!is_fifo).read(is_fifo);
-        // The description is this process's own, so that nobody else gets EAGAIN for it.
+        // The open file description is this process's own, so that no other process gets EAGAIN for it.
         options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
         Ok(Sink::new(options.open(path)?, Some(path.to_owned())))
     }
@@ -487,7 +487,7 @@ impl Sink {
 #[derive(Debug)]
 struct Watch {
     path: PathBuf,
-    /// The device and the inode of what is open.
+    /// Device and inode of the open file.
     opened: (u64, u64),
     is_file: bool,
     next_look: Instant,

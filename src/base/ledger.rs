@@ -1,8 +1,8 @@
 //! How much memory the buffers of all workers hold together, and how near that is to the limit.
 //!
-//! Owns the count alone. A worker's [`Pool`](super::buffer::Pool) takes its part by the block, so that requests do not touch what
-//! all share. Nothing is refused here: a message that was begun is finished, and whoever would read more asks for the
-//! [`Level`] first.
+//! Owns the count alone. A worker's [`Pool`](super::buffer::Pool) takes its part in blocks, so that requests do not touch what
+//! all share. Nothing is refused here: a message that was begun is finished, and whether to read more depends on the
+//! [`Level`].
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crossbeam::utils::CachePadded;
 
 use super::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Bytes for each worker that may be held before anybody is modest, unless a quarter of the limit is less.
+/// Bytes per worker that may be held before reads get smaller, unless a quarter of the limit is less.
 const PLENTY: usize = 32 * 1024 * 1024;
 /// The most that a worker takes beyond what it needs, twice.
 const BLOCK: usize = 256 * 1024;
@@ -22,9 +22,9 @@ const BLOCKS: usize = 64;
 pub enum Level {
     /// Far away.
     Plenty,
-    /// So much is held that little is read at once for whoever may not take it.
+    /// A quarter is held, or [`PLENTY`] per worker: reads for a peer that may not take the bytes are smaller.
     Modest,
-    /// Three quarters are held: the least is read that is worth a call.
+    /// Three quarters are held: such reads are as small as is worth a system call.
     Scarce,
     /// All is held.
     Out,
@@ -56,7 +56,7 @@ impl Ledger {
         ledger
     }
 
-    /// Has another limit from now on. What is held beyond it is held until it is given back.
+    /// Sets another limit. What is held beyond it stays until it is given back.
     pub fn set_limit(&self, limit: usize, workers: usize) {
         let workers = workers.max(1);
         self.limit.store(limit, Relaxed);
@@ -64,7 +64,7 @@ impl Ledger {
         self.block.store((limit / BLOCKS / workers).min(BLOCK), Relaxed);
     }
 
-    /// Bytes there may be.
+    /// The limit, in bytes.
     pub fn limit(&self) -> usize {
         self.limit.load(Relaxed)
     }

@@ -1,8 +1,8 @@
 //! Writing whole lines to a descriptor whose reader may have stopped.
 //!
-//! The descriptor may be shared with other processes, so it is never made non-blocking. It is asked first whether it has
-//! room, and is then given no more than a pipe with room takes at once: the writer waits in poll(2), where it can give
-//! up, and not in write(2), where it cannot.
+//! The descriptor may be shared with other processes, so it is never made non-blocking. It is polled for room first, and then
+//! given no more than a pipe with room takes at once: the writer blocks in poll(2), where it can give up, and not in
+//! write(2), where it cannot.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,10 +14,10 @@ use rustix::io::Errno;
 /// Bytes that a pipe takes whole or not at all: PIPE_BUF of Linux, see pipe(7). A line of at most so many bytes is never
 /// cut in two.
 pub const WHOLE: usize = 4096;
-/// How often a writer that waits asks whether it shall go on.
+/// How often a blocked writer checks whether to go on.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How far a write came.
+/// Result of a write.
 #[derive(Debug)]
 pub struct WriteResult {
     /// Bytes that were taken.
@@ -31,14 +31,14 @@ pub struct WriteResult {
 pub enum WriteEnd {
     /// With everything written.
     All,
-    /// `goes_on` said no.
+    /// `goes_on` returned `false`.
     GivenUp,
     /// With this error.
     Failed(io::Error),
 }
 
-/// Writes `lines` to `to`, as many whole lines at a time as a pipe takes at once. Before each of those, and again and
-/// again while there is no room, `goes_on` is asked; once it says no, only what is taken at once is written.
+/// Writes `lines` to `to`, as many whole lines at a time as a pipe takes at once. `goes_on` is called before each of those
+/// writes, and repeatedly while there is no room; once it returns `false`, only what is taken without blocking is written.
 pub fn write(to: impl AsFd, lines: &[u8], mut goes_on: impl FnMut() -> bool) -> WriteResult {
     let mut bytes = 0;
     while bytes < lines.len() {
@@ -62,7 +62,7 @@ pub fn write(to: impl AsFd, lines: &[u8], mut goes_on: impl FnMut() -> bool) -> 
     WriteResult { bytes, end: WriteEnd::All }
 }
 
-/// Waits a while for room. An error of the descriptor counts as room: the write tells which it is.
+/// Waits a while for room. An error of the descriptor counts as room: the write returns it.
 fn wait(to: impl AsFd, patience: Duration) -> Result<bool, Errno> {
     let timeout = Timespec::try_from(patience).ok();
     poll(&mut [PollFd::new(&to, PollFlags::OUT)], timeout.as_ref()).map(|count| count > 0)

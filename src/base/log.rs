@@ -1,8 +1,8 @@
 //! The program's own log: how a line looks, which lines are written, and where to (standard error).
 //!
-//! One record is one line whatever its message holds, and at most [`WHOLE`] bytes long. Nobody who logs waits for
-//! whoever reads standard error: lines go to a thread that writes them ([`stderr`](super::stderr)), and where that finds
-//! no room they are lost and counted. The access log is not here.
+//! One record is one line whatever its message holds, and at most [`WHOLE`] bytes long. Logging never blocks on the reader of
+//! standard error: lines go to a thread that writes them ([`stderr`](super::stderr)), and those that its queue has no room for
+//! are lost and counted. The access log is not here.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -34,7 +34,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Lines on their way to standard error.
 static LINES: Queue = Queue::new();
-/// How lines look, once that is known.
+/// The format, once the command line has been read.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 /// Whether there is a thread that writes.
 static WRITER: OnceLock<bool> = OnceLock::new();
@@ -65,7 +65,7 @@ pub fn init(format: LogFormat, level: Option<&str>) {
     }
 }
 
-/// Starts the thread that writes, unless it is there. Whether it is.
+/// Starts the thread that writes, unless it runs. Returns whether it runs.
 fn start_writer() -> bool {
     let spawn = || {
         let thread = std::thread::Builder::new().name("log".into());
@@ -83,7 +83,7 @@ pub fn finish() {
     }
 }
 
-/// The line that stands where lines are missing.
+/// The line in the place of lines that are missing.
 fn notice(lost: u64) -> String {
     let noun = if lost == 1 { "line is" } else { "lines are" };
     let format = FORMAT.get().copied().unwrap_or_default();
@@ -146,7 +146,7 @@ fn line(format: LogFormat, now: SystemTime, record: &Record<'_>) -> String {
     }
 }
 
-/// A line that no record is made of.
+/// A line that does not come from a log record.
 fn own_line(format: LogFormat, level: Level, message: &str) -> String {
     let time = timestamp(SystemTime::now());
     match format {

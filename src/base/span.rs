@@ -1,5 +1,5 @@
-//! Places of one size in pages that come from the kernel and go back to it: no allocator lies between, which would keep what a
-//! burst has taken because something small lies behind it.
+//! Places of one size in pages that are mapped and unmapped directly: an allocator would keep the pages of a burst because
+//! something small lies behind them.
 //!
 //! Invariant: a place is lent to one at a time; a span of which none is lent may be dropped, and its pages with it.
 
@@ -27,7 +27,7 @@ enum Memory {
     Heap(Vec<u8>),
 }
 
-/// What a place holds: `len` bytes, behind `taken` that are gone. For a free one `taken` is the next free one.
+/// What a place holds: `len` bytes, after `taken` that were consumed. For a free one `taken` is the next free one.
 #[derive(Debug, Clone, Copy)]
 struct SpanPlace {
     taken: u32,
@@ -91,7 +91,7 @@ impl Span {
             Memory::Heap(bytes) => bytes,
         };
         let mut room = &mut memory[start..start + self.size];
-        // Most have one piece, and copying nothing is not free.
+        // Most have one piece, and copying an empty one costs a call.
         for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
             let (here, behind) = room.split_at_mut(piece.len());
             here.copy_from_slice(piece);

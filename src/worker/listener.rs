@@ -1,5 +1,5 @@
-//! Listening sockets: one `SO_REUSEPORT` listener an address for each worker, accepts in budgets, and
-//! backing off when descriptors or connections run out.
+//! Listening sockets: per worker one `SO_REUSEPORT` listener for each address, a budget of accepts per turn, and back-off
+//! when descriptors or connections run out.
 //!
 //! Invariants: while connections wait that could not be taken, the listener stays marked as pending, so that none is
 //! forgotten; nothing is retried before a pause is over or a connection has ended.
@@ -21,16 +21,16 @@ use crate::settings::Tcp;
 
 /// Connections that may wait in the kernel for each listener, as far as `net.core.somaxconn` allows.
 pub const BACKLOG: i32 = 4096;
-/// Connections one listener hands out in a turn.
+/// The most connections that are accepted from one listener in a turn.
 const ACCEPTS_A_TURN: usize = 16;
-/// Connections that may fail one after another before others get their turn.
+/// Consecutive failures after which a listener is left alone for the rest of the turn.
 const FAILURES_A_TURN: usize = 16;
-/// How long nothing is accepted after descriptors or connections ran out, unless one ends before.
+/// How long accepting pauses after descriptors or connections ran out, unless a connection ends before.
 const PAUSE: Duration = Duration::from_millis(50);
 
 sockopt_impl!(
-    /// For how many seconds a connection that says nothing is not handed out. No crate has a ready-made setter for
-    /// it, and the standard library's is unstable.
+    /// `TCP_DEFER_ACCEPT`, in seconds: a connection without data is not accepted for so long. No crate has a ready-made setter
+    /// for it, and the standard library's is unstable.
     DeferAccept,
     SetOnly,
     libc::IPPROTO_TCP,
@@ -38,7 +38,7 @@ sockopt_impl!(
     u32
 );
 
-/// An address that is this process's own, and on which nobody is listened to yet.
+/// An address that this process has bound and does not listen on yet.
 ///
 /// Taking it and listening are two steps, so that an address in use is reported before anything else is begun, and clients
 /// are refused until there is somebody to serve them. Both steps find another process that listens there; a connection
@@ -54,7 +54,7 @@ pub struct Claim {
 /// What a listener gets beside connections to its very address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scope {
-    /// `[::]` gets IPv4 connections too.
+    /// `[::]` accepts IPv4 connections too.
     pub ipv4_too: bool,
     /// Another listener of this process has the port on an address that this one overlaps.
     pub overlaps: bool,
@@ -118,7 +118,7 @@ impl Claim {
         if scope.overlaps {
             first.set_reuse_port(true)?;
         }
-        // The kernel looks anew whether anybody else listens there: of two processes that have both bound it, which
+        // listen(2) checks again whether another process listens there: of two processes that have both bound it, which
         // SO_REUSEADDR allows, one fails here.
         first.listen(BACKLOG)?;
         first.set_reuse_port(true)?;
@@ -162,7 +162,7 @@ struct Listener {
     id: ListenerId,
     socket: TcpListener,
     token: mio::Token,
-    /// Connections may wait.
+    /// There may be connections to accept.
     pending: bool,
     /// How many are taken before the poll is asked whether there are more.
     batch: usize,
@@ -233,7 +233,7 @@ impl Listeners {
         if let Some(listener) = self.list.iter_mut().find(|listener| listener.token == token) {
             listener.pending = true;
             if listener.asked + 1 < self.turn {
-                // Nobody waited when the poll was asked.
+                // There was nothing to accept when the poll was asked.
                 listener.batch = 1;
             }
         }
@@ -244,12 +244,12 @@ impl Listeners {
         self.turn += 1;
     }
 
-    /// Nothing is accepted for a while.
+    /// Pauses accepting.
     pub fn pause(&mut self, now: Tick) {
         self.paused_until = Some(now.after(PAUSE));
     }
 
-    /// A connection ended: there is room again.
+    /// A connection ended: ends the pause.
     pub fn resume(&mut self) {
         self.paused_until = None;
     }

@@ -103,13 +103,13 @@ impl Crew {
         self.stages.now()
     }
 
-    /// Tells them to stop, as far as `stage` says. There is no way back.
+    /// Asks the workers to stop, as far as `stage` says. It cannot be taken back.
     pub fn set_stage(&self, stage: Stage) {
         self.stages.raise(stage);
         self.wake();
     }
 
-    /// Ends their sleep.
+    /// Wakes all workers from their polls.
     pub fn wake(&self) {
         for peer in &self.peers {
             // A waker that fails leaves the worker to its next event or timer.
@@ -235,7 +235,7 @@ pub struct Job {
     pub report: Box<dyn Fn(EndpointId, Report) + Send>,
 }
 
-/// Works until told to stop. A panic costs the worker's connections; it goes on with a new engine.
+/// Runs the worker until it is asked to stop. A panic costs its connections; it goes on with a new engine.
 pub fn run(mut seat: Station, job: &Job) {
     supervise(job.me, &job.workers.panics, || {
         let peer = &job.workers.peers[job.me];
@@ -271,7 +271,7 @@ struct Worker<'a> {
     dates: Dates,
     /// When the access log's entries go to the writer.
     hand_over_at: Option<Tick>,
-    /// Until when running out of descriptors is not worth another line.
+    /// Until when no other line about missing descriptors is logged.
     quiet_until: Tick,
 }
 
@@ -516,7 +516,7 @@ impl<'a> Worker<'a> {
         freed
     }
 
-    /// Takes the connections that ended out of the count. Whether there were any.
+    /// Subtracts the connections that ended from the count. Returns whether there were any.
     fn settle_closed(&mut self) -> bool {
         let closed = self.engine.take_closed();
         if closed > 0 {
@@ -594,7 +594,7 @@ impl<'a> Worker<'a> {
             seat.listeners.close(|stream, address| take((stream, address)));
             self.engine.drain(now);
             if !std::mem::replace(&mut seat.left, true) && workers.stages.leave() {
-                // Nobody hands connections over any more: the others may be done.
+                // No worker hands connections over from now on: the others may be done.
                 workers.set_stage(stage);
             }
         }

@@ -48,9 +48,9 @@ impl Sockets {
 /// As an upstream socket is made: it never blocks, and no child process gets it.
 const KIND: Type = Type::STREAM.nonblocking().cloexec();
 
-/// More than any send buffer holds: what the kernel says of more than two thirds of a buffer is the same.
+/// More than any send buffer holds: above two thirds of a buffer the kernel's answer no longer depends on this.
 const MOST_UNSENT: u32 = 1 << 28;
-/// How exactly it is worth knowing.
+/// The precision of the search, in bytes.
 const UNSENT_STEP: u32 = 4096;
 
 /// Whether less than so much was written and not sent yet. Where that cannot be known nobody waits for it.
