@@ -22,7 +22,7 @@ const BLOCKS: usize = 64;
 pub enum Level {
     /// Far away.
     Plenty,
-    /// A quarter is held, or [`PLENTY`] per worker: reads for a peer that may not take the bytes are smaller.
+    /// A quarter is held, or 32 MiB per worker: reads for a peer that may not take the bytes are smaller.
     Modest,
     /// Three quarters are held: such reads are as small as is worth a system call.
     Scarce,
