@@ -51,8 +51,8 @@ Signals:
                    drain: accept nothing new, finish requests in flight
                    (at most timeouts.drain), then exit with 0; a second
                    one stops immediately
-  SIGHUP           reload: read the file again and apply what has changed,
-                   all of it or nothing; the log says what, or why not
+  SIGHUP           as evenly reload: read the file again and apply what has
+                   changed, all of it or nothing; the log says what
   SIGUSR1          reopen the access log, after its file was renamed
 
 Environment:
@@ -82,12 +82,12 @@ SIGUSR1 reopens the access log.";
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 /// What `evenly` can be asked to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Run the load balancer
     Run(RunArgs),
     /// Say whether a configuration file is valid
@@ -106,6 +106,17 @@ pub enum Command {
                             Exit codes: 0, or 2 for an unknown key."
     )]
     Keys(KeysArgs),
+    /// Have a running evenly read its file again and apply it
+    ///
+    /// All of it or nothing: prints what was applied, or why nothing was. The file says which process is meant: the one that
+    /// listens on its first address.
+    #[command(
+        after_help = "Exit codes: 0 applied, 2 refused and nothing changed, 1 no evenly was found or it gave no answer."
+    )]
+    Reload(ReloadArgs),
+    /// Have a running evenly apply again what was in force before its last reload
+    #[command(after_help = "Exit codes: as of reload.")]
+    Rollback(RemoteArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Try: source <(evenly completions bash)")]
     Completions(CompletionsArgs),
@@ -146,6 +157,31 @@ pub struct RunArgs {
     /// [default: EVENLY_LOG, else RUST_LOG, else info]
     #[arg(long, value_name = "LEVEL", value_parser = log_level)]
     pub log_level: Option<String>,
+}
+
+/// Which running evenly is meant.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RemoteArgs {
+    /// The configuration file that it runs by
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// The configuration file that it runs by, as FILE
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, conflicts_with = "file")]
+    pub config: Option<PathBuf>,
+    /// Its control socket, in place of a file
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath, conflicts_with_all = ["file", "config"])]
+    pub socket: Option<PathBuf>,
+}
+
+/// The arguments of `evenly reload`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ReloadArgs {
+    /// Only print what would change
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Which evenly is meant.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
 }
 
 /// The arguments of `evenly check`.
@@ -273,10 +309,7 @@ const OTHER_COMMANDS: &[(&[&str], &str)] = &[
     ),
     (&["validate", "verify", "test", "lint", "configtest", "validate-config"], "evenly check FILE"),
     (&["stop", "restart", "quit"], "send the process SIGTERM to stop it"),
-    (
-        &["reload", "apply", "reconfigure"],
-        "send the process SIGHUP: it reads its file again, and its log says what has changed",
-    ),
+    (&["apply", "reconfigure", "hup"], "evenly reload FILE"),
     (&["key", "options", "config", "reference", "defaults", "explain", "describe"], "evenly keys"),
     (&["completion"], "evenly completions SHELL"),
     (&["manual", "manpage"], "evenly man"),
@@ -340,6 +373,17 @@ pub fn settings(args: &RunArgs) -> Result<(Settings, Places), ConfigError> {
     match args.file.as_ref().or(args.config.as_ref()) {
         Some(path) => config::load_placed(path, &overrides),
         None => config::options_placed(&overrides),
+    }
+}
+
+/// The settings that say where the control socket is: those of the file, or the defaults without one.
+///
+/// # Errors
+/// The file is not valid.
+pub fn remote_settings(args: &RemoteArgs) -> Result<Settings, ConfigError> {
+    match args.file.as_ref().or(args.config.as_ref()) {
+        Some(path) => config::load(path),
+        None => Ok(Settings::default()),
     }
 }
 

@@ -9,6 +9,7 @@
 //! cli          the command line, as data
 //! server       starts and stops everything in order; signals; reload; drain
 //!
+//! remote       a running evenly from outside: its control socket, one question over it
 //! admin/       the admin thread: /metrics, /status
 //! worker/      one thread: poll -> mark readiness -> engine.turn(now); the only room that names mio
 //! health/      the health thread: schedule, probes, verdicts, names, ejection; publishes snapshots
@@ -21,6 +22,7 @@
 //! http/        PURE: HTTP in every version (RFC 9110): methods, kinds and fates of fields, forwarding, faults
 //! balance/     snapshot, cursor, pick, retry budget
 //! metrics/     counters with one writer each, summed on read
+//! command      what can be asked of a running evenly, and what it says
 //! settings     what the program runs by: what holds for the process (boot), what snapshots carry (plan); every default
 //! base/        addresses, chunks, slab, tick, timer wheel, log line, atomics
 //! ```
@@ -32,12 +34,14 @@ pub mod admin;
 pub mod balance;
 pub mod base;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod engine;
 pub mod health;
 pub mod http;
 pub mod http1;
 pub mod metrics;
+pub mod remote;
 pub mod server;
 pub mod session;
 pub mod settings;

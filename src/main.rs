@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use evenly::base::log;
-use evenly::cli::{self, CheckArgs, Cli, Command, RunArgs};
+use evenly::cli::{self, CheckArgs, Cli, CliCommand, RemoteArgs, RunArgs};
 use evenly::config::{self, ConfigError, Places};
+use evenly::remote::{self, RemoteError};
 use evenly::server::{self, ServerError};
 
 /// Why the program ends other than cleanly.
@@ -17,6 +18,10 @@ enum ExitReason {
     Server(ServerError, Places),
     /// Standard output takes no more: 1.
     Output(io::Error),
+    /// No running evenly could be asked: 1.
+    Remote(RemoteError),
+    /// A running evenly refused what it was asked, and changed nothing: 2.
+    Refused(String),
 }
 
 fn main() -> ExitCode {
@@ -26,6 +31,11 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(ExitReason::Configuration(error)) => fail_at(2, &error),
             Err(ExitReason::Server(error, places)) => stopped(&error, &places),
+            Err(ExitReason::Remote(error)) => fail(1, &error.to_string()),
+            Err(ExitReason::Refused(lines)) => {
+                lines.lines().for_each(|line| log::fatal(&format!("refused: {line}")));
+                ExitCode::from(2)
+            }
             Err(ExitReason::Output(error)) => fail(1, &format!("standard output: {error}")),
         },
     };
@@ -70,16 +80,23 @@ fn arguments() -> Vec<String> {
     std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
-fn dispatch(command: &Command) -> Result<(), ExitReason> {
+fn dispatch(command: &CliCommand) -> Result<(), ExitReason> {
     match command {
-        Command::Run(args) => run(args),
-        Command::Check(args) => check(args),
-        Command::Keys(args) => {
+        CliCommand::Run(args) => run(args),
+        CliCommand::Check(args) => check(args),
+        CliCommand::Keys(args) => {
             print(cli::keys(args).map_err(ExitReason::Configuration)?.as_bytes())
         }
-        Command::Completions(args) => print(&cli::completions(args.shell)),
-        Command::Man => print(&cli::man().map_err(ExitReason::Output)?),
-        Command::Version => print(concat!("evenly ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
+        CliCommand::Reload(args) => {
+            let target = if args.dry_run { "/reload?dry-run" } else { "/reload" };
+            ask(&args.remote, target)
+        }
+        CliCommand::Rollback(args) => ask(args, "/rollback"),
+        CliCommand::Completions(args) => print(&cli::completions(args.shell)),
+        CliCommand::Man => print(&cli::man().map_err(ExitReason::Output)?),
+        CliCommand::Version => {
+            print(concat!("evenly ", env!("CARGO_PKG_VERSION"), "\n").as_bytes())
+        }
     }
 }
 
@@ -89,6 +106,21 @@ fn run(args: &RunArgs) -> Result<(), ExitReason> {
     let again = args.clone();
     let reread = args.has_file().then(|| Box::new(move || cli::settings(&again)) as Box<_>);
     server::run(settings, reread).map_err(|error| ExitReason::Server(error, places))
+}
+
+/// Has a running evenly do something, and prints what it says.
+fn ask(args: &RemoteArgs, target: &str) -> Result<(), ExitReason> {
+    let socket = match &args.socket {
+        Some(path) => path.clone(),
+        None => {
+            let settings = cli::remote_settings(args).map_err(ExitReason::Configuration)?;
+            remote::find(&settings).map_err(ExitReason::Remote)?
+        }
+    };
+    match remote::ask(&socket, "POST", target).map_err(ExitReason::Remote)? {
+        (200, said) => print(said.as_bytes()),
+        (_, said) => Err(ExitReason::Refused(said)),
+    }
 }
 
 fn check(args: &CheckArgs) -> Result<(), ExitReason> {

@@ -5,10 +5,12 @@
 mod descriptors;
 mod memory;
 mod reload;
+mod socket;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,18 +21,20 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SI
 use signal_hook::iterator::Signals;
 
 use crate::access::writer::{Outlet, Writer};
-use crate::admin::{self, Admin, Sources};
+use crate::admin::{self, Admin, Door, Sources};
 use crate::balance::Shared;
 use crate::base::ledger::Ledger;
 use crate::base::thread;
-use crate::health::{Health, Reporter};
+use crate::command::{Answer, Command, Commands, Reply};
+use crate::health::Health;
 use crate::metrics::Counters;
-use crate::settings::{AccessLog, AccessSink, Boot, Settings, Workers};
+use crate::settings::{AccessLog, AccessSink, Boot, ControlSocket, Settings, Workers};
 use crate::worker::listener::{self, Claim, ListenerId, Scope};
-use crate::worker::{self, Crew, Job, Stage, Station, net};
+use crate::worker::{self, Job, Stage, Station, net};
 
 pub use reload::Reread;
 use reload::Running;
+use socket::Held;
 
 /// The error of a machine without IPv6, which has no [`io::ErrorKind`].
 const EAFNOSUPPORT: i32 = nix::libc::EAFNOSUPPORT;
@@ -44,6 +48,8 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 pub enum ServerError {
     /// This one of the addresses, counted from 0, cannot be listened on.
     Bind(usize, SocketAddr, io::Error),
+    /// The control socket cannot be made at this path.
+    Socket(PathBuf, io::Error),
     /// The admin address cannot be listened on.
     BindAdmin(SocketAddr, io::Error),
     /// The congestion control of this name is not available.
@@ -70,6 +76,7 @@ impl fmt::Display for ServerError {
         match self {
             ServerError::Bind(_, address, error) => fmt_bind(f, *address, error),
             ServerError::BindAdmin(address, error) => fmt_bind(f, *address, error),
+            ServerError::Socket(path, error) => fmt_socket(f, path, error),
             ServerError::Congestion(name, error) => fmt_congestion(f, name, error),
             ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
             ServerError::Descriptors { limit, needed } => write!(
@@ -93,6 +100,7 @@ impl ServerError {
         match self {
             ServerError::Bind(at, ..) => Some(format!("listen[{at}]")),
             ServerError::BindAdmin(..) => Some("admin.listen".to_owned()),
+            ServerError::Socket(..) => Some("admin.socket".to_owned()),
             ServerError::Congestion(..) => Some("tcp.congestion".to_owned()),
             ServerError::AccessLog(..) => Some("log.access".to_owned()),
             ServerError::Start(..)
@@ -149,6 +157,22 @@ fn fmt_bind(f: &mut fmt::Formatter<'_>, address: SocketAddr, error: &io::Error) 
             "this machine has no more room for open files; raise fs.file-max, or end what has them open"
         ),
         _ => write!(f, "{error}; choose another address"),
+    }
+}
+
+/// Why there is no control socket, and the remedy.
+fn fmt_socket(f: &mut fmt::Formatter<'_>, path: &Path, error: &io::Error) -> fmt::Result {
+    write!(f, "no control socket can be made at {}: ", path.display())?;
+    match error.kind() {
+        io::ErrorKind::AddrInUse => write!(
+            f,
+            "another evenly has it; end that, or give this one another path or \"off\" in admin.socket"
+        ),
+        io::ErrorKind::NotFound => write!(f, "its folder does not exist; make that first"),
+        io::ErrorKind::PermissionDenied => {
+            write!(f, "this user may not write there; choose a folder that it may write to")
+        }
+        _ => write!(f, "{error}; write another path, or \"off\""),
     }
 }
 
@@ -213,6 +237,7 @@ fn fmt_access_log(f: &mut fmt::Formatter<'_>, sink: &AccessSink, error: &io::Err
 /// What the main thread waits for.
 enum Event {
     Signal(i32),
+    Command(Command, Answer),
     WorkerEnded,
 }
 
@@ -233,19 +258,38 @@ fn heed(signal: i32, writer: Option<&Writer>) {
     }
 }
 
+/// Does what was asked for over the control socket; the log says so, too.
+fn obey(running: &mut Running, command: Command) -> Reply {
+    let (what, outcome) = match command {
+        Command::Reload => ("reload", running.reload()),
+        Command::Rollback => ("rollback", running.roll_back()),
+        Command::Compare => {
+            return match running.compare_with_file() {
+                Ok(changes) => Reply::Done(changes),
+                Err(refusal) => Reply::Refused(refusal.lines()),
+            };
+        }
+    };
+    match outcome {
+        Ok(applied) => {
+            log::info!("{what}: {applied}");
+            Reply::Done(applied.to_string())
+        }
+        Err(refusal) => {
+            let lines = refusal.lines();
+            lines.iter().for_each(|line| log::error!("{what} refused: {line}"));
+            Reply::Refused(lines)
+        }
+    }
+}
+
 /// Reads the file again, and opens the access log anew as SIGUSR1 does: SIGHUP is sent for that after a rotation.
 fn reload(running: &mut Running) {
     if let Some(writer) = &running.writer {
         writer.reopen();
     }
-    match running.reload() {
-        Ok(applied) => log::info!("reload: {applied}"),
-        Err(refusal) => {
-            for line in refusal.lines() {
-                log::error!("reload refused: {line}");
-            }
-        }
-    }
+    // What it says is in the log.
+    obey(running, Command::Reload);
 }
 
 /// Serves until it is asked to stop. A reload takes its settings from `reread`; without it there is none.
@@ -278,6 +322,8 @@ fn serve(
     // What can be wrong with an address or a file is reported immediately, not after the first round of checks.
     let scopes = listener::scopes(&settings.plan.listen);
     let claims = claim_all(&settings, &scopes)?;
+    let first = claims.first().map_or(([0, 0, 0, 0], 0).into(), Claim::address);
+    let control = socket::open(&settings.boot.socket, first)?;
     let admin = settings.boot.admin.map(claim_admin).transpose()?;
     let losses = Arc::default();
     let (writer, outlet) = open_log(&settings.plan.log, Arc::clone(&losses))?;
@@ -297,38 +343,54 @@ fn serve(
     drop(outlet);
     let woken = Arc::clone(&workers);
     shared.bell.hang(move || woken.wake());
-    let others = Arc::clone(&losses);
-    let sources =
-        Sources { workers: Arc::clone(&workers), shared: Arc::clone(&shared), others, started };
-    let admin = admin.map(|claim| start_admin(claim, sources)).transpose()?;
-    let parts = Parts {
+    let sources = Sources {
         workers: Arc::clone(&workers),
-        boot: Arc::new(boot),
-        fallback_host: addresses.first().map(ToString::to_string).unwrap_or_default(),
         shared: Arc::clone(&shared),
+        others: Arc::clone(&losses),
+        started,
+        commands: commands_as(events.clone()),
     };
-    let threads = start_workers(&parts, seats, &health, events)?;
-    log_addresses(&addresses, &scopes);
-    drop(parts);
-    let ids = (0..).map(ListenerId);
-    let listeners = written.plan.listen.iter().copied().zip(ids).collect();
+    let (door, held) = control.unzip();
+    let admin = start_admin(admin, door, sources)?;
+    log_control_socket(held.as_ref(), &boot.socket);
     let mut running = Running {
+        listeners: written.plan.listen.iter().copied().zip((0..).map(ListenerId)).collect(),
         settings: written,
+        previous: None,
         reread,
         open,
-        listeners,
         crew: workers,
         shared,
         health,
         writer,
         losses,
     };
+    let threads = start_workers(&running, boot, addresses.first(), seats, events)?;
+    log_addresses(&addresses, &scopes);
     let outcome = wait(&mut running, inbox);
     if !matches!(outcome, Err(ServerError::Stuck(_))) {
         threads.into_iter().for_each(|thread| thread::end(thread, "worker"));
     }
     end(running, admin, inbox);
     outcome
+}
+
+/// Makes events of commands.
+fn commands_as(events: Sender<Event>) -> Commands {
+    Arc::new(move |command, answer| {
+        // Nobody listens any more when the process ends; then the answer is dropped, which says so.
+        let _ = events.send(Event::Command(command, answer));
+    })
+}
+
+fn log_control_socket(held: Option<&Held>, setting: &ControlSocket) {
+    match held {
+        Some(held) => log::info!("control socket: {}", held.path().display()),
+        None if *setting == ControlSocket::Off => {}
+        None => log::info!(
+            "no control socket: none of the folders for it can be written; admin.socket sets its path"
+        ),
+    }
 }
 
 /// Ends what is not a worker, the access log last.
@@ -383,13 +445,27 @@ fn claim_admin(address: SocketAddr) -> Result<admin::AdminClaim, ServerError> {
     admin::claim(address).map_err(|error| ServerError::BindAdmin(address, error))
 }
 
-fn start_admin(claim: admin::AdminClaim, sources: Sources) -> Result<Admin, ServerError> {
-    let address = claim.address;
-    let listener = claim.listen().map_err(|error| ServerError::BindAdmin(address, error))?;
-    let admin = Admin::start(listener, sources)
+/// Starts the admin thread, if anybody can come to it.
+fn start_admin(
+    claim: Option<admin::AdminClaim>,
+    control: Option<Door>,
+    sources: Sources,
+) -> Result<Option<Admin>, ServerError> {
+    let address = claim.as_ref().map(|claim| claim.address);
+    let listen = |claim: admin::AdminClaim| {
+        let address = claim.address;
+        claim.listen().map_err(|error| ServerError::BindAdmin(address, error))
+    };
+    let doors: Vec<Door> = claim.map(listen).transpose()?.into_iter().chain(control).collect();
+    if doors.is_empty() {
+        return Ok(None);
+    }
+    let admin = Admin::start(doors, sources)
         .map_err(|error| ServerError::Start("the admin thread", error))?;
-    log::info!("admin listening on http://{address}");
-    Ok(admin)
+    if let Some(address) = address {
+        log::info!("admin listening on http://{address}");
+    }
+    Ok(Some(admin))
 }
 
 /// Waits for the first round of probes, so that nobody meets a 503 because the program is young.
@@ -407,7 +483,8 @@ fn first_round(
                 event if event.is_stop() => return false,
                 Event::Signal(SIGHUP) => reload = true,
                 Event::Signal(signal) => heed(signal, writer),
-                Event::WorkerEnded => {}
+                // Nobody can ask yet.
+                Event::Command(..) | Event::WorkerEnded => {}
             }
         }
     }
@@ -471,35 +548,25 @@ fn listen_all(
     Ok(listeners)
 }
 
-/// What every worker's job is made of.
-struct Parts {
-    workers: Arc<Crew>,
-    boot: Arc<Boot>,
-    fallback_host: String,
-    shared: Arc<Shared>,
-}
-
-impl Parts {
-    fn job(&self, me: usize, reporter: Reporter) -> Job {
-        Job {
-            me,
-            workers: Arc::clone(&self.workers),
-            boot: Arc::clone(&self.boot),
-            fallback_host: self.fallback_host.clone(),
-            shared: Arc::clone(&self.shared),
-            report: Box::new(move |endpoint, report| reporter.report(endpoint, report)),
-        }
-    }
-}
-
+/// Starts a worker at each station. `first` is the first address that is listened on.
 fn start_workers(
-    parts: &Parts,
-    seats: Vec<Station>,
-    health: &Health,
+    running: &Running,
+    boot: Boot,
+    first: Option<&SocketAddr>,
+    stations: Vec<Station>,
     events: &Sender<Event>,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
+    let boot = Arc::new(boot);
     let start = |(me, seat): (usize, Station)| {
-        let job = parts.job(me, health.reporter());
+        let reporter = running.health.reporter();
+        let job = Job {
+            me,
+            workers: Arc::clone(&running.crew),
+            boot: Arc::clone(&boot),
+            fallback_host: first.map(ToString::to_string).unwrap_or_default(),
+            shared: Arc::clone(&running.shared),
+            report: Box::new(move |endpoint, report| reporter.report(endpoint, report)),
+        };
         let ended = events.clone();
         std::thread::Builder::new().name(format!("worker-{me}")).spawn(move || {
             worker::run(seat, &job);
@@ -509,7 +576,7 @@ fn start_workers(
             let _ = ended.send(Event::WorkerEnded);
         })
     };
-    seats
+    stations
         .into_iter()
         .enumerate()
         .map(start)
@@ -532,6 +599,12 @@ fn wait(running: &mut Running, inbox: &Receiver<Event>) -> Result<(), ServerErro
         match event {
             Ok(Event::WorkerEnded) => left -= 1,
             Ok(Event::Signal(SIGHUP)) if until.is_none() => reload(running),
+            Ok(Event::Command(command, answer)) if until.is_none() => {
+                answer(obey(running, command));
+            }
+            Ok(Event::Command(_, answer)) => {
+                answer(Reply::Refused(vec!["evenly is stopping".to_owned()]));
+            }
             Ok(Event::Signal(SIGHUP)) => log::warn!("no reload: evenly is stopping"),
             Ok(Event::Signal(signal)) if !Event::Signal(signal).is_stop() => {
                 heed(signal, running.writer.as_ref());

@@ -31,6 +31,20 @@ pub struct Boot {
     pub dns: Dns,
     /// Where the admin listener binds; `None` (the default) means there is none.
     pub admin: Option<SocketAddr>,
+    /// Where the control socket is. Default [`ControlSocket::Auto`].
+    pub socket: ControlSocket,
+}
+
+/// Where commands reach a running evenly: a Unix socket of mode 0600.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ControlSocket {
+    /// In the first folder for such things that there is, named after the first listen address.
+    #[default]
+    Auto,
+    /// Nowhere.
+    Off,
+    /// At this path.
+    Path(PathBuf),
 }
 
 /// What workers and the health thread are configured by. It is part of the snapshot and is read there, not copied when they

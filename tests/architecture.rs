@@ -96,19 +96,24 @@ const PURE: &[&Ban] = &[&SOCKETS, &CLOCKS, &LOCKS, &OUTSIDE, &DYN];
 /// Every room, the uppermost first: a room imports only from rows below its own.
 const ROOMS: &[Room] = &[
     Room { name: "lib", imports: &[], without: PURE },
-    Room { name: "main", imports: &["cli", "server", "config", "base::log"], without: &[] },
+    Room {
+        name: "main",
+        imports: &["cli", "server", "remote", "config", "base::log"],
+        without: &[],
+    },
     Room { name: "cli", imports: &["config", "settings", "base"], without: &[&SOCKETS, &LOCKS] },
     Room {
         name: "server",
         imports: &[
-            "worker", "health", "admin", "config", "access", "balance", "metrics", "settings",
-            "base",
+            "worker", "health", "admin", "remote", "config", "command", "access", "balance",
+            "metrics", "settings", "base",
         ],
         without: &[],
     },
+    Room { name: "remote", imports: &["settings"], without: &[] },
     Room {
         name: "admin",
-        imports: &["worker", "balance", "http", "http1", "metrics", "settings", "base"],
+        imports: &["worker", "balance", "http", "http1", "metrics", "command", "settings", "base"],
         without: &[],
     },
     Room {
@@ -141,6 +146,7 @@ const ROOMS: &[Room] = &[
         without: PURE,
     },
     Room { name: "metrics", imports: &[], without: PURE },
+    Room { name: "command", imports: &[], without: &[] },
     Room { name: "settings", imports: &[], without: PURE },
     Room { name: "base", imports: &[], without: PURE },
 ];

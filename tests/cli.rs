@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
 use evenly::base::log::LogFormat;
-use evenly::cli::{Cli, Command as Asked};
+use evenly::cli::{Cli, CliCommand as Asked};
 use evenly::settings::Settings;
 
 const ONE_TARGET: &str = "[[targets]]\naddress = \"a:1\"\n";
@@ -172,7 +172,7 @@ fn what_was_meant_is_said_where_it_can_be_guessed() {
         (&["127.0.0.1:1"], "tip: evenly run --target 127.0.0.1:1"),
         (&["serve"], "tip: evenly run FILE"),
         (&["validate", "f.toml"], "tip: evenly check FILE"),
-        (&["reload"], "tip: send the process SIGHUP"),
+        (&["apply"], "tip: evenly reload FILE"),
         (&["stop"], "tip: send the process SIGTERM"),
         (&["demo"], "tip: make run, in evenly's source"),
         (&["-v"], "evenly --version prints the version"),

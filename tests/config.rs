@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use evenly::config::{self, Overrides};
 use evenly::settings::{
-    AccessFormat, AccessLog, AccessSink, Boot, Dns, Ejection, HealthCheck, Limits, Plan, Retry,
-    Settings, StatusRanges, Target, TargetAddress, Tcp, Timeouts, Via, Workers,
+    AccessFormat, AccessLog, AccessSink, Boot, ControlSocket, Dns, Ejection, HealthCheck, Limits,
+    Plan, Retry, Settings, StatusRanges, Target, TargetAddress, Tcp, Timeouts, Via, Workers,
 };
 use proptest::prelude::*;
 
@@ -157,6 +157,7 @@ fn every_key_reaches_its_setting() {
 
         [admin]
         listen = "127.0.0.1:3"
+        socket = "/run/a.sock"
 
         [log]
         access = "/var/log/evenly"
@@ -177,6 +178,7 @@ fn every_key_reaches_its_setting() {
         tcp: Tcp { congestion: Some("cubic".into()), defer_accept: Some(second(5)) },
         dns: Dns { servers: vec![local(53), "[::1]:5353".parse().unwrap()] },
         admin: Some(local(3)),
+        socket: ControlSocket::Path("/run/a.sock".into()),
     };
     let plan = Plan {
         listen: vec![local(1), "[::1]:2".parse().unwrap()],

@@ -121,6 +121,7 @@ impl Program {
         let file = folder.path().join("evenly.toml");
         std::fs::write(&file, text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_evenly"))
+            .env("RUNTIME_DIRECTORY", folder.path())
             .args(["run", "--log-level", "info", "--config"])
             .arg(&file)
             .env_remove("RUST_LOG")
@@ -139,6 +140,30 @@ impl Program {
         let program = Program { child, file, log, _folder: folder };
         program.listening(0);
         program
+    }
+
+    /// What `evenly` with these arguments prints, on either output, and its exit code.
+    fn ask(&self, command: &[&str]) -> (String, Option<i32>) {
+        let output = Command::new(env!("CARGO_BIN_EXE_evenly"))
+            .args(command)
+            .args(["--socket", &self.socket()])
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (String::from_utf8(text).unwrap(), output.status.code())
+    }
+
+    /// Its control socket.
+    #[track_caller]
+    fn socket(&self) -> String {
+        let mut found = None;
+        until("its control socket", || {
+            let log = self.log.lock().unwrap();
+            found =
+                log.iter().find_map(|line| Some(line.split_once("control socket: ")?.1.to_owned()));
+            found.is_some()
+        });
+        found.unwrap()
     }
 
     /// Of the addresses that it said it listens on, the one of this number.
@@ -340,4 +365,103 @@ fn no_request_fails_while_targets_come_and_go() {
     stop.store(true, Ordering::Relaxed);
     clients.into_iter().for_each(|client| client.join().unwrap());
     assert!(count.load(Ordering::Relaxed) > 100);
+}
+
+#[test]
+fn a_command_says_what_was_applied_and_its_exit_code_does_too() {
+    let a = Origin::start("a");
+    let whole = file(ANY, &[&a], "");
+    let program = Program::start(&whole);
+    let mut client = Client::connect(&program.listening(0));
+    let write = |text: &str| std::fs::write(&program.file, text).unwrap();
+    assert_eq!(program.ask(&["rollback"]).1, Some(2), "there was nothing before");
+    write(&file(ANY, &[&a], "[limits]\nheaders = 50\n"));
+    let (said, code) = program.ask(&["reload", "--dry-run"]);
+    assert_eq!((said.as_str(), code), ("limits.headers 100 -> 50\n", Some(0)));
+    let (said, code) = program.ask(&["reload"]);
+    assert!(said.starts_with("applied generation ") && code == Some(0), "{said}");
+    assert!(said.ends_with(" ms: limits.headers 100 -> 50\n"), "{said}");
+    let (said, code) = program.ask(&["rollback"]);
+    assert!(said.ends_with("limits.headers 50 -> 100\n") && code == Some(0), "{said}");
+    write("nonsense");
+    let (said, code) = program.ask(&["reload"]);
+    assert!(said.contains("refused: ") && said.contains("evenly.toml:1"), "{said}");
+    assert_eq!((code, client.get("/").1.as_str()), (Some(2), "a"));
+}
+
+#[test]
+fn the_file_says_which_evenly_is_meant() {
+    let a = Origin::start("a");
+    let program = Program::start(&file(ANY, &[&a], ""));
+    let reload = |file: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenly"));
+        let folder = program.file.parent().unwrap();
+        command.env("RUNTIME_DIRECTORY", folder).args(["reload", file]).output().unwrap()
+    };
+    let other = program.file.with_file_name("other.toml");
+    let text = file(&[&program.listening(0)], &[&a], "");
+    std::fs::write(&other, text).unwrap();
+    let output = reload(other.to_str().unwrap());
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("nothing has changed"), "{said} {:?}", output.stderr);
+    std::fs::write(&other, "nonsense").unwrap();
+    assert_eq!(reload(other.to_str().unwrap()).status.code(), Some(2));
+}
+
+#[test]
+fn a_command_to_nobody_says_so() {
+    let output = Command::new(env!("CARGO_BIN_EXE_evenly"))
+        .args(["reload", "--socket", "/nowhere/evenly.sock"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("cannot connect to /nowhere/evenly.sock"), "{said}");
+}
+
+#[test]
+fn a_second_process_at_the_same_socket_does_not_start_and_a_stop_removes_it() {
+    let a = Origin::start("a");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("evenly.sock");
+    let text = file(ANY, &[&a], &format!("[admin]\nsocket = {path:?}\n"));
+    let mut program = Program::start(&text);
+    assert!(path.exists());
+    let second = Command::new(env!("CARGO_BIN_EXE_evenly"))
+        .args(["run", program.file.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains("another evenly has it"), "{said}");
+    assert_eq!(second.status.code(), Some(1));
+    program.signal(Signal::TERM);
+    until("its end", || program.child.try_wait().unwrap().is_some());
+    assert!(!path.exists());
+}
+
+#[test]
+fn commands_are_not_taken_by_the_admin_listener() {
+    let a = Origin::start("a");
+    let program = Program::start(&file(ANY, &[&a], "[admin]\nlisten = \"127.0.0.1:0\"\n"));
+    let mut address = None;
+    until("its admin listener", || {
+        let log = program.log.lock().unwrap();
+        address = log
+            .iter()
+            .find_map(|line| Some(line.split_once("admin listening on http://")?.1.to_owned()));
+        address.is_some()
+    });
+    let address = address.unwrap();
+    for (request, status) in [
+        ("POST /reload HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "403"),
+        ("GET /reload HTTP/1.1\r\nHost: a\r\n\r\n", "405"),
+        ("POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "405"),
+        ("POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "405"),
+    ] {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{request} {text}");
+    }
 }

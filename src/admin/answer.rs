@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::balance::Unresolved;
+use crate::command::{Command, Reply};
 use crate::http::reason;
 use crate::worker::Stage;
 
@@ -42,15 +43,17 @@ struct Response {
     status: u16,
     content_type: &'static str,
     body: String,
+    /// The methods there are, of a 405.
+    allow: &'static str,
 }
 
 impl Response {
     fn ok(content_type: &'static str, body: String) -> Response {
-        Response { status: 200, content_type, body }
+        Response { status: 200, content_type, body, allow: "" }
     }
 
     fn plain(status: u16, body: &str) -> Response {
-        Response { status, content_type: PLAIN, body: format!("{body}\n") }
+        Response { status, content_type: PLAIN, body: format!("{body}\n"), allow: "" }
     }
 }
 
@@ -60,6 +63,10 @@ pub(super) fn bytes(asked: &Result<Request, Refusal>, view: &View) -> Vec<u8> {
         Ok(request) => route(&request.path, view),
         Err(refusal) => refuse(*refusal),
     };
+    written(&answer, !asked.as_ref().is_ok_and(|request| request.head_only))
+}
+
+fn written(answer: &Response, with_body: bool) -> Vec<u8> {
     let mut text = String::with_capacity(answer.body.len() + 256);
     // Writing to a string cannot fail.
     let _ = write!(
@@ -70,26 +77,72 @@ pub(super) fn bytes(asked: &Result<Request, Refusal>, view: &View) -> Vec<u8> {
         answer.content_type,
         answer.body.len()
     );
-    if *asked == Err(Refusal::Method) {
-        text.push_str("Allow: GET, HEAD\r\n");
+    if answer.status == 405 {
+        let _ = write!(text, "Allow: {}\r\n", answer.allow);
     }
     text.push_str("X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n");
-    if !asked.as_ref().is_ok_and(|request| request.head_only) {
+    if with_body {
         text.push_str(&answer.body);
     }
     text.into_bytes()
 }
 
+/// What a request asks to be done, by one who `is_trusted`; else the answer that refuses it.
+pub(super) fn command(request: &Request, is_trusted: bool) -> Result<Command, Vec<u8>> {
+    let refused = |response| Err(written(&response, true));
+    let command = match (&*request.path, &*request.query) {
+        ("/reload", "") => Command::Reload,
+        ("/reload", "dry-run") => Command::Compare,
+        ("/rollback", "") => Command::Rollback,
+        ("/reload" | "/rollback", query) => {
+            let why = format!("?{query} is unknown; /reload takes ?dry-run");
+            return refused(Response::plain(400, &why));
+        }
+        (path, _) if !is_trusted || ROUTES.iter().any(|route| route.path == path) => {
+            return refused(refuse(Refusal::Method));
+        }
+        _ => {
+            return refused(Response::plain(
+                404,
+                "not found; POST /reload and /rollback are taken",
+            ));
+        }
+    };
+    match is_trusted {
+        true => Ok(command),
+        false => refused(Response::plain(
+            403,
+            "commands are taken on the control socket only: evenly reload, evenly rollback",
+        )),
+    }
+}
+
+/// The answer to a command.
+pub(super) fn conclude(reply: Option<Reply>) -> Vec<u8> {
+    let response = match reply {
+        Some(Reply::Done(line)) => Response::plain(200, &line),
+        Some(Reply::Refused(lines)) => Response::plain(409, &lines.join("\n")),
+        None => Response::plain(503, "evenly is stopping"),
+    };
+    written(&response, true)
+}
+
 fn route(path: &str, view: &View) -> Response {
     match ROUTES.iter().find(|route| route.path == path) {
         Some(route) => (route.render)(view),
+        None if matches!(path, "/reload" | "/rollback") => {
+            Response { allow: "POST", ..Response::plain(405, "this takes POST only") }
+        }
         None => Response::plain(404, "not found; see / for what there is"),
     }
 }
 
 fn refuse(refusal: Refusal) -> Response {
     match refusal {
-        Refusal::Method => Response::plain(405, "only GET and HEAD are served here"),
+        Refusal::Method => Response {
+            allow: "GET, HEAD",
+            ..Response::plain(405, "only GET and HEAD are served here")
+        },
         Refusal::Invalid(fault) => Response::plain(fault.status(), fault.why()),
     }
 }
@@ -142,7 +195,7 @@ mod tests {
     use crate::http::Fault;
 
     fn ask(path: &str, head_only: bool) -> Result<Request, Refusal> {
-        Ok(Request { path: path.into(), head_only })
+        Ok(Request { path: path.into(), query: String::new(), head_only, is_command: false })
     }
 
     fn answer(asked: &Result<Request, Refusal>, view: &View) -> String {

@@ -24,7 +24,7 @@ mod view;
 mod visit;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -34,11 +34,16 @@ use rustix::event::{EventfdFlags, eventfd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::balance::Shared;
+use crate::command::Commands;
 use crate::metrics::Counters;
 use crate::worker::Crew;
 
-/// Descriptors that it may need: the listener, the eventfd, its visitors, and one that comes.
-pub const MOST_DESCRIPTORS: u64 = serve::VISITS as u64 + 3;
+/// Descriptors that it may need: two listeners, two eventfds, its visitors, and one that comes. Fewer come if there is only
+/// the control socket.
+pub fn most_descriptors(has_listener: bool) -> u64 {
+    serve::most_visits(has_listener) as u64 + 5
+}
+
 /// Visitors that may wait in the kernel.
 const BACKLOG: i32 = 128;
 
@@ -53,6 +58,17 @@ pub struct Sources {
     pub others: Arc<Counters>,
     /// When the process began to serve; uptime counts from here.
     pub started: Instant,
+    /// Who takes commands.
+    pub commands: Commands,
+}
+
+/// A listening socket that visitors come by; it must not block.
+#[derive(Debug)]
+pub struct Door {
+    /// The socket.
+    pub socket: Socket,
+    /// Commands that come by it are taken.
+    pub is_trusted: bool,
 }
 
 /// The running admin thread. Dropping it stops the thread.
@@ -88,23 +104,24 @@ impl AdminClaim {
     ///
     /// # Errors
     /// When somebody else has begun to.
-    pub fn listen(self) -> io::Result<TcpListener> {
+    pub fn listen(self) -> io::Result<Door> {
         self.socket.listen(BACKLOG)?;
-        Ok(self.socket.into())
+        Ok(Door { socket: self.socket, is_trusted: false })
     }
 }
 
 impl Admin {
-    /// Serves `listener`, which must not block, until it is stopped.
+    /// Serves who comes by these doors, until it is stopped.
     ///
     /// # Errors
     /// When an eventfd or a thread cannot be made.
-    pub fn start(listener: TcpListener, sources: Sources) -> io::Result<Admin> {
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    pub fn start(doors: Vec<Door>, sources: Sources) -> io::Result<Admin> {
+        let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Arc::new);
+        let (stop, replies) = (event()?, event()?);
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name("admin".into())
-            .spawn(move || serve::run(&listener, &stopped, &sources))?;
+            .spawn(move || serve::run(&doors, &stopped, &replies, &sources))?;
         Ok(Admin { stop, thread: Some(thread) })
     }
 

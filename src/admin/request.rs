@@ -16,14 +16,18 @@ const FIELDS: usize = 64;
 pub(super) struct Request {
     /// The path, without its query.
     pub(super) path: String,
+    /// What follows the first `?`; empty if there is none.
+    pub(super) query: String,
     /// The answer is to have no body.
     pub(super) head_only: bool,
+    /// Something is to be done: POST.
+    pub(super) is_command: bool,
 }
 
 /// Why a request is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// 405: neither GET nor HEAD.
+    /// 405: neither GET, HEAD nor POST.
     Method,
     /// It is not a valid request.
     Invalid(Fault),
@@ -42,12 +46,15 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Result<Request, Refusal>> {
 }
 
 fn read(head: &RequestHead<'_, '_>) -> Result<Request, Refusal> {
-    let head_only = match head.method {
-        Method::Get => false,
-        Method::Head => true,
-        _ => return Err(Refusal::Method),
-    };
-    Ok(Request { path: path(head.target).to_owned(), head_only })
+    if !matches!(head.method, Method::Get | Method::Head | Method::Post) {
+        return Err(Refusal::Method);
+    }
+    Ok(Request {
+        path: path(head.target).to_owned(),
+        query: head.target.split_once('?').map_or("", |(_, query)| query).to_owned(),
+        head_only: head.method == Method::Head,
+        is_command: head.method == Method::Post,
+    })
 }
 
 /// The path of a target in origin-form or absolute-form (RFC 9112 section 3.2.2), without its query.
@@ -88,19 +95,26 @@ mod tests {
 
     #[test]
     fn heads_are_read_or_refused() {
-        let get = |path: &str| Ok(Request { path: path.into(), head_only: false });
+        let plain = |path: &str| Request {
+            path: path.into(),
+            query: String::new(),
+            head_only: false,
+            is_command: false,
+        };
+        let get = |path: &str| Ok(plain(path));
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(FIELDS));
         let invalid = |fault| Err(Refusal::Invalid(fault));
-        let cases: [(&[u8], Result<Request, Refusal>); 19] = [
+        let cases: [(&[u8], Result<Request, Refusal>); 20] = [
             (b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", get("/metrics")),
             (b"GET / HTTP/1.0\r\n\r\n", get("/")),
             (b"GET / HTTP/1.1\r\nhOST: a\r\n\r\nGET", get("/")),
             (b"GET http://a/status HTTP/1.1\r\nHost: a\r\n\r\n", get("/status")),
+            (b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", Ok(Request { head_only: true, ..plain("/") })),
             (
-                b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
-                Ok(Request { path: "/".into(), head_only: true }),
+                b"POST /reload?dry-run HTTP/1.1\r\nHost: a\r\n\r\n",
+                Ok(Request { query: "dry-run".into(), is_command: true, ..plain("/reload") }),
             ),
-            (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),
+            (b"PUT / HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),
             (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),
             (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),
             (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),

@@ -4,76 +4,134 @@
 //! makes another wait. Visits are ordered by age.
 
 use std::io::ErrorKind;
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam::channel::bounded;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::request::{Refusal, Request};
 use super::view::View;
-use super::visit::Visit;
-use super::{Sources, answer};
+use super::visit::{Handled, Respond, Visit};
+use super::{Door, Sources, answer};
+use crate::command::Reply;
 
-/// Visitors at once. One more takes the place of the one that has been silent longest.
-pub(super) const VISITS: usize = 32;
+/// Visitors at once, and if they come by the control socket alone. One more takes the place of the one that has been silent
+/// longest.
+const VISITS: usize = 32;
+const COMMANDERS: usize = 4;
 /// How long a visit may take.
 const VISIT_TIME: Duration = Duration::from_secs(5);
+/// How long one may wait for what it asked for to be done.
+const COMMAND_TIME: Duration = Duration::from_secs(60);
 /// Pause after an accept or a wait that failed: retrying at once would only spin.
 const MISHAP_PAUSE: Duration = Duration::from_millis(50);
 /// How much nicer than the workers the thread is to the scheduler (-20 to 19).
 const NICENESS: i32 = 10;
 
+pub(super) fn most_visits(has_listener: bool) -> usize {
+    if has_listener { VISITS } else { COMMANDERS }
+}
+
 /// Serves until `stop` is written.
-pub(super) fn run(listener: &TcpListener, stop: &OwnedFd, sources: &Sources) {
+pub(super) fn run(doors: &[Door], stop: &OwnedFd, replies: &Arc<OwnedFd>, sources: &Sources) {
     // On Linux this is for the calling thread alone. Without it the thread is merely less polite.
     let own = rustix::process::getpriority_process(None).unwrap_or(0);
     let _ = rustix::process::setpriority_process(None, (own + NICENESS).min(19));
+    let most = most_visits(doors.iter().any(|door| !door.is_trusted));
     let mut visits = Vec::new();
-    while let Some(ready) = wait(listener, stop, &visits) {
-        step(&mut visits, &ready.visits, sources);
-        if ready.listener {
-            admit(listener, &mut visits);
+    while let Some(ready) = wait(doors, stop, replies, &visits) {
+        step(&mut visits, &ready, &Host { sources, replies });
+        for (door, _) in doors.iter().zip(&ready.doors).filter(|(_, is_ready)| **is_ready) {
+            admit(door, &mut visits, most);
         }
     }
 }
 
 /// What the wait was ended by.
 struct Woken {
-    listener: bool,
+    doors: Vec<bool>,
+    /// Something that was asked for is done.
+    reply: bool,
     visits: Vec<bool>,
 }
 
+/// Makes answers.
+struct Host<'a> {
+    sources: &'a Sources,
+    replies: &'a Arc<OwnedFd>,
+}
+
+impl Respond for Host<'_> {
+    fn respond(&self, asked: &Result<Request, Refusal>, is_trusted: bool) -> Handled {
+        let command = match asked {
+            Ok(request) if request.is_command => answer::command(request, is_trusted),
+            _ => return Handled::Now(answer::bytes(asked, &View::read(self.sources))),
+        };
+        match command {
+            Ok(command) => {
+                let (sender, reply) = bounded(1);
+                let replies = Arc::clone(self.replies);
+                let answer = move |reply| {
+                    // The visitor may have left. The counter of the eventfd is far from full.
+                    let _ = sender.send(reply);
+                    let _ = rustix::io::write(&*replies, &1u64.to_ne_bytes());
+                };
+                (self.sources.commands)(command, Box::new(answer));
+                Handled::Later(reply)
+            }
+            Err(refused) => Handled::Now(refused),
+        }
+    }
+
+    fn conclude(&self, reply: Option<Reply>) -> Vec<u8> {
+        answer::conclude(reply)
+    }
+}
+
 /// `None` when the thread is to end.
-fn wait(listener: &TcpListener, stop: &OwnedFd, visits: &[Visit]) -> Option<Woken> {
-    let own = [PollFd::new(stop, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
+fn wait(doors: &[Door], stop: &OwnedFd, replies: &OwnedFd, visits: &[Visit]) -> Option<Woken> {
+    let own = [PollFd::new(stop, PollFlags::IN), PollFd::new(replies, PollFlags::IN)];
+    let of_doors = doors.iter().map(|door| PollFd::new(&door.socket, PollFlags::IN));
     let theirs = visits.iter().map(|visit| PollFd::new(&visit.stream, visit.wants()));
-    let mut sockets: Vec<PollFd<'_>> = own.into_iter().chain(theirs).collect();
+    let mut sockets: Vec<PollFd<'_>> = own.into_iter().chain(of_doors).chain(theirs).collect();
     let timeout = visits
-        .first()
-        .map(|oldest| oldest.until.saturating_duration_since(Instant::now()))
+        .iter()
+        .min_by_key(|visit| visit.until)
+        .map(|first| first.until.saturating_duration_since(Instant::now()))
         .and_then(|wait| Timespec::try_from(wait).ok());
     if let Err(error) = poll(&mut sockets, timeout.as_ref()) {
         if error != Errno::INTR {
             log::error!("the admin thread cannot wait: {error}");
             thread::sleep(MISHAP_PAUSE);
         }
-        return Some(Woken { listener: false, visits: vec![false; visits.len()] });
+        let (doors, visits) = (vec![false; doors.len()], vec![false; visits.len()]);
+        return Some(Woken { doors, reply: false, visits });
     }
     let mut ready = sockets.iter().map(|socket| !socket.revents().is_empty());
-    let (stopped, listener) = (ready.next()?, ready.next()?);
-    (!stopped).then(|| Woken { listener, visits: ready.collect() })
+    let (stopped, reply) = (ready.next()?, ready.next()?);
+    if reply {
+        // Fails only if it was read already.
+        let _ = rustix::io::read(replies, &mut [0; 8]);
+    }
+    let doors = ready.by_ref().take(doors.len()).collect();
+    (!stopped).then(|| Woken { doors, reply, visits: ready.collect() })
 }
 
 /// Goes on with the visits that are ready, and ends those that are over or out of time.
-fn step(visits: &mut Vec<Visit>, ready: &[bool], sources: &Sources) {
+fn step(visits: &mut Vec<Visit>, woken: &Woken, host: &Host<'_>) {
     let now = Instant::now();
-    let mut ready = ready.iter();
+    let mut ready = woken.visits.iter();
     visits.retain_mut(|visit| {
-        let is_ready = ready.next() == Some(&true);
-        let goes_on =
-            !is_ready || visit.step(now, &|asked| answer::bytes(asked, &View::read(sources)));
+        let is_ready = ready.next() == Some(&true) || woken.reply && visit.is_waiting();
+        let goes_on = !is_ready || visit.step(now, host);
+        if visit.is_waiting() {
+            // It ends when what it asked for is done.
+            visit.until = now + COMMAND_TIME;
+        }
         goes_on && visit.until > now
     });
 }
@@ -88,18 +146,18 @@ fn give_way(visits: &mut Vec<Visit>) {
 }
 
 /// Takes one visitor; if more wait, the next poll says so.
-fn admit(listener: &TcpListener, visits: &mut Vec<Visit>) {
-    let accepted = listener.accept().and_then(|(stream, _)| {
+fn admit(door: &Door, visits: &mut Vec<Visit>, most: usize) {
+    let accepted = door.socket.accept().and_then(|(stream, _)| {
         stream.set_nonblocking(true)?;
         Ok(stream)
     });
     match accepted {
         Ok(stream) => {
-            if visits.len() >= VISITS {
+            if visits.len() >= most {
                 give_way(visits);
             }
             let now = Instant::now();
-            visits.push(Visit::new(stream, now, now + VISIT_TIME));
+            visits.push(Visit::new(stream, door.is_trusted, now, now + VISIT_TIME));
         }
         // The visitor left before it was accepted.
         Err(error)
@@ -115,7 +173,7 @@ fn admit(listener: &TcpListener, visits: &mut Vec<Visit>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn who_has_been_silent_longest_gives_way_however_long_others_have_been_here() {
@@ -123,7 +181,7 @@ mod tests {
         let (now, until) = (Instant::now(), Instant::now() + VISIT_TIME);
         let visit = |moved: u64| {
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            Visit::new(stream, now + Duration::from_millis(moved), until)
+            Visit::new(stream.into(), false, now + Duration::from_millis(moved), until)
         };
         // By age; the first is still being answered.
         let mut visits = vec![visit(90), visit(20), visit(10), visit(30)];

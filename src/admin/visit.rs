@@ -4,17 +4,24 @@
 //! once; it holds at most [`HEAD_BYTES`] of what was sent; it ends at `until` at the latest.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::time::Instant;
 
+use crossbeam::channel::{Receiver, TryRecvError};
+
 use rustix::event::PollFlags;
+use socket2::Socket;
+
+use crate::command::Reply;
 
 use super::request::{self, HEAD_BYTES, Refusal, Request};
 
 /// A connection and how far its visit has come.
 #[derive(Debug)]
 pub(super) struct Visit {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Socket,
+    /// It came by the control socket: its commands are taken.
+    pub(super) is_trusted: bool,
     /// When it is ended, whatever it does.
     pub(super) until: Instant,
     /// When a byte last came or went.
@@ -27,6 +34,8 @@ pub(super) struct Visit {
 enum VisitPhase {
     /// These bytes of a head have come.
     Asking(Vec<u8>),
+    /// What was asked for is being done.
+    Waiting(Receiver<Reply>),
     /// This much of the answer was taken.
     Answering(Vec<u8>, usize),
     /// Everything was sent; what still comes is thrown away. A socket closed with unread bytes would
@@ -34,32 +43,50 @@ enum VisitPhase {
     Leaving,
 }
 
-/// How an answer is made.
-pub(super) type Respond<'a> = &'a dyn Fn(&Result<Request, Refusal>) -> Vec<u8>;
+/// What follows a request.
+pub(super) enum Handled {
+    /// This answer.
+    Now(Vec<u8>),
+    /// An answer that is made of this reply.
+    Later(Receiver<Reply>),
+}
+
+/// How answers are made.
+pub(super) trait Respond {
+    /// What follows this request; commands are taken if it `is_trusted`.
+    fn respond(&self, asked: &Result<Request, Refusal>, is_trusted: bool) -> Handled;
+    /// The answer to a command: of nobody's, if it was not taken in the end.
+    fn conclude(&self, reply: Option<Reply>) -> Vec<u8>;
+}
 
 impl Visit {
     /// One that begins `now`.
-    pub(super) fn new(stream: TcpStream, now: Instant, until: Instant) -> Visit {
-        Visit { stream, until, moved: now, phase: VisitPhase::Asking(Vec::new()) }
+    pub(super) fn new(stream: Socket, is_trusted: bool, now: Instant, until: Instant) -> Visit {
+        Visit { stream, is_trusted, until, moved: now, phase: VisitPhase::Asking(Vec::new()) }
+    }
+
+    /// Whether it waits for something to be done.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.phase, VisitPhase::Waiting(_))
     }
 
     /// What it waits for.
     pub(super) fn wants(&self) -> PollFlags {
         match self.phase {
-            VisitPhase::Asking(_) | VisitPhase::Leaving => PollFlags::IN,
+            VisitPhase::Asking(_) | VisitPhase::Waiting(_) | VisitPhase::Leaving => PollFlags::IN,
             VisitPhase::Answering(..) => PollFlags::OUT,
         }
     }
 
     /// Goes on as far as the socket allows. `false`: the visit is over.
-    pub(super) fn step(&mut self, now: Instant, respond: Respond<'_>) -> bool {
+    pub(super) fn step(&mut self, now: Instant, respond: &impl Respond) -> bool {
         match self.advance(now, respond) {
             Ok(goes_on) => goes_on,
             Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         }
     }
 
-    fn advance(&mut self, now: Instant, respond: Respond<'_>) -> io::Result<bool> {
+    fn advance(&mut self, now: Instant, respond: &impl Respond) -> io::Result<bool> {
         let mut room = [0; HEAD_BYTES];
         if let VisitPhase::Asking(head) = &mut self.phase {
             let room = &mut room[head.len()..];
@@ -67,9 +94,24 @@ impl Visit {
             self.moved = now;
             head.extend_from_slice(&room[..count]);
             match request::parse(head) {
-                Some(asked) => self.phase = VisitPhase::Answering(respond(&asked), 0),
+                Some(asked) => {
+                    self.phase = match respond.respond(&asked, self.is_trusted) {
+                        Handled::Now(answer) => VisitPhase::Answering(answer, 0),
+                        Handled::Later(reply) => VisitPhase::Waiting(reply),
+                    }
+                }
                 None => return Ok(count > 0),
             }
+        }
+        if let VisitPhase::Waiting(reply) = &self.phase {
+            let reply = match reply.try_recv() {
+                Ok(reply) => Some(reply),
+                Err(TryRecvError::Disconnected) => None,
+                // Whoever asked may have left meanwhile; it is done all the same.
+                Err(TryRecvError::Empty) => return Ok(self.stream.read(&mut room)? > 0),
+            };
+            self.moved = now;
+            self.phase = VisitPhase::Answering(respond.conclude(reply), 0);
         }
         if let VisitPhase::Answering(answer, sent) = &mut self.phase {
             while *sent < answer.len() {
@@ -92,11 +134,24 @@ impl Visit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::thread;
 
     use rustix::event::{PollFd, poll};
     use rustix::io::Errno;
+
+    /// Answers at once what the function makes of what is asked.
+    struct Plain<F>(F);
+
+    impl<F: Fn(&Result<Request, Refusal>) -> Vec<u8>> Respond for Plain<F> {
+        fn respond(&self, asked: &Result<Request, Refusal>, _: bool) -> Handled {
+            Handled::Now(self.0(asked))
+        }
+
+        fn conclude(&self, _: Option<Reply>) -> Vec<u8> {
+            unreachable!("nothing is done")
+        }
+    }
 
     /// A visit and the visitor.
     fn pair() -> (Visit, TcpStream) {
@@ -105,12 +160,12 @@ mod tests {
         let (stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let now = Instant::now();
-        (Visit::new(stream, now, now), visitor)
+        (Visit::new(stream.into(), false, now, now), visitor)
     }
 
     /// Steps until the visit wants something else than now, or is over: `false`. Waits for its socket, however long a busy
     /// machine takes.
-    fn step_on(visit: &mut Visit, respond: Respond<'_>) -> bool {
+    fn step_on(visit: &mut Visit, respond: &impl Respond) -> bool {
         let wanted = visit.wants();
         while visit.wants() == wanted {
             match poll(&mut [PollFd::new(&visit.stream, wanted)], None) {
@@ -128,7 +183,7 @@ mod tests {
     fn an_answer_larger_than_the_socket_takes_at_once_arrives_whole() {
         let (mut visit, mut visitor) = pair();
         let answer: Vec<u8> = (0..16 << 20).map(|at: u32| at.to_le_bytes()[1]).collect();
-        let respond = |_: &_| answer.clone();
+        let respond = Plain(|_: &_| answer.clone());
         visitor.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
         assert_eq!(visit.wants(), PollFlags::IN);
         assert!(step_on(&mut visit, &respond));
@@ -148,7 +203,8 @@ mod tests {
         let sent = b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n";
         for cut in 1..sent.len() {
             let (mut visit, mut visitor) = pair();
-            let respond = |asked: &Result<Request, Refusal>| format!("{asked:?}").into_bytes();
+            let respond =
+                Plain(|asked: &Result<Request, Refusal>| format!("{asked:?}").into_bytes());
             for part in [&sent[..cut], &sent[cut..]] {
                 visitor.write_all(part).unwrap();
                 poll(&mut [PollFd::new(&visit.stream, PollFlags::IN)], None).unwrap();
@@ -162,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_visitor_that_leaves_ends_its_visit_in_every_phase() {
-        let respond = |_: &_| vec![0; 16 << 20];
+        let respond = Plain(|_: &_| vec![0; 16 << 20]);
         for head in ["", "GET /", "GET / HTTP/1.0\r\n\r\n"] {
             let (mut visit, mut visitor) = pair();
             visitor.write_all(head.as_bytes()).unwrap();

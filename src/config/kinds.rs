@@ -14,7 +14,7 @@ use super::error::{Mistake, quoted};
 use super::keys::{MAX_CONGESTION, MAX_SERVERS, STATUS};
 use super::raw::Item;
 use super::{address, listen, value};
-use crate::settings::{AccessSink, StatusRanges};
+use crate::settings::{AccessSink, ControlSocket, StatusRanges};
 
 const LISTEN_EXAMPLE: &str = r#""0.0.0.0:8080", or a list of such addresses"#;
 const SERVERS_EXAMPLE: &str = r#"["127.0.0.1:53"], or leave the key out for the system's"#;
@@ -210,6 +210,33 @@ pub(super) fn show_sink(sink: &AccessSink) -> String {
         AccessSink::Off => "\"off\"".to_owned(),
         AccessSink::Stdout => "\"stdout\"".to_owned(),
         AccessSink::File(path) => quoted(&path.to_string_lossy()),
+    }
+}
+
+/// Where the control socket is.
+pub(super) fn control_socket(text: &str) -> Result<ControlSocket, String> {
+    let shown = quoted(text);
+    match text {
+        "auto" => Ok(ControlSocket::Auto),
+        "off" => Ok(ControlSocket::Off),
+        _ if text.contains('\0') => Err(format!("{shown} is not a path; write \"auto\"")),
+        // sun_path has room for 108 bytes, one of which ends it.
+        _ if text.starts_with('/') && text.len() > 107 => Err(format!(
+            "{shown} is longer than the 107 bytes of a socket's path; write a shorter one"
+        )),
+        _ if text.starts_with('/') => Ok(ControlSocket::Path(text.into())),
+        _ => Err(format!(
+            "{shown} is not an absolute path; write \"auto\", \"off\" or a path such as \"/run/evenly/edge.sock\""
+        )),
+    }
+}
+
+/// As it is written.
+pub(super) fn show_socket(socket: &ControlSocket) -> String {
+    match socket {
+        ControlSocket::Auto => "\"auto\"".to_owned(),
+        ControlSocket::Off => "\"off\"".to_owned(),
+        ControlSocket::Path(path) => quoted(&path.to_string_lossy()),
     }
 }
 

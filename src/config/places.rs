@@ -8,9 +8,10 @@ use super::Overrides;
 use super::error::{ConfigError, Diagnostic, Location, Mistake, Page};
 
 /// The keys a start may fail by. Of a list each element has its place.
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 7] = [
     "listen",
     "admin.listen",
+    "admin.socket",
     "log.access",
     "tcp.congestion",
     "tcp.defer_accept",

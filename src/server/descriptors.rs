@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::ServerError;
 use crate::admin;
-use crate::settings::{AccessSink, Settings, TargetAddress};
+use crate::settings::{AccessSink, ControlSocket, Settings, TargetAddress};
 
 /// The fewest client connections worth starting for.
 const LEAST_CONNECTIONS: u64 = 16;
@@ -94,7 +94,11 @@ fn reserve(settings: &Settings, workers: u64, limit: u64, open: u64) -> u64 {
     // With thousands of targets not all are probed in one moment, and what finds no descriptor is probed later.
     let probes = (targets - names + names * NAME_PROBES).min(limit / 4);
     let lookups = if names > 0 { RESOLVER + names.min(LOOKUPS) * LOOKUP } else { 0 };
-    let admin = if settings.boot.admin.is_some() { admin::MOST_DESCRIPTORS } else { 0 };
+    let listens = settings.boot.admin.is_some();
+    let admin = match listens || settings.boot.socket != ControlSocket::Off {
+        true => admin::most_descriptors(listens),
+        false => 0,
+    };
     let log = if settings.plan.log.access == AccessSink::Off { 0 } else { 2 };
     let listeners = settings.plan.listen.len() as u64;
     open + workers * (WORKER + listeners) + HEALTH + probes + lookups + admin + log + FILES
@@ -131,7 +135,7 @@ mod tests {
         let mut more = settings(2, 0);
         more.boot.admin = Some(([127, 0, 0, 1], 1).into());
         more.plan.log.access = AccessSink::Stdout;
-        assert_eq!(reserve(&more, 2, 1024, 5), plain + admin::MOST_DESCRIPTORS + 2);
+        assert_eq!(reserve(&more, 2, 1024, 5), plain + 28 + 2, "more may visit");
         assert_eq!(reserve(&settings(12, 0), 2, 1024, 5), plain + 10);
         assert!(reserve(&settings(2, 1), 2, 1024, 5) > plain + LOOKUP + NAME_PROBES);
         assert_eq!(reserve(&settings(2, 0), 2, 1024, 105), plain + 100);

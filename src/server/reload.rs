@@ -34,6 +34,8 @@ pub type Reread = dyn Fn() -> Result<(Settings, Places), ConfigError> + Send;
 pub(super) struct Running {
     /// As they were written.
     pub(super) settings: Settings,
+    /// What was in force before the last reload.
+    pub(super) previous: Option<Settings>,
     /// `None`: there is no file.
     pub(super) reread: Option<Box<Reread>>,
     /// Descriptors that were open when it started.
@@ -81,6 +83,8 @@ pub(super) enum ReloadError {
     AtStart(Vec<Change>),
     /// An address that comes or goes changes what another one takes.
     Scope(SocketAddr),
+    /// There was no reload yet.
+    NothingBefore,
     /// Something that the new plan needs is not available; where it is written.
     Server(ServerError, Places),
 }
@@ -94,6 +98,9 @@ impl ReloadError {
                  change its configuration"
                     .to_owned(),
             ],
+            ReloadError::NothingBefore => {
+                vec!["there was no reload since the start, so that there is nothing to go back to".to_owned()]
+            }
             ReloadError::File(error) => error.lines(),
             ReloadError::AtStart(changes) => changes
                 .iter()
@@ -128,14 +135,38 @@ struct Prepared {
 impl Running {
     /// Reads the file again and applies what it says.
     pub(super) fn reload(&mut self) -> Result<Applied, ReloadError> {
-        let begun = Instant::now();
-        let reread = self.reread.as_ref().ok_or(ReloadError::NoFile)?;
-        let (settings, places) = reread().map_err(ReloadError::File)?;
-        let changes = config::changes(&self.settings, &settings);
+        let (settings, places) = self.reread()?;
+        self.follow(settings, places)
+    }
+
+    /// Applies again what was in force before the last reload. Doing it twice changes nothing.
+    pub(super) fn roll_back(&mut self) -> Result<Applied, ReloadError> {
+        let before = self.previous.clone().ok_or(ReloadError::NothingBefore)?;
+        self.follow(before, Places::default())
+    }
+
+    /// What a reload would change, in a line for each.
+    pub(super) fn compare_with_file(&self) -> Result<String, ReloadError> {
+        let (settings, _) = self.reread()?;
+        let changes = self.changes(&settings)?;
+        let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        Ok(if lines.is_empty() { "nothing would change".to_owned() } else { lines.join("\n") })
+    }
+
+    fn reread(&self) -> Result<(Settings, Places), ReloadError> {
+        self.reread.as_ref().ok_or(ReloadError::NoFile)?().map_err(ReloadError::File)
+    }
+
+    /// In what `settings` differ from those in force, if a reload may change all of it.
+    fn changes(&self, settings: &Settings) -> Result<Vec<Change>, ReloadError> {
+        let changes = config::changes(&self.settings, settings);
         let at_start: Vec<Change> = changes.iter().filter(|it| !it.reload).cloned().collect();
-        if !at_start.is_empty() {
-            return Err(ReloadError::AtStart(at_start));
-        }
+        if at_start.is_empty() { Ok(changes) } else { Err(ReloadError::AtStart(at_start)) }
+    }
+
+    fn follow(&mut self, settings: Settings, places: Places) -> Result<Applied, ReloadError> {
+        let begun = Instant::now();
+        let changes = self.changes(&settings)?;
         if changes.is_empty() {
             let generation = self.shared.snapshot.load().generation;
             return Ok(Applied { generation, took: begun.elapsed(), changes });
@@ -144,7 +175,7 @@ impl Running {
         let generation = self.apply(prepared).map_err(|error| {
             ReloadError::Server(ServerError::Start("name lookups", error), places)
         })?;
-        self.settings = settings;
+        self.previous = Some(std::mem::replace(&mut self.settings, settings));
         Ok(Applied { generation, took: begun.elapsed(), changes })
     }
 

@@ -621,6 +621,27 @@ pub(super) static ADMIN: Table = Table {
              has no password",
         )
         .at_start(),
+        key(
+            "socket",
+            Text {
+                kind: "word or path",
+                range: "\"auto\", \"off\" or an absolute path",
+                read: |draft, item| {
+                    let example = "\"auto\", \"off\" or an absolute path";
+                    draft.boot.socket = item.read(example, kinds::control_socket)?;
+                    Ok(())
+                },
+                show: |draft| Some(kinds::show_socket(&draft.boot.socket)),
+            },
+            "Control socket, for `evenly reload` and other commands; a Unix socket that only this user and root can open",
+        )
+        .example("\"/run/evenly/edge.sock\"")
+        .long(
+            "`\"auto\"` makes it in `$RUNTIME_DIRECTORY`, `/run/evenly` or `$XDG_RUNTIME_DIR/evenly`, the first of them that can \
+             be written, and names it after the first `listen` address; where none can, there is none, and the log says so. One that \
+             a process left behind is taken over; a second process that would have the same one does not start",
+        )
+        .at_start(),
     ],
 };
 

@@ -97,7 +97,7 @@ fn evenly_takes_its_arguments_and_its_health_check_asks_its_admin_listener() {
     let compose = compose(&[]);
     let arguments = ["evenly"].into_iter().chain(compose.services["evenly"].arguments());
     let asked = Cli::try_parse_from(arguments).unwrap().command;
-    assert!(matches!(asked, cli::Command::Run(run) if run.config.is_some()));
+    assert!(matches!(asked, cli::CliCommand::Run(run) if run.config.is_some()));
     let settings: toml::Table = read("docker/evenly.toml").parse().unwrap();
     let admin = settings["admin"]["listen"].as_str().unwrap();
     let api = Program::start(API, &[]);

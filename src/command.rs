@@ -1,0 +1,29 @@
+//! What can be asked of a running evenly, and what it says. Whoever asks, all of it is done by the main thread, one after another.
+
+use std::sync::Arc;
+
+/// Something to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// To read the file again and apply it.
+    Reload,
+    /// To say what a reload would change.
+    Compare,
+    /// To apply again what was in force before the last reload.
+    Rollback,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done: what was done, in a line.
+    Done(String),
+    /// Nothing has changed: why, a line for each thing that is wrong.
+    Refused(Vec<String>),
+}
+
+/// Where a reply goes.
+pub type Answer = Box<dyn FnOnce(Reply) + Send>;
+
+/// Takes commands. Never blocks.
+pub type Commands = Arc<dyn Fn(Command, Answer) + Send + Sync>;

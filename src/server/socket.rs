@@ -1,0 +1,182 @@
+//! The control socket: where it is made, and that it goes with the process.
+//!
+//! Owns the file. Only this user and root can open it: it has mode 0600 before it has its name. One that a process left behind is
+//! taken over; one at which somebody listens is another instance's.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::admin::Door;
+use crate::remote;
+use crate::settings::ControlSocket;
+
+use super::ServerError;
+
+/// Visitors that may wait in the kernel.
+const BACKLOG: i32 = 16;
+/// Files of a folder that are looked at when a socket is made there.
+const MOST_SWEPT: usize = 1_000;
+
+/// The file of a control socket. Dropping it removes the file, unless another process has put its own there.
+#[derive(Debug)]
+pub(super) struct Held {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl Held {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+            // It may be gone already.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|it| (it.dev(), it.ino()))
+}
+
+/// Makes the socket of a process that listens on `first`. `None` if it is off, or has no place.
+pub(super) fn open(
+    setting: &ControlSocket,
+    first: SocketAddr,
+) -> Result<Option<(Door, Held)>, ServerError> {
+    match setting {
+        ControlSocket::Off => Ok(None),
+        ControlSocket::Path(path) => {
+            bind(path).map(Some).map_err(|error| ServerError::Socket(path.clone(), error))
+        }
+        ControlSocket::Auto => {
+            for folder in remote::folders() {
+                let path = folder.join(remote::name(first));
+                // The folder above it is somebody else's to make.
+                match fs::create_dir(&folder).err().map(|error| error.kind()) {
+                    None | Some(ErrorKind::AlreadyExists) => {}
+                    Some(_) => continue,
+                }
+                sweep(&folder);
+                match bind(&path) {
+                    Ok(made) => return Ok(Some(made)),
+                    Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                        return Err(ServerError::Socket(path, error));
+                    }
+                    Err(error) => log::debug!("no control socket at {}: {error}", path.display()),
+                }
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// Removes the sockets at which nobody listens any more: of processes that were killed. One that lives listens before it has
+/// its name.
+fn sweep(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten().take(MOST_SWEPT) {
+        let path = entry.path();
+        let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+        if is_socket && path.extension().is_some_and(|extension| extension == "sock") {
+            let refused = UnixStream::connect(&path).err().map(|error| error.kind());
+            if refused == Some(ErrorKind::ConnectionRefused) {
+                // Another process may have removed it meanwhile.
+                let _ = fs::remove_file(&path);
+            }
+        }
+    }
+}
+
+fn bind(path: &Path) -> io::Result<(Door, Held)> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(io::Error::new(ErrorKind::AlreadyExists, "another file has that name"));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(ErrorKind::AddrInUse.into()),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(format!(".{}", std::process::id()));
+    let fresh = PathBuf::from(fresh);
+    // What an earlier process of this number left.
+    let _ = fs::remove_file(&fresh);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(&fresh)?)?;
+    let ready = || {
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))?;
+        socket.listen(BACKLOG)?;
+        fs::rename(&fresh, path)?;
+        identity(path)
+    };
+    let identity = ready().inspect_err(|_| drop(fs::remove_file(&fresh)))?;
+    Ok((Door { socket, is_trusted: true }, Held { path: path.to_owned(), identity }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(path: &Path) -> Result<Option<(Door, Held)>, ServerError> {
+        open(&ControlSocket::Path(path.to_owned()), ([127, 0, 0, 1], 1).into())
+    }
+
+    #[test]
+    fn a_socket_is_for_its_user_alone_and_goes_with_its_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let made = at(&path).unwrap().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(made);
+        assert!(!path.exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn sockets_of_processes_that_were_killed_are_swept_and_others_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let _alive = std::os::unix::net::UnixListener::bind(at("alive.sock")).unwrap();
+        for name in ["dead.sock", "other"] {
+            drop(std::os::unix::net::UnixListener::bind(at(name)).unwrap());
+        }
+        fs::write(at("file.sock"), "").unwrap();
+        sweep(folder.path());
+        let names = fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        assert_eq!(names, ["alive.sock", "file.sock", "other"]);
+    }
+
+    #[test]
+    fn one_that_was_left_is_taken_over_and_one_that_lives_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let (door, held) = at(&path).unwrap().unwrap();
+        let error = at(&path).unwrap_err().to_string();
+        assert!(error.contains("another evenly"), "{error}");
+        // Whoever took its place keeps it.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        drop((door, held));
+        assert!(path.exists());
+        assert!(at(&path).is_err(), "it is no socket");
+    }
+}
