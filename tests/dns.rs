@@ -234,6 +234,51 @@ fn the_least_ttl_of_an_alias_and_its_addresses_counts() {
 }
 
 #[test]
+fn aliases_are_followed_whatever_is_asked_for_and_however_the_server_answers() {
+    let settings: [fn(&NameServer); 4] =
+        [|_| {}, NameServer::set_curt, NameServer::set_backwards, NameServer::set_generous];
+    for (nth, set) in settings.iter().enumerate() {
+        let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+        set(&server);
+        for (alias, real) in [("a.test", "b.test"), ("b.test", "c.test"), ("c.test", "host.test")] {
+            server.alias(alias, 60, real);
+            server.alias(&format!("_http._tcp.{alias}"), 60, &format!("_http._tcp.{real}"));
+        }
+        server.addresses("host.test", 60, &ips);
+        server.services("_http._tcp.host.test", 60, &[(1, 1, port, "host.test")]);
+        for target in [name("a.test", port), service("_http._tcp.a.test")] {
+            let shown = format!("{nth}: {:?}", target.address);
+            let watch = Watch::start(vec![target], &server);
+            until(&shown, || watch.healthy() == 1);
+            watch.until_at(&ips, port);
+        }
+        let hosts = server.asked("_http._tcp.host.test", RecordType::SRV).len();
+        assert_eq!(hosts > 0, nth == 1, "only what an answer does not have is asked for");
+        assert!(server.asked("host.test", RecordType::SRV).is_empty());
+    }
+}
+
+#[test]
+fn aliases_that_lead_nowhere_are_not_followed_forever() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    server.set_curt();
+    server.alias("_http._tcp.loop.test", 60, "_http._tcp.back.test");
+    server.alias("_http._tcp.back.test", 60, "_http._tcp.loop.test");
+    (0..20).for_each(|n| server.alias(&format!("n{n}.test"), 60, &format!("n{}.test", n + 1)));
+    server.addresses("n20.test", 60, &ips);
+    let targets = vec![service("_http._tcp.loop.test"), name("n0.test", port)];
+    let watch = Watch::start(targets, &server);
+    for target in ["_http._tcp.loop.test".to_owned(), format!("n0.test:{port}")] {
+        until_line(&format!(
+            "target {target} is down: it does not resolve: its aliases lead to no such record"
+        ));
+    }
+    assert_eq!(watch.healthy(), 0);
+    assert!(!server.asked("n7.test", RecordType::A).is_empty(), "eight questions");
+    assert!(server.asked("n8.test", RecordType::A).is_empty());
+}
+
+#[test]
 fn addresses_come_and_go_with_the_name() {
     let (server, (_open, ips, port)) = (NameServer::start(), listeners(3));
     server.addresses("moves.test", 1, &ips[..1]);

@@ -2,21 +2,19 @@
 //!
 //! Owns the order of questions (hosts file, search list, both families, SRV and its hosts), which records of an answer count,
 //! their deadline and the bound on how many there are at once. Whom a question goes to is for `servers`; hickory-resolver owns
-//! the wire, retransmission, TCP after a truncated answer, and further questions for CNAMEs. When names are asked for and what is kept is not decided here, and nothing is cached:
+//! the wire, retransmission, and TCP after a truncated answer. When names are asked for and what is kept is not decided here, and nothing is cached:
 //! `names` asks when a TTL has ended and never before. Invariant: a lookup ends by [`DEADLINE`] after it was let in.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
-use hickory_resolver::lookup::Lookup;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::domain::usage::{INVALID, LOCALHOST, ONION};
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
@@ -39,6 +37,9 @@ const QUESTION_TIMEOUT: Duration = Duration::from_millis(1_900);
 
 /// How long what one family found waits for the other one before it counts: RFC 8305 section 3 has such a delay, too.
 const GRACE: Duration = Duration::from_millis(250);
+
+/// Questions for one name at most, each for the end of the aliases that the ones before have shown.
+const MAX_ALIASES: usize = 8;
 
 /// Lookups at once. The others wait, and their deadline with them.
 const LOOKUPS: usize = 64;
@@ -118,8 +119,6 @@ impl NameServers {
         }
         options.timeout = QUESTION_TIMEOUT;
         options.attempts = 1;
-        options.cache_size = 0;
-        options.use_hosts_file = ResolveHosts::Never;
         options.max_active_requests = QUESTIONS;
         Ok(NameServers {
             servers: Servers::new(servers, &options)?,
@@ -239,29 +238,47 @@ impl NameServers {
         }
     }
 
-    /// One question. It alone ends when the lookup's time does: what others found by then counts.
+    /// The records of an absolute name, or of what its aliases lead to. It alone ends when the lookup's time does: what others
+    /// found by then counts.
     async fn records(
         &self,
         name: &Name,
         kind: RecordType,
         until: Instant,
     ) -> Result<Records, LookupError> {
-        let question = async {
-            let _one = self.questions.acquire().await;
-            self.servers.ask(name, kind).await.map_err(|error| trouble(&error))
-        };
-        let found = timeout_at(until, question).await;
-        let answer = Records::to(
-            name,
-            kind,
-            &found.unwrap_or_else(|_| Err(LookupError::Failed(silence())))?,
-        );
-        match answer.records.is_empty() {
-            true => {
-                Err(LookupError::Failed("the name server's answer is about other names".into()))
-            }
-            false => Ok(answer),
+        if let Some(known) = without_asking(name, kind) {
+            return known;
         }
+        let found = timeout_at(until, self.follow_aliases(name, kind)).await;
+        found.unwrap_or_else(|_| Err(LookupError::Failed(silence())))
+    }
+
+    /// One question, as a rule: servers that recurse follow aliases themselves. Of others the end of the aliases is asked for.
+    async fn follow_aliases(&self, name: &Name, kind: RecordType) -> Result<Records, LookupError> {
+        let (mut answers, mut end) = (Vec::new(), name.clone());
+        for _ in 0..MAX_ALIASES {
+            let question = async {
+                let _one = self.questions.acquire().await;
+                self.servers.ask(&end, kind).await.map_err(|error| trouble(&error))
+            };
+            let answer = question.await?.into_message();
+            answers.extend(answer.answers);
+            let chain = chain(name, &answers);
+            let records = Records::to(&chain, kind, &answers, answer.additionals);
+            if !records.records.is_empty() {
+                return Ok(records);
+            }
+            let next = chain.last().copied().unwrap_or(name);
+            if *next == end {
+                break;
+            }
+            end = next.clone();
+        }
+        let why = match end == *name {
+            true => "the name server's answer is about other names",
+            false => "its aliases lead to no such record",
+        };
+        Err(LookupError::Failed(why.into()))
     }
 
     /// The places that SRV records lead to.
@@ -358,27 +375,44 @@ async fn after_grace(
 }
 
 impl Records {
-    /// Of what was answered the records of this type that `name` has, or another one has that aliases lead to, and these
+    /// Of what was answered the records of this type that one of the chain of names has, which aliases lead along, and these
     /// aliases. What a server adds of other names is not what it was asked for.
-    fn to(name: &Name, kind: RecordType, found: &Lookup) -> Self {
-        let aliases: Vec<(&Name, &Name)> = found.answers().iter().filter_map(alias).collect();
-        let mut chain = vec![name];
-        while let Some(&(_, next)) =
-            aliases.iter().find(|(from, to)| chain.contains(from) && !chain.contains(to))
-        {
-            chain.push(next);
-        }
+    fn to(chain: &[&Name], kind: RecordType, answers: &[Record], additionals: Vec<Record>) -> Self {
         let counts = |record: &&Record| {
             chain.contains(&&record.name)
                 && (record.record_type() == kind || alias(record).is_some())
         };
-        let records: Vec<Record> = found.answers().iter().filter(counts).cloned().collect();
+        let records: Vec<Record> = answers.iter().filter(counts).cloned().collect();
         let has_some = records.iter().any(|record| record.record_type() == kind);
-        Records {
-            records: if has_some { records } else { Vec::new() },
-            additionals: found.additionals().to_vec(),
-        }
+        Records { records: if has_some { records } else { Vec::new() }, additionals }
     }
+}
+
+/// The name that was asked for, and what its aliases in these records lead to, one after the other.
+fn chain<'a>(name: &'a Name, records: &'a [Record]) -> Vec<&'a Name> {
+    let aliases: Vec<(&Name, &Name)> = records.iter().filter_map(alias).collect();
+    let mut chain = vec![name];
+    while let Some(&(_, next)) =
+        aliases.iter().find(|(from, to)| chain.contains(from) && !chain.contains(to))
+    {
+        chain.push(next);
+    }
+    chain
+}
+
+/// What is known of a name that no server is to be asked for (RFC 6761 sections 6.3 and 6.4, RFC 7686).
+fn without_asking(name: &Name, kind: RecordType) -> Option<Result<Records, LookupError>> {
+    if INVALID.zone_of(name) || ONION.zone_of(name) {
+        return Some(Err(LookupError::Nothing("the name does not exist".into(), None)));
+    }
+    let ip: IpAddr = match kind {
+        _ if !LOCALHOST.zone_of(name) => return None,
+        RecordType::A => Ipv4Addr::LOCALHOST.into(),
+        RecordType::AAAA => Ipv6Addr::LOCALHOST.into(),
+        _ => return Some(Err(LookupError::Nothing("the name has no such record".into(), None))),
+    };
+    let record = Record::from_rdata(name.clone(), u32::MAX, RData::from(ip));
+    Some(Ok(Records { records: vec![record], additionals: Vec::new() }))
 }
 
 /// From which name an alias leads to which.
@@ -653,11 +687,8 @@ mod tests {
             Record::from_rdata(absolute(name).unwrap(), 60, data)
         };
         let name = absolute("a.test").unwrap();
-        let found = Lookup::new_with_max_ttl(
-            Query::query(name.clone(), RecordType::A),
-            records.iter().map(record),
-        );
-        let answer = Records::to(&name, RecordType::A, &found);
+        let found: Vec<Record> = records.iter().map(record).collect();
+        let answer = Records::to(&chain(&name, &found), RecordType::A, &found, Vec::new());
         let ips = answer.records.iter().filter_map(|record| record.data.ip_addr());
         let last = |ip| match ip {
             IpAddr::V4(ip) => ip.octets()[3],
@@ -681,6 +712,25 @@ mod tests {
         ];
         for (records, expected) in table {
             assert_eq!(counted(records), *expected, "{records:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_this_machine_and_of_nowhere_are_not_asked_for() {
+        let known = |name, kind| match without_asking(&absolute(name).unwrap(), kind)? {
+            Ok(found) => found.records[0].data.ip_addr().map(|ip| ip.to_string()),
+            Err(LookupError::Nothing(why, _)) => Some(why),
+            Err(LookupError::Failed(_)) => panic!("it is known"),
+        };
+        for (name, kind, expected) in [
+            ("localhost", RecordType::A, Some("127.0.0.1")),
+            ("a.LOCALHOST", RecordType::AAAA, Some("::1")),
+            ("_http._tcp.localhost", RecordType::SRV, Some("the name has no such record")),
+            ("a.invalid", RecordType::A, Some("the name does not exist")),
+            ("a.onion", RecordType::SRV, Some("the name does not exist")),
+            ("localhost.test", RecordType::A, None),
+        ] {
+            assert_eq!(known(name, kind).as_deref(), expected, "{name}");
         }
     }
 

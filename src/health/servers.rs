@@ -9,13 +9,13 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
-use hickory_resolver::lookup::Lookup;
+use hickory_resolver::config::{NameServerConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError, NoRecords};
-use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::net::xfer::FirstAnswer;
+use hickory_resolver::net::{DnsError, DnsHandle, NetError, NoRecords, RetryDnsHandle};
+use hickory_resolver::proto::op::{DnsRequestOptions, DnsResponse, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use tokio::time::{Instant, timeout};
 
 /// How long a server may be without an answer before the next one is asked as well. Longer than [`EDNS_PATIENCE`], after which
@@ -39,17 +39,24 @@ const WITHOUT_EDNS: Duration = Duration::from_secs(600);
 /// as BADSIG, which is the same number.
 const BAD_VERSION: u16 = 16;
 
-type Answered = Result<Lookup, NetError>;
+type Answered = Result<DnsResponse, NetError>;
 
 /// The name servers, in their order.
 pub(super) struct Servers(Vec<Server>);
 
 struct Server {
     /// Asks as configured.
-    resolver: TokioResolver,
+    own: Questions,
     /// Asks without EDNS, where the other one asks with it.
-    plain: Option<TokioResolver>,
+    plain: Option<Questions>,
     known: Mutex<Known>,
+}
+
+/// Questions to one server, all with EDNS or all without. Below hickory's `Resolver`, which follows aliases for us, but for SRV
+/// records asks their hosts for SRV records if there was an alias in front.
+struct Questions {
+    handle: RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>,
+    options: DnsRequestOptions,
 }
 
 /// What is known of a server.
@@ -161,18 +168,34 @@ pub(super) fn is_certain(none: &NoRecords) -> bool {
     says_so && (none.soa.is_some() || none.ns.is_none())
 }
 
+impl Questions {
+    fn to(server: NameServerConfig, options: ResolverOpts) -> Result<Self, String> {
+        let mut request = DnsRequestOptions::default();
+        request.use_edns = options.edns0;
+        request.edns_payload_len = options.edns_payload_len;
+        request.recursion_desired = options.recursion_desired;
+        let (attempts, tls) = (options.attempts, TlsConfig::new());
+        let tls = tls.map_err(|error| error.to_string())?;
+        let context = std::sync::Arc::new(PoolContext::new(options, tls));
+        let pool = NameServerPool::from_config([server], context, TokioRuntimeProvider::default());
+        Ok(Questions { handle: RetryDnsHandle::new(pool, attempts), options: request })
+    }
+
+    /// One question. An answer without any record is an error.
+    async fn ask(&self, name: &Name, kind: RecordType) -> Answered {
+        let question = Query::query(name.clone(), kind);
+        let answer = self.handle.lookup(question, self.options).first_answer().await?;
+        Ok(DnsError::from_response(answer)?)
+    }
+}
+
 impl Server {
     fn new(server: NameServerConfig, options: &ResolverOpts) -> Result<Self, String> {
-        let config = ResolverConfig::from_name_servers(vec![server]);
-        let build = |options: ResolverOpts| {
-            let provider = TokioRuntimeProvider::default();
-            let resolver = TokioResolver::builder_with_config(config.clone(), provider);
-            resolver.with_options(options).build().map_err(|error| error.to_string())
-        };
         let mut without = options.clone();
         without.edns0 = false;
-        let plain = options.edns0.then(|| build(without)).transpose()?;
-        Ok(Server { resolver: build(options.clone())?, plain, known: Mutex::default() })
+        let plain = options.edns0.then(|| Questions::to(server.clone(), without)).transpose()?;
+        let own = Questions::to(server, options.clone())?;
+        Ok(Server { own, plain, known: Mutex::default() })
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -188,10 +211,10 @@ impl Server {
 
     /// Asks with EDNS, which lets more than 512 bytes come over UDP, and without it where the server cannot take it.
     async fn ask_either_way(&self, name: &Name, kind: RecordType) -> Answered {
-        let with = self.resolver.lookup(name.clone(), kind);
+        let with = self.own.ask(name, kind);
         let Some(plain) = &self.plain else { return with.await };
         if self.asks_without_edns() {
-            return plain.lookup(name.clone(), kind).await;
+            return plain.ask(name, kind).await;
         }
         tokio::pin!(with);
         if let Ok(answer) = timeout(EDNS_PATIENCE, &mut with).await {
@@ -199,13 +222,13 @@ impl Server {
                 self.known().silences = 0;
                 return answer;
             }
-            let answer = plain.lookup(name.clone(), kind).await;
+            let answer = plain.ask(name, kind).await;
             if is_said(&answer) {
                 self.missed_with_edns(SILENCES);
             }
             return answer;
         }
-        let without = plain.lookup(name.clone(), kind);
+        let without = plain.ask(name, kind);
         tokio::pin!(without);
         tokio::select! {
             answer = &mut with => {

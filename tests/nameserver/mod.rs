@@ -45,6 +45,10 @@ struct State {
     /// Questions of one name, or of one name and type, that are treated otherwise.
     exceptions: HashMap<(String, Option<RecordType>), Mode>,
     table: HashMap<String, Vec<Record>>,
+    /// Of a name that is an alias it says only that, and nothing of what that leads to.
+    curt: bool,
+    /// Its answers have their records in the reverse order.
+    backwards: bool,
     /// SRV answers bring the addresses of their hosts along.
     generous: bool,
     /// What it does with questions that use EDNS, if something else than with others.
@@ -72,6 +76,8 @@ impl NameServer {
                 mode: Mode::Answer,
                 exceptions: HashMap::new(),
                 table: HashMap::new(),
+                curt: false,
+                backwards: false,
                 generous: false,
                 edns: None,
                 unasked: Vec::new(),
@@ -131,6 +137,15 @@ impl NameServer {
     pub(crate) fn except(&self, name: &str, kind: Option<RecordType>, mode: Mode) {
         let exception = (key(&absolute(name)), kind);
         self.state.lock().unwrap().exceptions.insert(exception, mode);
+    }
+
+    /// Leaves it to whoever asks to follow aliases.
+    pub(crate) fn set_curt(&self) {
+        self.state.lock().unwrap().curt = true;
+    }
+
+    pub(crate) fn set_backwards(&self) {
+        self.state.lock().unwrap().backwards = true;
     }
 
     pub(crate) fn set_generous(&self) {
@@ -273,6 +288,9 @@ impl State {
             let Some(RData::CNAME(CNAME(other))) = records.first().map(|r| &r.data) else { break };
             answer.add_answer(records[0].clone());
             name = other.clone();
+            if self.curt {
+                return;
+            }
         }
         if self.records(&name).is_empty() {
             answer.metadata.response_code = ResponseCode::NXDomain;
@@ -281,6 +299,9 @@ impl State {
             answer.add_authority(self.soa());
         }
         answer.add_answers(self.unasked.iter().cloned());
+        if self.backwards {
+            answer.answers.reverse();
+        }
         if self.generous {
             for record in answer.answers.clone() {
                 if let RData::SRV(srv) = &record.data {
