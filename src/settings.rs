@@ -134,16 +134,31 @@ pub enum TargetAddress {
     Ip(SocketAddr),
     /// A DNS name and port: one endpoint for each address the name resolves to.
     Name {
-        /// The name, lower case, without a trailing dot.
+        /// The name, lower case. A dot at its end makes it absolute: no search list is used (RFC 1034 section 3.1).
         host: String,
         /// 1 to 65,535.
         port: u16,
     },
     /// A service of a domain, `_service._proto.name` (RFC 2782): one endpoint for each address and port that its
-    /// SRV records lead to. Lower case, without a trailing dot.
+    /// SRV records lead to. Lower case; a dot at its end makes it absolute.
     Service(String),
     /// The absolute path of a Unix stream socket: exactly one endpoint.
     Unix(String),
+}
+
+impl TargetAddress {
+    /// The same without the dot that makes a name absolute, which is of name servers alone.
+    #[must_use]
+    pub fn bare(&self) -> Self {
+        let bare = |name: &str| name.strip_suffix('.').unwrap_or(name).to_owned();
+        match self {
+            TargetAddress::Name { host, port } => {
+                TargetAddress::Name { host: bare(host), port: *port }
+            }
+            TargetAddress::Service(name) => TargetAddress::Service(bare(name)),
+            other => other.clone(),
+        }
+    }
 }
 
 impl std::fmt::Display for TargetAddress {

@@ -1,8 +1,8 @@
 //! Addresses as people write them: targets (`host:port`, `unix:/path`), name servers, networks, and the `Host` and path
 //! of a probe.
 //!
-//! Pure: nothing is resolved. Two spellings of one address come out equal (letter case, a trailing
-//! dot, IPv6 forms, IPv4 mapped into IPv6), so that duplicates can be found by comparing.
+//! Pure: nothing is resolved. Two spellings of one address come out equal (letter case,
+//! IPv6 forms, IPv4 mapped into IPv6), so that duplicates can be found by comparing.
 //! Every error is what is wrong and, after a semicolon, what to write instead.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
@@ -323,7 +323,7 @@ fn bracketed(host: &str, port: u16) -> Result<SocketAddr, String> {
     })
 }
 
-/// A DNS name in lower case without a trailing dot: labels of letters, digits, `-` and `_`.
+/// A DNS name in lower case, with a dot at its end if it has one, which makes it absolute: labels of letters, digits, `-` and `_`.
 fn name(host: &str) -> Result<String, String> {
     let shown = quoted(host);
     let bare = host.strip_suffix('.').unwrap_or(host);
@@ -344,7 +344,7 @@ fn name(host: &str) -> Result<String, String> {
             "{shown} is neither a name nor an IPv4 address; write it as \"192.0.2.1\""
         ));
     }
-    Ok(bare.to_ascii_lowercase())
+    Ok(host.to_ascii_lowercase())
 }
 
 fn is_label(label: &str) -> bool {
@@ -390,7 +390,8 @@ mod tests {
     fn reads_targets_and_makes_spellings_equal() {
         let cases = [
             ("http-api-1:8001", "http-api-1:8001"),
-            ("Example.ORG.:80", "example.org:80"),
+            ("Example.ORG:80", "example.org:80"),
+            ("Example.ORG.:80", "example.org.:80"),
             ("my_service:1", "my_service:1"),
             ("10.0.0.1:65535", "10.0.0.1:65535"),
             ("[::1]:80", "[::1]:80"),
@@ -402,7 +403,7 @@ mod tests {
             ("unix:///run//./my app.sock/", "unix:/run/my app.sock"),
             ("unix:/run/../r/a", "unix:/run/../r/a"),
             ("unix:80", "unix:80"),
-            ("_HTTP._tcp.Spells.Test.", "_http._tcp.spells.test"),
+            ("_HTTP._tcp.Spells.Test.", "_http._tcp.spells.test."),
             ("_http._tcp.test", "_http._tcp.test"),
             ("_http.spells.test:80", "_http.spells.test:80"),
         ];

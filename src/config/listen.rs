@@ -169,7 +169,7 @@ impl Mine {
 
     /// Whether requests to `target` arrive at the listener on `at`.
     pub(super) fn leads_to(&self, target: &TargetAddress, at: SocketAddr) -> bool {
-        let (ips, port) = match target {
+        let (ips, port) = match &target.bare() {
             TargetAddress::Ip(address) => (vec![address.ip()], address.port()),
             TargetAddress::Name { host, port } if is_localhost(host) => {
                 (vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], *port)

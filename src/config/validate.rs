@@ -257,7 +257,7 @@ struct Seen(HashMap<TargetAddress, String>);
 impl Seen {
     /// Adds a target; the error names the one that has the same address.
     fn add(&mut self, address: &TargetAddress, name: impl Fn() -> String) -> Result<(), String> {
-        match self.0.entry(address.clone()) {
+        match self.0.entry(address.bare()) {
             Entry::Occupied(first) => Err(first.get().clone()),
             Entry::Vacant(free) => {
                 free.insert(name());

@@ -182,9 +182,13 @@ impl NameServers {
         Err(first.unwrap_or_else(|| LookupError::Failed("it is not a valid name".into())))
     }
 
-    /// The absolute names that this one may stand for, in the order of resolv.conf(5).
+    /// The absolute names that this one may stand for, in the order of resolv.conf(5): itself if it ends in a dot (RFC 1034
+    /// section 3.1).
     fn candidates(&self, name: &str) -> Result<Vec<Name>, LookupError> {
         let whole = absolute(name)?;
+        if name.ends_with('.') {
+            return Ok(vec![whole]);
+        }
         // Of a name that is too long with it, a domain is left out.
         let mut names: Vec<Name> = self
             .search
@@ -619,6 +623,9 @@ mod tests {
         assert_eq!(candidates(&servers, "x"), ["x.a.test.", "x.b.test.", "x."]);
         assert_eq!(candidates(&servers, "x.y"), ["x.y.a.test.", "x.y.b.test.", "x.y."]);
         assert_eq!(candidates(&servers, "x.y.z"), ["x.y.z.", "x.y.z.a.test.", "x.y.z.b.test."]);
+        for absolute in ["x.", "x.y.", "x.y.z.", "_http._tcp.x."] {
+            assert_eq!(candidates(&servers, absolute), [absolute]);
+        }
     }
 
     #[test]
@@ -649,6 +656,7 @@ mod tests {
         let api = found("api").unwrap();
         assert_eq!((api.ips, api.ttl), (vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()], None));
         assert_eq!(found("api2").unwrap().ips, [IpAddr::from([10, 0, 0, 1])]);
+        assert_eq!(found("api2.").unwrap().ips, [IpAddr::from([10, 0, 0, 1])]);
         assert_eq!(found("six").unwrap().ips, ["::1".parse::<IpAddr>().unwrap()]);
         assert!(found("other").is_none());
     }

@@ -76,7 +76,7 @@ impl CheckSpec {
 /// The `Host` of a probe where none is configured. A path is no host (RFC 9110 section 7.2), and of an SRV name it is
 /// the domain that clients ask for (RFC 2782).
 fn host_of(address: &TargetAddress) -> String {
-    match address {
+    match address.bare() {
         TargetAddress::Unix(_) => "localhost".to_owned(),
         TargetAddress::Service(name) => name.splitn(3, '.').last().unwrap_or_default().to_owned(),
         other => other.to_string(),
@@ -585,6 +585,13 @@ mod tests {
                  Accept: */*\r\nConnection: close\r\n\r\n"
             )
         );
+    }
+
+    #[test]
+    fn the_dot_of_an_absolute_name_is_not_sent() {
+        let name = TargetAddress::Name { host: "api.test.".into(), port: 80 };
+        assert_eq!(host_of(&name), "api.test:80");
+        assert_eq!(host_of(&TargetAddress::Service("_http._tcp.api.test.".into())), "api.test");
     }
 
     #[test]
