@@ -6,6 +6,7 @@ mod descriptors;
 mod memory;
 mod reload;
 mod socket;
+mod supervisor;
 
 use std::fmt;
 use std::io;
@@ -28,13 +29,14 @@ use crate::base::thread;
 use crate::command::{Answer, Command, Commands, Reply};
 use crate::health::Health;
 use crate::metrics::Counters;
-use crate::settings::{AccessLog, AccessSink, Boot, ControlSocket, Settings, Workers};
+use crate::settings::{AccessLog, AccessSink, Boot, ControlSocket, Settings, Timeouts, Workers};
 use crate::worker::listener::{self, Claim, ListenerId, Scope};
-use crate::worker::{self, Job, Stage, Station, net};
+use crate::worker::{self, Crew, Job, Stage, Station, net};
 
 pub use reload::Reread;
 use reload::Running;
 use socket::Held;
+use supervisor::Supervisor;
 
 /// The error of a machine without IPv6, which has no [`io::ErrorKind`].
 const EAFNOSUPPORT: i32 = nix::libc::EAFNOSUPPORT;
@@ -65,6 +67,8 @@ pub enum ServerError {
         /// How many there must be.
         needed: u64,
     },
+    /// The health thread cannot follow a new plan.
+    Follow(io::Error),
     /// Every worker ended without being told to.
     Workers,
     /// So many workers did not end when they were asked to.
@@ -78,6 +82,7 @@ impl fmt::Display for ServerError {
             ServerError::BindAdmin(address, error) => fmt_bind(f, *address, error),
             ServerError::Socket(path, error) => fmt_socket(f, path, error),
             ServerError::Congestion(name, error) => fmt_congestion(f, name, error),
+            ServerError::Follow(error) => write!(f, "health checks cannot follow it: {error}"),
             ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
             ServerError::Descriptors { limit, needed } => write!(
                 f,
@@ -104,6 +109,7 @@ impl ServerError {
             ServerError::Congestion(..) => Some("tcp.congestion".to_owned()),
             ServerError::AccessLog(..) => Some("log.access".to_owned()),
             ServerError::Start(..)
+            | ServerError::Follow(_)
             | ServerError::Descriptors { .. }
             | ServerError::Workers
             | ServerError::Stuck(_) => None,
@@ -584,61 +590,109 @@ fn start_workers(
         .map_err(|error| ServerError::Start("a worker", error))
 }
 
-/// Waits until the workers have ended: the first signal to stop drains them, the second one or the end of
-/// the drain's time stops them at once.
+/// Waits until the workers have ended: the first signal to stop drains them, after a while in which they still accept, if that is
+/// configured; the second one or the end of the drain's time stops them immediately.
 fn wait(running: &mut Running, inbox: &Receiver<Event>) -> Result<(), ServerError> {
     let workers = Arc::clone(&running.crew);
+    let mut supervisor = Supervisor::new();
+    supervisor.ready(running.generation());
     let mut left = workers.peers.len();
     let mut until: Option<Instant> = None;
-    let mut drain = Duration::ZERO;
     while left > 0 {
-        let event = match until {
+        let event = match until.into_iter().chain(supervisor.next_beat()).min() {
             Some(until) => inbox.recv_deadline(until),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
+        supervisor.beat(&workers);
         match event {
             Ok(Event::WorkerEnded) => left -= 1,
-            Ok(Event::Signal(SIGHUP)) if until.is_none() => reload(running),
-            Ok(Event::Command(command, answer)) if until.is_none() => {
+            Ok(Event::Signal(signal)) if Event::Signal(signal).is_stop() => {
+                let first = until.is_none();
+                until = Some(stop(running, &supervisor, first));
+            }
+            Ok(event) if until.is_some() => refuse(event, running.writer.as_ref()),
+            Ok(Event::Signal(SIGHUP)) => {
+                supervisor.reloading();
+                reload(running);
+                supervisor.ready(running.generation());
+            }
+            Ok(Event::Command(command, answer)) => {
                 answer(obey(running, command));
+                supervisor.ready(running.generation());
             }
-            Ok(Event::Command(_, answer)) => {
-                answer(Reply::Refused(vec!["evenly is stopping".to_owned()]));
-            }
-            Ok(Event::Signal(SIGHUP)) => log::warn!("no reload: evenly is stopping"),
-            Ok(Event::Signal(signal)) if !Event::Signal(signal).is_stop() => {
-                heed(signal, running.writer.as_ref());
-            }
-            Ok(Event::Signal(_)) if until.is_none() => {
-                let connections = workers.connections();
-                drain = running.shared.snapshot.load().plan.timeouts.drain;
-                until = Some(Instant::now() + drain);
-                workers.set_stage(Stage::Draining);
-                log::info!(
-                    "draining: finishing {connections} connections within {drain:?}; a second signal stops immediately"
-                );
-            }
-            Ok(Event::Signal(_)) => {
-                let connections = workers.connections();
-                workers.set_stage(Stage::Stopping);
-                until = Some(Instant::now() + STOP_TIME);
-                log::warn!(
-                    "second signal: stopping immediately, closing {connections} connections"
-                );
-            }
-            Err(RecvTimeoutError::Timeout) if workers.stage() == Stage::Stopping => {
-                return Err(ServerError::Stuck(left));
-            }
+            Ok(Event::Signal(signal)) => heed(signal, running.writer.as_ref()),
             Err(RecvTimeoutError::Timeout) => {
-                let connections = workers.connections();
-                workers.set_stage(Stage::Stopping);
-                until = Some(Instant::now() + STOP_TIME);
-                log::warn!("drain timeout ({drain:?}) expired: closing {connections} connections");
+                if let Some(at) = until.filter(|&at| at <= Instant::now()) {
+                    until = Some(time_is_over(&workers, running.timeouts(), left, at)?);
+                }
             }
             Err(RecvTimeoutError::Disconnected) => return Err(ServerError::Workers),
         }
     }
     if until.is_none() { Err(ServerError::Workers) } else { Ok(()) }
+}
+
+/// Begins to stop, or stops immediately if it is not the first time that somebody asks for it. Until when this stage lasts.
+fn stop(running: &Running, supervisor: &Supervisor, first: bool) -> Instant {
+    let (workers, timeouts) = (&running.crew, running.timeouts());
+    if !first {
+        let connections = workers.connections();
+        log::warn!("second signal: stopping immediately, closing {connections} connections");
+        workers.set_stage(Stage::Stopping);
+        return Instant::now() + STOP_TIME;
+    }
+    let delay = timeouts.drain_delay;
+    if delay.is_zero() {
+        supervisor.stopping("draining");
+        return drain(workers, timeouts);
+    }
+    supervisor.stopping("stopping; still accepting connections");
+    workers.set_stage(Stage::Leaving);
+    log::info!(
+        "stopping: still accepting connections for {delay:?}; each response ends its connection"
+    );
+    Instant::now() + delay
+}
+
+fn drain(workers: &Crew, timeouts: Timeouts) -> Instant {
+    let (connections, drain) = (workers.connections(), timeouts.drain);
+    workers.set_stage(Stage::Draining);
+    log::info!(
+        "draining: finishing {connections} connections within {drain:?}; a second signal stops immediately"
+    );
+    Instant::now() + drain
+}
+
+/// The time of a stage of the stop is over: the next one follows. Until when that lasts.
+fn time_is_over(
+    workers: &Crew,
+    timeouts: Timeouts,
+    left: usize,
+    at: Instant,
+) -> Result<Instant, ServerError> {
+    match workers.stage() {
+        Stage::Running => Ok(at),
+        Stage::Leaving => Ok(drain(workers, timeouts)),
+        Stage::Draining => {
+            let (connections, drain) = (workers.connections(), timeouts.drain);
+            workers.set_stage(Stage::Stopping);
+            log::warn!("drain timeout ({drain:?}) expired: closing {connections} connections");
+            Ok(Instant::now() + STOP_TIME)
+        }
+        Stage::Stopping => Err(ServerError::Stuck(left)),
+    }
+}
+
+/// What is asked for while it stops.
+fn refuse(event: Event, writer: Option<&Writer>) {
+    match event {
+        Event::Command(_, answer) => {
+            answer(Reply::Refused(vec!["evenly is stopping".to_owned()]));
+        }
+        Event::Signal(SIGHUP) => log::warn!("no reload: evenly is stopping"),
+        Event::Signal(signal) => heed(signal, writer),
+        Event::WorkerEnded => {}
+    }
 }
 
 #[cfg(test)]

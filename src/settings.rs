@@ -250,7 +250,10 @@ pub struct Timeouts {
     pub tunnel_idle: Duration,
     /// A pooled upstream connection without a request: closed. Default 60 s.
     pub upstream_idle: Duration,
-    /// From the first stop signal to the end of the process. Default 30 s.
+    /// From the first stop signal on: how long new connections are still accepted, while each response ends its connection and
+    /// `/readyz` says 503. Default 0: not at all.
+    pub drain_delay: Duration,
+    /// From then to the end of the process. Default 30 s.
     pub drain: Duration,
 }
 
@@ -266,6 +269,7 @@ impl Default for Timeouts {
             response_body: Duration::from_secs(60),
             tunnel_idle: Duration::from_secs(3600),
             upstream_idle: Duration::from_secs(60),
+            drain_delay: Duration::ZERO,
             drain: Duration::from_secs(30),
         }
     }

@@ -123,6 +123,7 @@ fn every_key_reaches_its_setting() {
         response_body = "6s"
         tunnel_idle = "7s"
         upstream_idle = "8s"
+        drain_delay = "8s"
         drain = "9s"
 
         [limits]
@@ -206,6 +207,7 @@ fn every_key_reaches_its_setting() {
             response_body: second(6),
             tunnel_idle: second(7),
             upstream_idle: second(8),
+            drain_delay: second(8),
             drain: second(9),
         },
         limits: Limits {

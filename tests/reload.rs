@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -117,11 +118,17 @@ struct Program {
 
 impl Program {
     fn start(text: &str) -> Program {
+        Program::start_with(text, &[])
+    }
+
+    /// With more variables in its environment.
+    fn start_with(text: &str, variables: &[(&str, &str)]) -> Program {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("evenly.toml");
         std::fs::write(&file, text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_evenly"))
             .env("RUNTIME_DIRECTORY", folder.path())
+            .envs(variables.iter().copied())
             .args(["run", "--log-level", "info", "--config"])
             .arg(&file)
             .env_remove("RUST_LOG")
@@ -464,4 +471,79 @@ fn commands_are_not_taken_by_the_admin_listener() {
         stream.read_to_string(&mut text).unwrap();
         assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{request} {text}");
     }
+}
+
+/// What a service manager is told at a socket of the test's own.
+struct Manager {
+    socket: UnixDatagram,
+    path: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Manager {
+    fn new() -> Manager {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify").to_str().unwrap().to_owned();
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Manager { socket, path, _folder: folder }
+    }
+
+    /// The next message that has this part.
+    #[track_caller]
+    fn hears(&self, part: &str) -> String {
+        let mut room = [0; 4096];
+        loop {
+            let count = self.socket.recv(&mut room).unwrap();
+            let text = String::from_utf8_lossy(&room[..count]).into_owned();
+            if text.contains(part) {
+                return text;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_service_manager_is_told_what_evenly_does_and_that_it_is_alive() {
+    let a = Origin::start("a");
+    let manager = Manager::new();
+    let variables = [("NOTIFY_SOCKET", manager.path.as_str()), ("WATCHDOG_USEC", "200000")];
+    let program = Program::start_with(&file(ANY, &[&a], ""), &variables);
+    let ready = manager.hears("READY=1");
+    assert!(ready.contains("STATUS=serving; configuration generation "), "{ready}");
+    for _ in 0..3 {
+        manager.hears("WATCHDOG=1");
+    }
+    program.reload(&file(ANY, &[&a], "[limits]\nheaders = 50\n"));
+    assert!(manager.hears("RELOADING=1").contains("MONOTONIC_USEC="));
+    let again = manager.hears("READY=1");
+    assert_ne!(again, ready, "another generation");
+    program.signal(Signal::TERM);
+    assert!(manager.hears("STOPPING=1").contains("STATUS=draining"));
+}
+
+#[test]
+fn the_unit_file_is_one_that_systemd_takes() {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/config/evenly.service");
+    let run = |args: &[&str]| Command::new("systemd-analyze").args(args).output();
+    let Ok(verified) = run(&["verify", unit]) else {
+        return eprintln!("skipped: systemd-analyze is not here (Debian: apt-get install systemd)");
+    };
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    // The program need not be installed here; other units of the machine are not ours.
+    let ours: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("evenly") && !line.contains("is not executable"))
+        .collect();
+    assert!(ours.is_empty(), "{ours:#?}");
+    let judged = run(&["security", "--offline=true", "--no-pager", unit]).unwrap();
+    let said = String::from_utf8_lossy(&judged.stdout).into_owned();
+    let level = said
+        .lines()
+        .find_map(|line| line.split_once("exposure level for evenly.service: "))
+        .and_then(|(_, rest)| rest.split(' ').next()?.parse::<f32>().ok());
+    let Some(level) = level else {
+        return eprintln!("skipped: this systemd-analyze does not judge offline: {said}");
+    };
+    assert!(level < 2.0, "exposure level {level}");
 }

@@ -22,7 +22,7 @@ struct Route {
     render: fn(&View) -> Response,
 }
 
-const ROUTES: [Route; 4] = [
+const ROUTES: [Route; 6] = [
     Route { path: "/", what: "this page", render: |view| Response::ok(HTML, page(view)) },
     Route {
         path: "/metrics",
@@ -34,7 +34,13 @@ const ROUTES: [Route; 4] = [
         what: "workers and endpoints as JSON",
         render: |view| Response::ok(status::CONTENT_TYPE, status::render(view)),
     },
-    Route { path: "/healthz", what: "200 while it serves, 503 while it drains", render: healthz },
+    Route {
+        path: "/readyz",
+        what: "200 while it wants new connections, 503 from the first stop signal on",
+        render: readyz,
+    },
+    Route { path: "/healthz", what: "as /readyz", render: readyz },
+    Route { path: "/livez", what: "200 until it ends", render: |_| Response::plain(200, "ok") },
 ];
 
 /// A response before it is bytes.
@@ -148,10 +154,10 @@ fn refuse(refusal: Refusal) -> Response {
 }
 
 /// For a balancer in front of this one: whether to send new connections here.
-fn healthz(view: &View) -> Response {
+fn readyz(view: &View) -> Response {
     match view.stage {
         Stage::Running => Response::plain(200, "ok"),
-        Stage::Draining | Stage::Stopping => Response::plain(503, "draining"),
+        Stage::Leaving | Stage::Draining | Stage::Stopping => Response::plain(503, "draining"),
     }
 }
 
@@ -250,10 +256,11 @@ mod tests {
     fn healthz_says_when_it_drains() {
         for (stage, status, body) in [
             (Stage::Running, 200, "ok\n"),
+            (Stage::Leaving, 503, "draining\n"),
             (Stage::Draining, 503, "draining\n"),
             (Stage::Stopping, 503, "draining\n"),
         ] {
-            let answer = healthz(&View { stage, ..View::sample() });
+            let answer = readyz(&View { stage, ..View::sample() });
             assert_eq!((answer.status, answer.body.as_str()), (status, body));
         }
     }

@@ -111,6 +111,7 @@ fn status(view: &View) -> Status<'_> {
 pub(super) fn name(stage: Stage) -> &'static str {
     match stage {
         Stage::Running => "running",
+        Stage::Leaving => "leaving",
         Stage::Draining => "draining",
         Stage::Stopping => "stopping",
     }
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn every_stage_has_a_word() {
-        let stages = [Stage::Running, Stage::Draining, Stage::Stopping];
-        assert_eq!(stages.map(name), ["running", "draining", "stopping"]);
+        let stages = [Stage::Running, Stage::Leaving, Stage::Draining, Stage::Stopping];
+        assert_eq!(stages.map(name), ["running", "leaving", "draining", "stopping"]);
     }
 }

@@ -107,6 +107,11 @@ impl<N: Net> Engine<N> {
         self.pump.next_deadline()
     }
 
+    /// Responses end their connections from now on.
+    pub fn leave(&mut self) {
+        self.pump.leave();
+    }
+
     /// Begins to stop: responses end their connections, idle connections live on for [`DRAIN_GRACE`].
     pub fn drain(&mut self, now: Tick) {
         self.pump.drain(now);

@@ -57,6 +57,8 @@ pub(super) struct Pump<N: Net> {
     pub(super) parting: Parting,
     pub(super) wheel: Wheel<Token>,
     /// How long the limits are.
+    /// Idle clients are asked to leave.
+    drains: bool,
     pub(super) lengths: Lengths,
     pub(super) buffers: Pool,
     /// Those who wait for memory of buffers.
@@ -117,6 +119,7 @@ impl<N: Net> Pump<N> {
             pools,
             parting: Parting::default(),
             wheel: Wheel::with_room(2 * ROOM),
+            drains: false,
             lengths: Lengths::new(&snapshot.plan.timeouts, false),
             buffers: Pool::new(Arc::clone(&shared.memory)),
             line: MemoryQueue::default(),
@@ -205,7 +208,7 @@ impl<N: Net> Pump<N> {
         out.into_iter().for_each(|key| self.close_upstream(key));
         if !Arc::ptr_eq(&self.snapshot.plan, &snapshot.plan) {
             follow_plan(&mut self.cx, &snapshot.plan, Pseudonym::new(self.shared.instance));
-            self.lengths = Lengths::new(&snapshot.plan.timeouts, self.cx.draining);
+            self.lengths = Lengths::new(&snapshot.plan.timeouts, self.drains);
             self.entries = self.cx.describe.then(|| self.entries.take().unwrap_or_default());
         }
         self.snapshot = snapshot;
@@ -254,10 +257,16 @@ impl<N: Net> Pump<N> {
         next
     }
 
+    /// Responses end their connections from now on.
+    pub(super) fn leave(&mut self) {
+        self.cx.draining = true;
+    }
+
     /// Begins to stop: responses end their connections, idle connections live on for [`DRAIN_GRACE`].
     pub(super) fn drain(&mut self, now: Tick) {
         self.observe(now);
-        self.cx.draining = true;
+        self.leave();
+        self.drains = true;
         self.lengths = Lengths::new(&self.snapshot.plan.timeouts, true);
         let keys: Vec<ClientKey> = self.clients.keys().collect();
         for key in keys {

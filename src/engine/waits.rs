@@ -233,6 +233,7 @@ mod tests {
             response_body: at(6),
             tunnel_idle: at(7),
             upstream_idle: at(8),
+            drain_delay: at(10),
             drain: at(9),
         };
         let names = vec![

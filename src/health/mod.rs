@@ -43,6 +43,7 @@ mod wake;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -62,7 +63,7 @@ use wake::Wake;
 /// fails again reports again.
 const REPORTS: usize = 1024;
 
-/// How long the health thread may take to follow a plan: it is a turn, and a turn waits for nothing.
+/// How long the health thread may take to begin with a plan; then it is withdrawn. A turn waits for nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One report on its way to the health thread.
@@ -177,9 +178,17 @@ impl Health {
         let (applied, reply) = bounded(1);
         let silent =
             || io::Error::new(io::ErrorKind::TimedOut, "the health thread does not answer");
-        self.plans.send_timeout(NewPlan { plan, applied }, PATIENCE).map_err(|_| silent())?;
+        let decided = Arc::new(AtomicBool::new(false));
+        let new = NewPlan { plan, decided: Arc::clone(&decided), applied };
+        self.plans.send_timeout(new, PATIENCE).map_err(|_| silent())?;
         self.reporter.wake.wake();
-        reply.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(silent()))
+        match reply.recv_timeout(PATIENCE) {
+            Ok(answer) => answer,
+            // Withdrawn before the thread has taken it.
+            Err(_) if !decided.swap(true, Ordering::AcqRel) => Err(silent()),
+            // It is being applied, which waits for nothing.
+            Err(_) => reply.recv().unwrap_or_else(|_| Err(silent())),
+        }
     }
 
     /// Ends the thread, within a fraction of a second, and waits for that. The last snapshot stays

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -109,6 +110,8 @@ pub(super) struct Inputs {
 /// A plan that is to take the place of the one there is.
 pub(super) struct NewPlan {
     pub(super) plan: Arc<Plan>,
+    /// It is taken by this thread, or withdrawn by whoever has waited too long: whoever sets it first.
+    pub(super) decided: Arc<AtomicBool>,
     /// Gets the generation of the first snapshot under it.
     pub(super) applied: Sender<io::Result<u64>>,
 }
@@ -377,7 +380,10 @@ impl Monitor {
     /// Follows new plans, the last of which holds. Those who wait for the publication.
     fn take_plans(&mut self, now: Instant) -> Vec<Sender<io::Result<u64>>> {
         let mut waiting = Vec::new();
-        while let Ok(NewPlan { plan, applied }) = self.inputs.plans.try_recv() {
+        while let Ok(NewPlan { plan, decided, applied }) = self.inputs.plans.try_recv() {
+            if decided.swap(true, Ordering::AcqRel) {
+                continue;
+            }
             let names = plan.targets.iter().filter(|it| Wanted::of(&it.address).is_some()).count();
             if let Err(error) = self.inputs.resolvers.follow(names) {
                 let _ = applied.send(Err(error));

@@ -16,7 +16,7 @@ use crate::balance::Shared;
 use crate::config::{self, Change, ConfigError, Places};
 use crate::health::Health;
 use crate::metrics::Counters;
-use crate::settings::{Plan, Settings};
+use crate::settings::{Plan, Settings, Timeouts};
 use crate::worker::listener::{self, ListenerId, Scope};
 use crate::worker::{Crew, Errand};
 
@@ -133,6 +133,16 @@ struct Prepared {
 }
 
 impl Running {
+    /// That of the snapshot in force.
+    pub(super) fn generation(&self) -> u64 {
+        self.shared.snapshot.load().generation
+    }
+
+    /// Those in force.
+    pub(super) fn timeouts(&self) -> Timeouts {
+        self.shared.snapshot.load().plan.timeouts
+    }
+
     /// Reads the file again and applies what it says.
     pub(super) fn reload(&mut self) -> Result<Applied, ReloadError> {
         let (settings, places) = self.reread()?;
@@ -172,9 +182,9 @@ impl Running {
             return Ok(Applied { generation, took: begun.elapsed(), changes });
         }
         let prepared = self.prepare(&settings, &places)?;
-        let generation = self.apply(prepared).map_err(|error| {
-            ReloadError::Server(ServerError::Start("name lookups", error), places)
-        })?;
+        let generation = self
+            .apply(prepared)
+            .map_err(|error| ReloadError::Server(ServerError::Follow(error), places))?;
         self.previous = Some(std::mem::replace(&mut self.settings, settings));
         Ok(Applied { generation, took: begun.elapsed(), changes })
     }
@@ -277,10 +287,12 @@ impl Running {
                 self.crew.send(at, Errand::Listen(id, socket));
             }
         }
+        // A worker reads it when it follows the plan, which may be before the health thread has answered.
+        let room_before = self.crew.set_room(room.0, room.1);
         let generation = self.health.follow(Arc::clone(&plan)).inspect_err(|_| {
+            self.crew.set_room(room_before.0, room_before.1);
             self.send_all(|| new.iter().map(|&id| Errand::Unlisten(id)).collect());
         })?;
-        self.crew.set_room(room.0, room.1);
         self.shared.memory.set_limit(memory, self.crew.peers.len());
         self.send_all(|| removed.iter().map(|&id| Errand::Unlisten(id)).collect());
         if let Some(log) = log {

@@ -75,6 +75,8 @@ pub enum Errand {
     Unlisten(ListenerId),
     /// To hand the entries of the access log over to this one from now on.
     Log(Option<Outlet>),
+    /// To show that it runs.
+    Beat,
 }
 
 impl Peer {
@@ -122,11 +124,11 @@ impl Crew {
         self.cap.load(Ordering::Relaxed)
     }
 
-    /// Lets `cap` clients be connected to all of them, and each have `share` connections to clients and targets, from when they
-    /// follow the next snapshot. Connections there are stay.
-    pub fn set_room(&self, cap: usize, share: usize) {
-        self.cap.store(cap, Ordering::Relaxed);
-        self.share.store(share, Ordering::Relaxed);
+    /// Lets `cap` clients be connected to all of them from now on, and each have `share` connections to clients and targets, from
+    /// when it follows the next snapshot. Connections there are stay. Returns how it was before.
+    pub fn set_room(&self, cap: usize, share: usize) -> (usize, usize) {
+        let before = |was: &AtomicUsize, is| was.swap(is, Ordering::Relaxed);
+        (before(&self.cap, cap), before(&self.share, share))
     }
 
     /// Has the worker `at` that position run an errand, when it wakes next.
@@ -564,7 +566,7 @@ impl<'a> Worker<'a> {
                     }
                 }
                 // It is stopping.
-                Errand::Listen(..) => {}
+                Errand::Listen(..) | Errand::Beat => {}
                 Errand::Unlisten(id) => seat.listeners.remove(id, |stream, address| {
                     self.job.workers.peers[self.job.me].load.fetch_add(1, Ordering::Relaxed);
                     self.engine.accept(stream, address, now);
@@ -584,7 +586,11 @@ impl<'a> Worker<'a> {
     fn follow_stage(&mut self, seat: &mut Station, now: Tick) -> bool {
         let workers = &*self.job.workers;
         let stage = workers.stage();
-        if stage >= Stage::Draining && self.stage == Stage::Running {
+        if stage >= Stage::Leaving && self.stage == Stage::Running {
+            self.stage = Stage::Leaving;
+            self.engine.leave();
+        }
+        if stage >= Stage::Draining && self.stage < Stage::Draining {
             self.stage = Stage::Draining;
             let mut take = |(stream, address)| {
                 self.job.workers.peers[self.job.me].load.fetch_add(1, Ordering::Relaxed);

@@ -11,10 +11,12 @@ use crate::base::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 pub enum Stage {
     /// It serves.
     Running = 0,
+    /// It serves on, and asks clients to connect elsewhere: each response ends its connection.
+    Leaving = 1,
     /// It takes nothing new and finishes what was begun.
-    Draining = 1,
+    Draining = 2,
     /// It ends at once.
-    Stopping = 2,
+    Stopping = 3,
 }
 
 /// The stage of all workers.
@@ -35,7 +37,8 @@ impl Stages {
     pub(super) fn now(&self) -> Stage {
         match self.stage.load(Ordering::Acquire) {
             0 => Stage::Running,
-            1 => Stage::Draining,
+            1 => Stage::Leaving,
+            2 => Stage::Draining,
             _ => Stage::Stopping,
         }
     }

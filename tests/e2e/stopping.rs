@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::rr::RecordType;
 use rustix::process::Signal;
 
-use crate::harness::{End, Evenly, Meeting, Origin, Start, Then, answer, pattern, until};
+use crate::harness::{Client, End, Evenly, Meeting, Origin, Start, Then, answer, pattern, until};
 use crate::nameserver::{Mode, NameServer};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -184,6 +184,49 @@ fn an_upload_under_way_is_finished() {
     assert_eq!((response.text(), response.closes()), ("five!five!", true));
     drop(client);
     assert_eq!(evenly.exit_code(), Some(0));
+}
+
+/// What the admin listener says at `path`.
+fn admin_status(evenly: &Evenly, path: &str) -> u16 {
+    let address = evenly
+        .log()
+        .iter()
+        .find_map(|line| Some(line.split_once("admin listening on http://")?.1.parse().unwrap()));
+    Client::to(address.expect("its admin listener")).get(path).status
+}
+
+#[test]
+fn with_a_delay_it_accepts_on_and_asks_clients_to_leave() {
+    let origin = Origin::named("a");
+    let config = "[timeouts]\ndrain_delay = \"1h\"\n[admin]\nlisten = \"127.0.0.1:0\"";
+    let mut evenly = Evenly::with(&[&origin], config);
+    let mut old = evenly.client();
+    assert!(!old.get("/").closes());
+    assert_eq!(admin_status(&evenly, "/readyz"), 200);
+    evenly.signal(Signal::TERM);
+    until("it says so", || evenly.logged("still accepting connections for 3600s") == 1);
+    until("nobody is to send more here", || admin_status(&evenly, "/readyz") == 503);
+    assert_eq!(admin_status(&evenly, "/livez"), 200);
+    until("new clients are served, and asked to leave", || {
+        let response = evenly.client().get("/");
+        response.status == 200 && response.closes()
+    });
+    assert!(old.get("/").closes(), "and those that are here already");
+    assert!(!evenly.has_ended());
+    evenly.signal(Signal::TERM);
+    assert_eq!(evenly.exit_code(), Some(0));
+}
+
+#[test]
+fn when_the_delay_is_over_it_drains() {
+    let origin = Origin::named("a");
+    let mut evenly = Evenly::with(&[&origin], "[timeouts]\ndrain_delay = \"200ms\"");
+    let mut idle = evenly.client();
+    assert_eq!(idle.get("/").status, 200);
+    evenly.signal(Signal::TERM);
+    assert_eq!(idle.end(), End::Fin);
+    assert_eq!(evenly.exit_code(), Some(0));
+    assert_eq!((evenly.logged("still accepting"), evenly.logged("draining")), (1, 1));
 }
 
 #[test]

@@ -352,9 +352,18 @@ pub(super) static TIMEOUTS: Table = Table {
             "An idle connection to an endpoint; then it is closed",
         ),
         key(
+            "drain_delay",
+            amount(With(Unit::Time), 0..=DAY, |draft| &mut draft.plan.timeouts.drain_delay),
+            "From the first stop signal on, how long new connections are still accepted",
+        )
+        .long(
+            "Each response ends its connection meanwhile, and `/readyz` on the admin listener says 503, so that whoever sends \
+             connections here has time to stop: in Kubernetes, until every node knows that the Pod goes",
+        ),
+        key(
             "drain",
             duration(|draft| &mut draft.plan.timeouts.drain),
-            "From the first stop signal to the end of the process; then what is still in flight is closed",
+            "From then to the end of the process; then what is still in flight is closed",
         ),
     ],
 };
