@@ -60,8 +60,10 @@ impl Drop for Repeat {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Repeat { seed, steps } = self;
+            let world = std::env::var("WORLD").ok().filter(|names| !names.is_empty());
+            let world = world.map(|names| format!(" WORLD={names}")).unwrap_or_default();
             eprintln!(
-                "\nto repeat it: make sim SEED={seed} STEPS={steps}   (TRACE=1 tells what happens)\n"
+                "\nto repeat it: make sim SEED={seed} STEPS={steps}{world}   (TRACE=1 tells what happens)\n"
             );
         }
     }
