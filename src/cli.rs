@@ -29,6 +29,8 @@ Examples:
       The same on another address, with two worker threads.
   evenly check /etc/evenly.toml
       Say whether the file is valid, without opening anything.
+  evenly reload /etc/evenly.toml
+      Have the evenly that runs with this file read it again and apply it.
   evenly keys timeouts
       List the keys of a table of the file; evenly keys timeouts.drain explains one.
 
@@ -42,9 +44,11 @@ The smallest file:
   health_check_endpoint = \"/healthz\"
 
 Exit codes:
-  0  it stopped cleanly, or the file is valid
-  1  it failed while running, for example because an address is in use
-  2  the command line or the configuration is wrong
+  0  it stopped cleanly, the file is valid, or a reload was applied
+  1  it failed while running, for example because an address is in use;
+     reload, rollback: no evenly was found, or it gave no answer
+  2  the command line or the configuration is wrong;
+     reload, rollback: it was refused, and nothing changed
 
 Signals:
   SIGTERM, SIGINT, SIGQUIT
@@ -66,6 +70,7 @@ everything else in the file, [health] included, still counts.
 
 Exit codes: 0 clean stop, 1 run-time failure, 2 usage or configuration.
 Signals: SIGTERM, SIGINT and SIGQUIT drain, a second one stops immediately;
+SIGHUP reads the file again and applies it, as evenly reload does;
 SIGUSR1 reopens the access log.";
 
 /// The arguments of one call of `evenly`.
