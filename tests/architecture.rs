@@ -4,7 +4,7 @@
 //! Owns the table of rooms. It reads source as tokens, so comments and strings do not count; nor does code that is
 //! only compiled for tests. It knows names, not types: it keeps honest people from slipping, not dishonest ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::str::FromStr;
@@ -701,6 +701,43 @@ fn the_map_in_lib_rs_has_every_room_in_the_order_of_the_table() {
         .collect();
     let table: Vec<&str> = ROOMS.iter().map(|room| room.name).skip(1).collect();
     assert_eq!(map, table);
+}
+
+/// The names in the first column of the table that follows `heading`: of files and folders, as modules.
+fn first_column(page: &str, heading: &str) -> Vec<String> {
+    let lines = page.lines().map(|line| line.trim_start_matches("//! "));
+    let rows = lines.skip_while(|line| !line.starts_with(heading)).skip(2);
+    rows.take_while(|line| line.starts_with('|'))
+        .filter_map(|row| row.split('|').nth(1))
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .map(|name| name.trim_end_matches('/').trim_end_matches(".rs").to_owned())
+        .collect()
+}
+
+#[test]
+fn the_table_in_design_md_has_every_room_in_that_order() {
+    let page = first_column(include_str!("../docs/design.md"), "| room |");
+    let table: Vec<&str> =
+        ROOMS.iter().map(|room| room.name).filter(|&name| name != "lib").collect();
+    assert_eq!(page, table);
+}
+
+#[test]
+fn a_table_of_the_files_of_a_room_has_each_of_them() {
+    let tables = [
+        ("admin", include_str!("../src/admin/mod.rs")),
+        ("engine", include_str!("../docs/design.md")),
+        ("health", include_str!("../src/health/mod.rs")),
+    ];
+    let sources = sources();
+    for (room, page) in tables {
+        let mut told = first_column(page, "| file |");
+        told.sort();
+        let files = sources.iter().filter(|(file, _)| room_of(file) == room && !is_for_tests(file));
+        let files = files.filter_map(|(file, _)| module_of(file).get(1).cloned());
+        let files: Vec<String> = BTreeSet::from_iter(files).into_iter().collect();
+        assert_eq!(told, files, "{room}");
+    }
 }
 
 /// The faults of a made-up file, without their places.

@@ -20,6 +20,7 @@
 //! | `names` | when each name is looked up, and what its answers come to (pure) |
 //! | `resolve` | names to places, on a thread of its own |
 //! | `dns` | one lookup: what is asked of name servers |
+//! | `servers` | which name server is asked when, with EDNS or without |
 //! | `hosts` | the hosts file (pure) |
 //! | `wake` | how other threads end the health thread's wait |
 
