@@ -25,7 +25,7 @@ pub(crate) enum Values<'b> {
     /// No such field.
     #[default]
     Absent,
-    /// One field, or several with the very same bytes.
+    /// The value of one field, or of several with the very same bytes, and how many fields that were.
     Same(&'b [u8], usize),
     /// Fields that differ.
     Differing,
@@ -74,12 +74,17 @@ pub(crate) enum Sender {
 }
 
 impl Framing<'_> {
-    /// Rules 3 to 5. The status is what a request with that fault is refused with.
+    /// What Content-Length and Transfer-Encoding say together: rules 3 to 5.
+    ///
+    /// # Errors
+    /// They could be read in two ways, or the coding is not known. A request is refused with the status of that fault; a response
+    /// with it is not valid, whatever the status of the fault.
     pub(crate) fn declared(self, sender: Sender) -> Result<Declared, Fault> {
         if self.transfer_encoding == Values::Absent {
             return content_length(self.content_length, sender);
         }
-        // RFC 9112 section 6.1: a 1.0 message with Transfer-Encoding has faulty framing. That of a response ends its connection.
+        // RFC 9112 section 6.1: a 1.0 message with Transfer-Encoding has faulty framing. A response with it is read by the coding, and
+        // the target's connection ends behind it (`parse_response`, which takes it for one that is not kept alive).
         if sender == Sender::Client(Version::Http10) {
             return Err(Fault::CodingInHttp10);
         }

@@ -1,10 +1,10 @@
 //! Response heads as old servers write them, put into the form that the rest of this room reads.
 //!
-//! Owns: which liberties of a target have one meaning: lines that all end in LF, a minor version above 1 (RFC 9110 section 2.5),
-//! white space before a colon (RFC 9112 section 5.1), control characters in a value, which become spaces (RFC 9110 section 5.5).
-//! Does not own: whether the mended head is sound; it is read like any other.
-//! Invariants: requests never come here; a head whose lines end in both ways is left as it is, for somebody may have written the
-//! one into the other.
+//! Owns: which deviations of a response head have one meaning, and what is read instead: lines that all end in LF, a minor version
+//! above 1 (RFC 9110 section 2.5), white space before a colon (RFC 9112 section 5.1), control characters in a value, which become
+//! spaces (RFC 9110 section 5.5). Does not own: whether the mended head is valid; it is parsed like any other.
+//! Invariants: requests never come here; a head with lines of both kinds, CRLF and LF alone, is not mended, since a line that ends
+//! differently may be part of a value that somebody else chose.
 
 use super::head::{FieldSpace, ResponseHead, parse_response};
 use super::{Fault, HeadLimits, Progress};
@@ -35,7 +35,8 @@ fn read_mended<R>(
     bad: Fault,
     judge: impl FnOnce(&ResponseHead<'_, '_>, &[u8]) -> Result<R, Fault>,
 ) -> Result<Progress<(usize, R)>, Fault> {
-    let Some(mended) = response(input, limits) else { return Err(bad) };
+    let Some(mended) = mend_response(input, limits) else { return Err(bad) };
+    // It has a CR more for each line. The limit is of the bytes that the target sent, and those were within it.
     let longer = HeadLimits { bytes: limits.bytes + mended.head.len(), ..limits };
     let mut space = FieldSpace::new();
     match parse_response(&mended.head, longer, &mut space)? {
@@ -49,17 +50,26 @@ fn read_mended<R>(
 }
 
 /// A head in exact form.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Mended {
+struct Mended {
     /// The bytes to read instead.
-    pub head: Vec<u8>,
+    head: Vec<u8>,
     /// How many bytes of the input it stands for, if it is whole.
-    pub taken: Option<usize>,
+    taken: Option<usize>,
+}
+
+impl Mended {
+    /// Adds a line of the input, which has lost its end: the first one is the status line.
+    fn add_line(&mut self, line: &[u8]) {
+        let is_status_line = self.head.is_empty();
+        match is_status_line {
+            true => status_line(line, &mut self.head),
+            false => field_line(line, &mut self.head),
+        }
+    }
 }
 
 /// Mends the head at the start of `input`, as far as it has come. `None` if there is nothing to mend, or it cannot be.
-#[must_use]
-pub fn response(input: &[u8], limits: HeadLimits) -> Option<Mended> {
+fn mend_response(input: &[u8], limits: HeadLimits) -> Option<Mended> {
     let window = input.get(..limits.bytes.min(input.len()))?;
     let line_end = memchr::memchr(b'\n', window);
     let first = window.get(..line_end.unwrap_or(window.len()))?;
@@ -73,10 +83,7 @@ pub fn response(input: &[u8], limits: HeadLimits) -> Option<Mended> {
             (None, true) => line,
             _ => return None,
         };
-        match mended.head.is_empty() {
-            true => status_line(text, &mut mended.head),
-            false => field_line(text, &mut mended.head),
-        }
+        mended.add_line(text);
         mended.head.extend_from_slice(b"\r\n");
         rest = rest.get(end + 1..)?;
         if text.is_empty() {
@@ -86,10 +93,7 @@ pub fn response(input: &[u8], limits: HeadLimits) -> Option<Mended> {
     }
     if mended.taken.is_none() {
         // A line that has no end yet.
-        match mended.head.is_empty() {
-            true => status_line(rest, &mut mended.head),
-            false => field_line(rest, &mut mended.head),
-        }
+        mended.add_line(rest);
     }
     let len = mended.taken.unwrap_or(window.len());
     (window.get(..len) != Some(&*mended.head)).then_some(mended)

@@ -4,8 +4,9 @@
 //! write, which target is asked, what a refusal does to the connection (that is `session`).
 //!
 //! Invariants:
-//! - No socket, no clock, no lock; the only allocation is appending to buffers that are handed in.
-//! - What two parsers could read differently is refused, never repaired ([`head`], [`framing`], [`body`]).
+//! - No socket, no clock, no lock; of a message that is exact the only allocation is appending to buffers that are handed in.
+//! - What two parsers could read differently is refused ([`head`], [`framing`], [`body`]). Requests are never repaired; of a response,
+//!   what is old and has one meaning is, in a buffer of its own ([`mend`]).
 //! - A rewritten head has at most one framing field, and no field that speaks for the sender's connection ([`rewrite`]).
 //! - No input panics.
 //!
