@@ -358,9 +358,9 @@ pub fn tip(wrong: ErrorKind, arguments: &[String]) -> Option<String> {
 }
 
 impl RunArgs {
-    /// Whether there is a file that can be read again.
-    pub fn has_file(&self) -> bool {
-        self.file.as_ref().or(self.config.as_ref()).is_some_and(|path| path.as_os_str() != "-")
+    /// The file, if it is one that can be read again.
+    pub fn reread_path(&self) -> Option<&PathBuf> {
+        self.file.as_ref().or(self.config.as_ref()).filter(|path| path.as_os_str() != "-")
     }
 }
 

@@ -8,7 +8,7 @@ use evenly::base::log;
 use evenly::cli::{self, CheckArgs, Cli, CliCommand, RemoteArgs, RunArgs};
 use evenly::config::{self, ConfigError, Places};
 use evenly::remote::{self, RemoteError};
-use evenly::server::{self, ServerError};
+use evenly::server::{self, Reread, ServerError};
 
 /// Why the program ends other than cleanly.
 enum ExitReason {
@@ -104,7 +104,9 @@ fn run(args: &RunArgs) -> Result<(), ExitReason> {
     log::init(args.log_format, args.log_level.as_deref());
     let (settings, places) = cli::settings(args).map_err(ExitReason::Configuration)?;
     let again = args.clone();
-    let reread = args.has_file().then(|| Box::new(move || cli::settings(&again)) as Box<_>);
+    let reread = args
+        .reread_path()
+        .map(|path| Reread { path: path.clone(), read: Box::new(move || cli::settings(&again)) });
     server::run(settings, reread).map_err(|error| ExitReason::Server(error, places))
 }
 

@@ -7,6 +7,7 @@ mod memory;
 mod reload;
 mod socket;
 mod supervisor;
+mod watch;
 
 use std::fmt;
 use std::io;
@@ -37,6 +38,7 @@ pub use reload::Reread;
 use reload::Running;
 use socket::Held;
 use supervisor::Supervisor;
+use watch::FileWatch;
 
 /// The error of a machine without IPv6, which has no [`io::ErrorKind`].
 const EAFNOSUPPORT: i32 = nix::libc::EAFNOSUPPORT;
@@ -289,20 +291,18 @@ fn obey(running: &mut Running, command: Command) -> Reply {
     }
 }
 
-/// Reads the file again, and opens the access log anew as SIGUSR1 does: SIGHUP is sent for that after a rotation.
-fn reload(running: &mut Running) {
-    if let Some(writer) = &running.writer {
-        writer.reopen();
-    }
-    // What it says is in the log.
+/// Reads the file again and applies it. The log and the service manager hear of it.
+fn reload(running: &mut Running, supervisor: &Supervisor) {
+    supervisor.reloading();
     obey(running, Command::Reload);
+    supervisor.ready(running.generation());
 }
 
 /// Serves until it is asked to stop. A reload takes its settings from `reread`; without it there is none.
 ///
 /// # Errors
 /// It could not start, or its workers are gone.
-pub fn run(settings: Settings, reread: Option<Box<Reread>>) -> Result<(), ServerError> {
+pub fn run(settings: Settings, reread: Option<Reread>) -> Result<(), ServerError> {
     let (events, inbox) = unbounded();
     let signals = watch_signals(events.clone())?;
     let outcome = serve(settings, reread, &events, &inbox);
@@ -312,7 +312,7 @@ pub fn run(settings: Settings, reread: Option<Box<Reread>>) -> Result<(), Server
 
 fn serve(
     written: Settings,
-    reread: Option<Box<Reread>>,
+    reread: Option<Reread>,
     events: &Sender<Event>,
     inbox: &Receiver<Event>,
 ) -> Result<(), ServerError> {
@@ -596,14 +596,21 @@ fn wait(running: &mut Running, inbox: &Receiver<Event>) -> Result<(), ServerErro
     let workers = Arc::clone(&running.crew);
     let mut supervisor = Supervisor::new();
     supervisor.ready(running.generation());
+    let mut watch = running.watch();
     let mut left = workers.peers.len();
     let mut until: Option<Instant> = None;
     while left > 0 {
-        let event = match until.into_iter().chain(supervisor.next_beat()).min() {
+        let look = watch.as_ref().filter(|_| until.is_none()).map(FileWatch::next);
+        let due = until.into_iter().chain(supervisor.next_beat()).chain(look).min();
+        let event = match due {
             Some(until) => inbox.recv_deadline(until),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         supervisor.beat(&workers);
+        let now = Instant::now();
+        if look.is_some_and(|at| at <= now) && watch.as_mut().is_some_and(|it| it.look(now)) {
+            reload(running, &supervisor);
+        }
         match event {
             Ok(Event::WorkerEnded) => left -= 1,
             Ok(Event::Signal(signal)) if Event::Signal(signal).is_stop() => {
@@ -612,9 +619,10 @@ fn wait(running: &mut Running, inbox: &Receiver<Event>) -> Result<(), ServerErro
             }
             Ok(event) if until.is_some() => refuse(event, running.writer.as_ref()),
             Ok(Event::Signal(SIGHUP)) => {
-                supervisor.reloading();
-                reload(running);
-                supervisor.ready(running.generation());
+                if let Some(writer) = &running.writer {
+                    writer.reopen();
+                }
+                reload(running, &supervisor);
             }
             Ok(Event::Command(command, answer)) => {
                 answer(obey(running, command));

@@ -25,6 +25,8 @@ pub struct Boot {
     pub workers: Workers,
     /// How many times a worker polls for events before it sleeps. Default 0; at most 1,000.
     pub spin: u32,
+    /// Whether a changed file is applied without being asked for. Default false.
+    pub watch: bool,
     /// TCP socket options.
     pub tcp: Tcp,
     /// Where the addresses of names come from.

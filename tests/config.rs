@@ -99,6 +99,7 @@ fn every_key_reaches_its_setting() {
         listen = ["127.0.0.1:1", "[::1]:2"]
         workers = 3
         spin = 200
+        watch = true
         trusted_proxies = ["10.0.0.0/8", "::1"]
         via = "all"
 
@@ -176,6 +177,7 @@ fn every_key_reaches_its_setting() {
     let boot = Boot {
         workers: Workers::Count(3),
         spin: 200,
+        watch: true,
         tcp: Tcp { congestion: Some("cubic".into()), defer_accept: Some(second(5)) },
         dns: Dns { servers: vec![local(53), "[::1]:5353".parse().unwrap()] },
         admin: Some(local(3)),
@@ -323,7 +325,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
         ),
         (
             "\"a\\nb\" = 1",
-            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, spin, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, tcp, dns, admin, log",
+            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, spin, watch, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, tcp, dns, admin, log",
         ),
     ]);
 }

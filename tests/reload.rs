@@ -375,6 +375,23 @@ fn no_request_fails_while_targets_come_and_go() {
 }
 
 #[test]
+fn a_watched_file_is_applied_by_itself_and_a_bad_one_is_not() {
+    let a = Origin::start("a");
+    let text = |more: &str| format!("watch = true\n{}", file(ANY, &[&a], more));
+    let program = Program::start(&text(""));
+    let says = |part: &str| {
+        until(part, || program.log.lock().unwrap().iter().any(|line| line.contains(part)));
+    };
+    std::fs::write(&program.file, "nonsense").unwrap();
+    says("reload refused: ");
+    let new = program.file.with_file_name("new");
+    std::fs::write(&new, text("[limits]\nheaders = 50\n")).unwrap();
+    std::fs::rename(&new, &program.file).unwrap();
+    says("limits.headers 100 -> 50");
+    assert_eq!(Client::connect(&program.listening(0)).get("/").1, "a");
+}
+
+#[test]
 fn a_command_says_what_was_applied_and_its_exit_code_does_too() {
     let a = Origin::start("a");
     let whole = file(ANY, &[&a], "");

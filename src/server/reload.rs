@@ -8,6 +8,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use crate::settings::{Plan, Settings, Timeouts};
 use crate::worker::listener::{self, ListenerId, Scope};
 use crate::worker::{Crew, Errand};
 
+use super::watch::FileWatch;
 use super::{ServerError, descriptors, memory};
 
 /// How long workers may take to follow a plan. One that is at a long turn does it after that.
@@ -27,8 +29,13 @@ const FOLLOW_TIME: Duration = Duration::from_secs(5);
 /// How often it is looked whether they do.
 const LOOK: Duration = Duration::from_micros(200);
 
-/// Reads the configuration again, from where it came.
-pub type Reread = dyn Fn() -> Result<(Settings, Places), ConfigError> + Send;
+/// Where the configuration came from.
+pub struct Reread {
+    /// The file.
+    pub path: PathBuf,
+    /// Reads it again.
+    pub read: Box<dyn Fn() -> Result<(Settings, Places), ConfigError> + Send>,
+}
 
 /// What a reload works on: what is in force, and who is to follow.
 pub(super) struct Running {
@@ -37,7 +44,7 @@ pub(super) struct Running {
     /// What was in force before the last reload.
     pub(super) previous: Option<Settings>,
     /// `None`: there is no file.
-    pub(super) reread: Option<Box<Reread>>,
+    pub(super) reread: Option<Reread>,
     /// Descriptors that were open when it started.
     pub(super) open: u64,
     /// The addresses that are listened on, as written.
@@ -138,6 +145,12 @@ impl Running {
         self.shared.snapshot.load().generation
     }
 
+    /// Looks after the file, if that is configured and there is one.
+    pub(super) fn watch(&self) -> Option<FileWatch> {
+        let reread = self.reread.as_ref().filter(|_| self.settings.boot.watch)?;
+        Some(FileWatch::new(reread.path.clone(), Instant::now()))
+    }
+
     /// Those in force.
     pub(super) fn timeouts(&self) -> Timeouts {
         self.shared.snapshot.load().plan.timeouts
@@ -164,7 +177,8 @@ impl Running {
     }
 
     fn reread(&self) -> Result<(Settings, Places), ReloadError> {
-        self.reread.as_ref().ok_or(ReloadError::NoFile)?().map_err(ReloadError::File)
+        let reread = self.reread.as_ref().ok_or(ReloadError::NoFile)?;
+        (reread.read)().map_err(ReloadError::File)
     }
 
     /// In what `settings` differ from those in force, if a reload may change all of it.

@@ -119,6 +119,16 @@ pub(super) static FILE: Table = Table {
         )
         .at_start(),
         key(
+            "watch",
+            Flag(|draft| &mut draft.boot.watch),
+            "Whether a changed file is applied by itself, as `evenly reload` would",
+        )
+        .long(
+            "The file is checked once per second, through symbolic links, and applied when it has not changed for 100 ms. One that is \
+             not valid, empty or gone changes nothing, and the log says so once",
+        )
+        .at_start(),
+        key(
             "trusted_proxies",
             Text {
                 kind: "network or list",
