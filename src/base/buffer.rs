@@ -33,6 +33,12 @@ const ODD: usize = CLASSES.len();
 const KEPT: usize = 3;
 /// What is small is lent whatever is held: an ordinary request and what is read at once then.
 const SMALL: usize = 4 * 1024;
+/// The class of what is small, and how many places of it what one read brings may need: of what is kept for a retry, of what waits
+/// for either side.
+const SMALL_CLASS: usize = 2;
+const LOANS: usize = 3;
+/// Bytes of the ballast: the largest place for each of them, and some for others of this process.
+const BALLAST: usize = 1024 * 1024;
 /// What is read at once when it is to be little. With what rewriting adds it fits the fourth class.
 const LITTLE: usize = 16 * 1024;
 /// The least that is worth a call, which fits the third.
@@ -115,17 +121,22 @@ impl Class {
         self.roomy = next.map_or(self.spans.len(), |next| from + next);
     }
 
-    /// Makes room for `len` bytes. How many spans there are more that are free and may go back.
+    /// Makes room for `len` bytes. How many spans there are more that are free and may go back; `None` if there is no memory.
     #[cold]
-    fn grow(&mut self, class: usize, len: usize) -> usize {
+    fn grow(&mut self, class: usize, len: usize) -> Option<usize> {
         let (size, count) = CLASSES.get(class).copied().unwrap_or((len, 1));
-        let slot = Some(BufferSlot { span: Span::new(size, count), rested: 0 });
+        self.spans.try_reserve(1).ok()?;
+        let slot = Some(BufferSlot { span: Span::new(size, count)?, rested: 0 });
         self.roomy = self.spans.iter().position(Option::is_none).unwrap_or(self.spans.len());
         match self.spans.get_mut(self.roomy) {
             Some(gone) => *gone = slot,
             None => self.spans.push(slot),
         }
-        goes_back(class, self.roomy).into()
+        Some(goes_back(class, self.roomy).into())
+    }
+
+    fn has_room(&self) -> bool {
+        self.roomy < self.spans.len()
     }
 }
 
@@ -143,6 +154,11 @@ pub struct Pool {
     lent_bytes: usize,
     /// Spans that are free as a whole and may go back.
     idle: usize,
+    /// What is given up when this process may have no more memory, so that what is under way can go on. Pages that nobody has
+    /// touched: they are of the address space alone.
+    ballast: Option<Span>,
+    /// There was no memory for a span, and there is none yet for the ballast.
+    short: bool,
     /// When spans are older by one look.
     look_at: Tick,
     trim_at: Tick,
@@ -173,6 +189,8 @@ impl Pool {
             part,
             lent_bytes: 0,
             idle: 0,
+            ballast: Span::new(BALLAST, 1),
+            short: false,
             look_at: Tick::default(),
             trim_at: Tick::default(),
         }
@@ -182,11 +200,11 @@ impl Pool {
     /// before.
     pub fn lend(&mut self, pieces: &[&[u8]]) -> Chunk {
         let len = pieces.iter().map(|piece| piece.len()).sum();
-        let class = CLASSES.iter().position(|&(size, _)| len <= size).unwrap_or(ODD);
-        let places = &mut self.classes[class];
-        if class == ODD || places.roomy >= places.spans.len() {
-            self.idle += places.grow(class, len);
+        let mut class = CLASSES.iter().position(|&(size, _)| len <= size).unwrap_or(ODD);
+        if class == ODD || !self.classes[class].has_room() {
+            class = self.make_room(class, len);
         }
+        let places = &mut self.classes[class];
         let span = places.roomy;
         let slot = places.spans[span].as_mut().expect("a span with room is there");
         if slot.span.is_idle() && goes_back(class, span) {
@@ -202,6 +220,57 @@ impl Pool {
             self.fit();
         }
         At { class, span, place }.pack()
+    }
+
+    /// Makes room for `len` bytes: in this class or, if there is no memory for that, in a larger one.
+    ///
+    /// # Panics
+    /// If there is none either. Whoever asks [`Pool::is_spent`] before what is to be lent is read does not meet that.
+    #[cold]
+    fn make_room(&mut self, class: usize, len: usize) -> usize {
+        if let Some(idle) = self.classes[class].grow(class, len) {
+            self.idle += idle;
+            return class;
+        }
+        self.short = true;
+        self.level = Level::Out;
+        self.ballast = None;
+        if let Some(idle) = self.classes[class].grow(class, len) {
+            self.idle += idle;
+            return class;
+        }
+        let larger = (class..ODD).find(|&larger| self.classes[larger].has_room());
+        larger.expect("this process may have no more memory (RLIMIT_DATA, RLIMIT_AS or cgroup)")
+    }
+
+    /// Whether this process may have no more memory, so that [`Pool::is_spent`] is to be asked before each read.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        self.short
+    }
+
+    /// Whether what one read of little brings could find no place.
+    #[cold]
+    pub fn is_spent(&mut self) -> bool {
+        let class = &mut self.classes[SMALL_CLASS];
+        let room: usize = class.spans.iter().flatten().map(|slot| slot.span.room()).sum();
+        if !self.short || room >= LOANS {
+            return false;
+        }
+        match class.grow(SMALL_CLASS, SMALL) {
+            Some(idle) => self.idle += idle,
+            None => class.look_for_room(0),
+        }
+        !self.classes[SMALL_CLASS].spans.iter().flatten().any(|slot| slot.span.room() >= LOANS)
+    }
+
+    /// Looks whether there is memory again. To be called now and then while [`Pool::is_short`].
+    pub fn recover(&mut self) {
+        if self.short {
+            self.ballast = Span::new(BALLAST, 1);
+            self.short = self.ballast.is_none();
+            self.look();
+        }
     }
 
     /// What still waits.
@@ -253,13 +322,13 @@ impl Pool {
     fn fit(&mut self) {
         self.part.fit(self.lent_bytes);
         self.range = self.part.range();
-        self.level = self.part.level();
+        self.look();
     }
 
     /// Looks how much all workers hold.
     #[inline]
     pub fn look(&mut self) {
-        self.level = self.part.level();
+        self.level = if self.short { Level::Out } else { self.part.level() };
     }
 
     /// How much of `wanted` bytes may be read at once for somebody who may not take them.
@@ -346,6 +415,7 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::span::SPANS_LEFT;
     use super::*;
 
     const MIB: usize = 1024 * 1024;
@@ -390,6 +460,32 @@ mod tests {
         assert_eq!(pool.get(&again).as_ptr(), place);
         assert_eq!(pool.get(&again), [1; 150]);
         pool.take_back(again);
+    }
+
+    #[test]
+    fn without_memory_reads_stop_before_the_last_places_are_lent_and_go_on_when_there_is_some() {
+        let mut pool = Pool::default();
+        SPANS_LEFT.set(2);
+        let mut lent = vec![pool.lend(&[&[1; 4_000]]), pool.lend(&[&[2; 15_000]])];
+        assert!(!pool.is_short());
+        // The first that fails has the ballast's place.
+        SPANS_LEFT.set(0);
+        lent.push(pool.lend(&[&[3; 1_000]]));
+        assert!(pool.is_short() && pool.is_out());
+        while !pool.is_spent() {
+            lent.extend([100, 1_000, 4_000].map(|len| pool.lend(&[&vec![4; len]])));
+            assert!(lent.len() < 100, "the places are not counted");
+        }
+        pool.recover();
+        assert!(pool.is_short(), "there is still none");
+        SPANS_LEFT.set(usize::MAX);
+        assert!(!pool.is_spent(), "one span more");
+        pool.recover();
+        assert!(!pool.is_short() && !pool.is_out());
+        let first = pool.get(&lent[2]).to_vec();
+        assert_eq!(first, [3; 1_000]);
+        give_all_back(&mut pool, lent);
+        assert_eq!((pool.lent(), pool.lent_bytes), (0, 0));
     }
 
     #[test]

@@ -87,6 +87,14 @@ impl<T, K: SlabKey> Slab<T, K> {
         })
     }
 
+    /// Whether there is memory for one more value, now and when it is removed. Insertion itself aborts without.
+    #[must_use]
+    pub fn has_room(&mut self) -> bool {
+        let removed = self.slots.len() + 1 - self.free.len();
+        !self.free.is_empty()
+            || self.slots.try_reserve(1).is_ok() && self.free.try_reserve(removed).is_ok()
+    }
+
     /// Stores `value` and names it.
     pub fn insert(&mut self, value: T) -> K {
         let key = self.next_key();

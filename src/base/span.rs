@@ -34,14 +34,49 @@ struct SpanPlace {
     len: u32,
 }
 
+fn zeroed(len: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).ok()?;
+    bytes.resize(len, 0);
+    Some(bytes)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many spans there may still be on this thread.
+    pub(super) static SPANS_LEFT: std::cell::Cell<usize> = const { std::cell::Cell::new(usize::MAX) };
+}
+
+#[cfg(test)]
+fn refuses_memory() -> bool {
+    let left = SPANS_LEFT.get();
+    SPANS_LEFT.set(left.saturating_sub(1));
+    left == 0
+}
+
+#[cfg(not(test))]
+fn refuses_memory() -> bool {
+    false
+}
+
 impl Span {
-    /// `most` places of `size` bytes each, together less than 4 GiB.
-    pub(super) fn new(size: usize, most: usize) -> Span {
+    /// `most` places of `size` bytes each, together less than 4 GiB. `None` if this process may have no more memory.
+    pub(super) fn new(size: usize, most: usize) -> Option<Span> {
+        if refuses_memory() {
+            return None;
+        }
+        let mut places = Vec::new();
+        places.try_reserve_exact(most).ok()?;
         let memory = match MmapMut::map_anon(size * most) {
             Ok(pages) => Memory::Pages(pages),
-            Err(_) => Memory::Heap(vec![0; size * most]),
+            Err(_) => Memory::Heap(zeroed(size * most)?),
         };
-        Span { memory, size, most, places: Vec::new(), free: NONE, lent: 0 }
+        Some(Span { memory, size, most, places, free: NONE, lent: 0 })
+    }
+
+    /// How many places are free.
+    pub(super) fn room(&self) -> usize {
+        self.most - self.lent
     }
 
     /// Bytes of a place.

@@ -97,6 +97,12 @@ impl<K: Copy> Wheel<K> {
         Wheel { nodes: Vec::with_capacity(count), ..Wheel::default() }
     }
 
+    /// Whether there is memory for one more entry. [`Wheel::set`] itself aborts without.
+    #[must_use]
+    pub fn has_room(&mut self) -> bool {
+        self.free != NONE || self.nodes.try_reserve(1).is_ok()
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.len

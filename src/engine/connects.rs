@@ -263,6 +263,7 @@ impl<N: Net> Pump<N> {
 
     fn connect(&mut self, key: ClientKey, endpoint: EndpointId) -> io::Result<()> {
         self.make_room();
+        self.reserve()?;
         let token = Token::Upstream(self.upstreams.next_key());
         // One that has just gone counts as one that refuses.
         let address = self.pools.place(endpoint).ok_or(io::ErrorKind::NotFound)?;

@@ -52,8 +52,11 @@ impl<N: Net> Pump<N> {
     }
 
     fn client_read(&mut self, key: ClientKey, limit: usize, scratch: &mut Scratch) -> Flow {
-        let Pump { clients, net, buffers, cx, .. } = self;
         let Scratch { read, out } = scratch;
+        if self.buffers.is_short() && self.waits_for_pages(Token::Client(key), out) {
+            return Flow::Wait;
+        }
+        let Pump { clients, net, buffers, cx, .. } = self;
         let Some(client) = clients.get_mut(key) else {
             return self.impossible("a client that runs is there");
         };

@@ -77,8 +77,11 @@ impl<N: Net> Pump<N> {
     }
 
     fn upstream_read(&mut self, key: UpstreamKey, owner: ClientKey, scratch: &mut Scratch) -> Flow {
-        let Pump { clients, upstreams, net, buffers, cx, .. } = self;
         let Scratch { read, out } = scratch;
+        if self.buffers.is_short() && self.waits_for_pages(Token::Upstream(key), out) {
+            return Flow::Wait;
+        }
+        let Pump { clients, upstreams, net, buffers, cx, .. } = self;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
         else {
             return self.impossible("a client and its upstream connection name each other");

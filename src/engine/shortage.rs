@@ -31,6 +31,9 @@ const WAIT: Duration = Duration::from_millis(500);
 /// Requests that may wait so; the next one is answered at once.
 const MOST: usize = 1024;
 
+/// Half heads that are given up at once.
+const HALF_HEADS: usize = 64;
+
 /// Where the engine stands with shortages.
 #[derive(Debug, Default)]
 pub(super) struct Shortages {
@@ -166,6 +169,9 @@ impl<N: Net> Pump<N> {
 
     /// Remembers that connections wait for memory, so that they run again.
     pub(super) fn follow_shortage(&mut self) {
+        if self.buffers.is_short() {
+            self.shortages.retry_at.get_or_insert(self.now.after(RETRY));
+        }
         if self.net.take_short() {
             let error = io::ErrorKind::OutOfMemory.into();
             self.note_shortage(Shortage::Memory, "a connection waits for memory", &error);
@@ -179,6 +185,12 @@ impl<N: Net> Pump<N> {
             return;
         }
         self.shortages.retry_at = None;
+        self.buffers.recover();
+        if self.buffers.is_short() {
+            let error = io::ErrorKind::OutOfMemory.into();
+            self.note_shortage(Shortage::Memory, "no memory for buffers", &error);
+            self.free_half_heads(out);
+        }
         self.retry_waiting(out);
         let short: Vec<ClientKey> = self.clients.keys().collect();
         for key in short {
@@ -227,10 +239,97 @@ impl<N: Net> Pump<N> {
         }
     }
 
+    /// Has every table take one more connection, of either side.
+    ///
+    /// # Errors
+    /// `ENOMEM` if this process may have no more memory for that.
+    pub(super) fn reserve(&mut self) -> io::Result<()> {
+        let Pump { clients, upstreams, ready, wheel, fired, buffers, .. } = self;
+        let (both, timers) = (clients.len() + upstreams.len() + 1, wheel.len() + 1);
+        let lists =
+            ready.clients.try_reserve((clients.len() + 1).saturating_sub(ready.clients.len()));
+        let fits = clients.has_room()
+            && upstreams.has_room()
+            && wheel.has_room()
+            && lists.is_ok()
+            && ready
+                .upstreams
+                .try_reserve((upstreams.len() + 1).saturating_sub(ready.upstreams.len()))
+                .is_ok()
+            && ready.bulk.try_reserve(both.saturating_sub(ready.bulk.len())).is_ok()
+            && fired.try_reserve(timers.saturating_sub(fired.len())).is_ok()
+            && !(buffers.is_short() && buffers.is_spent());
+        match fits {
+            true => Ok(()),
+            false => Err(io::Error::from_raw_os_error(nix::errno::Errno::ENOMEM as i32)),
+        }
+    }
+
+    /// While this process may have no more memory: whether a connection must not be read, because what it sends might find no
+    /// place. It runs again a little later. A client whose head is only half here is answered by 503, so that those who hold memory do
+    /// not wait for more.
+    #[cold]
+    pub(super) fn waits_for_pages(&mut self, token: Token, out: &mut Output) -> bool {
+        if !self.buffers.is_spent() {
+            return false;
+        }
+        match token {
+            Token::Client(key) => {
+                if !self.let_go_of_half_head(key, out)
+                    && let Some(client) = self.clients.get_mut(key)
+                {
+                    client.conn.short = true;
+                }
+            }
+            Token::Upstream(key) => {
+                if let Some(upstream) = self.upstreams.get_mut(key) {
+                    upstream.conn.short = true;
+                }
+            }
+        }
+        true
+    }
+
+    /// Answers some of those by 503 that hold memory for a head that is only half here, if there is no other.
+    fn free_half_heads(&mut self, out: &mut Output) {
+        let positions = self.clients.positions();
+        let mut freed = 0;
+        for _ in 0..positions {
+            if freed == HALF_HEADS || !self.buffers.is_spent() {
+                return;
+            }
+            self.hand = if self.hand + 1 < positions { self.hand + 1 } else { 0 };
+            if let Some(key) = self.clients.key_at(self.hand)
+                && self.let_go_of_half_head(key, out)
+            {
+                freed += 1;
+            }
+        }
+    }
+
+    /// Answers this client by 503 if it holds memory for a head that is only half here. Whether it did.
+    fn let_go_of_half_head(&mut self, key: ClientKey, out: &mut Output) -> bool {
+        // It has gone meanwhile.
+        let Some(client) = self.clients.get_mut(key) else { return false };
+        let asks = client.is_open()
+            && client.exchange.upstream.is_none()
+            && client.exchange.hold.is_none()
+            && client.session.is_idle();
+        // It holds nothing, or what its exchange needs.
+        let Some(inbox) = client.conn.inbox.take_if(|_| asks) else { return false };
+        self.buffers.take_back(inbox);
+        self.answer_no_memory(key, out);
+        true
+    }
+
     /// Registers a fresh client connection, in the place of an idle one if that is what it takes.
     /// `false` if it cannot be.
     pub(super) fn register(&mut self, conn: &mut N::Conn) -> bool {
         let mut ways = 0;
+        if let Err(error) = self.reserve() {
+            self.note_shortage(Shortage::Memory, "a client connection is not taken", &error);
+            return false;
+        }
         loop {
             // Whoever gives way may leave its key to this one.
             let token = Token::Client(self.clients.next_key());
@@ -250,7 +349,7 @@ fn remedy(shortage: Shortage) -> &'static str {
             "raise the limit (ulimit -n, LimitNOFILE=, fs.epoll.max_user_watches) or lower limits.connections"
         }
         Shortage::Memory => {
-            "give the machine more memory (or net.ipv4.tcp_mem) or lower limits.connections"
+            "give the machine or this process more memory (net.ipv4.tcp_mem, LimitDATA=, LimitAS=) or lower limits.connections"
         }
         Shortage::Ports => {
             "widen net.ipv4.ip_local_port_range, or raise limits.idle_per_target so that connections are kept"

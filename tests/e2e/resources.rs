@@ -190,6 +190,35 @@ fn heads_that_never_end_hold_no_more_memory_than_they_may_and_it_goes_back() {
     assert_eq!(origin.requests(), 2);
 }
 
+#[test]
+fn a_process_that_may_have_no_more_memory_lives_on_and_serves_when_there_is_some() {
+    let origin = Origin::named("a");
+    let evenly = Evenly::with(&[&origin], "");
+    let mut honest = evenly.client();
+    assert_eq!(honest.get("/").text(), "a");
+    evenly.limit_memory(64);
+    let head = format!("GET / HTTP/1.1\r\nHost: test\r\nX-Long: {}", "a".repeat(3_000));
+    let mut flood = Vec::new();
+    until("there is none", || {
+        let mut client = evenly.client();
+        // It may be refused.
+        let _ = client.try_send(&head);
+        flood.push(client);
+        evenly.logged("no memory for buffers: out of memory") > 0
+    });
+    for _ in 0..200 {
+        let mut client = evenly.client();
+        let _ = client.try_send(&head);
+        flood.push(client);
+    }
+    drop(flood);
+    until("it serves again", || {
+        let mut client = evenly.client();
+        client.try_send(GET).is_ok() && client.try_response().is_ok_and(|it| it.text() == "a")
+    });
+    assert_eq!(evenly.logged("panicked"), 0, "{:#?}", evenly.log());
+}
+
 /// An origin whose answers wait for the gate.
 fn gated() -> (Origin, Arc<Gate>) {
     let gate = Arc::new(Gate::default());

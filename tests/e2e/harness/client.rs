@@ -50,6 +50,11 @@ impl Client {
         self.wire.send(bytes).unwrap();
     }
 
+    /// Likewise, to an evenly that may have closed the connection.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.wire.send(bytes)
+    }
+
     /// The next response, interim ones included.
     #[track_caller]
     pub(crate) fn response(&mut self) -> Response {

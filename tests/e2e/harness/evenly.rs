@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::NamedTempFile;
 
 use super::{Client, Origin, until, until_still};
@@ -321,6 +321,16 @@ impl Evenly {
         let status = self.proc("status");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it runs");
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// It may have so many KiB of memory more than it has now, as by `LimitDATA=` of systemd.
+    pub(crate) fn limit_memory(&self, more: u64) {
+        let status = self.proc("status");
+        let line = status.lines().find(|line| line.starts_with("VmData:")).expect("it runs");
+        let now: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        let limit = Some((now + more) * 1024);
+        let limit = Rlimit { current: limit, maximum: limit };
+        prlimit(Some(self.pid()), Resource::Data, limit).unwrap();
     }
 
     /// CPU time it has used.
