@@ -132,6 +132,64 @@ fn what_a_reload_may_change_is_the_plan_and_the_rest_is_the_boot() {
     }
 }
 
+/// What an error says to write, each as it stands in a file.
+fn remedies(error: &str) -> Vec<String> {
+    let remedy = error.rsplit("; ").next().unwrap_or_default();
+    let mut values: Vec<String> =
+        remedy.split('"').skip(1).step_by(2).map(|text| format!("\"{text}\"")).collect();
+    if values.is_empty() || remedy.contains("a number from") {
+        let is_number = |word: &&str| word.parse::<u64>().is_ok();
+        values.extend(remedy.split([' ', ',']).filter(is_number).map(str::to_owned));
+    }
+    values
+}
+
+#[test]
+fn what_an_error_says_to_write_is_valid_for_that_key() {
+    let wrong = [
+        "5",
+        "16384",
+        "true",
+        "-1",
+        "1.5",
+        "[1]",
+        "\"\"",
+        "\"5\"",
+        "\"-1s\"",
+        "\"x\"",
+        "\"1.5h\"",
+        "\"16 %\"",
+        "\"1500us\"",
+        "\"1500 ms\"",
+        "\"3 h\"",
+        "\"2sec\"",
+        "\"9d\"",
+        "\"1h1ms\"",
+        "\"1KiB1B\"",
+        "\"1k\"",
+        "\"2gb\"",
+        "\"900TB\"",
+        "\"30h\"",
+        "\"70\"",
+        "\"OFF\"",
+        "99999999999999",
+    ];
+    for (entry, ..) in ranges() {
+        let mut tried = 0;
+        for value in wrong {
+            let Err(error) = config::parse(&with(&entry, value), "f") else { continue };
+            let error = error.to_string();
+            let line = error.lines().next().unwrap_or_default();
+            for remedy in remedies(line) {
+                let valid = config::parse(&with(&entry, &remedy), "f");
+                assert!(valid.is_ok(), "{line}\n{remedy} is wrong as well");
+                tried += 1;
+            }
+        }
+        assert!(tried >= wrong.len() / 2, "{}: {tried} remedies", entry.path);
+    }
+}
+
 #[test]
 fn a_range_holds_its_ends_and_nothing_beyond() {
     for (entry, least, most) in ranges() {

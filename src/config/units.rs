@@ -2,6 +2,7 @@
 //!
 //! Pure. Every number carries its unit: a bare `"5"` is refused, because nobody can know what it meant.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::error::quoted;
@@ -15,12 +16,33 @@ pub(super) enum Unit {
     Size,
 }
 
+/// The amounts that a key takes.
+#[derive(Debug)]
+pub(super) struct Amounts<'a> {
+    pub(super) range: &'a RangeInclusive<u64>,
+    /// Each is a multiple of this.
+    pub(super) step: u64,
+}
+
+impl Amounts<'_> {
+    fn fits(&self, amount: u64) -> bool {
+        self.range.contains(&amount) && amount.is_multiple_of(self.step)
+    }
+}
+
 impl Unit {
-    /// What to write.
-    pub(super) fn examples(self) -> &'static str {
-        match self {
-            Unit::Time => r#""5s", "250ms" or "1m""#,
-            Unit::Size => r#""16KiB", "1MiB" or "512B""#,
+    /// What to write, of what the key `takes`.
+    pub(super) fn examples(self, takes: &Amounts<'_>) -> String {
+        let usual: [u64; 3] = match self {
+            Unit::Time => [5_000, 250, 60_000],
+            Unit::Size => [16 << 10, 1 << 20, 512],
+        };
+        let mut fitting: Vec<String> =
+            usual.into_iter().filter(|&it| takes.fits(it)).map(|it| self.show(it)).collect();
+        match fitting.pop() {
+            None => self.show(*takes.range.start()),
+            Some(last) if fitting.is_empty() => last,
+            Some(last) => format!("{} or {last}", fitting.join(", ")),
         }
     }
 
@@ -33,8 +55,14 @@ impl Unit {
     }
 
     /// An amount: digits and a unit. The error is what is wrong and the remedy, `examples` where that cannot be guessed.
-    pub(super) fn read(self, text: &str, examples: &str) -> Result<u64, String> {
-        with_unit(text, self.spellings(), examples)
+    /// What is to be written is always something that the key `takes`.
+    pub(super) fn read(
+        self,
+        text: &str,
+        takes: &Amounts<'_>,
+        examples: &str,
+    ) -> Result<u64, String> {
+        with_unit(text, self.spellings(), takes, examples)
     }
 
     /// `amount` in the largest unit that keeps it exact.
@@ -66,9 +94,14 @@ const OTHER_NAMES: [(&[&str], &str, u64); 10] = [
     (&["t", "tb", "tib"], "GiB", 1024),
 ];
 
-fn with_unit(text: &str, units: &[(&str, u64)], examples: &str) -> Result<u64, String> {
+fn with_unit(
+    text: &str,
+    units: &[(&str, u64)],
+    takes: &Amounts<'_>,
+    examples: &str,
+) -> Result<u64, String> {
     let bare: String = text.split_whitespace().collect();
-    if bare != text && with_unit(&bare, units, examples).is_ok() {
+    if bare != text && with_unit(&bare, units, takes, examples).is_ok_and(|it| takes.fits(it)) {
         return Err(format!("{} has a space in it; write \"{bare}\"", quoted(text)));
     }
     let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -89,7 +122,7 @@ fn with_unit(text: &str, units: &[(&str, u64)], examples: &str) -> Result<u64, S
         ));
     }
     let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit) else {
-        return Err(wrong_unit(text, digits, unit, units, examples));
+        return Err(wrong_unit(text, digits, unit, units, takes, examples));
     };
     let number: Option<u64> = digits.parse().ok();
     number.and_then(|n| n.checked_mul(*factor)).ok_or_else(|| too_large(text))
@@ -101,11 +134,13 @@ fn wrong_unit(
     digits: &str,
     unit: &str,
     units: &[(&str, u64)],
+    takes: &Amounts<'_>,
     examples: &str,
 ) -> String {
     let shown = quoted(text);
     if let Some(sum) = sum(text, units) {
-        return format!("{shown} has more than one unit; write {}", show(sum, units));
+        let right = if takes.fits(sum) { show(sum, units) } else { examples.to_owned() };
+        return format!("{shown} has more than one unit; write {right}");
     }
     let bare = unit.trim().to_ascii_lowercase();
     let known = |name: &str| units.iter().any(|(known, _)| *known == name);
@@ -116,7 +151,12 @@ fn wrong_unit(
         meant.map(|(_, right, factor)| (*right, *factor))
     });
     let number: Option<u64> = digits.parse().ok();
-    match meant.and_then(|(right, factor)| Some((right, number?.checked_mul(factor)?))) {
+    let worth = |unit: &str| units.iter().find(|(name, _)| *name == unit).map_or(1, |it| it.1);
+    let guess = meant.and_then(|(right, factor)| Some((right, number?.checked_mul(factor)?)));
+    let fits = |(right, number): &(&str, u64)| {
+        number.checked_mul(worth(right)).is_some_and(|amount| takes.fits(amount))
+    };
+    match guess.filter(fits) {
         Some((right, number)) => {
             format!("{shown} has the unknown unit {}; write \"{number}{right}\"", quoted(unit))
         }
@@ -153,12 +193,18 @@ fn show(amount: u64, units: &[(&str, u64)]) -> String {
 mod tests {
     use super::*;
 
+    const ANY: Amounts<'_> = Amounts { range: &(0..=u64::MAX), step: 1 };
+
+    fn read(unit: Unit, text: &str) -> Result<u64, String> {
+        unit.read(text, &ANY, &unit.examples(&ANY))
+    }
+
     fn duration(text: &str) -> Result<u64, String> {
-        Unit::Time.read(text, Unit::Time.examples())
+        read(Unit::Time, text)
     }
 
     fn size(text: &str) -> Result<u64, String> {
-        Unit::Size.read(text, Unit::Size.examples())
+        read(Unit::Size, text)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::error::{Mistake, quoted};
 use super::keys::{self, Measure, Table};
 use super::raw::{Item, Written};
-use super::units::Unit;
+use super::units::{Amounts, Unit};
 
 impl<'a> Item<'a> {
     /// A mistake of this value.
@@ -76,7 +76,7 @@ impl<'a> Item<'a> {
         }
         match measure {
             Measure::Number => self.number(range, word),
-            Measure::With(unit) => self.with_unit(unit, range, word),
+            Measure::With(unit) => self.with_unit(unit, &Amounts { range, step: 1 }, word),
             Measure::WholeSeconds => self.whole_seconds(range, word),
         }
         .map(Some)
@@ -104,16 +104,17 @@ impl<'a> Item<'a> {
     fn with_unit(
         &self,
         unit: Unit,
-        range: &RangeInclusive<u64>,
+        takes: &Amounts<'_>,
         word: Option<&str>,
     ) -> Result<u64, Mistake> {
         let noun = if unit == Unit::Time { "a duration" } else { "a size" };
         let or = |what: &str| word.map_or(String::new(), |word| format!("\"{word}\", or {what}"));
-        let examples = format!("{}{}", or(&format!("{noun} such as ")), unit.examples());
+        let examples = format!("{}{}", or(&format!("{noun} such as ")), unit.examples(takes));
         if let DeValue::Integer(number) = self.value.get_ref() {
             return Err(self.mistake(format!("{number} has no unit; write {examples}")));
         }
-        let amount = self.read(&examples, |text| unit.read(text, &examples))?;
+        let amount = self.read(&examples, |text| unit.read(text, takes, &examples))?;
+        let range = takes.range;
         if range.contains(&amount) {
             return Ok(amount);
         }
@@ -128,7 +129,7 @@ impl<'a> Item<'a> {
         range: &RangeInclusive<u64>,
         word: Option<&str>,
     ) -> Result<u64, Mistake> {
-        let time = self.with_unit(Unit::Time, range, word)?;
+        let time = self.with_unit(Unit::Time, &Amounts { range, step: 1_000 }, word)?;
         if time.is_multiple_of(1_000) {
             return Ok(time);
         }
