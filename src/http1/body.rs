@@ -1,4 +1,4 @@
-//! Bodies: taking a message's payload out of the bytes that carry it (RFC 9112 section 7).
+//! Bodies: taking a message's payload out of the bytes that carry it, and framing it anew (RFC 9112 section 7).
 //!
 //! Owns: chunk lines, chunk data, trailers and the end of the body. Does not own: the bytes, which stay where they are.
 //! Invariants: payload is never copied but to close the gaps between chunks of one call; whatever is not consumed is
@@ -82,6 +82,9 @@ pub struct Decoded {
 }
 
 impl BodyDecoder {
+    /// A decoder of no body.
+    pub const NOTHING: BodyDecoder = BodyDecoder { state: BodyState::Done };
+
     /// A decoder at the first byte of a request's body.
     #[must_use]
     pub fn new(length: BodyLength) -> Self {
@@ -475,6 +478,51 @@ fn may_trail(name: &[u8]) -> bool {
     Kind::of(name) == Kind::Plain
         && !is_content
         && !NEVER_TRAILING.iter().any(|never| name.eq_ignore_ascii_case(never.as_bytes()))
+}
+
+/// How a body that is sent on is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEncoder {
+    /// It is not sent in chunks.
+    AsIs,
+    /// More chunks may come.
+    Chunks,
+    /// The last chunk was sent.
+    Trailers,
+}
+
+impl BodyEncoder {
+    /// At the first byte of a body.
+    #[must_use]
+    pub fn new(chunked: bool) -> Self {
+        if chunked { Self::Chunks } else { Self::AsIs }
+    }
+
+    /// Frames what was decoded as one chunk, and trailers and the end of the body as they come (RFC 9112 section 7.1): appends what
+    /// goes before the data and what goes behind it, and takes the `trailers`. Nothing for a body that is not sent in chunks.
+    pub fn frame(
+        &mut self,
+        decoded: &Decoded,
+        trailers: &mut Vec<u8>,
+        (before, behind): (&mut Vec<u8>, &mut Vec<u8>),
+    ) {
+        if *self == Self::AsIs {
+            return;
+        }
+        if !decoded.data.is_empty() {
+            chunk_head(decoded.data.len(), before);
+            behind.extend_from_slice(b"\r\n");
+        }
+        if (decoded.done || !trailers.is_empty())
+            && std::mem::replace(self, Self::Trailers) == Self::Chunks
+        {
+            behind.extend_from_slice(LAST_CHUNK);
+        }
+        behind.append(trailers);
+        if decoded.done {
+            behind.extend_from_slice(b"\r\n");
+        }
+    }
 }
 
 /// Appends the line that begins a chunk of `len` > 0 bytes; the data and a CRLF follow.

@@ -102,6 +102,12 @@ impl<'b> RequestHead<'_, 'b> {
     pub fn field(&self, name: &str) -> Option<&'b [u8]> {
         self.fields.named(name)
     }
+
+    /// Whether it has content.
+    #[must_use]
+    pub fn has_content(&self) -> bool {
+        !matches!(self.body, BodyLength::None | BodyLength::Length(0))
+    }
 }
 
 /// A whole response head that may be passed on.
@@ -169,6 +175,24 @@ pub fn lower_minor(input: &mut [u8]) -> bool {
             true
         }
         _ => false,
+    }
+}
+
+/// How far an unfinished head was looked at: a peer that sends it byte by byte does not make us read it from the start each time.
+#[derive(Clone, Copy, Debug)]
+pub struct Scan(u32);
+
+impl Scan {
+    /// Nothing of a head was looked at.
+    pub const NOTHING: Scan = Scan(0);
+
+    /// Whether the head at the start of `input` may be whole now, or is beyond its `limit` in bytes.
+    #[inline]
+    pub fn is_due(&mut self, input: &[u8], limit: usize) -> bool {
+        let fresh = input.get(self.0 as usize..).unwrap_or(input);
+        let due = self.0 == 0 || input.len() >= limit || memchr::memchr(b'\n', fresh).is_some();
+        self.0 = u32::try_from(input.len()).unwrap_or(0);
+        due
     }
 }
 

@@ -1,7 +1,8 @@
-//! HTTP/1.1 as bytes: heads, framing, bodies and the rewriting a proxy owes both sides (RFC 9110, RFC 9112).
+//! HTTP/1.1 as bytes: heads, framing, bodies, connections and the rewriting a proxy owes both sides (RFC 9110, RFC 9112).
 //!
-//! Owns: what is a message, where it ends, and which bytes of it go to the other side. Does not own: when to read or
-//! write, which target is asked, what a refusal does to the connection (that is `session`).
+//! Owns: what is a message, where it ends, and which bytes of it go to the other side; what is remembered of a connection from one
+//! read to the next, a client's ([`server`]) and a target's ([`client`]). Does not own: when to read or write, which target is asked,
+//! what a refusal does to the exchange (that is `session`).
 //!
 //! Invariants:
 //! - No socket, no clock, no lock; of a message that is exact the only allocation is appending to buffers that are handed in.
@@ -45,6 +46,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod client;
 mod diagnose;
 mod fields;
 mod foreign;
@@ -53,18 +55,22 @@ pub mod head;
 mod line;
 pub mod mend;
 pub mod rewrite;
+pub mod server;
 mod target;
 #[cfg(test)]
 mod tests;
 
 pub use crate::http::{Fault, Method, Pseudonym};
 pub use answer::{ALLOW, answer, answer_options};
-pub use body::{BodyDecoder, Decoded, LAST_CHUNK, chunk_head};
+pub use body::{BodyDecoder, BodyEncoder, Decoded, LAST_CHUNK, chunk_head};
+pub use client::{ClientHalf, Reuse};
 pub use framing::BodyLength;
 pub use head::{
-    FieldSpace, HeadLimits, MAX_FIELDS, RequestHead, ResponseHead, parse_request, parse_response,
+    FieldSpace, HeadLimits, MAX_FIELDS, RequestHead, ResponseHead, Scan, parse_request,
+    parse_response,
 };
 pub use rewrite::{ClientConnection, ClientFraming, RequestRewrite, ResponseRewrite};
+pub use server::ServerHalf;
 
 /// The versions spoken here; every other one is refused (RFC 9112 section 2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

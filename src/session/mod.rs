@@ -66,15 +66,11 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use memchr::memchr;
-
-use crate::http1::answer::answer;
-use crate::http1::body::{self, BodyDecoder, Decoded};
+use crate::http1::body::Decoded;
 use crate::http1::head::{HeadLimits, RequestHead};
-use crate::http1::rewrite::ClientFraming;
-use crate::http1::{BodyLength, Fault, Method, Version};
+use crate::http1::{ClientHalf, Fault, Method, ServerHalf};
 
-pub use crate::http1::Pseudonym;
+pub use crate::http1::{Pseudonym, Reuse};
 pub use retry::{Failure, Remedy};
 
 /// Interim responses (1xx) that one response may have; a target that sends more is broken.
@@ -82,8 +78,6 @@ pub const MAX_INTERIM: u8 = 16;
 
 /// Bodies up to this size are copied behind their head: one piece is cheaper to send than two.
 const JOIN: usize = 4096;
-/// No number of seconds. Not an `Option`, which would make each connection larger.
-const NO_HINT: u16 = u16::MAX;
 
 /// Settings that all sessions of a worker share.
 #[derive(Debug, Clone, Default)]
@@ -177,20 +171,6 @@ pub enum Next {
     ClientBroke,
 }
 
-/// What an upstream connection may carry after an exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reuse {
-    /// Any client's next request.
-    Pool,
-    /// Only further requests of the same client connection, and none when that ends: the target knows the connection by
-    /// the credentials of its client.
-    Private,
-    /// Nothing more, as its target says, which ends it.
-    Ends,
-    /// Nothing more.
-    No,
-}
-
 /// What becomes of the client connection after an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -249,51 +229,28 @@ pub struct Break {
     pub elsewhere: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
     Head,
-    Body { decoder: BodyDecoder, chunks: Option<Chunks> },
+    Body,
     Complete,
     Tunnel,
     Closed,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answering {
     Nothing,
     Awaited,
-    Body {
-        decoder: BodyDecoder,
-        framing: ClientFraming,
-        chunks: Option<Chunks>,
-        /// What the upstream connection may carry behind it, by its head.
-        reuse: Reuse,
-    },
-    Complete {
-        /// Only the end of the connection shows the client where it ends.
-        until_close: bool,
-    },
+    Body,
+    Complete,
     Tunnel,
-}
-
-/// How far a body that is sent in chunks has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Chunks {
-    /// More chunks may come.
-    Open,
-    /// The last chunk was sent.
-    Trailers,
 }
 
 /// What is known of the exchange under way.
 #[derive(Debug)]
 struct ExchangeState {
     method: Method,
-    version: Version,
-    /// The client's connection is kept after the response.
-    we_keep_alive: bool,
-    /// The client asked for that: its next request may be on its way.
-    client_keeps_alive: bool,
     expects: Expects,
     interim: u8,
     /// The status the client was sent; 0 before that.
@@ -306,12 +263,7 @@ struct ExchangeState {
     at_hand: bool,
     /// The request has content.
     has_content: bool,
-    /// The upstream connection can carry no other request: bytes of this one may be left on it unread, or an interim
-    /// response ruled it out.
-    no_reuse: bool,
     early: Early,
-    /// How many seconds the target keeps an idle connection, as it says; [`NO_HINT`] if it does not.
-    idle_seconds: u16,
     /// The protocol the client asked to upgrade to.
     upgrade: Option<Box<Asked>>,
 }
@@ -347,9 +299,6 @@ struct Asked {
 impl ExchangeState {
     const NONE: ExchangeState = ExchangeState {
         method: Method::Other,
-        version: Version::Http11,
-        we_keep_alive: false,
-        client_keeps_alive: false,
         expects: Expects::Nothing,
         interim: 0,
         status: 0,
@@ -357,26 +306,19 @@ impl ExchangeState {
         replayed: false,
         at_hand: false,
         has_content: false,
-        no_reuse: false,
         early: Early::No,
-        idle_seconds: NO_HINT,
         upgrade: None,
     };
 
     fn of(head: &RequestHead<'_, '_>) -> ExchangeState {
-        let has_content = !matches!(head.body, BodyLength::None | BodyLength::Length(0));
         ExchangeState {
             method: head.method,
-            version: head.version,
-            we_keep_alive: head.keep_alive,
-            client_keeps_alive: head.keep_alive,
             expects: match head.expect_continue {
                 true => Expects::Continue,
                 false => Expects::Nothing,
             },
             at_hand: true,
-            has_content,
-            no_reuse: has_content && head.method.ignores_content(),
+            has_content: head.has_content(),
             upgrade: head.upgrade.map(|asked| Box::new(Asked { protocols: asked.to_vec() })),
             ..ExchangeState::NONE
         }
@@ -393,8 +335,8 @@ pub struct Session {
     reading: Reading,
     answering: Answering,
     exchange: ExchangeState,
-    /// Bytes of an unfinished head that were looked at already.
-    scanned: u32,
+    client_side: ServerHalf,
+    target_side: ClientHalf,
 }
 
 impl Session {
@@ -407,17 +349,9 @@ impl Session {
             reading: Reading::Head,
             answering: Answering::Nothing,
             exchange: ExchangeState::NONE,
-            scanned: 0,
+            client_side: ServerHalf::READY,
+            target_side: ClientHalf::READY,
         }
-    }
-
-    /// Whether a head that was unfinished may be whole now, or is too long: a peer that sends it byte by
-    /// byte does not make us read it from the start each time.
-    fn worth_a_look(&mut self, input: &[u8], limit: usize) -> bool {
-        let fresh = input.get(self.scanned as usize..).unwrap_or(input);
-        let worth = self.scanned == 0 || input.len() >= limit || memchr(b'\n', fresh).is_some();
-        self.scanned = u32::try_from(input.len()).unwrap_or(0);
-        worth
     }
 
     /// How far the exchange is.
@@ -426,24 +360,24 @@ impl Session {
         match (&self.answering, &self.reading) {
             (Answering::Tunnel, _) => Phase::Tunnel,
             (Answering::Nothing, _) => Phase::Idle,
-            (Answering::Awaited, Reading::Body { .. }) => Phase::Request,
+            (Answering::Awaited, Reading::Body) => Phase::Request,
             (Answering::Awaited, _) => Phase::Awaited,
-            (Answering::Body { .. }, Reading::Body { .. }) => Phase::Both,
-            (Answering::Body { .. }, _) => Phase::Response,
-            (Answering::Complete { .. }, Reading::Body { .. }) => Phase::Upload,
-            (Answering::Complete { .. }, _) => Phase::Over,
+            (Answering::Body, Reading::Body) => Phase::Both,
+            (Answering::Body, _) => Phase::Response,
+            (Answering::Complete, Reading::Body) => Phase::Upload,
+            (Answering::Complete, _) => Phase::Over,
         }
     }
 
     /// Whether bytes of the client can be used now. Otherwise they wait in the kernel: the next request
     /// is not looked at before this one is answered.
     pub fn wants_client_bytes(&self) -> bool {
-        matches!(self.reading, Reading::Head | Reading::Body { .. } | Reading::Tunnel)
+        matches!(self.reading, Reading::Head | Reading::Body | Reading::Tunnel)
     }
 
     /// Whether bytes of the client go straight to its upstream, which must then be there and keeping up.
     pub fn streams_to_upstream(&self) -> bool {
-        matches!(self.reading, Reading::Body { .. } | Reading::Tunnel)
+        matches!(self.reading, Reading::Body | Reading::Tunnel)
     }
 
     /// Whether no exchange is under way.
@@ -474,19 +408,13 @@ impl Session {
     /// Whether the response was passed on whole while the request still comes: the upload goes on to its end, which ends
     /// the exchange.
     pub fn is_uploading(&self) -> bool {
-        matches!(
-            (&self.reading, &self.answering),
-            (Reading::Body { .. }, Answering::Complete { .. })
-        )
+        matches!((&self.reading, &self.answering), (Reading::Body, Answering::Complete))
     }
 
     /// Whether only the end of our side of the connection shows the client where the response ends that is passed on, or was.
     pub fn ends_with_connection(&self) -> bool {
-        matches!(
-            self.answering,
-            Answering::Complete { until_close: true }
-                | Answering::Body { framing: ClientFraming::UntilClose, .. }
-        )
+        matches!(self.answering, Answering::Body | Answering::Complete)
+            && self.client_side.is_framed_by_its_end()
     }
 
     /// Whose connection it is.
@@ -503,8 +431,7 @@ impl Session {
     /// `Keep-Alive: timeout=5` of its response says; known from the final head until the next request. Counts from when
     /// the target wrote its response.
     pub fn idle_hint(&self) -> Option<Duration> {
-        let seconds = self.exchange.idle_seconds;
-        (seconds != NO_HINT).then(|| Duration::from_secs(seconds.into()))
+        self.target_side.idle_hint()
     }
 
     /// Whether the upstream connection of the exchange had carried another before.
@@ -527,27 +454,24 @@ impl Session {
         if out.reason.is_empty() {
             out.reason = why;
         }
-        let close = !self.exchange.we_keep_alive || !self.request_complete();
-        self.exchange.we_keep_alive = !close;
-        let head_only = self.exchange.method == Method::Head;
-        if !close && self.exchange.version == Version::Http10 {
-            // Rare enough: a 1.0 client loses its persistence rather than guess at it.
-            self.exchange.we_keep_alive = false;
+        if !self.request_complete() {
+            self.client_side.end();
         }
-        answer(status, why, !self.exchange.we_keep_alive, head_only, &mut out.head);
-        self.answering = Answering::Complete { until_close: false };
+        let head_only = self.exchange.method == Method::Head;
+        self.client_side.answer(status, why, head_only, &mut out.head);
+        self.answering = Answering::Complete;
         self.exchange.status = status;
     }
 
     /// An upstream connection was found for the request; `reused` if it had carried another before.
     pub fn attached(&mut self, reused: bool) {
         self.exchange.reused = reused;
-        self.scanned = 0;
+        self.target_side.attached();
     }
 
     /// The target answers although some of the request still waits to be sent: it may never read that.
     pub fn answered_early(&mut self) {
-        self.exchange.no_reuse = true;
+        self.target_side.rule_out_reuse();
         if self.exchange.early == Early::No {
             self.exchange.early = Early::ReadsOn;
         }
@@ -567,16 +491,22 @@ impl Session {
     /// No endpoint takes the request: 503, on a connection that stays usable.
     pub fn no_upstream(&mut self, cx: &SessionRules, out: &mut Output) {
         out.clear();
-        self.exchange.we_keep_alive &= !cx.draining;
+        self.end_if_draining(cx);
         out.reason = "No endpoint could take the request.";
         self.answer_with(503, "", out);
     }
 
+    fn end_if_draining(&mut self, cx: &SessionRules) {
+        if cx.draining {
+            self.client_side.end();
+        }
+    }
+
     /// What becomes of the client connection now that its exchange is over.
     pub fn ending(&self) -> Ending {
-        match (self.exchange.we_keep_alive, self.request_complete()) {
+        match (self.client_side.is_kept(), self.request_complete()) {
             (true, true) => Ending::KeepAlive,
-            (false, true) if !self.exchange.client_keeps_alive => Ending::Close,
+            (false, true) if !self.client_side.wants_to_be_kept() => Ending::Close,
             // What the client sends before it reads that we close must not reset the answer away.
             (false, true) | (_, false) => Ending::Linger,
         }
@@ -588,7 +518,8 @@ impl Session {
         self.reading = Reading::Head;
         self.answering = Answering::Nothing;
         self.exchange = ExchangeState::NONE;
-        self.scanned = 0;
+        self.client_side = ServerHalf::READY;
+        self.target_side = ClientHalf::READY;
     }
 }
 
@@ -621,23 +552,4 @@ impl Step {
 
 fn pass_all(input: &[u8], next: Next) -> Step {
     Step { consumed: input.len(), body: 0..input.len(), next }
-}
-
-/// Frames what was decoded as one chunk, and trailers and the end of the body as they come
-/// (RFC 9112 section 7.1). `None` is a body that is not sent in chunks.
-fn frame(decoded: &Decoded, chunks: &mut Option<Chunks>, out: &mut Output) {
-    let Some(chunks) = chunks else { return };
-    if !decoded.data.is_empty() {
-        body::chunk_head(decoded.data.len(), &mut out.head);
-        out.tail.extend_from_slice(b"\r\n");
-    }
-    if (decoded.done || !out.trailers.is_empty())
-        && std::mem::replace(chunks, Chunks::Trailers) == Chunks::Open
-    {
-        out.tail.extend_from_slice(body::LAST_CHUNK);
-    }
-    out.tail.append(&mut out.trailers);
-    if decoded.done {
-        out.tail.extend_from_slice(b"\r\n");
-    }
 }

@@ -1,14 +1,13 @@
 //! The client's direction: heads that become requests for a target, bodies, and refusals.
 
 use super::{
-    Answering, Chunks, ClientEnd, ExchangeState, Expects, Next, Output, Reading, Session,
-    SessionRules, Step, Steps, frame, pass_all,
+    Answering, ClientEnd, ExchangeState, Expects, Next, Output, Reading, Session, SessionRules,
+    Step, Steps, pass_all,
 };
 use crate::access::push_part;
-use crate::http1::answer::answer_options;
-use crate::http1::body::{BodyDecoder, Decoded};
-use crate::http1::head::{self, FieldSpace, RequestHead};
-use crate::http1::rewrite::{self, RequestRewrite};
+use crate::http1::body::Decoded;
+use crate::http1::head::{FieldSpace, RequestHead};
+use crate::http1::rewrite::RequestRewrite;
 use crate::http1::{BodyLength, Fault, Progress, Version};
 
 impl Session {
@@ -16,7 +15,7 @@ impl Session {
     pub fn client_bytes(&mut self, cx: &SessionRules, input: &mut [u8], out: &mut Output) -> Step {
         match self.reading {
             Reading::Head => self.request_head(cx, input, out),
-            Reading::Body { .. } => {
+            Reading::Body => {
                 self.exchange.at_hand = false;
                 match self.request_body(cx, input, out) {
                     Ok(decoded) => decoded.step(Next::ToUpstream),
@@ -30,12 +29,8 @@ impl Session {
         }
     }
 
-    /// Empty lines between requests say nothing, and must not look like the beginning of one (RFC 9112 section 2.2).
     fn request_head(&mut self, cx: &SessionRules, input: &mut [u8], out: &mut Output) -> Step {
-        let empty = input.chunks_exact(2).take_while(|line| line == b"\r\n").count() * 2;
-        if empty > 0 {
-            self.scanned = 0;
-        }
+        let empty = self.client_side.empty_lines(input);
         match input.get_mut(empty..) {
             Some(rest) if !rest.is_empty() => self.one_request_head(cx, rest, out).behind(empty),
             _ => Step { consumed: empty, body: 0..0, next: Next::NeedMore },
@@ -43,14 +38,10 @@ impl Session {
     }
 
     fn one_request_head(&mut self, cx: &SessionRules, input: &mut [u8], out: &mut Output) -> Step {
-        if !self.worth_a_look(input, cx.limits.bytes) {
-            return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
-        }
         let mut space = FieldSpace::new();
-        let (len, length) = match head::parse_request(input, cx.limits, &mut space) {
+        let (len, length) = match self.client_side.request_head(input, cx.limits, &mut space) {
             Err(fault) => {
-                if fault == Fault::OtherVersion && head::lower_minor(input) {
-                    self.scanned = 0;
+                if fault == Fault::OtherVersion && self.client_side.lowers_minor(input) {
                     return self.one_request_head(cx, input, out);
                 }
                 return self.refuse(fault, out);
@@ -76,8 +67,7 @@ impl Session {
                     fallback_host: &cx.fallback_host,
                     via: cx.request_via.as_ref(),
                 };
-                rewrite::request(&head, input, &by, &mut out.head);
-                self.scanned = 0;
+                self.target_side.request_head(&head, input, &by, &mut out.head);
                 (head.len, head.body)
             }
         };
@@ -86,10 +76,7 @@ impl Session {
             self.reading = Reading::Complete;
             return Step { consumed: len, body: 0..0, next: Next::NeedUpstream };
         }
-        self.reading = Reading::Body {
-            decoder: BodyDecoder::new(length),
-            chunks: matches!(length, BodyLength::Chunked).then_some(Chunks::Open),
-        };
+        self.reading = Reading::Body;
         match self.request_body(cx, &mut input[len..], out) {
             Ok(decoded) => decoded.step(Next::NeedUpstream).behind(len),
             Err(fault) => self.refuse(fault, out),
@@ -102,11 +89,9 @@ impl Session {
         input: &mut [u8],
         out: &mut Output,
     ) -> Result<Decoded, Fault> {
-        let Reading::Body { decoder, chunks } = &mut self.reading else {
-            return Ok(Decoded { consumed: 0, data: 0..0, done: true });
-        };
-        let decoded = decoder.decode(input, cx.limits, &mut out.trailers)?;
-        frame(&decoded, chunks, out);
+        let Output { head, tail, trailers, .. } = out;
+        let decoded = self.client_side.request_body(input, cx.limits, trailers)?;
+        self.target_side.frame_body(&decoded, trailers, (head, tail));
         if self.exchange.expects == Expects::Continue && decoded.consumed > 0 {
             self.exchange.expects = Expects::NoMore;
         }
@@ -119,21 +104,20 @@ impl Session {
     /// A target leads back to us: each round would take a connection on both sides, without end (RFC 5842 section 7.2 has the
     /// status).
     fn answer_loop(&mut self, head: &RequestHead<'_, '_>, out: &mut Output) -> Step {
-        let bodiless = matches!(head.body, BodyLength::None | BodyLength::Length(0));
-        self.reading = if bodiless { Reading::Complete } else { Reading::Closed };
+        self.reading = if head.has_content() { Reading::Closed } else { Reading::Complete };
         self.answer_with(508, "The request has come back: a target leads here.", out);
         Step { consumed: head.len, body: 0..0, next: Next::Answered }
     }
 
     /// `Max-Forwards: 0` makes us the final recipient (RFC 9110 section 7.6.2).
     fn answer_for_target(&mut self, head: &RequestHead<'_, '_>, out: &mut Output) -> Step {
-        let bodiless = matches!(head.body, BodyLength::None | BodyLength::Length(0));
-        let keep = head.keep_alive && bodiless;
-        answer_options(!keep, &mut out.head);
+        self.reading = if head.has_content() { Reading::Closed } else { Reading::Complete };
+        if head.has_content() {
+            self.client_side.end();
+        }
+        self.client_side.answer_options(&mut out.head);
         self.exchange.status = 200;
-        self.exchange.we_keep_alive = keep;
-        self.reading = if bodiless { Reading::Complete } else { Reading::Closed };
-        self.answering = Answering::Complete { until_close: false };
+        self.answering = Answering::Complete;
         Step { consumed: head.len, body: 0..0, next: Next::Answered }
     }
 
@@ -144,8 +128,8 @@ impl Session {
         out.tail.clear();
         out.reason = fault.why();
         self.reading = Reading::Closed;
-        self.exchange.we_keep_alive = false;
-        if matches!(self.answering, Answering::Body { .. } | Answering::Complete { .. }) {
+        self.client_side.end();
+        if matches!(self.answering, Answering::Body | Answering::Complete) {
             return Step { consumed: 0, body: 0..0, next: Next::ClientBroke };
         }
         self.answer_with(fault.status(), fault.why(), out);
@@ -163,7 +147,7 @@ impl Session {
         out.tail.clear();
         out.reason = "no memory is left for the request (limits.memory)";
         self.reading = Reading::Closed;
-        self.exchange.we_keep_alive = false;
+        self.client_side.end();
         self.answer_with(503, "", out);
     }
 

@@ -2,14 +2,13 @@
 //! target breaks the exchange.
 
 use super::{
-    Answering, Break, Chunks, Early, Expects, Failure, MAX_INTERIM, NO_HINT, Next, Output, Reading,
-    Remedy, Reuse, Session, SessionRules, Step, Steps, frame, pass_all, retry,
+    Answering, Break, Early, Expects, Failure, MAX_INTERIM, Next, Output, Reading, Remedy, Reuse,
+    Session, SessionRules, Step, Steps, pass_all, retry,
 };
-use crate::http1::body::{BodyDecoder, Decoded};
+use crate::http1::body::Decoded;
 use crate::http1::head::ResponseHead;
 use crate::http1::mend;
-use crate::http1::rewrite::{self, ClientConnection, ClientFraming, ResponseRewrite};
-use crate::http1::{BodyLength, Fault, Progress, Version};
+use crate::http1::{BodyLength, Fault, Progress};
 
 impl Session {
     /// Bytes of the target.
@@ -19,13 +18,14 @@ impl Session {
         input: &mut [u8],
         out: &mut Output,
     ) -> Step {
-        match &mut self.answering {
+        match self.answering {
             Answering::Awaited => self.response_head(cx, input, out),
-            Answering::Body { decoder, chunks, reuse, .. } => {
+            Answering::Body => {
                 let mut decoded = Decoded { consumed: 0, data: 0..0, done: false };
-                let trailers = &mut out.trailers;
-                let result = decoder.decode_up_to_fault(input, cx.limits, trailers, &mut decoded);
-                frame(&decoded, chunks, out);
+                let Output { head, tail, trailers, .. } = out;
+                let result =
+                    self.target_side.response_body(input, cx.limits, trailers, &mut decoded);
+                self.client_side.frame_body(&decoded, trailers, (head, tail));
                 if let Err(bad) = result {
                     // What stands before the fault is whole, and nothing behind it is.
                     out.reason = bad.why();
@@ -34,11 +34,11 @@ impl Session {
                 if !decoded.done {
                     return decoded.step(Next::ToClient);
                 }
-                let reuse = if decoded.consumed == input.len() { *reuse } else { Reuse::No };
-                self.finished(decoded, reuse)
+                let left = input.len() - decoded.consumed;
+                self.finished(decoded, left)
             }
             Answering::Tunnel => pass_all(input, Next::ToClient),
-            Answering::Nothing | Answering::Complete { .. } => {
+            Answering::Nothing | Answering::Complete => {
                 // Nobody asked for this: the connection is not to be trusted any more.
                 out.reason = "The target sent a response before there was a request.";
                 Step { consumed: input.len(), body: 0..0, next: Next::Failed(Failure::BadResponse) }
@@ -46,11 +46,10 @@ impl Session {
         }
     }
 
-    /// `reuse`: what the upstream connection may carry now, as far as what the target sent tells.
-    fn finished(&mut self, decoded: Decoded, reuse: Reuse) -> Step {
+    /// `left`: bytes of the target behind the end, which nobody asked for.
+    fn finished(&mut self, decoded: Decoded, left: usize) -> Step {
         self.end_answer();
-        let reuse = match reuse {
-            Reuse::Pool if self.exchange.no_reuse => Reuse::No,
+        let reuse = match self.target_side.reuse_behind(left) {
             Reuse::Pool if self.private => Reuse::Private,
             reuse => reuse,
         };
@@ -59,8 +58,7 @@ impl Session {
 
     /// The response is whole. What its target does not want of the request is not read any more.
     fn end_answer(&mut self) {
-        let until_close = self.ends_with_connection();
-        self.answering = Answering::Complete { until_close };
+        self.answering = Answering::Complete;
         if self.exchange.early == Early::Enough && !self.request_complete() {
             self.reading = Reading::Closed;
         }
@@ -96,7 +94,7 @@ impl Session {
         input: &mut [u8],
         out: &mut Output,
     ) -> Result<Headed, Fault> {
-        if !self.worth_a_look(input, cx.limits.bytes) {
+        if !self.target_side.is_head_due(input, cx.limits) {
             return Ok(Headed::Partial);
         }
         let judge = |head: &ResponseHead<'_, '_>, bytes: &[u8]| self.judged(cx, head, bytes, out);
@@ -104,7 +102,7 @@ impl Session {
         else {
             return Ok(Headed::Partial);
         };
-        self.scanned = 0;
+        self.target_side.head_ends();
         let Some(length) = length else { return Ok(Headed::Interim(head_len)) };
         match self.behind_head(cx, length, &mut input[head_len..], out) {
             Ok(step) => Ok(Headed::Final(step.behind(head_len))),
@@ -140,20 +138,20 @@ impl Session {
         rest: &mut [u8],
         out: &mut Output,
     ) -> Result<Step, Fault> {
-        let Answering::Body { decoder, chunks, reuse, .. } = &mut self.answering else {
+        if self.answering != Answering::Body {
             return Ok(pass_all(rest, Next::ToClient));
-        };
-        if matches!(length, BodyLength::None) {
-            let reuse = if rest.is_empty() { *reuse } else { Reuse::No };
-            return Ok(self.finished(Decoded { consumed: 0, data: 0..0, done: true }, reuse));
         }
-        let decoded = decoder.decode(rest, cx.limits, &mut out.trailers)?;
-        frame(&decoded, chunks, out);
+        let mut decoded = Decoded { consumed: 0, data: 0..0, done: true };
+        if !matches!(length, BodyLength::None) {
+            let Output { head, tail, trailers, .. } = out;
+            self.target_side.response_body(rest, cx.limits, trailers, &mut decoded)?;
+            self.client_side.frame_body(&decoded, trailers, (head, tail));
+        }
         if !decoded.done {
             return Ok(decoded.step(Next::ToClient));
         }
-        let reuse = if decoded.consumed == rest.len() { *reuse } else { Reuse::No };
-        Ok(self.finished(decoded, reuse))
+        let left = rest.len() - decoded.consumed;
+        Ok(self.finished(decoded, left))
     }
 
     /// Passes a 1xx on (RFC 9110 section 15.2), but not to a 1.0 client, and not a 100 nobody asked for.
@@ -165,18 +163,13 @@ impl Session {
         out: &mut Output,
     ) -> Result<(), Fault> {
         self.exchange.interim += 1;
-        self.exchange.no_reuse |= !head.keep_alive;
+        self.target_side.interim(head);
         if self.exchange.interim > MAX_INTERIM {
             return Err(Fault::TooManyInterim);
         }
         let unasked = head.status == 100 && self.exchange.expects == Expects::Nothing;
-        if self.exchange.version == Version::Http11 && !unasked {
-            let by = ResponseRewrite {
-                framing: ClientFraming::AsIs,
-                connection: ClientConnection::Implicit,
-                via: cx.response_via.as_ref(),
-            };
-            rewrite::response(head, input, &by, &mut out.head);
+        if self.client_side.takes_interim() && !unasked {
+            self.client_side.interim_head(head, input, cx.response_via.as_ref(), &mut out.head);
             if head.status == 100 {
                 self.exchange.expects = Expects::NoMore;
             }
@@ -200,12 +193,7 @@ impl Session {
         if !agreed || !self.request_complete() {
             return Err(Fault::UnaskedSwitch);
         }
-        let by = ResponseRewrite {
-            framing: ClientFraming::AsIs,
-            connection: ClientConnection::Upgrade,
-            via: cx.response_via.as_ref(),
-        };
-        rewrite::response(head, input, &by, &mut out.head);
+        self.client_side.interim_head(head, input, cx.response_via.as_ref(), &mut out.head);
         self.exchange.status = head.status;
         self.answering = Answering::Tunnel;
         self.reading = Reading::Tunnel;
@@ -220,41 +208,25 @@ impl Session {
         out: &mut Output,
     ) -> Result<BodyLength, Fault> {
         let length = head.body(self.exchange.method)?;
-        let modern = self.exchange.version == Version::Http11;
-        let framing = match length {
-            BodyLength::None | BodyLength::Length(_) => ClientFraming::AsIs,
-            BodyLength::Chunked | BodyLength::UntilClose if modern => ClientFraming::Chunked,
-            BodyLength::Chunked | BodyLength::UntilClose => ClientFraming::UntilClose,
-        };
         let whole = self.request_complete();
         if !whole || self.exchange.early != Early::No {
             let reads_on = self.wants_the_rest(head);
             self.exchange.early = if reads_on { Early::ReadsOn } else { Early::Enough };
         }
-        let keep = self.exchange.we_keep_alive
-            && !cx.draining
-            && (whole || self.exchange.early != Early::Enough)
-            && !matches!(framing, ClientFraming::UntilClose);
-        self.exchange.we_keep_alive = keep;
-        let connection = match (keep, modern) {
-            (true, true) => ClientConnection::Implicit,
-            (true, false) => ClientConnection::KeepAlive,
-            (false, _) => ClientConnection::Close,
-        };
-        let by = ResponseRewrite { framing, connection, via: cx.response_via.as_ref() };
-        rewrite::response(head, input, &by, &mut out.head);
+        if cx.draining || (!whole && self.exchange.early == Early::Enough) {
+            self.client_side.end();
+        }
+        let via = cx.response_via.as_ref();
+        self.client_side.response_head(head, input, length, via, &mut out.head);
+        self.target_side.begin_body(head, length);
         self.exchange.status = head.status;
-        self.exchange.idle_seconds = head.idle_seconds.unwrap_or(NO_HINT);
-        self.exchange.no_reuse |= self.exchange.early != Early::No
-            || may_have_stopped_reading(head.status, self.exchange.has_content);
+        if self.exchange.early != Early::No
+            || may_have_stopped_reading(head.status, self.exchange.has_content)
+        {
+            self.target_side.rule_out_reuse();
+        }
         self.private |= head.binds_connection();
-        let ends = !head.keep_alive || matches!(length, BodyLength::UntilClose);
-        self.answering = Answering::Body {
-            decoder: BodyDecoder::of_response(length),
-            framing,
-            chunks: matches!(framing, ClientFraming::Chunked).then_some(Chunks::Open),
-            reuse: if ends { Reuse::Ends } else { Reuse::Pool },
-        };
+        self.answering = Answering::Body;
         Ok(length)
     }
 
@@ -267,13 +239,12 @@ impl Session {
 
     /// The target's side of the connection ended. `Finished` if that is how its response ends.
     pub fn upstream_closed(&mut self, out: &mut Output) -> Next {
-        let Answering::Body { decoder, chunks, .. } = &mut self.answering else {
-            return Next::Failed(Failure::Closed);
-        };
-        if decoder.finish_at_close().is_err() {
+        if self.answering != Answering::Body || self.target_side.closed().is_err() {
             return Next::Failed(Failure::Closed);
         }
-        frame(&Decoded { consumed: 0, data: 0..0, done: true }, chunks, out);
+        let end = Decoded { consumed: 0, data: 0..0, done: true };
+        let Output { head, tail, trailers, .. } = out;
+        self.client_side.frame_body(&end, trailers, (head, tail));
         self.end_answer();
         Next::Finished { reuse: Reuse::Ends }
     }
@@ -313,12 +284,11 @@ impl Session {
         match remedy {
             Remedy::Replay => self.exchange.replayed = true,
             Remedy::Answer(status) if self.awaits_response() => {
-                self.exchange.we_keep_alive &= !cx.draining;
+                self.end_if_draining(cx);
                 self.answer_with(status, broken.failure.why(), out);
             }
             Remedy::Answer(_) | Remedy::Cut => {
-                let until_close = self.ends_with_connection();
-                self.answering = Answering::Complete { until_close };
+                self.answering = Answering::Complete;
                 self.reading = Reading::Closed;
                 return Remedy::Cut;
             }

@@ -1,6 +1,7 @@
 //! The codec attacked with byte tables: input, outcome, and the section that says so.
 
 mod bodies;
+mod halves;
 mod properties;
 mod requests;
 mod responses;
