@@ -77,7 +77,7 @@ pub(super) struct Company {
     /// None of them is up.
     pub(super) alone: bool,
     pub(super) rules: Ejection,
-    pub(super) census: EndpointCounts,
+    pub(super) counts: EndpointCounts,
 }
 
 impl Checked {
@@ -225,7 +225,7 @@ impl Checked {
         }
         self.ejections.cut_short(now);
         let (streak, count) = self.suspicion.take().filter(|_| self.is_up())?;
-        allows(&company.rules, company.census).then(|| {
+        allows(&company.rules, company.counts).then(|| {
             self.eject(&company.rules, now);
             HealthEvent::Ejected(streak, count)
         })

@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::hosts::Hosts;
+use super::lookup::{AddressFamily, EarlyPlaces, LookupResult, Missing, Wanted};
 use super::place::{MAX_ADDRESSES, Place};
-use super::resolve::{AddressFamily, EarlyPlaces, LookupResult, Missing, Wanted};
 use super::servers::{Servers, is_certain};
 
 /// What a lookup gets, all its questions included: less than a start waits for names.
@@ -747,7 +747,7 @@ mod tests {
     }
 
     #[test]
-    fn that_nobody_knows_outweighs_that_there_is_nothing() {
+    fn a_failure_outweighs_that_there_is_nothing() {
         let failed = || LookupError::Failed("no".into());
         for (one, other) in [(nothing(None), failed()), (failed(), nothing(None))] {
             assert!(matches!(worse(Some(one), other), LookupError::Failed(_)));
@@ -763,7 +763,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_answer_of_who_must_know_says_that_a_name_is_gone() {
+    fn only_an_authoritative_answer_says_that_a_name_is_gone() {
         let mut referral = none(ResponseCode::NoError);
         referral.ns = Some([].into());
         let table = [

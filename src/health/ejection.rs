@@ -21,10 +21,10 @@ pub(super) struct EndpointCounts {
 
 /// Whether one more endpoint, which is up, may be ejected. The last one that is up stays unless all may be
 /// out: bad answers are better than none.
-pub(super) fn allows(rules: &Ejection, census: EndpointCounts) -> bool {
+pub(super) fn allows(rules: &Ejection, counts: EndpointCounts) -> bool {
     let share = rules.share.min(100) as usize;
-    let enough = if share == 100 { census.all > 1 } else { census.up > 1 };
-    enough && (census.ejected + 1).saturating_mul(100) <= census.all.saturating_mul(share)
+    let enough = if share == 100 { counts.all > 1 } else { counts.up > 1 };
+    enough && (counts.ejected + 1).saturating_mul(100) <= counts.all.saturating_mul(share)
 }
 
 /// The ejections of one endpoint.
@@ -33,7 +33,7 @@ pub(super) struct Ejections {
     /// Out until then, and from then on until a probe succeeds.
     until: Option<Instant>,
     /// Ejections one after another so far.
-    in_a_row: u32,
+    consecutive: u32,
     /// When it last came in.
     came_in: Option<Instant>,
 }
@@ -43,11 +43,11 @@ impl Ejections {
     pub(super) fn eject(&mut self, rules: &Ejection, now: Instant) -> Duration {
         let longest = rules.max_time.min(MAX_TIME);
         if self.came_in.is_none_or(|at| now.saturating_duration_since(at) >= longest) {
-            self.in_a_row = 0;
+            self.consecutive = 0;
         }
-        let factor = 1u32.checked_shl(self.in_a_row).unwrap_or(u32::MAX);
+        let factor = 1u32.checked_shl(self.consecutive).unwrap_or(u32::MAX);
         let time = rules.time.saturating_mul(factor).min(longest);
-        self.in_a_row = self.in_a_row.saturating_add(1);
+        self.consecutive = self.consecutive.saturating_add(1);
         self.until = Some(now + time);
         time
     }
@@ -116,14 +116,14 @@ mod tests {
             (1000, 2, 1, 1, true),
         ];
         for (share, all, up, ejected, allowed) in table {
-            let census = EndpointCounts { all, up, ejected };
+            let counts = EndpointCounts { all, up, ejected };
             let rules = Ejection { share, ..Ejection::default() };
-            assert_eq!(allows(&rules, census), allowed, "{share} % {census:?}");
+            assert_eq!(allows(&rules, counts), allowed, "{share} % {counts:?}");
         }
     }
 
     #[test]
-    fn the_time_doubles_with_each_ejection_in_a_row_up_to_the_longest() {
+    fn the_time_doubles_with_each_consecutive_ejection_up_to_the_longest() {
         let rules = rules(5, 30);
         let (mut record, mut now) = (Ejections::default(), Instant::now());
         let mut times = Vec::new();

@@ -18,6 +18,7 @@
 //! | `families` | which address family of a host has its turns (pure) |
 //! | `roster` | which endpoints there are; makes snapshots (pure) |
 //! | `names` | when each name is looked up, and what its answers come to (pure) |
+//! | `lookup` | what is looked up for a target, and what a lookup found (pure) |
 //! | `resolve` | names to places, on a thread of its own |
 //! | `dns` | one lookup: what is asked of name servers |
 //! | `servers` | which name server is asked when, with EDNS or without |
@@ -31,6 +32,7 @@ mod families;
 mod flight;
 mod hosts;
 mod judge;
+mod lookup;
 mod monitor;
 mod names;
 mod place;

@@ -24,10 +24,11 @@ use crate::settings::Plan;
 use super::checked::HealthEvent;
 use super::flight::InFlight;
 use super::judge::Judgement;
+use super::lookup::Wanted;
 use super::names::{self, Names};
 use super::place::Place;
 use super::probe::{Begun, CheckEnd, CheckResult, Lack, Probe};
-use super::resolve::{Query, Resolved, Resolvers, Wanted};
+use super::resolve::{Query, Resolved, Resolvers};
 use super::roster::Roster;
 use super::schedule::{Schedule, Urgency};
 use super::wake::Wake;
@@ -180,7 +181,7 @@ impl Monitor {
         let now = Instant::now();
         self.turned = now;
         if late > STALL {
-            self.stand_up(late, now);
+            self.note_stall(late, now);
         }
         for (endpoint, started, end) in self.flight.advance(now) {
             self.end(endpoint, now.saturating_duration_since(started), end, now);
@@ -259,8 +260,8 @@ impl Monitor {
         Instant::now().saturating_duration_since(due)
     }
 
-    /// This process stood still: the time of what runs begins anew.
-    fn stand_up(&mut self, late: Duration, now: Instant) {
+    /// This process stood still: the time of probes that run begins anew, and a long stall is logged.
+    fn note_stall(&mut self, late: Duration, now: Instant) {
         self.stalled = Some(now);
         self.flight.pause(now);
         let told = self.stall_told.is_some_and(|at| now < at + STALL_LINES);
@@ -535,7 +536,7 @@ impl Monitor {
         }
     }
 
-    /// Ends what names no longer have, its probe included.
+    /// Ends endpoints that no target has any more, since its name lost the address or a reload the target, their probes included.
     fn retire_endpoints(&mut self) {
         for (id, address, label) in self.roster.retire() {
             self.changed = true;

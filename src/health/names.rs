@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::lookup::{LookupResult, Missing, Wanted};
 use super::place::{MAX_ADDRESSES, Place, one_for_each_address};
-use super::resolve::{LookupResult, Missing, Wanted};
 
 /// Shorter TTLs, zero among them, are raised to this: it bounds what one name costs its servers.
 const MIN_TTL: Duration = Duration::from_secs(1);
@@ -295,7 +295,7 @@ fn bounded(ttl: Duration, longest: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::resolve::AddressFamily;
+    use super::super::lookup::AddressFamily;
     use super::*;
     use std::net::SocketAddr;
 
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_takes_nothing_away_and_is_told_once_until_it_is_over() {
+    fn a_failure_takes_nothing_away_and_is_logged_once_until_it_is_over() {
         let (mut names, now) = asked();
         answer(&mut names, found(&[1], Some(9)), now);
         let fails = LogEvent::Fails("no answer".into());
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn that_all_of_a_name_fails_is_told_after_a_part_of_it_was() {
+    fn that_all_of_a_name_fails_is_logged_after_a_part_of_it_was() {
         let (mut names, now) = asked();
         let fails = || Some(LogEvent::Fails("no answer".into()));
         let in_part = || (in_part(&[1]), Some(LogEvent::InPart("x".into())));
@@ -536,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_asks_everything_once_more() {
+    fn a_restart_asks_everything_again() {
         let (mut names, now) = asked();
         names.restart(now);
         assert_eq!(names.take_due(now).len(), 1);

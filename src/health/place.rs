@@ -33,7 +33,8 @@ impl Place {
     }
 }
 
-/// The places that count, by address, and no more than there may be.
+/// One place for each address, that of the lowest priority and the highest weight; in the order of addresses, and at most
+/// [`MAX_ADDRESSES`].
 pub(super) fn one_for_each_address(mut places: Vec<Place>) -> Vec<Place> {
     let preference = |place: &Place| (place.priority, Reverse(place.weight));
     places.sort_by(|one, other| {

@@ -661,7 +661,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_speaks_tls_is_told_so() {
+    fn a_target_that_speaks_tls_is_a_failure_that_says_so() {
         let alert = b"\x15\x03\x01\x00\x02\x02\x46";
         let Some(Err(reason)) = judge(alert) else { panic!("no failure") };
         assert!(reason.to_string().starts_with("the response is not valid: The target speaks TLS"));

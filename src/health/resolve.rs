@@ -21,18 +21,15 @@ use tokio::time::timeout;
 
 use crate::base::address::Address;
 use crate::base::shortage::Shortage;
-use crate::settings::TargetAddress;
 
 use super::dns::NameServers;
+use super::lookup::{LookupResult, Wanted};
 use super::place::{Place, one_for_each_address};
 use super::wake::Wake;
 
 /// Turns a host name and a port into socket addresses. May block. An error or no address at all
 /// means that the name does not resolve now.
 pub(super) type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
-
-/// Takes what a lookup found while it still waits for a part.
-pub(super) type EarlyPlaces = dyn Fn(Vec<Place>) + Send + Sync;
 
 /// Blocking lookups at once.
 const BLOCKING: usize = 4;
@@ -44,102 +41,6 @@ const BLOCKING_DEADLINE: Duration = Duration::from_secs(4);
 const SYSTEM_FILES: [&str; 2] = [RESOLV_CONF, HOSTS];
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
-
-/// What a target that is a name stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// Each address of a name, with this port.
-    Host { name: Arc<str>, port: u16 },
-    /// Whatever the SRV records of a name lead to (RFC 2782).
-    Service(Arc<str>),
-}
-
-impl Wanted {
-    /// What is to be looked up for this target; `None` if it is not a valid name.
-    pub(super) fn of(address: &TargetAddress) -> Option<Self> {
-        match address {
-            TargetAddress::Ip(_) | TargetAddress::Unix(_) => None,
-            TargetAddress::Name { host, port } => {
-                Some(Wanted::Host { name: host.as_str().into(), port: *port })
-            }
-            TargetAddress::Service(name) => Some(Wanted::Service(name.as_str().into())),
-        }
-    }
-}
-
-/// What a lookup found.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum LookupResult {
-    /// At least one place; they are sorted by address, and no two have the same.
-    Places {
-        places: Vec<Place>,
-        /// For how long that holds, where it is known.
-        ttl: Option<Duration>,
-        /// What there may be beside these: a part of the lookup failed.
-        missing: Option<Missing>,
-    },
-    /// At least one place, while the lookup goes on: there may be more, and its end is to come.
-    Early(Vec<Place>),
-    /// Authoritative: the name has no place. The TTL is that of RFC 2308 section 5, where there is one.
-    Nothing { why: String, ttl: Option<Duration> },
-    /// The service is not available, says its SRV record (RFC 2782, a target of ".").
-    Unavailable { why: String, ttl: Duration },
-    /// The lookup failed; the answer is unknown.
-    Failed(String),
-}
-
-impl LookupResult {
-    /// Why there is no place, if there is none.
-    pub(super) fn trouble(&self) -> Option<&str> {
-        match self {
-            LookupResult::Nothing { why, .. }
-            | LookupResult::Unavailable { why, .. }
-            | LookupResult::Failed(why) => Some(why),
-            LookupResult::Places { .. } | LookupResult::Early(_) => None,
-        }
-    }
-
-    /// Those of these places that count. There must be one at least.
-    pub(super) fn of(places: Vec<Place>, ttl: Option<Duration>, missing: Option<Missing>) -> Self {
-        LookupResult::Places { places: one_for_each_address(places), ttl, missing }
-    }
-}
-
-/// The part of a lookup that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Missing {
-    pub(super) why: String,
-    /// Addresses of this family alone are not known; `None`: there may be any.
-    pub(super) family: Option<AddressFamily>,
-}
-
-/// IPv4 or IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AddressFamily {
-    V4,
-    V6,
-}
-
-impl Missing {
-    /// Whether this address may be in the part that is missing.
-    pub(super) fn may_have(&self, address: &Address) -> bool {
-        match (self.family, address) {
-            (Some(AddressFamily::V4), Address::Ip(ip)) => ip.is_ipv4(),
-            (Some(AddressFamily::V6), Address::Ip(ip)) => ip.is_ipv6(),
-            (None, _) | (_, Address::Unix(_)) => true,
-        }
-    }
-
-    /// Both parts, for the reason of the first.
-    pub(super) fn both(first: Option<Self>, second: Option<Self>) -> Option<Self> {
-        match (first, second) {
-            (Some(Missing { why, family }), Some(other)) => {
-                Some(Missing { why, family: family.filter(|_| family == other.family) })
-            }
-            (first, second) => first.or(second),
-        }
-    }
-}
 
 /// A name to look up for the target of this number.
 #[derive(Debug)]
@@ -179,8 +80,8 @@ impl Resolvers {
     /// Starts the thread, unless there are no `names`. Fails when it or its runtime cannot be created.
     pub(super) fn start(names: usize, source: NameSource, wake: &Arc<Wake>) -> io::Result<Self> {
         let (outbox, answers) = unbounded();
-        let post = ResolvedQueue { outbox, wake: Arc::clone(wake) };
-        let mut resolvers = Resolvers { queries: None, answers, outset: Some((source, post)) };
+        let queue = ResolvedQueue { outbox, wake: Arc::clone(wake) };
+        let mut resolvers = Resolvers { queries: None, answers, outset: Some((source, queue)) };
         resolvers.follow(names)?;
         Ok(resolvers)
     }
@@ -196,10 +97,10 @@ impl Resolvers {
             .thread_name("health-lookup")
             .build()?;
         let (queries, inbox) = unbounded_channel();
-        let Some((source, post)) = self.outset.take() else { return Ok(()) };
+        let Some((source, queue)) = self.outset.take() else { return Ok(()) };
         thread::Builder::new()
             .name("health-resolve".into())
-            .spawn(move || serve(runtime, inbox, &post, source))?;
+            .spawn(move || serve(runtime, inbox, &queue, source))?;
         self.queries = Some(queries);
         Ok(())
     }
@@ -237,24 +138,25 @@ impl ResolvedQueue {
 fn serve(
     runtime: Runtime,
     mut inbox: UnboundedReceiver<Query>,
-    post: &ResolvedQueue,
+    queue: &ResolvedQueue,
     source: NameSource,
 ) {
     runtime.block_on(async {
         let mut resolver = Resolver::new(source);
         while let Some(Query { target, wanted }) = inbox.recv().await {
-            let (resolver, post) = (resolver.current(), post.clone());
-            let first = post.clone();
+            resolver.reread();
+            let (backend, queue) = (resolver.backend().clone(), queue.clone());
+            let first = queue.clone();
             let early = move |places| {
                 let finding = LookupResult::Early(one_for_each_address(places));
                 first.send(Resolved { target, finding });
             };
             tokio::spawn(async move {
                 // A task of its own, so that a panic in a library is a failed lookup and no more.
-                let lookup = tokio::spawn(resolver.look_up(wanted, early)).await;
+                let lookup = tokio::spawn(backend.look_up(wanted, early)).await;
                 let finding =
                     lookup.unwrap_or_else(|_| LookupResult::Failed("the resolver panicked".into()));
-                post.send(Resolved { target, finding });
+                queue.send(Resolved { target, finding });
             });
         }
     });
@@ -281,21 +183,21 @@ enum Backend {
 #[derive(Clone)]
 struct Blocking {
     resolve: Arc<Resolve>,
-    seats: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Blocking {
     fn on(resolve: Arc<Resolve>) -> Backend {
-        Backend::Function(Blocking { resolve, seats: Arc::new(Semaphore::new(BLOCKING)) })
+        Backend::Function(Blocking { resolve, permits: Arc::new(Semaphore::new(BLOCKING)) })
     }
 
-    /// A lookup that hangs keeps its seat, and its end no longer matters.
+    /// A lookup that hangs keeps its permit, and its end no longer matters.
     async fn look_up(self, name: Arc<str>, port: u16) -> LookupResult {
-        let Blocking { resolve, seats } = self;
+        let Blocking { resolve, permits } = self;
         let lookup = async {
-            let seat = seats.acquire_owned().await;
+            let permit = permits.acquire_owned().await;
             tokio::task::spawn_blocking(move || {
-                let _seat = seat;
+                let _permit = permit;
                 resolve(&name, port)
             })
             .await
@@ -321,24 +223,28 @@ impl Resolver {
         }
     }
 
-    fn current(&mut self) -> Backend {
+    /// Whom to ask.
+    fn backend(&self) -> &Backend {
         match self {
-            Resolver::Fixed(backend) => backend.clone(),
-            Resolver::System { files, backend } => {
-                let now = SYSTEM_FILES.map(stamp);
-                let before = files.replace(now);
-                if before != Some(now) {
-                    let fell_back = before.is_some() && matches!(backend, Backend::Function(_));
-                    match system() {
-                        Ok(servers) => *backend = Backend::of(servers),
-                        // For lack of something here: whoever was asked is asked on, and the files are read next time.
-                        Err(Unread::Short) => *files = before,
-                        Err(Unread::Useless(_)) if fell_back => {} // already logged
-                        Err(Unread::Useless(error)) => *backend = fall_back(&error),
-                    }
-                }
-                backend.clone()
-            }
+            Resolver::Fixed(backend) | Resolver::System { backend, .. } => backend,
+        }
+    }
+
+    /// Reads the system's files again, if they are what says whom to ask and one of them has changed.
+    fn reread(&mut self) {
+        let Resolver::System { files, backend } = self else { return };
+        let now = SYSTEM_FILES.map(stamp);
+        let before = files.replace(now);
+        if before == Some(now) {
+            return;
+        }
+        let fell_back = before.is_some() && matches!(backend, Backend::Function(_));
+        match system() {
+            Ok(servers) => *backend = Backend::of(servers),
+            // For lack of something here: whoever was asked is asked on, and the files are read next time.
+            Err(Unread::Short) => *files = before,
+            Err(Unread::Useless(_)) if fell_back => {} // already logged
+            Err(Unread::Useless(error)) => *backend = fall_back(&error),
         }
     }
 }
@@ -462,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_c_library_has_no_srv_records_and_the_remedy_is_told() {
+    fn the_c_library_has_no_srv_records_and_the_failure_says_the_remedy() {
         let found = run(Arc::new(c_library), Wanted::Service("_http._tcp.a".into()));
         assert!(
             matches!(&found, LookupResult::Failed(why) if why.contains("[dns] servers")),

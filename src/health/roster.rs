@@ -20,9 +20,9 @@ use super::checked::{Checked, Company, HealthEvent};
 use super::ejection::{EndpointCounts, allows};
 use super::families::{Families, family};
 use super::judge::Judgement;
+use super::lookup::Wanted;
 use super::place::{Place, one_for_each_address};
 use super::probe::CheckSpec;
-use super::resolve::Wanted;
 use super::schedule::Standing;
 
 /// How long an answer waits at most to be taken together with others.
@@ -263,7 +263,7 @@ impl Roster {
 
     fn company(&self, id: EndpointId) -> Company {
         let alone = !self.checked().any(|other| other.id != id && other.is_up());
-        Company { alone, rules: self.plan.ejection, census: self.census() }
+        Company { alone, rules: self.plan.ejection, counts: self.counts() }
     }
 
     /// Whether no probe of it was tried yet.
@@ -292,14 +292,15 @@ impl Roster {
     }
 
     /// Takes the endpoint out for what workers saw, if it is up, not too many are out, and what they saw needs no check to
-    /// confirm it. For how long: for no time, but until a probe succeeds, if its last probe failed already.
+    /// confirm it. Returns for how long it is out; zero means until a probe succeeds, since its last one failed. `None`: it is not
+    /// taken out.
     pub(super) fn accuse(
         &mut self,
         id: EndpointId,
         (streak, count): (Streak, u32),
         now: Instant,
     ) -> Option<Duration> {
-        let (rules, allowed) = (self.plan.ejection, allows(&self.plan.ejection, self.census()));
+        let (rules, allowed) = (self.plan.ejection, allows(&self.plan.ejection, self.counts()));
         let asks = self.find(id)?.0.spec.asks();
         let endpoint = self.find_mut(id)?;
         if !allowed || !endpoint.is_up() {
@@ -430,7 +431,7 @@ impl Roster {
             .under(Arc::clone(&self.plan))
     }
 
-    fn census(&self) -> EndpointCounts {
+    fn counts(&self) -> EndpointCounts {
         let count = |state| self.checked().filter(|e| e.state() == state).count();
         EndpointCounts {
             all: self.checked().count(),

@@ -571,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_came_to_nothing_is_repeated_at_once_or_after_a_pause() {
+    fn a_job_without_a_result_is_repeated_at_once_or_after_a_pause() {
         let (mut schedule, now) = settled();
         schedule.report(7, now, now);
         begin_due(&mut schedule, now);
