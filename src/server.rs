@@ -344,7 +344,7 @@ fn serve(
     }
     let addresses: Vec<SocketAddr> = claims.iter().map(Claim::address).collect();
     let sockets = listen_all(claims, count)?;
-    let (workers, seats) = worker::prepare(sockets, outlet.as_ref(), cap, shares.of_worker)
+    let (workers, stations) = worker::prepare(sockets, outlet.as_ref(), cap, shares.of_worker)
         .map_err(|error| ServerError::Start("a worker's poll", error))?;
     drop(outlet);
     let woken = Arc::clone(&workers);
@@ -371,7 +371,7 @@ fn serve(
         writer,
         losses,
     };
-    let threads = start_workers(&running, boot, addresses.first(), seats, events)?;
+    let threads = start_workers(&running, boot, addresses.first(), stations, events)?;
     log_addresses(&addresses, &scopes);
     let outcome = wait(&mut running, inbox);
     if !matches!(outcome, Err(ServerError::Stuck(_))) {
@@ -563,7 +563,7 @@ fn start_workers(
     events: &Sender<Event>,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
     let boot = Arc::new(boot);
-    let start = |(me, seat): (usize, Station)| {
+    let start = |(me, station): (usize, Station)| {
         let reporter = running.health.reporter();
         let job = Job {
             me,
@@ -575,7 +575,7 @@ fn start_workers(
         };
         let ended = events.clone();
         std::thread::Builder::new().name(format!("worker-{me}")).spawn(move || {
-            worker::run(seat, &job);
+            worker::run(station, &job);
             // The writer of the access log ends with the last job.
             drop(job);
             // Nobody listens any more when the process ends.

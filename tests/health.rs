@@ -540,14 +540,14 @@ fn reports_cost_one_probe_each_and_at_most_ten_per_second() {
     let reporter = watch.health.reporter();
     let id = watch.id(origin.address);
     let generation = watch.snapshot().generation;
-    reporter.report(id, Report::Reset);
+    reporter.report(id, Report::ExchangeFailed);
     until("the probe", || origin.count() == 2);
     let flood = Instant::now();
     let mut longest = Duration::ZERO;
     while flood.elapsed() < 500 * MS {
         let before = Instant::now();
-        reporter.report(id, Report::Reset);
-        reporter.report(EndpointId(u32::MAX), Report::Reset); // nobody's: ignored
+        reporter.report(id, Report::ExchangeFailed);
+        reporter.report(EndpointId(u32::MAX), Report::ExchangeFailed); // nobody's: ignored
         longest = longest.max(before.elapsed());
     }
     let probes = origin.count() - 2;

@@ -228,6 +228,14 @@ fn the_source_is_in_plain_words() {
 }
 
 #[test]
+fn names_in_the_source_are_in_plain_words() {
+    // As one reads them: `in_a_row` is "in a row".
+    let spoken = |file: &String| faults(file, &read(file).replace('_', " "), 1, &[PHRASES]);
+    let all: Vec<String> = sources().iter().flat_map(spoken).collect();
+    assert!(all.is_empty(), "\n{}\n", all.join("\n"));
+}
+
+#[test]
 fn a_phrase_is_found_across_lines_and_not_within_words() {
     let text = "/// It is sent once\n/// more, and \"in a\\\n    row\" too.\n// arrow in a rowboat";
     let flat = Flat::of(text);

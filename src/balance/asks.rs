@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_missed_some_is_told_so() {
+    fn whoever_has_missed_some_learns_so() {
         let (asks, mut seen, mut late) = (Asks::default(), 0, 0);
         asks.ask(&ids(0..1));
         asks.follow(&mut seen);

@@ -187,8 +187,8 @@ pub enum Report {
     ConnectRefused,
     /// It did not take a connect within `timeouts.connect`.
     ConnectTimeout,
-    /// It ended a connection with a request under way, or did not answer it in time.
-    Reset,
+    /// It ended a connection with a request under way, or did not begin its response in time.
+    ExchangeFailed,
     /// It failed so many consecutive times that it may be ejected without a probe.
     Streak(Streak, u32),
 }
@@ -198,7 +198,7 @@ impl fmt::Display for Report {
         match self {
             Report::ConnectRefused => f.write_str("connect refused"),
             Report::ConnectTimeout => f.write_str("connect timeout"),
-            Report::Reset => f.write_str("reset"),
+            Report::ExchangeFailed => f.write_str("exchange failed"),
             Report::Streak(kind, count) => write!(f, "{count} consecutive {kind}"),
         }
     }

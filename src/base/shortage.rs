@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_short_here_is_told_from_what_the_other_side_did() {
+    fn what_is_short_here_differs_from_what_the_other_side_did() {
         let ip = Address::Ip(([192, 0, 2, 1], 80).into());
         let unix = Address::Unix("/run/api".into());
         let table = [

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_come_and_go_by_their_address() {
+    fn a_target_is_the_same_as_long_as_its_address_is() {
         let two = format!("{ONE}[[targets]]\naddress = \"b:1\"\n");
         assert_eq!(between(ONE, &two), ["+ target b:1"]);
         assert_eq!(between(&two, ONE), ["- target b:1"]);

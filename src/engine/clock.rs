@@ -186,7 +186,7 @@ impl<N: Net> Pump<N> {
                 continue;
             }
             let deadline = conn.deadline();
-            self.look_once_more(entry.key, scratch);
+            self.take_last_look(entry.key, scratch);
             if self.is_still_late(entry.key, deadline) {
                 match entry.key {
                     Token::Client(key) => self.client_timed_out(key, &mut scratch.out),
@@ -199,7 +199,7 @@ impl<N: Net> Pump<N> {
 
     /// A last look at the sockets of an exchange whose time is over: what was waited for may be there although no event
     /// has said so, because events are many, or because a slow reader has taken less than the kernel has an event for.
-    fn look_once_more(&mut self, token: Token, scratch: &mut Scratch) {
+    fn take_last_look(&mut self, token: Token, scratch: &mut Scratch) {
         let (client, upstream) = match token {
             Token::Client(key) => {
                 (Some(key), self.clients.get(key).and_then(|client| client.exchange.upstream))

@@ -41,7 +41,7 @@ impl<N: Net> Pump<N> {
             log::debug!("{address}: its response is not passed on: {}", out.reason);
         }
         if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {
-            self.reports.push((endpoint, Report::Reset));
+            self.reports.push((endpoint, Report::ExchangeFailed));
             if !blameless {
                 self.count_failure(endpoint, streak_of(failure));
             }

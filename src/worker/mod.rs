@@ -190,7 +190,7 @@ pub fn prepare(
     cap: usize,
     share: usize,
 ) -> io::Result<(Arc<Crew>, Vec<Station>)> {
-    let (mut peers, mut seats) = (Vec::new(), Vec::new());
+    let (mut peers, mut stations) = (Vec::new(), Vec::new());
     for sockets in listeners {
         let poll = Poll::new()?;
         let mut listeners = Listeners::new(FIRST_LISTENER);
@@ -209,7 +209,7 @@ pub fn prepare(
             followed: AtomicU64::new(0),
             listeners: AtomicUsize::new(listeners.count()),
         });
-        seats.push(Station { poll, listeners, outlet: outlet.cloned(), left: false });
+        stations.push(Station { poll, listeners, outlet: outlet.cloned(), left: false });
     }
     let workers = Crew {
         stages: Stages::new(peers.len()),
@@ -218,10 +218,10 @@ pub fn prepare(
         cap: cap.into(),
         share: share.into(),
     };
-    Ok((Arc::new(workers), seats))
+    Ok((Arc::new(workers), stations))
 }
 
-/// What a worker needs besides its seat.
+/// What a worker needs besides its station.
 pub struct Job {
     /// Which of the workers it is.
     pub me: usize,
@@ -238,11 +238,11 @@ pub struct Job {
 }
 
 /// Runs the worker until it is asked to stop. A panic costs its connections; it goes on with a new engine.
-pub fn run(mut seat: Station, job: &Job) {
+pub fn run(mut station: Station, job: &Job) {
     supervise(job.me, &job.workers.panics, || {
         let peer = &job.workers.peers[job.me];
         peer.load.store(peer.handed_over.len(), Ordering::Relaxed);
-        work(&mut seat, job);
+        work(&mut station, job);
     });
 }
 
@@ -277,32 +277,32 @@ struct Worker<'a> {
     quiet_until: Tick,
 }
 
-fn work(seat: &mut Station, job: &Job) {
-    let mut worker = Worker::new(seat, job);
+fn work(station: &mut Station, job: &Job) {
+    let mut worker = Worker::new(station, job);
     let mut snapshot = Cache::new(&job.shared.snapshot);
     let mut events = Events::with_capacity(EVENTS);
     let mut now = worker.now();
     loop {
-        let timeout = worker.timeout(&seat.listeners, now);
-        if let Err(error) = wait(&mut seat.poll, &mut events, job.boot.spin, timeout) {
+        let timeout = worker.timeout(&station.listeners, now);
+        if let Err(error) = wait(&mut station.poll, &mut events, job.boot.spin, timeout) {
             assert!(error.kind() == io::ErrorKind::Interrupted, "poll failed: {error}");
             continue;
         }
         now = worker.now();
-        if seat.outlet.is_some() {
+        if station.outlet.is_some() {
             worker.dates.follow(now, SystemTime::now());
         }
-        worker.mark(&events, &mut seat.listeners);
+        worker.mark(&events, &mut station.listeners);
         worker.take_over(now);
-        worker.accept(seat, now);
+        worker.accept(station, now);
         if !worker.peer().errands.is_empty() {
-            worker.run_errands(seat, now);
+            worker.run_errands(station, now);
         }
         let snapshot = snapshot.load();
         let is_new = worker.generation != Some(snapshot.generation);
         if is_new {
             // With another plan there may be no log to hand them over to.
-            worker.hand_entries_over(seat.outlet.as_ref(), now, true);
+            worker.hand_entries_over(station.outlet.as_ref(), now, true);
             worker.engine.limit_sockets(job.workers.share.load(Ordering::Relaxed));
         }
         worker.engine.turn(now, snapshot);
@@ -311,16 +311,16 @@ fn work(seat: &mut Station, job: &Job) {
             worker.peer().followed.store(snapshot.generation, Ordering::Release);
         }
         let asker = worker.give_room();
-        worker.settle(&mut seat.listeners);
+        worker.settle(&mut station.listeners);
         if let Some(asker) = asker.and_then(|asker| job.workers.peers.get(asker)) {
             // If this fails it looks again by itself when its pause is over.
             let _ = asker.waker.wake();
         }
-        let done = worker.follow_stage(seat, now);
+        let done = worker.follow_stage(station, now);
         if done {
             worker.engine.cut_all();
         }
-        worker.hand_entries_over(seat.outlet.as_ref(), now, done);
+        worker.hand_entries_over(station.outlet.as_ref(), now, done);
         if done {
             return;
         }
@@ -346,8 +346,8 @@ fn wait(
 }
 
 impl<'a> Worker<'a> {
-    fn new(seat: &Station, job: &'a Job) -> Self {
-        let registry = match seat.poll.registry().try_clone() {
+    fn new(station: &Station, job: &'a Job) -> Self {
+        let registry = match station.poll.registry().try_clone() {
             Ok(registry) => registry,
             Err(error) => panic!("the poll cannot be shared: {error}"),
         };
@@ -409,17 +409,17 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn accept(&mut self, seat: &mut Station, now: Tick) {
+    fn accept(&mut self, station: &mut Station, now: Tick) {
         if self.parked.is_some() && self.has_room() {
-            seat.listeners.resume();
+            station.listeners.resume();
         }
-        if seat.listeners.next(now).is_none_or(|at| at > now) {
+        if station.listeners.next(now).is_none_or(|at| at > now) {
             return;
         }
         let parked = self.parked.take();
         let mut has_room = parked.is_none_or(|(stream, address)| self.admit(stream, address, now));
         if has_room {
-            seat.listeners.accept(seat.poll.registry(), now, |accepted| {
+            station.listeners.accept(station.poll.registry(), now, |accepted| {
                 has_room = match accepted {
                     Accepted::One(stream, address) => self.admit(stream, address, now),
                     Accepted::Failed(error) => self.make_room(&error, now),
@@ -429,7 +429,7 @@ impl<'a> Worker<'a> {
             });
         }
         if !has_room {
-            seat.listeners.pause(now);
+            station.listeners.pause(now);
         }
     }
 
@@ -553,12 +553,12 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Does what the control thread sent it to do.
-    fn run_errands(&mut self, seat: &mut Station, now: Tick) {
+    /// Does what the main thread sent it to do.
+    fn run_errands(&mut self, station: &mut Station, now: Tick) {
         while let Some(errand) = self.peer().errands.pop() {
             match errand {
-                Errand::Listen(id, socket) if !seat.left => {
-                    if let Err(error) = seat.listeners.add(id, socket, seat.poll.registry()) {
+                Errand::Listen(id, socket) if !station.left => {
+                    if let Err(error) = station.listeners.add(id, socket, station.poll.registry()) {
                         log::error!(
                             "worker {} cannot listen on one more address: {error}",
                             self.job.me
@@ -567,23 +567,23 @@ impl<'a> Worker<'a> {
                 }
                 // It is stopping.
                 Errand::Listen(..) | Errand::Beat => {}
-                Errand::Unlisten(id) => seat.listeners.remove(id, |stream, address| {
+                Errand::Unlisten(id) => station.listeners.remove(id, |stream, address| {
                     self.job.workers.peers[self.job.me].load.fetch_add(1, Ordering::Relaxed);
                     self.engine.accept(stream, address, now);
                 }),
                 Errand::Log(outlet) => {
-                    self.hand_entries_over(seat.outlet.as_ref(), now, true);
-                    seat.outlet = outlet;
+                    self.hand_entries_over(station.outlet.as_ref(), now, true);
+                    station.outlet = outlet;
                 }
             }
             let peer = &self.job.workers.peers[self.job.me];
-            peer.listeners.store(seat.listeners.count(), Ordering::Relaxed);
+            peer.listeners.store(station.listeners.count(), Ordering::Relaxed);
             peer.run.fetch_add(1, Ordering::Release);
         }
     }
 
     /// Does what a stop signal asks for. `true` when this worker is done.
-    fn follow_stage(&mut self, seat: &mut Station, now: Tick) -> bool {
+    fn follow_stage(&mut self, station: &mut Station, now: Tick) -> bool {
         let workers = &*self.job.workers;
         let stage = workers.stage();
         if stage >= Stage::Leaving && self.stage == Stage::Running {
@@ -597,9 +597,9 @@ impl<'a> Worker<'a> {
                 self.engine.accept(stream, address, now);
             };
             self.parked.take().into_iter().for_each(&mut take);
-            seat.listeners.close(|stream, address| take((stream, address)));
+            station.listeners.close(|stream, address| take((stream, address)));
             self.engine.drain(now);
-            if !std::mem::replace(&mut seat.left, true) && workers.stages.leave() {
+            if !std::mem::replace(&mut station.left, true) && workers.stages.leave() {
                 // No worker hands connections over from now on: the others may be done.
                 workers.set_stage(stage);
             }
@@ -626,7 +626,7 @@ mod tests {
         let poll = Poll::new().unwrap();
         let mut listeners = Listeners::new(FIRST_LISTENER);
         listeners.add(ListenerId(0), listener, poll.registry()).unwrap();
-        let mut seat = Station { poll, listeners, outlet: None, left: false };
+        let mut station = Station { poll, listeners, outlet: None, left: false };
         let panics = AtomicU64::new(0);
         let client = std::net::TcpStream::connect(address).unwrap();
         let mut accepted = None;
@@ -634,7 +634,7 @@ mod tests {
         supervise(0, &panics, || {
             lives += 1;
             assert!(lives > 1, "the first life ends in a panic");
-            seat.listeners.accept(seat.poll.registry(), Tick(0), |one| {
+            station.listeners.accept(station.poll.registry(), Tick(0), |one| {
                 if let Accepted::One(_, peer) = one {
                     accepted = Some(peer);
                 }

@@ -74,9 +74,9 @@ fn a_worker_on_real_sockets_allocates_nothing() {
         .expect("a listener")
         .remove(0);
     let address = socket.local_addr().expect("an address");
-    let (workers, mut seats) =
+    let (workers, mut stations) =
         worker::prepare(vec![vec![(ListenerId(0), socket)]], None, 1_000, 4_000).expect("a poll");
-    let seat = seats.pop().expect("one seat");
+    let station = stations.pop().expect("one station");
     let job = Job {
         me: 0,
         workers: Arc::clone(&workers),
@@ -87,7 +87,7 @@ fn a_worker_on_real_sockets_allocates_nothing() {
     };
     let thread = std::thread::spawn(move || {
         meter::watch(&METER);
-        worker::run(seat, &job);
+        worker::run(station, &job);
     });
     let mut clients = Clients::connect(address, CLIENTS);
     clients.warm_up();

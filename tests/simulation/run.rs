@@ -414,7 +414,7 @@ impl World {
                     *connects += 1;
                     continue;
                 }
-                Report::Reset => {
+                Report::ExchangeFailed => {
                     *resets += 1;
                     *replayed += 1;
                     continue;
