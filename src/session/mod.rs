@@ -444,7 +444,8 @@ impl Session {
         self.exchange.method.is_idempotent()
     }
 
-    /// Whether the bytes of the request are worth keeping after they were sent.
+    /// Whether the bytes of the request are worth keeping after they were sent: if it breaks it may be sent again. Never with
+    /// `retry.replay = false`.
     pub fn may_replay(&self, cx: &SessionRules) -> bool {
         let exchange = &self.exchange;
         cx.replay && exchange.at_hand && !exchange.replayed && self.is_idempotent()

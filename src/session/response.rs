@@ -259,7 +259,7 @@ impl Session {
             failure: broken.failure,
             sent: broken.sent,
             idempotent: self.is_idempotent(),
-            held: broken.held && !self.exchange.replayed && self.exchange.interim == 0,
+            intact: broken.held && !self.exchange.replayed && self.exchange.interim == 0,
             budget: broken.budget,
             elsewhere: broken.elsewhere,
             begun: !self.awaits_response(),

@@ -1,4 +1,4 @@
-//! What is done when an exchange with a target breaks: one table, as data.
+//! What is done when an exchange with a target breaks: one `match`, which is the table.
 //!
 //! A connect that failed is not in it: nothing was sent, so the request simply moves on to another endpoint,
 //! whatever its method, and that is for the engine to do. What may have been processed is sent twice only if its
@@ -38,8 +38,8 @@ impl Failure {
 /// What to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// Send the request a second time on a fresh connection: after [`Failure::HeadTimeout`] and [`Failure::Down`] to
-    /// another endpoint, else to another one if there is one.
+    /// Send the request a second time on a fresh connection, to another endpoint if there is one. After
+    /// [`Failure::HeadTimeout`], [`Failure::BodyTimeout`] and [`Failure::Down`] there is one, or this would not be the remedy.
     Replay,
     /// Answer with this status.
     Answer(u16),
@@ -55,8 +55,9 @@ pub(super) struct Situation {
     /// Some byte of the request may have reached the target.
     pub(super) sent: bool,
     pub(super) idempotent: bool,
-    /// The whole of the request's bytes so far is still held, and was not sent twice already.
-    pub(super) held: bool,
+    /// Nothing stands against sending it again from its first byte: all its bytes so far are held, it was not sent twice already,
+    /// and no 1xx has come, of which its client may know.
+    pub(super) intact: bool,
     /// The retry budget allows one more.
     pub(super) budget: bool,
     /// There is another endpoint that it was not sent to yet.
@@ -68,8 +69,8 @@ pub(super) struct Situation {
 /// The first row that fits decides.
 pub(super) fn remedy(situation: &Situation) -> Remedy {
     use Failure::{BadResponse, BodyTimeout, Closed, Down, HeadTimeout, Reset};
-    let &Situation { failure, begun, sent, idempotent, held, budget, elsewhere } = situation;
-    match (failure, begun, sent, idempotent, held, budget, elsewhere) {
+    let &Situation { failure, begun, sent, idempotent, intact, budget, elsewhere } = situation;
+    match (failure, begun, sent, idempotent, intact, budget, elsewhere) {
         // What has begun cannot be taken back.
         (_, true, _, _, _, _, _) => Remedy::Cut,
         // Not a byte was taken: harmless whatever the method, and no more work for the targets than the request itself.
@@ -79,7 +80,7 @@ pub(super) fn remedy(situation: &Situation) -> Remedy {
         (Closed | Reset, false, true, true, true, true, _) => Remedy::Replay,
         // A target that hangs: it does not help to ask the same one again.
         (HeadTimeout | BodyTimeout | Down, false, true, true, true, true, true) => Remedy::Replay,
-        // It may have been processed, its bytes are gone, it was sent twice already, or too many were.
+        // It may have been processed, it is not intact, or too many were sent twice.
         (Closed | Reset | Down | BadResponse, false, _, _, _, _, _) => Remedy::Answer(502),
         (HeadTimeout | BodyTimeout, false, _, _, _, _, _) => Remedy::Answer(504),
     }
@@ -102,7 +103,7 @@ mod tests {
         failure: Failure::Reset,
         sent: true,
         idempotent: true,
-        held: true,
+        intact: true,
         budget: true,
         elsewhere: true,
         begun: false,
@@ -116,7 +117,7 @@ mod tests {
                     failure,
                     sent: bit(0),
                     idempotent: bit(1),
-                    held: bit(2),
+                    intact: bit(2),
                     budget: bit(3),
                     elsewhere: bit(4),
                     begun: bit(5),
@@ -145,7 +146,7 @@ mod tests {
                 "begun" => situation.begun,
                 "sent" => situation.sent,
                 "idempotent" => situation.idempotent,
-                "held" => situation.held,
+                "intact" => situation.intact,
                 "budget" => situation.budget,
                 "elsewhere" => situation.elsewhere,
                 other => panic!("no column of ours: {other}"),
@@ -214,8 +215,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_held_is_never_sent_twice() {
-        for situation in situations().filter(|s| !s.held) {
+    fn what_is_not_intact_is_never_sent_twice() {
+        for situation in situations().filter(|s| !s.intact) {
             assert_ne!(remedy(&situation), Remedy::Replay, "{situation:?}");
         }
     }
