@@ -290,7 +290,9 @@ impl<N: Net> Pump<N> {
             | Verdict::NextEndpoint
             | Verdict::Fail(_)
             | Verdict::StopUpload
-            | Verdict::Part => debug_assert!(false, "{waits:?} is no limit of a client"),
+            | Verdict::Part => {
+                self.impossible::<()>("the limit of a client's connection is one of a client");
+            }
         }
     }
 
@@ -344,7 +346,7 @@ impl<N: Net> Pump<N> {
                     self.upstream_failed(owner, failure, out);
                 }
             }
-            _ => debug_assert!(false, "{waits:?} is no limit of an upstream connection"),
+            _ => self.impossible("the limit of an upstream connection is one of a target"),
         }
     }
 

@@ -51,6 +51,9 @@ pub(super) struct Conn<S> {
     look_at: Due,
 }
 
+/// The size of a read that only finds out whether there is anything: a byte or the end.
+pub(super) const PEEK: usize = 1;
+
 /// Whether a connection waits for memory of buffers: see [`memory`](super::memory).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hunger {

@@ -5,7 +5,7 @@
 //! over, as those of an exchange that finished. If the target takes no more, what still comes is dropped for [`LINGER`](super::LINGER).
 
 use super::Net;
-use super::conn::Filled;
+use super::conn::{Filled, PEEK};
 use super::keys::{ClientKey, UpstreamKey};
 use super::pump::Pump;
 use super::waits::Moved;
@@ -57,7 +57,7 @@ impl<N: Net> Pump<N> {
         };
         let goes_on = !upstream.is_write_broken()
             && upstream.conn.inbox.is_none()
-            && matches!(upstream.conn.fill(net, buffers, read, 1), Filled::Nothing);
+            && matches!(upstream.conn.fill(net, buffers, read, PEEK), Filled::Nothing);
         if !goes_on {
             self.stop_upload(owner);
         }

@@ -1,7 +1,7 @@
 //! Responses: read from a target, or made here, and written to the client.
 
 use super::clock::clock;
-use super::conn::{Filled, Hunger};
+use super::conn::{Filled, Hunger, PEEK};
 use super::keys::{ClientKey, UpstreamKey};
 use super::pump::{Pump, Scratch};
 use super::tables::{Busy, Flow, UpstreamState};
@@ -12,12 +12,15 @@ use crate::balance::{Report, Streak};
 use crate::session::{Ending, Failure, Next, Output, Reuse, Step};
 
 impl<N: Net> Pump<N> {
+    /// One step of an upstream connection: writes what waits for the target, then, depending on what the connection carries, reads
+    /// the response of an exchange, or looks whether something came that nobody asked for. [`Flow::Again`] if it read: there may
+    /// be more.
     pub(super) fn upstream_step(&mut self, key: UpstreamKey, scratch: &mut Scratch) -> Flow {
         if !self.may_be_written(key, &mut scratch.out) {
             return Flow::Wait;
         }
         self.flush_upstream(key);
-        // Its upload is over, and it with that.
+        // It was closed by that flush: its response was whole, and the end of the upload was all that it was still for.
         let Some(upstream) = self.upstreams.get(key) else { return Flow::Wait };
         let Some(owner) = upstream.client() else {
             self.look_at_idle(key, &mut scratch.read);
@@ -47,13 +50,14 @@ impl<N: Net> Pump<N> {
         self.upstream_read(key, owner, scratch)
     }
 
-    /// An idle connection stirred: its end, or a response nobody asked for. Either way it is of no more use.
+    /// An idle connection of a pool is readable: it has ended, or the target sent a response that nobody asked for. Either way it
+    /// is closed.
     fn look_at_idle(&mut self, key: UpstreamKey, read: &mut [u8]) {
         let Pump { upstreams, net, buffers, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else {
             return self.impossible("an upstream connection that runs is there");
         };
-        let filled = upstream.conn.fill(net, buffers, read, 1);
+        let filled = upstream.conn.fill(net, buffers, read, PEEK);
         if matches!(filled, Filled::Nothing) {
             return;
         }
@@ -65,17 +69,18 @@ impl<N: Net> Pump<N> {
         self.close_upstream(key);
     }
 
-    /// Likewise one that is its client's own.
+    /// Likewise an idle connection that serves one client alone ([`Reuse::Private`]).
     fn look_at_private(&mut self, key: UpstreamKey, owner: ClientKey, read: &mut [u8]) {
         let Pump { upstreams, net, buffers, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else {
             return self.impossible("an upstream connection that runs is there");
         };
-        if !matches!(upstream.conn.fill(net, buffers, read, 1), Filled::Nothing) {
+        if !matches!(upstream.conn.fill(net, buffers, read, PEEK), Filled::Nothing) {
             self.part(owner);
         }
     }
 
+    /// Reads once from the target of an exchange, and does what the session makes of it.
     fn upstream_read(&mut self, key: UpstreamKey, owner: ClientKey, scratch: &mut Scratch) -> Flow {
         let Scratch { read, out } = scratch;
         if self.buffers.is_short() && self.waits_for_pages(Token::Upstream(key), out) {
@@ -121,6 +126,7 @@ impl<N: Net> Pump<N> {
         Flow::Again
     }
 
+    /// Does what a session's step on bytes of a target asks for. `input` are these bytes, of which the step passes a part on.
     fn upstream_act(
         &mut self,
         key: UpstreamKey,
@@ -147,11 +153,10 @@ impl<N: Net> Pump<N> {
                 }
                 self.upstream_failed(owner, failure, out);
             }
-            Next::NeedMore
-            | Next::NeedUpstream
-            | Next::ToUpstream
-            | Next::Answered
-            | Next::ClientBroke => {}
+            Next::NeedMore => {}
+            Next::NeedUpstream | Next::ToUpstream | Next::Answered | Next::ClientBroke => {
+                self.impossible::<()>("bytes of a target ask for what is done with a response");
+            }
         }
     }
 
@@ -193,14 +198,14 @@ impl<N: Net> Pump<N> {
         }
         client.exchange.upstream = None;
         self.counters.finished.bump();
-        let (status, told) = (client.session.status(), client.session.idle_hint());
+        let (status, idle_hint) = (client.session.status(), client.session.idle_hint());
         let stays = reuse == Reuse::Private && client.session.ending() == Ending::KeepAlive;
         let broken_by = client.exchange.tried.as_ref().and_then(|tried| tried.broken_by);
         if let (Some(broken_by), Some(upstream)) = (broken_by, self.upstreams.get(key)) {
             self.served_elsewhere(broken_by, upstream.endpoint, status);
         }
-        if let (Some(told), Some(upstream)) = (told, self.upstreams.get(key)) {
-            self.pools.keeps_idle(upstream.endpoint, told);
+        if let (Some(idle_hint), Some(upstream)) = (idle_hint, self.upstreams.get(key)) {
+            self.pools.keeps_idle(upstream.endpoint, idle_hint);
         }
         self.free_upstream(key, reuse, stays.then_some(owner), status);
         self.exchange_over(owner, End::Finished);
@@ -250,6 +255,7 @@ impl<N: Net> Pump<N> {
         }
     }
 
+    /// The target's side of an exchange's connection has ended: that may be how its response ends, or a failure.
     fn upstream_ended(&mut self, key: UpstreamKey, owner: ClientKey, out: &mut Output) {
         let (Some(upstream), Some(client)) =
             (self.upstreams.get_mut(key), self.clients.get_mut(owner))
@@ -269,7 +275,8 @@ impl<N: Net> Pump<N> {
         out.clear();
         match client.session.upstream_closed(out) {
             Next::Failed(failure) => self.upstream_failed(owner, failure, out),
-            _ => self.finish(key, owner, Reuse::Ends, [&out.head, &[], &out.tail]),
+            Next::Finished { reuse } => self.finish(key, owner, reuse, [&out.head, &[], &out.tail]),
+            _ => self.impossible("the end of a target's side ends its response or breaks it"),
         }
     }
 

@@ -432,7 +432,7 @@ impl Monitor {
         }
     }
 
-    /// A new endpoint of a name is probed at once.
+    /// A new endpoint, of a name or of a target that a reload added, is probed at once.
     fn welcome(&mut self, id: EndpointId, now: Instant) {
         if let Some(interval) = self.roster.interval(id) {
             self.schedule.add(id, interval, now);
