@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::Net;
 use super::keys::UpstreamKey;
+use super::pools::Matured;
 use super::pump::Pump;
 use super::tables::{Upstream, UpstreamState};
 use super::waits::Moved;
@@ -120,7 +121,7 @@ impl<N: Net> Pump<N> {
         let mut upstream = self.upstreams.remove(key)?;
         upstream.conn.release(&mut self.buffers);
         if upstream.fresh {
-            self.pools.matured(upstream.endpoint, key, false, self.now);
+            self.pools.matured(upstream.endpoint, key, Matured::End, self.now);
         }
         if upstream.client().is_some() {
             self.pools.leave(upstream.endpoint);

@@ -205,6 +205,15 @@ fn share(all: u32, turns: u32, round: u32) -> u32 {
     u32::try_from((all * most).div_ceil(2 * round)).unwrap_or(u32::MAX)
 }
 
+/// Why a connection is no longer fresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Matured {
+    /// A response has begun on it.
+    Response,
+    /// It has ended without one.
+    End,
+}
+
 /// What became of an endpoint's connection after a whole answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct GivenBack {
@@ -395,22 +404,22 @@ impl Pools {
         }
     }
 
-    /// A connection is fresh no more: a response has begun on it, or, without one, it has ended. A response beside another
-    /// connection that is served, or before one that was opened earlier, shows that the target serves several at once.
+    /// A connection is fresh no more. A response beside another connection that is served, or before one that was opened earlier,
+    /// shows that the target serves several at once.
     pub(super) fn matured(
         &mut self,
         endpoint: EndpointId,
         key: UpstreamKey,
-        responded: bool,
+        by: Matured,
         now: Tick,
     ) {
         let Some(pool) = self.pools.get_mut(&endpoint) else { return };
-        // A response has begun on it.
+        // Not among them: another response has shown meanwhile that the target serves several, and no one is fresh then.
         let Some(at) = pool.fresh.iter().position(|&other| other == key) else { return };
         pool.fresh.remove(at);
         pool.waits_from(now);
         let known = (pool.busy as usize + pool.idle.len()).saturating_sub(pool.fresh.len());
-        if responded && (at > 0 || known > 1) {
+        if by == Matured::Response && (at > 0 || known > 1) {
             pool.serves_several = true;
             pool.fresh.clear();
             pool.yields_until = now;
@@ -713,7 +722,7 @@ mod tests {
             (back.kept, back.brief)
         };
         begin(&mut pools, 1);
-        pools.matured(at, key(1), true, start);
+        pools.matured(at, key(1), Matured::Response, start);
         assert_eq!(give_back(&mut pools, 1, start), (true, true), "it is alone");
         pools.pop(at, start);
         assert!(pools.enter(at));
@@ -722,16 +731,16 @@ mod tests {
         pools.pop(at, start);
         assert!(pools.enter(at));
         assert_eq!(give_back(&mut pools, 1, later), (false, true), "it may wait behind it");
-        pools.matured(at, key(2), true, later);
+        pools.matured(at, key(2), Matured::Response, later);
         assert_eq!(
             give_back(&mut pools, 2, later),
             (true, true),
             "it was alone when it was served"
         );
         begin(&mut pools, 3);
-        pools.matured(at, key(3), false, start);
+        pools.matured(at, key(3), Matured::End, start);
         begin(&mut pools, 4);
-        pools.matured(at, key(4), true, start);
+        pools.matured(at, key(4), Matured::Response, start);
         assert_eq!(give_back(&mut pools, 4, later), (true, false), "it was served beside another");
     }
 
@@ -759,7 +768,7 @@ mod tests {
             assert!(pools.enter(at));
             pools.begun(at, key(nth), Tick(0));
         }
-        pools.matured(at, key(2), true, Tick(0));
+        pools.matured(at, key(2), Matured::Response, Tick(0));
         assert!(pools.give_back(at, Some(key(2)), 200, Tick(0)).kept);
         pools.give_up(at, Tick(0), &mut out);
         assert_eq!((out, pools.len()), (vec![], 1));
@@ -779,7 +788,7 @@ mod tests {
         assert!(pools.ask_at() > first && pools.ask_at() < first.after(YIELD));
         let second = pools.ask_at();
         assert_eq!(pools.waiting(second), [at]);
-        pools.matured(at, key(1), true, second);
+        pools.matured(at, key(1), Matured::Response, second);
         assert_eq!((pools.waiting(second.after(YIELD)), pools.ask_at()), (vec![], Tick::NEVER));
     }
 
@@ -792,7 +801,7 @@ mod tests {
             assert!(pools.enter(at));
             pools.begun(at, key(nth), Tick(0));
         }
-        pools.matured(at, key(2), true, Tick(0));
+        pools.matured(at, key(2), Matured::Response, Tick(0));
         let later = Tick(0).after(Duration::from_secs(60));
         let back = pools.give_back(at, Some(key(2)), 200, later);
         assert!(back.kept && !back.brief, "it is not in the way of the first");

@@ -3,6 +3,7 @@
 use super::clock::clock;
 use super::conn::{Filled, Hunger, PEEK};
 use super::keys::{ClientKey, UpstreamKey};
+use super::pools::Matured;
 use super::pump::{Pump, Scratch};
 use super::tables::{Busy, Flow, UpstreamState};
 use super::waits::Moved;
@@ -114,7 +115,7 @@ impl<N: Net> Pump<N> {
         let step = client.session.upstream_bytes(cx, input, out);
         if upstream.fresh && matches!(step.next, Next::ToClient | Next::Finished { .. }) {
             upstream.fresh = false;
-            self.pools.matured(upstream.endpoint, key, true, self.now);
+            self.pools.matured(upstream.endpoint, key, Matured::Response, self.now);
         }
         self.upstream_act(key, owner, &step, input, out);
         // The exchange is over.
@@ -122,7 +123,8 @@ impl<N: Net> Pump<N> {
         else {
             return Flow::Wait;
         };
-        upstream.conn.keep(&mut self.buffers, &read[step.consumed..count], true);
+        let starved = true; // a session leaves bytes of a target only if it needs more behind them
+        upstream.conn.keep(&mut self.buffers, &read[step.consumed..count], starved);
         Flow::Again
     }
 
