@@ -38,11 +38,12 @@ impl Method {
         matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
     }
 
-    /// Has content no defined meaning in a request with this method (RFC 9110 sections 9.3.1 to 9.3.8)? Many targets do not
-    /// look for it then, and take it for the next request if it is there.
+    /// May a target leave the content of a request with this method unread? It has no defined meaning with most (RFC 9110
+    /// sections 9.3.1 to 9.3.8), and of a method that it does not know a target may not look for any; then it takes the content for the
+    /// next request.
     #[must_use]
     pub fn ignores_content(self) -> bool {
-        self.is_safe() || matches!(self, Self::Delete | Self::Connect)
+        !matches!(self, Self::Post | Self::Put | Self::Patch)
     }
 
     /// The method of this token.

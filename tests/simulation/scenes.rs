@@ -591,16 +591,28 @@ fn what_a_snapshot_plans_holds_for_connections_that_are_open() {
 
 #[test]
 fn content_that_may_lie_unread_goes_with_a_reset() {
-    let mut scene = Scene::new(CALM);
-    let client = scene.client();
-    scene.says(client, b"GET /r/1 HTTP/1.1\r\nHost: sim\r\nContent-Length: 3\r\n\r\nabc");
-    scene.settle();
-    let target = scene.arrival();
-    scene.says(target, EMPTY);
-    scene.settle();
-    assert!(scene.hears(client).0.starts_with("HTTP/1.1 200 "));
-    assert_eq!(scene.engine.upstream_count(), 0);
-    assert_eq!(scene.hears(target).1, "reset");
+    for (method, pooled) in [
+        ("GET", 0),
+        ("DELETE", 0),
+        ("PROPFIND", 0),
+        ("get", 0),
+        ("POST", 1),
+        ("PUT", 1),
+        ("PATCH", 1),
+    ] {
+        let mut scene = Scene::new(CALM);
+        let client = scene.client();
+        let request =
+            format!("{method} /r/1 HTTP/1.1\r\nHost: sim\r\nContent-Length: 3\r\n\r\nabc");
+        scene.says(client, request.as_bytes());
+        scene.settle();
+        let target = scene.arrival();
+        scene.says(target, EMPTY);
+        scene.settle();
+        assert!(scene.hears(client).0.starts_with("HTTP/1.1 200 "), "{method}");
+        assert_eq!(scene.engine.upstream_count(), pooled, "{method}");
+        assert_eq!(scene.hears(target).1, if pooled == 1 { "open" } else { "reset" }, "{method}");
+    }
 }
 
 #[test]

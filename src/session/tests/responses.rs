@@ -211,7 +211,7 @@ fn reuse(request: &str, response: &str) -> Reuse {
 
 #[test]
 fn content_that_a_target_may_not_have_read_never_becomes_the_next_request() {
-    for method in ["GET", "HEAD", "OPTIONS", "DELETE"] {
+    for method in ["GET", "HEAD", "OPTIONS", "DELETE", "PROPFIND", "get"] {
         let head = format!("{method} / HTTP/1.1\r\nHost: a\r\n");
         let ok = if method == "HEAD" { "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" } else { OK };
         assert_eq!(reuse(&format!("{head}\r\n"), ok), Reuse::Pool);
@@ -223,7 +223,7 @@ fn content_that_a_target_may_not_have_read_never_becomes_the_next_request() {
             assert_eq!(reuse(&format!("{head}{content}"), ok), Reuse::No, "{method} {content}");
         }
     }
-    for method in ["POST", "PUT", "PATCH", "PROPFIND"] {
+    for method in ["POST", "PUT", "PATCH"] {
         let request = format!("{POST}body").replace("POST", method);
         assert_eq!(reuse(&request, OK), Reuse::Pool, "{method}");
     }
