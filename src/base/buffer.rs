@@ -39,6 +39,8 @@ const SMALL_CLASS: usize = 2;
 const LOANS: usize = 3;
 /// Bytes of the ballast: the largest place for each of them, and some for others of this process.
 const BALLAST: usize = 1024 * 1024;
+/// Bytes that are left to others when this process may have no more memory.
+const HEADROOM: usize = 512 * 1024;
 /// What is read at once when it is to be little. With what rewriting adds it fits the fourth class.
 const LITTLE: usize = 16 * 1024;
 /// The least that is worth a call, which fits the third.
@@ -47,6 +49,8 @@ const LEAST: usize = 3 * 1024;
 const TRIM_TIME: Duration = Duration::from_secs(1);
 /// Bytes that go back at once; unmapping 256 KiB takes 10 µs.
 const TRIMMED: usize = 4 * 1024 * 1024;
+/// How often it is looked whether there is memory again.
+const RECOVER_TIME: Duration = Duration::from_millis(30);
 /// Before the next ones go.
 const TRIM_PAUSE: Duration = Duration::from_millis(10);
 
@@ -157,8 +161,8 @@ pub struct Pool {
     /// What is given up when this process may have no more memory, so that what is under way can go on. Pages that nobody has
     /// touched: they are of the address space alone.
     ballast: Option<Span>,
-    /// There was no memory for a span, and there is none yet for the ballast.
-    short: bool,
+    /// [`Level::Out`] if there was no memory for a span, and there is none yet for the ballast.
+    floor: Level,
     /// When spans are older by one look.
     look_at: Tick,
     trim_at: Tick,
@@ -169,6 +173,11 @@ impl Default for Pool {
     fn default() -> Self {
         Pool::new(Arc::default())
     }
+}
+
+/// Whether there is memory for what other threads of this process allocate: without that they would end it.
+fn has_headroom() -> bool {
+    Span::new(HEADROOM, 1).is_some()
 }
 
 /// Whether a span goes back some time when none of its places is lent any more.
@@ -190,7 +199,7 @@ impl Pool {
             lent_bytes: 0,
             idle: 0,
             ballast: Span::new(BALLAST, 1),
-            short: false,
+            floor: Level::Plenty,
             look_at: Tick::default(),
             trim_at: Tick::default(),
         }
@@ -200,10 +209,23 @@ impl Pool {
     /// before.
     pub fn lend(&mut self, pieces: &[&[u8]]) -> Chunk {
         let len = pieces.iter().map(|piece| piece.len()).sum();
-        let mut class = CLASSES.iter().position(|&(size, _)| len <= size).unwrap_or(ODD);
+        let class = CLASSES.iter().position(|&(size, _)| len <= size).unwrap_or(ODD);
         if class == ODD || !self.classes[class].has_room() {
-            class = self.make_room(class, len);
+            return self.lend_anew(class, len, pieces);
         }
+        self.lend_of(class, pieces)
+    }
+
+    /// Likewise, where the class has no room yet.
+    #[cold]
+    fn lend_anew(&mut self, class: usize, len: usize, pieces: &[&[u8]]) -> Chunk {
+        let class = self.make_room(class, len);
+        self.lend_of(class, pieces)
+    }
+
+    /// Lends a place of a class that has room.
+    #[inline]
+    fn lend_of(&mut self, class: usize, pieces: &[&[u8]]) -> Chunk {
         let places = &mut self.classes[class];
         let span = places.roomy;
         let slot = places.spans[span].as_mut().expect("a span with room is there");
@@ -228,13 +250,17 @@ impl Pool {
     /// If there is none either. Whoever asks [`Pool::is_spent`] before what is to be lent is read does not meet that.
     #[cold]
     fn make_room(&mut self, class: usize, len: usize) -> usize {
-        if let Some(idle) = self.classes[class].grow(class, len) {
+        let grown = self.classes[class].grow(class, len);
+        if grown.is_none() || !has_headroom() {
+            self.floor = Level::Out;
+            self.level = Level::Out;
+            self.trim_at = Tick::default();
+            self.ballast = None;
+        }
+        if let Some(idle) = grown {
             self.idle += idle;
             return class;
         }
-        self.short = true;
-        self.level = Level::Out;
-        self.ballast = None;
         if let Some(idle) = self.classes[class].grow(class, len) {
             self.idle += idle;
             return class;
@@ -246,29 +272,31 @@ impl Pool {
     /// Whether this process may have no more memory, so that [`Pool::is_spent`] is to be asked before each read.
     #[inline]
     pub fn is_short(&self) -> bool {
-        self.short
+        self.floor == Level::Out
     }
 
     /// Whether what one read of little brings could find no place.
     #[cold]
     pub fn is_spent(&mut self) -> bool {
+        let short = self.is_short();
         let class = &mut self.classes[SMALL_CLASS];
         let room: usize = class.spans.iter().flatten().map(|slot| slot.span.room()).sum();
-        if !self.short || room >= LOANS {
+        if !short || room >= LOANS {
             return false;
         }
-        match class.grow(SMALL_CLASS, SMALL) {
+        let grown = has_headroom().then(|| class.grow(SMALL_CLASS, SMALL)).flatten();
+        match grown {
             Some(idle) => self.idle += idle,
             None => class.look_for_room(0),
         }
         !self.classes[SMALL_CLASS].spans.iter().flatten().any(|slot| slot.span.room() >= LOANS)
     }
 
-    /// Looks whether there is memory again. To be called now and then while [`Pool::is_short`].
-    pub fn recover(&mut self) {
-        if self.short {
-            self.ballast = Span::new(BALLAST, 1);
-            self.short = self.ballast.is_none();
+    /// Looks whether there is memory again.
+    fn recover(&mut self) {
+        self.ballast = Span::new(BALLAST, 1);
+        if self.ballast.is_some() {
+            self.floor = Level::Plenty;
             self.look();
         }
     }
@@ -328,7 +356,7 @@ impl Pool {
     /// Looks how much all workers hold.
     #[inline]
     pub fn look(&mut self) {
-        self.level = if self.short { Level::Out } else { self.part.level() };
+        self.level = self.part.level().max(self.floor);
     }
 
     /// How much of `wanted` bytes may be read at once for somebody who may not take them.
@@ -390,11 +418,15 @@ impl Pool {
             }
         }
         self.trim_at = if bytes < TRIMMED { self.look_at } else { now.after(TRIM_PAUSE) };
+        if self.is_short() {
+            self.recover();
+            self.trim_at = self.trim_at.min(now.after(RECOVER_TIME));
+        }
     }
 
     /// When [`Pool::trim`] may find something to do.
     pub fn next_trim(&self) -> Option<Tick> {
-        (self.idle > 0).then_some(self.trim_at)
+        (self.idle > 0 || self.is_short()).then_some(self.trim_at)
     }
 
     /// How many chunks are lent.
@@ -465,7 +497,8 @@ mod tests {
     #[test]
     fn without_memory_reads_stop_before_the_last_places_are_lent_and_go_on_when_there_is_some() {
         let mut pool = Pool::default();
-        SPANS_LEFT.set(2);
+        // Each is followed by a look whether there is one more.
+        SPANS_LEFT.set(4);
         let mut lent = vec![pool.lend(&[&[1; 4_000]]), pool.lend(&[&[2; 15_000]])];
         assert!(!pool.is_short());
         // The first that fails has the ballast's place.
@@ -476,11 +509,11 @@ mod tests {
             lent.extend([100, 1_000, 4_000].map(|len| pool.lend(&[&vec![4; len]])));
             assert!(lent.len() < 100, "the places are not counted");
         }
-        pool.recover();
+        pool.trim(second(1));
         assert!(pool.is_short(), "there is still none");
         SPANS_LEFT.set(usize::MAX);
         assert!(!pool.is_spent(), "one span more");
-        pool.recover();
+        pool.trim(second(2));
         assert!(!pool.is_short() && !pool.is_out());
         let first = pool.get(&lent[2]).to_vec();
         assert_eq!(first, [3; 1_000]);

@@ -54,7 +54,10 @@ impl<T, K: SlabKey> Slab<T, K> {
     /// Reserves capacity for `count` values. Reserved capacity is untouched memory: the kernel gives a page when it is first
     /// written, and a table of more than 128 KiB that grows within its capacity leaves no hole in the heap.
     pub fn with_room(count: usize) -> Self {
-        Slab { slots: Vec::with_capacity(count), ..Slab::default() }
+        let mut slots = Vec::new();
+        // Without the memory for that it grows as it is needed.
+        let _ = slots.try_reserve_exact(count);
+        Slab { slots, ..Slab::default() }
     }
 
     /// How many values there are.

@@ -111,6 +111,7 @@ impl Span {
     }
 
     /// Lends a place with `pieces` in it, one behind the other. There must be one that is free, and they must fit.
+    #[inline]
     pub(super) fn lend(&mut self, pieces: &[&[u8]]) -> u32 {
         let at = match self.places.get(self.free as usize) {
             Some(place) => std::mem::replace(&mut self.free, place.taken),

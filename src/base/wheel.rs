@@ -94,7 +94,9 @@ impl<K: Copy> Default for Wheel<K> {
 impl<K: Copy> Wheel<K> {
     /// With room for so many entries before it has to grow; as for a [`Slab`](super::slab::Slab), room costs nothing.
     pub fn with_room(count: usize) -> Self {
-        Wheel { nodes: Vec::with_capacity(count), ..Wheel::default() }
+        let mut nodes = Vec::new();
+        let _ = nodes.try_reserve_exact(count);
+        Wheel { nodes, ..Wheel::default() }
     }
 
     /// Whether there is memory for one more entry. [`Wheel::set`] itself aborts without.

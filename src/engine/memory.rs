@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::conn::Hunger;
-use super::keys::ClientKey;
+use super::keys::{ClientKey, UpstreamKey};
 use super::pump::Pump;
 use super::tables::Upstream;
 use super::turn::BULK;
@@ -62,6 +62,30 @@ impl<N: Net> Pump<N> {
             // Nobody overtakes those in line.
             _ => behind && !self.line.waiting.is_empty(),
         }
+    }
+
+    /// Whether a response must stay in the kernel for now, since memory is scarce.
+    #[cold]
+    pub(super) fn response_waits(
+        &mut self,
+        key: UpstreamKey,
+        owner: ClientKey,
+        out: &mut Output,
+    ) -> bool {
+        if self.buffers.is_short() && self.waits_for_pages(Token::Upstream(key), out) {
+            return true;
+        }
+        let (Some(upstream), Some(client)) = (self.upstreams.get(key), self.clients.get(owner))
+        else {
+            return self.impossible("a client and its upstream connection name each other");
+        };
+        let waits = self.must_wait(client.conn.behind, upstream.conn.hunger)
+            && upstream.conn.has_more()
+            && !client.session.awaits_response();
+        if waits {
+            self.wait_in_line(Token::Upstream(key));
+        }
+        waits
     }
 
     /// Puts a connection in line. What it holds for a request that could be sent again is given up: others may wait for that.

@@ -1,5 +1,6 @@
 //! Responses: read from a target, or made here, and written to the client.
 
+use super::Net;
 use super::clock::clock;
 use super::conn::{Filled, Hunger, PEEK};
 use super::keys::{ClientKey, UpstreamKey};
@@ -7,9 +8,9 @@ use super::pools::Matured;
 use super::pump::{Pump, Scratch};
 use super::tables::{Busy, Flow, UpstreamState};
 use super::waits::Moved;
-use super::{Net, Token};
 use crate::access::End;
 use crate::balance::{Report, Streak};
+use crate::base::ledger::Level;
 use crate::session::{Ending, Failure, Next, Output, Reuse, Step};
 
 impl<N: Net> Pump<N> {
@@ -41,11 +42,9 @@ impl<N: Net> Pump<N> {
             self.look_at_private(key, owner, &mut scratch.read);
             return Flow::Wait;
         }
-        if self.must_wait(client.conn.behind, upstream.conn.hunger)
-            && upstream.conn.has_more()
-            && !client.session.awaits_response()
+        if self.buffers.level() >= Level::Scarce
+            && self.response_waits(key, owner, &mut scratch.out)
         {
-            self.wait_in_line(Token::Upstream(key));
             return Flow::Wait;
         }
         self.upstream_read(key, owner, scratch)
@@ -83,11 +82,8 @@ impl<N: Net> Pump<N> {
 
     /// Reads once from the target of an exchange, and does what the session makes of it.
     fn upstream_read(&mut self, key: UpstreamKey, owner: ClientKey, scratch: &mut Scratch) -> Flow {
-        let Scratch { read, out } = scratch;
-        if self.buffers.is_short() && self.waits_for_pages(Token::Upstream(key), out) {
-            return Flow::Wait;
-        }
         let Pump { clients, upstreams, net, buffers, cx, .. } = self;
+        let Scratch { read, out } = scratch;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
         else {
             return self.impossible("a client and its upstream connection name each other");

@@ -169,9 +169,6 @@ impl<N: Net> Pump<N> {
 
     /// Remembers that connections wait for memory, so that they run again.
     pub(super) fn follow_shortage(&mut self) {
-        if self.buffers.is_short() {
-            self.shortages.retry_at.get_or_insert(self.now.after(RETRY));
-        }
         if self.net.take_short() {
             let error = io::ErrorKind::OutOfMemory.into();
             self.note_shortage(Shortage::Memory, "a connection waits for memory", &error);
@@ -185,7 +182,6 @@ impl<N: Net> Pump<N> {
             return;
         }
         self.shortages.retry_at = None;
-        self.buffers.recover();
         if self.buffers.is_short() {
             let error = io::ErrorKind::OutOfMemory.into();
             self.note_shortage(Shortage::Memory, "no memory for buffers", &error);
@@ -273,6 +269,7 @@ impl<N: Net> Pump<N> {
         if !self.buffers.is_spent() {
             return false;
         }
+        self.shortages.retry_at.get_or_insert(self.now.after(RETRY));
         match token {
             Token::Client(key) => {
                 if !self.let_go_of_half_head(key, out)
@@ -327,6 +324,7 @@ impl<N: Net> Pump<N> {
     pub(super) fn register(&mut self, conn: &mut N::Conn) -> bool {
         let mut ways = 0;
         if let Err(error) = self.reserve() {
+            self.shortages.retry_at.get_or_insert(self.now.after(RETRY));
             self.note_shortage(Shortage::Memory, "a client connection is not taken", &error);
             return false;
         }
