@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::pipe::{fcntl_setpipe_size, pipe};
@@ -69,6 +70,8 @@ struct Program {
     child: Child,
     address: String,
     log: Arc<Mutex<Vec<String>>>,
+    /// Reads its log to the end.
+    logger: Option<JoinHandle<()>>,
     _folder: tempfile::TempDir,
 }
 
@@ -109,8 +112,13 @@ impl Program {
             .spawn()
             .unwrap();
         let (stderr, log) = (child.stderr.take(), Arc::<Mutex<Vec<String>>>::default());
-        let mut program =
-            Program { child, address: String::new(), log: Arc::clone(&log), _folder: folder };
+        let mut program = Program {
+            child,
+            address: String::new(),
+            log: Arc::clone(&log),
+            logger: None,
+            _folder: folder,
+        };
         let Some(stderr) = stderr else {
             until("it listens", || {
                 program.address = listening(program.child.id()).unwrap_or_default();
@@ -118,10 +126,10 @@ impl Program {
             });
             return program;
         };
-        std::thread::spawn(move || {
+        program.logger = Some(std::thread::spawn(move || {
             let lines = BufReader::new(stderr).lines().map_while(Result::ok);
             lines.for_each(|line| log.lock().unwrap().push(line));
-        });
+        }));
         program.address = program.logged("  listening on http://");
         program
     }
@@ -191,6 +199,10 @@ impl Program {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
+        // Its last lines count what was lost.
+        if let Some(logger) = self.logger.take() {
+            logger.join().unwrap();
+        }
         assert_eq!(status.unwrap().code(), Some(0), "{:#?}", self.log.lock().unwrap());
     }
 }
