@@ -15,6 +15,9 @@ mod base {
 #[path = "../../../src/balance/mod.rs"]
 mod balance;
 
+#[path = "../../../src/settings.rs"]
+mod settings;
+
 #[path = "../../../src/health"]
 mod health {
     mod wake;
