@@ -29,7 +29,7 @@ impl<N: Net> Pump<N> {
         upstream.closes = reuse == Reuse::Ends;
         let (endpoint, status) = (upstream.endpoint, client.session.status());
         let ended = upstream.conn.read_closed || upstream.is_write_broken();
-        let broken_by = client.exchange.tried.as_ref().and_then(|tried| tried.broken_by);
+        let broken_by = client.exchange.tried.as_mut().and_then(|tried| tried.broken_by.take());
         if let Some(broken_by) = broken_by {
             self.served_elsewhere(broken_by, endpoint, status);
         }

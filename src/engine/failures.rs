@@ -54,7 +54,8 @@ impl<N: Net> Pump<N> {
                 self.counters.replayed.bump();
                 self.part(owner);
                 let next = self.elsewhere(owner, endpoint);
-                if next != endpoint && !blameless && streak_of(failure) == Streak::Resets {
+                let broke = matches!(failure, Failure::Closed | Failure::Reset);
+                if next != endpoint && !blameless && broke {
                     self.note_broken_by(owner, endpoint);
                 }
                 if !self.pools.squeeze_in(next) || self.dial(owner, next) == Search::NoEndpoint {

@@ -198,7 +198,7 @@ impl<N: Net> Pump<N> {
         self.counters.finished.bump();
         let (status, idle_hint) = (client.session.status(), client.session.idle_hint());
         let stays = reuse == Reuse::Private && client.session.ending() == Ending::KeepAlive;
-        let broken_by = client.exchange.tried.as_ref().and_then(|tried| tried.broken_by);
+        let broken_by = client.exchange.tried.as_mut().and_then(|tried| tried.broken_by.take());
         if let (Some(broken_by), Some(upstream)) = (broken_by, self.upstreams.get(key)) {
             self.served_elsewhere(broken_by, upstream.endpoint, status);
         }
