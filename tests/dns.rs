@@ -18,6 +18,7 @@ use evenly::settings::{Dns, HealthCheck, Plan, Target, TargetAddress};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use nameserver::{Mode, NameServer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use watched::{capture_log, lines_with, until, until_line};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -212,6 +213,39 @@ fn a_name_is_asked_for_again_when_its_ttl_ends_and_not_before() {
         server.gaps("ttl.test")
     );
     assert_eq!(watch.healthy(), 1);
+}
+
+/// Lowers this process's descriptor limit, so it runs in a process of its own: the same test, started again.
+#[test]
+fn without_a_descriptor_for_a_lookup_nothing_is_said_of_the_name() {
+    const ALONE: &str = "EVENLY_TEST_STARVE";
+    if std::env::var_os(ALONE).is_some() {
+        return starve();
+    }
+    let this = "without_a_descriptor_for_a_lookup_nothing_is_said_of_the_name";
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", this, "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn starve() {
+    let (server, (_open, ips, port)) = (NameServer::start(), listeners(1));
+    server.addresses("kept.test", 1, &ips);
+    let watch = Watch::start(vec![name("kept.test", port)], &server);
+    until("it is up", || watch.healthy() == 1);
+    let before = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..before }).unwrap();
+    until_line("name lookups paused, and addresses stay: Too many open files");
+    let asked = server.asked("kept.test", RecordType::A).len();
+    setrlimit(Resource::Nofile, before).unwrap();
+    until_line("name lookups resumed");
+    until("it is asked again", || server.asked("kept.test", RecordType::A).len() > asked + 1);
+    watch.until_at(&ips, port);
+    assert_eq!(lines_with("lookups paused").len(), 1, "logged once");
+    assert_eq!(lines_with("resolve"), [""; 0], "nothing of the name");
 }
 
 #[test]

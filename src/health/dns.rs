@@ -27,6 +27,7 @@ use super::hosts::Hosts;
 use super::lookup::{AddressFamily, EarlyPlaces, LookupResult, Missing, Wanted};
 use super::place::{MAX_ADDRESSES, Place};
 use super::servers::{Servers, is_certain};
+use super::sockets::Lacks;
 
 /// What a lookup gets, all its questions included: less than a start waits for names.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -50,6 +51,8 @@ const QUESTIONS: usize = 128;
 /// Name servers, and how names are written for them.
 pub(super) struct NameServers {
     servers: Servers,
+    /// What this process lacked for questions.
+    lacks: Lacks,
     hosts: Hosts,
     /// What is tried behind a name with few dots.
     search: Vec<Name>,
@@ -120,8 +123,10 @@ impl NameServers {
         options.timeout = QUESTION_TIMEOUT;
         options.attempts = 1;
         options.max_active_requests = QUESTIONS;
+        let lacks = Lacks::default();
         Ok(NameServers {
-            servers: Servers::new(servers, &options)?,
+            servers: Servers::new(servers, &options, &lacks)?,
+            lacks,
             hosts,
             search,
             ndots: options.ndots,
@@ -138,11 +143,19 @@ impl NameServers {
     ) -> LookupResult {
         let _let_in = self.lookups.acquire().await;
         let until = Instant::now() + DEADLINE;
+        let lacked = self.lacks.count();
         let finding = match wanted {
             Wanted::Host { name, port } => self.host(name, *port, until, early).await,
             Wanted::Service(name) => self.service(name, until, early).await,
         };
-        finding.unwrap_or_else(LookupResult::from)
+        match finding.unwrap_or_else(LookupResult::from) {
+            LookupResult::Failed(_) | LookupResult::Places { missing: Some(_), .. }
+                if self.lacks.count() != lacked =>
+            {
+                LookupResult::Short(self.lacks.last())
+            }
+            finding => finding,
+        }
     }
 
     async fn host(

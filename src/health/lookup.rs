@@ -52,6 +52,8 @@ pub(super) enum LookupResult {
     Unavailable { why: String, ttl: Duration },
     /// The lookup failed; the answer is unknown.
     Failed(String),
+    /// This process lacked something for it, which says nothing of the name.
+    Short(String),
 }
 
 impl LookupResult {
@@ -61,7 +63,7 @@ impl LookupResult {
             LookupResult::Nothing { why, .. }
             | LookupResult::Unavailable { why, .. }
             | LookupResult::Failed(why) => Some(why),
-            LookupResult::Places { .. } | LookupResult::Early(_) => None,
+            LookupResult::Places { .. } | LookupResult::Early(_) | LookupResult::Short(_) => None,
         }
     }
 

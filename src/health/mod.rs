@@ -22,6 +22,7 @@
 //! | `resolve` | names to places, on a thread of its own |
 //! | `dns` | one lookup: what is asked of name servers |
 //! | `servers` | which name server is asked when, with EDNS or without |
+//! | `sockets` | the sockets of lookups, and what this process lacked for them |
 //! | `hosts` | the hosts file (pure) |
 //! | `wake` | how other threads end the health thread's wait |
 
@@ -41,6 +42,7 @@ mod resolve;
 mod roster;
 mod schedule;
 mod servers;
+mod sockets;
 mod wake;
 
 use std::hash::{BuildHasher, Hasher, RandomState};

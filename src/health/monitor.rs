@@ -24,7 +24,7 @@ use crate::settings::Plan;
 use super::checked::HealthEvent;
 use super::flight::InFlight;
 use super::judge::Judgement;
-use super::lookup::Wanted;
+use super::lookup::{LookupResult, Wanted};
 use super::names::{self, Names};
 use super::place::Place;
 use super::probe::{Begun, CheckEnd, CheckResult, Lack, Probe};
@@ -85,6 +85,8 @@ pub(super) struct Monitor {
     first_round: FirstRound,
     /// Until when no probe is begun, since descriptors ran out.
     resting: Option<Instant>,
+    /// It was logged that names cannot be looked up for lack of something here.
+    lookups_paused: bool,
     /// Those of which it was logged that they cannot be probed.
     barred: BTreeSet<EndpointId>,
     /// When this process last stood still, as far as this thread saw, and when a line was last written about that.
@@ -147,6 +149,7 @@ impl Monitor {
             shared,
             first_round: FirstRound { deadline: Some(now + bound), latch },
             resting: None,
+            lookups_paused: false,
             barred: BTreeSet::new(),
             stalled: None,
             stall_told: None,
@@ -420,6 +423,7 @@ impl Monitor {
             if let Some(why) = finding.trouble() {
                 self.changed |= self.roster.set_trouble(target, why);
             }
+            self.note_lack(&finding);
             let outcome = self.names.take(target, finding, now);
             if let Some(news) = outcome.news {
                 self.tell_of_name(target, news, outcome.places.as_deref());
@@ -429,6 +433,21 @@ impl Monitor {
                 self.changed |= update.changed;
                 update.added.into_iter().for_each(|id| self.welcome(id, now));
             }
+        }
+    }
+
+    /// Logs once that names cannot be looked up for lack of something here, and once that they can be again.
+    fn note_lack(&mut self, finding: &LookupResult) {
+        match finding {
+            LookupResult::Short(why) if !std::mem::replace(&mut self.lookups_paused, true) => {
+                let line = format!("name lookups paused, and addresses stay: {why}");
+                self.lines.push((Level::Warn, line));
+            }
+            LookupResult::Short(_) => {}
+            _ if std::mem::take(&mut self.lookups_paused) => {
+                self.lines.push((Level::Info, "name lookups resumed".into()));
+            }
+            _ => {}
         }
     }
 

@@ -27,6 +27,9 @@ pub(super) const HOLD: Duration = Duration::from_secs(30);
 /// From a first failure to the next lookup; doubled with each consecutive one, up to the target's check interval.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// How long a name waits that could not be looked up for lack of something here.
+const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
+
 /// However long that interval is.
 const MAX_RETRY: Duration = Duration::from_secs(30);
 
@@ -166,8 +169,10 @@ impl Names {
         let Some(name) = self.names.get_mut(&target) else {
             return Outcome { places: None, news: None };
         };
-        name.answered = true;
+        name.answered |= !matches!(finding, LookupResult::Short(_));
         let (outcome, wait) = match finding {
+            // It was not looked up: nothing is known that was not known before.
+            LookupResult::Short(_) => (Outcome { places: None, news: None }, SHORTAGE_PAUSE),
             // The lookup goes on: nothing is due before its end.
             LookupResult::Early(places) => return name.resolve_early(places),
             LookupResult::Places { places, ttl, missing: None } => name.resolve(places, ttl),
@@ -413,6 +418,22 @@ mod tests {
         let (_, back) = answer(&mut names, found(&[1], Some(9)), now);
         assert_eq!(back, Outcome { places: Some(places(&[1])), news: Some(LogEvent::Resolves) });
         assert_eq!(answer(&mut names, found(&[1], Some(9)), now).1.news, None);
+    }
+
+    #[test]
+    fn a_lookup_that_could_not_be_made_says_nothing_and_is_made_soon() {
+        let (mut names, now) = asked();
+        let short = || LookupResult::Short("no descriptor".into());
+        let nothing = Outcome { places: None, news: None };
+        assert_eq!(answer(&mut names, short(), now), (SECOND, nothing));
+        assert!(!names.all_answered());
+        answer(&mut names, found(&[1], Some(9)), now);
+        let waits = [(); 3].map(|()| answer(&mut names, short(), now).0);
+        assert_eq!(waits, [SECOND; 3], "it is no failure that backs off");
+        assert_eq!(
+            answer(&mut names, failed(), now).1.news,
+            Some(LogEvent::Fails("no answer".into()))
+        );
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::base::shortage::Shortage;
 use super::dns::NameServers;
 use super::lookup::{LookupResult, Wanted};
 use super::place::{Place, one_for_each_address};
+use super::sockets::is_ours;
 use super::wake::Wake;
 
 /// Turns a host name and a port into socket addresses. May block. An error or no address at all
@@ -331,6 +332,7 @@ fn of_function(result: io::Result<Vec<SocketAddr>>) -> LookupResult {
             let place = |address| Place::plain(Address::Ip(address));
             LookupResult::of(addresses.into_iter().map(place).collect(), None, None)
         }
+        Err(error) if is_ours(&error) => LookupResult::Short(error.to_string()),
         Err(error) => LookupResult::Failed(error.to_string()),
     }
 }

@@ -20,7 +20,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(1);
 const MAX_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Routine starts fall on a grid of this, or of a twentieth of a shorter interval, so that keys are due in batches:
-/// of a thousand probes a second each would otherwise wake a thread and find the caches cold.
+/// of a thousand probes per second each would otherwise wake a thread and find the caches cold.
 const GRID: Duration = Duration::from_millis(50);
 
 /// How soon a job is repeated whose result decides nothing yet, or where the interval is shorter, after it.
@@ -32,7 +32,7 @@ const ABSENCES: u32 = 30;
 /// From one routine start of a key to the next at most, while there is a hurry; at least two fifths of it.
 const HURRY: Duration = Duration::from_millis(250);
 
-/// And for each key, so that a thousand of them come to no more than about 500 starts a second.
+/// And for each key, so that a thousand of them come to no more than about 500 starts per second.
 const HURRY_EACH: Duration = Duration::from_millis(3);
 
 /// Why a key is due.

@@ -10,13 +10,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_resolver::config::{NameServerConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::FirstAnswer;
 use hickory_resolver::net::{DnsError, DnsHandle, NetError, NoRecords, RetryDnsHandle};
 use hickory_resolver::proto::op::{DnsRequestOptions, DnsResponse, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use tokio::time::{Instant, timeout};
+
+use super::sockets::{Lacks, LookupSockets};
 
 /// How long a server may be without an answer before the next one is asked as well. Longer than [`EDNS_PATIENCE`], after which
 /// many an answer comes.
@@ -49,13 +50,14 @@ struct Server {
     own: Questions,
     /// Asks without EDNS, where the other one asks with it.
     plain: Option<Questions>,
+    lacks: Lacks,
     known: Mutex<Known>,
 }
 
 /// Questions to one server, all with EDNS or all without. Below hickory's `Resolver`, which follows aliases for us, but for SRV
 /// records asks their hosts for SRV records if there was an alias in front.
 struct Questions {
-    handle: RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>,
+    handle: RetryDnsHandle<NameServerPool<LookupSockets>>,
     options: DnsRequestOptions,
 }
 
@@ -71,17 +73,18 @@ struct Known {
 }
 
 impl Servers {
-    /// These, asked by these options. There must be one at least.
+    /// These, asked by these options. There must be one at least. What this process lacks for a question is noted in `lacks`.
     pub(super) fn new(
         servers: Vec<NameServerConfig>,
         options: &ResolverOpts,
+        lacks: &Lacks,
     ) -> Result<Self, String> {
         if servers.is_empty() {
             return Err("no name server is configured".into());
         }
         servers
             .into_iter()
-            .map(|server| Server::new(server, options))
+            .map(|server| Server::new(server, options, lacks))
             .collect::<Result<_, _>>()
             .map(Servers)
     }
@@ -169,7 +172,7 @@ pub(super) fn is_certain(none: &NoRecords) -> bool {
 }
 
 impl Questions {
-    fn to(server: NameServerConfig, options: ResolverOpts) -> Result<Self, String> {
+    fn to(server: NameServerConfig, options: ResolverOpts, lacks: &Lacks) -> Result<Self, String> {
         let mut request = DnsRequestOptions::default();
         request.use_edns = options.edns0;
         request.edns_payload_len = options.edns_payload_len;
@@ -177,7 +180,8 @@ impl Questions {
         let (attempts, tls) = (options.attempts, TlsConfig::new());
         let tls = tls.map_err(|error| error.to_string())?;
         let context = std::sync::Arc::new(PoolContext::new(options, tls));
-        let pool = NameServerPool::from_config([server], context, TokioRuntimeProvider::default());
+        let sockets = LookupSockets::noting(lacks.clone());
+        let pool = NameServerPool::from_config([server], context, sockets);
         Ok(Questions { handle: RetryDnsHandle::new(pool, attempts), options: request })
     }
 
@@ -190,12 +194,17 @@ impl Questions {
 }
 
 impl Server {
-    fn new(server: NameServerConfig, options: &ResolverOpts) -> Result<Self, String> {
+    fn new(
+        server: NameServerConfig,
+        options: &ResolverOpts,
+        lacks: &Lacks,
+    ) -> Result<Self, String> {
         let mut without = options.clone();
         without.edns0 = false;
-        let plain = options.edns0.then(|| Questions::to(server.clone(), without)).transpose()?;
-        let own = Questions::to(server, options.clone())?;
-        Ok(Server { own, plain, known: Mutex::default() })
+        let plain =
+            options.edns0.then(|| Questions::to(server.clone(), without, lacks)).transpose()?;
+        let own = Questions::to(server, options.clone(), lacks)?;
+        Ok(Server { own, plain, lacks: lacks.clone(), known: Mutex::default() })
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -203,8 +212,11 @@ impl Server {
     }
 
     async fn ask(&self, name: &Name, kind: RecordType) -> Answered {
+        let lacked = self.lacks.count();
         let answer = self.ask_either_way(name, kind).await;
-        let is_silent = matches!(answer, Err(NetError::Timeout | NetError::NoConnections));
+        // Who was not asked, for a reason of ours, was not silent.
+        let is_silent = matches!(answer, Err(NetError::Timeout | NetError::NoConnections))
+            && self.lacks.count() == lacked;
         self.known().silent_until = is_silent.then(|| Instant::now() + SILENT);
         answer
     }
