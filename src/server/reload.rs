@@ -21,7 +21,6 @@ use crate::settings::{Plan, Settings, Timeouts};
 use crate::worker::listener::{self, ListenerId, Scope};
 use crate::worker::{Crew, Errand};
 
-use super::watch::FileWatch;
 use super::{ServerError, descriptors, memory};
 
 /// How long workers may take to follow a plan. One that is at a long turn does it after that.
@@ -143,12 +142,6 @@ impl Running {
     /// That of the snapshot in force.
     pub(super) fn generation(&self) -> u64 {
         self.shared.snapshot.load().generation
-    }
-
-    /// Looks after the file, if that is configured and there is one.
-    pub(super) fn watch(&self) -> Option<FileWatch> {
-        let reread = self.reread.as_ref().filter(|_| self.settings.boot.watch)?;
-        Some(FileWatch::new(reread.path.clone(), Instant::now()))
     }
 
     /// Those in force.

@@ -7,7 +7,6 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -90,14 +89,23 @@ fn sweep(folder: &Path) {
     for entry in entries.flatten().take(MOST_SWEPT) {
         let path = entry.path();
         let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
-        if is_socket && path.extension().is_some_and(|extension| extension == "sock") {
-            let refused = UnixStream::connect(&path).err().map(|error| error.kind());
-            if refused == Some(ErrorKind::ConnectionRefused) {
-                // Another process may have removed it meanwhile.
-                let _ = fs::remove_file(&path);
-            }
+        let is_named = path.extension().is_some_and(|extension| extension == "sock");
+        if is_socket && is_named && !is_alive(&path) {
+            // Another process may have removed it meanwhile.
+            let _ = fs::remove_file(&path);
         }
     }
+}
+
+/// Whether somebody listens at this socket, as far as is known: only a connect that is refused says that nobody does. It never
+/// blocks, as it would at a process that was stopped and has a full backlog.
+fn is_alive(path: &Path) -> bool {
+    let connect = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    connect().err().is_none_or(|error| error.kind() != ErrorKind::ConnectionRefused)
 }
 
 fn bind(path: &Path) -> io::Result<(Door, Held)> {
@@ -105,7 +113,7 @@ fn bind(path: &Path) -> io::Result<(Door, Held)> {
         Ok(there) if !there.file_type().is_socket() => {
             return Err(io::Error::new(ErrorKind::AlreadyExists, "another file has that name"));
         }
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(ErrorKind::AddrInUse.into()),
+        Ok(_) if is_alive(path) => return Err(ErrorKind::AddrInUse.into()),
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -130,6 +138,8 @@ fn bind(path: &Path) -> io::Result<(Door, Held)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn at(path: &Path) -> Result<Option<(Door, Held)>, ServerError> {
@@ -162,6 +172,21 @@ mod tests {
         let mut names: Vec<_> = names.collect();
         names.sort();
         assert_eq!(names, ["alive.sock", "file.sock", "other"]);
+    }
+
+    #[test]
+    fn a_process_that_accepts_nobody_is_alive_and_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let waiting = UnixStream::connect(&path).unwrap();
+        assert!(is_alive(&path), "its backlog is full");
+        sweep(folder.path());
+        assert!(path.exists());
+        drop((waiting, listener));
+        assert!(!is_alive(&path));
     }
 
     #[test]

@@ -56,7 +56,14 @@ impl FileWatch {
         if !std::mem::take(&mut self.restless) {
             return false;
         }
-        content(&self.path).is_some_and(|now| std::mem::replace(&mut self.seen, now) != now)
+        match content(&self.path) {
+            Some(now) => std::mem::replace(&mut self.seen, now) != now,
+            None => {
+                // It is there and cannot be read, for lack of a descriptor perhaps: it is tried again.
+                self.restless = self.stamp.is_some();
+                false
+            }
+        }
     }
 }
 
@@ -137,6 +144,20 @@ mod tests {
         fs::remove_file(scene.at("evenly.toml")).unwrap();
         assert_eq!(scene.changes(), 0);
         fs::write(scene.at("evenly.toml"), "two").unwrap();
+        assert_eq!(scene.changes(), 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_for_a_while_is_read_then() {
+        let mut scene = Scene::new();
+        let path = scene.at("evenly.toml");
+        // What stands for it is a folder, which anybody may look at and nobody can read, root included.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(scene.changes(), 0);
+        assert!(scene.watch.restless, "it is tried again");
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "two").unwrap();
         assert_eq!(scene.changes(), 1);
     }
 
