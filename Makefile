@@ -116,7 +116,7 @@ doc: cargo ## The source documentation, in target/doc
 LOADTESTS := loadtest compare mixed failover posts chaos idle shares big
 
 .PHONY: $(LOADTESTS)
-loadtest: ## wrk and oha over two nginx origins: requests/s, latency, errors, CPU and system calls a request
+loadtest: ## wrk and oha over two nginx origins: requests/s, latency, errors, CPU and system calls per request
 compare: ## The same workload through evenly, HAProxy and nginx in alternating slices; ARGS="--peers all" takes all of them
 mixed: ## A small GET beside downloads, uploads and new connections: how long it waits, how fast they are
 failover: ## Servers are killed and come back under load: what clients notice

@@ -107,7 +107,7 @@ fn add_subject(report: &mut Report, subject: &Subject, pairs: &[Pair], failed: u
     let of =
         |field: Field| median(&pairs.iter().map(field).collect::<Vec<_>>()).unwrap_or(f64::NAN);
     report.section(format!("{} (medians of {} rounds)", subject.kind.name(), pairs.len()));
-    report.figure("CPU a request", of(|pair| pair.cpu_micros), "us");
+    report.figure("CPU per request", of(|pair| pair.cpu_micros), "us");
     report.figure("requests/s", of(|pair| pair.per_second), "1/s");
     report.figure("latency p99", of(|pair| pair.p99), "us");
     report.exactly("failed requests", count(failed), "", 0.0);
@@ -131,14 +131,14 @@ impl fmt::Display for Ratios {
 fn add_ratio(report: &mut Report, kind: Kind, rival: Kind, ours: &[Pair], theirs: &[Pair]) {
     report.section(format!("{} / {}: ratios within a round", kind.name(), rival.name()));
     let fields: [(&str, Field); 3] = [
-        ("CPU a request", |pair| pair.cpu_micros),
+        ("CPU per request", |pair| pair.cpu_micros),
         ("requests/s", |pair| pair.per_second),
         ("latency p99", |pair| pair.p99),
     ];
     for (what, field) in fields {
         let Some(ratios) = ratios(ours, theirs, field) else { continue };
         let label = format!("{what} ({ratios})");
-        if (kind, rival, what) == (Kind::Evenly, Kind::Haproxy, "CPU a request") {
+        if (kind, rival, what) == (Kind::Evenly, Kind::Haproxy, "CPU per request") {
             report.at_most(label, ratios.median, "x", 0.8);
         } else {
             report.figure(label, ratios.median, "x");

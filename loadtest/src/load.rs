@@ -85,7 +85,7 @@ pub(crate) fn load(
             crate::servers::BODY_BYTES,
         ));
         add_load(report, &load);
-        report.figure("CPU a request", micros(cost.ran, load.requests), "us");
+        report.figure("CPU per request", micros(cost.ran, load.requests), "us");
     }
     system_calls(bench, &subject, shape.connections, report)
 }
@@ -195,7 +195,7 @@ fn system_calls(
     let each =
         |names: &[&str]| count(names.iter().filter_map(|name| calls.get(*name)).sum()) / requests;
     report.section(format!(
-        "{}: system calls a request, {requests} requests on {connections} open connections (strace)",
+        "{}: system calls per request, {requests} requests on {connections} open connections (strace)",
         subject.kind.name()
     ));
     report.at_most("reads and writes of sockets", each(&SOCKET_CALLS), "", 4.01);

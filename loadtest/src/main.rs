@@ -94,7 +94,7 @@ struct Arguments {
 
 #[derive(Subcommand, Clone)]
 enum Run {
-    /// wrk and oha: requests/s, latency, errors, CPU and system calls a request
+    /// wrk and oha: requests/s, latency, errors, CPU and system calls per request
     Load,
     /// Every peer before two origins: which are here, and does each do what the others do?
     Peers,

@@ -234,7 +234,7 @@ impl<N: Net> Pump<N> {
         out.into_iter().for_each(|key| self.close_upstream(key));
     }
 
-    /// Tells the retry budget, a few times a second, how many requests there were.
+    /// Tells the retry budget, a few times per second, how many requests there were.
     pub(super) fn note_requests(&mut self) {
         if self.note_at <= self.now {
             self.note_at = self.now.after(Duration::from_millis(100));

@@ -1,4 +1,4 @@
-//! Zero heap allocations a request in steady state.
+//! Zero heap allocations per request in steady state.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! System calls a request: two reads, two writes, a share of one wait, and nothing else.
+//! System calls per request: two reads, two writes, a share of one wait, and nothing else.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -39,12 +39,12 @@ pub(super) fn write(results: &Results, folder: &Path) -> Result<(), Failure> {
     let cpu = groups(results.works.iter().filter(saturated), |row| row.cpu_micros);
     fs::write(
         folder.join(CPU_CHART),
-        bars("CPU time a request (less is better; each group to its own scale)", "us", &cpu),
+        bars("CPU time per request (less is better; each group to its own scale)", "us", &cpu),
     )?;
     let few = results.works.iter().filter(|finding| SMALL_WORKS.contains(&&*finding.name));
     fs::write(
         folder.join(SMALL_CHART),
-        bars("CPU time a request (less is better)", "us", &groups(few, |row| row.cpu_micros)),
+        bars("CPU time per request (less is better)", "us", &groups(few, |row| row.cpu_micros)),
     )?;
     let fixed = results.works.iter().filter(|finding| finding.rate.is_some());
     let p99 = groups(fixed, |row| row.p99);
@@ -135,7 +135,7 @@ fn markdown(results: &Results, by_hand: Option<&str>) -> String {
     }
     let _ = write!(
         text,
-        "{MEASURED}\n![CPU time a request]({CPU_CHART})\n\n![Latency p99 at a fixed rate]({P99_CHART})\n"
+        "{MEASURED}\n![CPU time per request]({CPU_CHART})\n\n![Latency p99 at a fixed rate]({P99_CHART})\n"
     );
     for finding in &results.works {
         work(finding, &mut text);
@@ -192,7 +192,7 @@ fn mixed(section: &mixed::Section) -> String {
          What an edge sees: how long a small GET waits beside other people's load, and how fast that load is. One worker on the first\n\
          CPU; one thread on the second is clients and server, and serves small answers before bulk, which it discards in the kernel but\n\
          for the first response of each connection, whose content is checked.\n\n\
-         - {} clients ask, wait for the answer and ask again after 1 to 3 ms (p50, p99, max); {} requests a second are asked at fixed times\n\
+         - {} clients ask, wait for the answer and ask again after 1 to 3 ms (p50, p99, max); {} requests per second are asked at fixed times\n\
          \x20 and count from these (\"at fixed times\": no request is left out because the one before it was slow). Those that wait when a\n\
          \x20 slice ends are waited for, under the same load.\n\
          - {} rounds of slices that alternate (A B C C B A), {} ms each. Latencies are those of all requests of undisturbed rounds together, all else\n\

@@ -101,7 +101,7 @@ impl Run {
 // System calls
 
 fn system_calls(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
-    const GROUP: &str = "System calls a GET";
+    const GROUP: &str = "System calls per GET";
     if !contest::has("strace") {
         return Err(Failure::new("strace is not installed"));
     }
@@ -126,7 +126,7 @@ fn system_calls(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
         run.figure(GROUP, name, "epoll_ctl", epoll, "");
         run.figure(GROUP, name, "futex", futex, "");
         if name == "evenly" {
-            let what = |call: &str| format!("system calls a GET: {call}");
+            let what = |call: &str| format!("system calls per GET: {call}");
             let targets = &mut run.results.targets;
             targets.push(
                 Target::at_most(what("reads and writes of sockets"), sockets, 4.01, "").by("calls"),
@@ -245,13 +245,13 @@ fn many_targets(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
     let (our_records, their_records) = records.split_at(ours);
     let mut found = over_first(our_subjects, our_records);
     for ratios in &found {
-        let what = format!("evenly with {} over 2: CPU a request", ratios.subject);
+        let what = format!("evenly with {} over 2: CPU per request", ratios.subject);
         let target = Target::at_most(what, ratios.cpu.median, 1.10, "x");
         run.results.targets.push(target.spread(&ratios.cpu).by("targets"));
     }
     for (subject, record) in our_subjects.iter().zip(our_records) {
         let workers = middle(&record.rounds, |round| round.worker_micros);
-        run.figure(WORKER_THREADS, &subject.name, "CPU a request", workers, "us");
+        run.figure(WORKER_THREADS, &subject.name, "CPU per request", workers, "us");
         let over = our_records
             .first()
             .and_then(|first| ratio(&record.rounds, &first.rounds, |round| round.worker_micros));
@@ -381,7 +381,7 @@ fn options(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
         found
     });
     for (ratios, bound) in found.iter().zip([1.05, 1.01]) {
-        let what = format!("evenly, {}, over without: CPU a request", ratios.subject);
+        let what = format!("evenly, {}, over without: CPU per request", ratios.subject);
         let target = Target::at_most(what, ratios.cpu.median, bound, "x");
         run.results.targets.push(target.spread(&ratios.cpu).by("log"));
     }

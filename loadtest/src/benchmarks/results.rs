@@ -195,7 +195,7 @@ impl Results {
         let costs = ["bare-32", "bare-64", "bare-256", "bare-1800"].map(cost);
         let [Some(least), _, _, Some(_)] = costs else { return };
         let most = costs.iter().flatten().copied().fold(least, f64::max);
-        let what = "evenly, 32 to 1,800 connections: CPU a request, most over 32's";
+        let what = "evenly, 32 to 1,800 connections: CPU per request, most over 32's";
         self.targets.push(Target::at_most(what, most / least, 1.10, "x").by("bare"));
     }
 

@@ -143,7 +143,7 @@ pub(super) const ALLOCATIONS: [(&str, &str); 5] = [
 impl Metric {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Metric::Cpu => "CPU a request",
+            Metric::Cpu => "CPU per request",
             Metric::PerSecond => "requests/s",
             Metric::P50 => "latency p50",
             Metric::P99 => "latency p99",

@@ -30,7 +30,7 @@ const MANY: usize = 400;
 const IDLE_PERCENT: f64 = 10.0;
 /// How long anything may take to be over.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Clients that send a header byte a second.
+/// Clients that send a header byte per second.
 const SLOW: usize = 1_500;
 /// A second is cut into so many ticks, and each slow client has its own.
 const TICKS: usize = 10;
@@ -163,8 +163,9 @@ pub(crate) fn slow_heads(bench: &Bench, report: &mut Report) -> Result<(), Failu
     let subject = started(bench, &origins, None)?;
     let ((), alone) = under_load(honest(&subject), calm)?;
     let (slow, account) = under_load(honest(&subject), || drip(subject.address))?;
-    report
-        .section(format!("{SLOW} clients that send a header byte a second beside {HONEST} honest"));
+    report.section(format!(
+        "{SLOW} clients that send a header byte per second beside {HONEST} honest"
+    ));
     account.tell(report);
     report.figure("latency p99 without them", alone.percentile(99), "ms");
     report.figure("slow clients at once", size(slow.most), "");
@@ -181,7 +182,7 @@ struct Slow {
     left: usize,
 }
 
-/// Sends a byte a second on each of many connections until all must have been refused.
+/// Sends a byte per second on each of many connections until all must have been refused.
 fn drip(address: SocketAddr) -> Result<Slow, Failure> {
     let begin = |_| begin_slowly(address);
     let slow = (0..SLOW).map(begin).collect::<io::Result<Vec<_>>>()?;

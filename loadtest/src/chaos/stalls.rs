@@ -64,7 +64,7 @@ pub(crate) fn pause(bench: &Bench, waits: Waits, report: &mut Report) -> Result<
     Ok(())
 }
 
-/// New clients a second, how long they wait, and how long they come.
+/// New clients per second, how long they wait, and how long they come.
 const RATE: u32 = 60;
 const LEAVE_AFTER: Duration = Duration::from_secs(2);
 const COME_FOR: Duration = Duration::from_secs(12);
@@ -96,7 +96,7 @@ pub(crate) fn hung_target(bench: &Bench, report: &mut Report) -> Result<(), Fail
         size(part.iter().filter(|ok| **ok).count()) * 100.0 / size(part.len().max(1))
     };
     report.section(format!(
-        "1 of 2 targets hung but for its probes; {RATE} new clients a second for {COME_FOR:?}, each leaves after {LEAVE_AFTER:?}"
+        "1 of 2 targets hung but for its probes; {RATE} new clients per second for {COME_FOR:?}, each leaves after {LEAVE_AFTER:?}"
     ));
     report.figure("clients", size(served.len()), "");
     report.figure("answered in the first third", share(0, 1), "%");

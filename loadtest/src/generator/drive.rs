@@ -33,7 +33,7 @@ pub(crate) struct Drive {
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(rate) if (1.0..=10e6).contains(&rate) => Ok(rate),
-        _ => Err("1 to 10000000 requests a second are meant".to_owned()),
+        _ => Err("1 to 10000000 requests per second are meant".to_owned()),
     }
 }
 

@@ -41,7 +41,7 @@ const CONNECTIONS: usize = 16;
 pub(crate) enum Pace {
     /// Each connection asks again when it has its answer.
     Closed,
-    /// So many requests a second, evenly spread, whatever becomes of them.
+    /// So many requests per second, evenly spread, whatever becomes of them.
     PerSecond(f64),
 }
 
@@ -116,7 +116,7 @@ impl Outcome {
     pub(crate) fn describe(&self) -> String {
         format!(
             "requests   {} in {:.3} s: {:.0}/s\nlatency    {}\nsent late  {}\nfaults     {}\nreconnects {}\n\
-             own CPU    {:.2} us a request, {:.0} % of a core\n",
+             own CPU    {:.2} us per request, {:.0} % of a core\n",
             self.requests,
             self.span,
             self.per_second(),

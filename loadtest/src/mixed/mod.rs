@@ -39,7 +39,7 @@ pub(crate) enum Beside {
 pub(crate) const DOWNLOADS: usize = 32;
 pub(crate) const UPLOADS: usize = 24;
 pub(crate) const READERS: usize = 1000;
-/// New connections a second.
+/// New connections per second.
 pub(crate) const CONNECTIONS: u32 = 500;
 /// Bytes of a large response's body.
 const LARGE: u64 = 4 << 20;
@@ -74,7 +74,9 @@ impl Beside {
             Beside::Uploads => {
                 format!("{UPLOADS} uploads in one-byte chunks, as fast as they are taken")
             }
-            Beside::Connections => format!("{CONNECTIONS} new connections a second, one GET each"),
+            Beside::Connections => {
+                format!("{CONNECTIONS} new connections per second, one GET each")
+            }
             Beside::Readers => format!("{READERS} readers of 4 MiB at 32 KiB/s each"),
         }
     }
