@@ -129,6 +129,16 @@ big: ## 1 GiB up and 1 GiB down with a slow reader: memory and bytes
 $(LOADTESTS): load-tools load-programs
 	@exec "$(LOADTEST)" $(patsubst loadtest,load,$@) $(ARGS)
 
+# Those that need nothing else.
+STORMS := reload-storm drain-storm
+
+.PHONY: $(STORMS)
+reload-storm: ## 1,000 reloads under keep-alive clients, tunnels and a download: what they notice (nothing), how soon each is effective; a minute
+drain-storm: ## SIGTERM with requests under way, and with clients that learn of it 10 s later: none fails
+
+$(STORMS): load-programs
+	@exec "$(LOADTEST)" $@ $(ARGS)
+
 LOADTEST = $${CARGO_TARGET_DIR:-target}/release/loadtest
 
 # One after the other: built together, their dependencies would have the features of both, and evenly would not be the one

@@ -5,6 +5,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
 /// How long an answer may take before the request counts as failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most lines of a head; more is not an answer.
@@ -47,6 +50,12 @@ impl Client {
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
         Ok(Client { stream: BufReader::with_capacity(1024, stream) })
+    }
+
+    /// Whether the other side has closed it, or sent what nobody asked for, while no request was under way.
+    pub(crate) fn has_ended(&self) -> bool {
+        let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        !matches!(recv(self.stream.get_ref(), &mut [0u8; 1], look), Err(Errno::AGAIN))
     }
 
     /// Sends a GET and reads the whole response; any error means the request failed.

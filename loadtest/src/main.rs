@@ -21,6 +21,7 @@ mod process;
 mod report;
 mod servers;
 mod steady;
+mod storms;
 mod tools;
 
 use std::error::Error;
@@ -40,6 +41,9 @@ use servers::{Bench, Kind};
 
 /// How long the slow reader of a large body waits before its first byte.
 const HESITATION: Duration = Duration::from_secs(1);
+
+/// Seconds of a load, unless the command line or the run says otherwise.
+const SECONDS: u64 = 10;
 
 /// Why a run could not be finished.
 #[derive(Debug)]
@@ -81,9 +85,9 @@ struct Arguments {
     /// Client connections under load
     #[arg(long, global = true, default_value_t = 64, value_parser = number(1, 10_000))]
     connections: u64,
-    /// Seconds of each load
-    #[arg(long, global = true, default_value_t = 10, value_parser = number(1, 600))]
-    seconds: u64,
+    /// Seconds of each load [default: 10, or what the run says]
+    #[arg(long, global = true, value_parser = number(1, 600))]
+    seconds: Option<u64>,
     /// Seconds between two probes of a target [default: the subject's own 5]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = interval)]
     interval: Option<f64>,
@@ -128,6 +132,10 @@ enum Run {
         #[arg(long, default_value = "")]
         only: String,
     },
+    /// 200 reloads in 20 s, then 800 more, under keep-alive clients, tunnels and a download [default: 60 seconds]
+    ReloadStorm,
+    /// SIGTERM with requests under way, and with clients that learn of it 10 s later
+    DrainStorm,
     /// A server behind evenly that records which requests it saw; `chaos` starts it
     #[command(hide = true)]
     Origin(chaos::origin::Script),
@@ -167,6 +175,18 @@ enum Run {
 enum Peers {
     All,
     These(Vec<Kind>),
+}
+
+impl Arguments {
+    /// How long the load runs, unless the command line says so.
+    fn time(&self, otherwise: u64) -> Duration {
+        Duration::from_secs(self.seconds.unwrap_or(otherwise))
+    }
+
+    /// Whether it is one of those that end with a word.
+    fn is_storm(&self) -> bool {
+        matches!(self.run, Run::ReloadStorm | Run::DrainStorm)
+    }
 }
 
 impl Peers {
@@ -226,7 +246,7 @@ fn main() -> ExitCode {
         return ended(benchmarks::benchmarks(options, evenly, json));
     }
     if let Run::Mixed(options) = &arguments.run {
-        let times = [Duration::from_secs(arguments.seconds), limit(&arguments)];
+        let times = [arguments.time(SECONDS), limit(&arguments)];
         return ended(benchmarks::mixed::alone(options, arguments.evenly.as_ref(), times));
     }
     give_up_after(limit(&arguments));
@@ -240,6 +260,10 @@ fn main() -> ExitCode {
     let mut report = Report::default();
     let outcome = measure(&arguments, &mut report);
     print!("{}", report.text());
+    if arguments.is_storm() {
+        let passed = outcome.is_ok() && report.broken() == 0;
+        println!("\n{}", if passed { "PASSED" } else { "FAILED" });
+    }
     let written = arguments.json.as_deref().map_or(Ok(()), |file| report.write_json(file));
     if let Err(failure) = outcome.and(written) {
         eprintln!("loadtest: {failure}");
@@ -265,13 +289,14 @@ fn ended(outcome: Result<(), Failure>) -> ExitCode {
 fn drive_alone(drive: &generator::drive::Drive, arguments: &Arguments) -> Result<(), Failure> {
     Cores::divide()?;
     let connections = usize::try_from(arguments.connections)?;
-    generator::drive::drive(drive, connections, Duration::from_secs(arguments.seconds))
+    generator::drive::drive(drive, connections, arguments.time(SECONDS))
 }
 
 /// The programs without which the run cannot be made.
 fn needed(arguments: &Arguments) -> Vec<tools::Tool> {
     let mut tools = vec![tools::SETPRIV, tools::TASKSET, tools::NGINX];
     match arguments.run {
+        Run::ReloadStorm | Run::DrainStorm => return vec![tools::SETPRIV],
         Run::Load => tools.extend([tools::WRK, tools::STRACE]),
         Run::Compare { peers: None, .. } => tools.extend([tools::WRK, tools::HAPROXY]),
         Run::Compare { .. } => tools.push(tools::WRK),
@@ -288,13 +313,22 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
         let bench = Bench::on(Cores::shared(), arguments.evenly.clone(), None)?;
         return chaos::chaos(&bench, only, report);
     }
+    if arguments.is_storm() {
+        let bench = Bench::on(Cores::shared(), arguments.evenly.clone(), None)?;
+        return match arguments.run {
+            Run::ReloadStorm => storms::reload::reload_storm(&bench, arguments.time(60), report),
+            _ => storms::drain::drain_storm(&bench, report),
+        };
+    }
     let bench = Bench::new(arguments.evenly.clone(), arguments.interval)?;
     eprintln!("loadtest: {}", bench.cores.describe());
     let connections = usize::try_from(arguments.connections)?;
-    let shape = Shape { connections, duration: Duration::from_secs(arguments.seconds) };
+    let shape = Shape { connections, duration: arguments.time(SECONDS) };
     let kind = arguments.subject;
     match &arguments.run {
         Run::Chaos { .. }
+        | Run::ReloadStorm
+        | Run::DrainStorm
         | Run::Origin(_)
         | Run::Benchmarks(_)
         | Run::Drive(_)

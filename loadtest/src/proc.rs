@@ -142,6 +142,16 @@ pub(crate) fn forget_peak(pid: u32) -> Result<(), Failure> {
         .try_for_each(|pid| Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?))
 }
 
+/// How many threads the process has.
+pub(crate) fn threads(pid: u32) -> Result<usize, Failure> {
+    Ok(fs::read_dir(format!("/proc/{pid}/task"))?.count())
+}
+
+/// How many descriptors it has open.
+pub(crate) fn descriptors(pid: u32) -> Result<usize, Failure> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
 fn summed(pid: u32, figure: impl Fn(u32) -> Result<u64, Failure>) -> Result<u64, Failure> {
     let own = figure(pid)?;
     // One that has ended, since or before it was waited for, has no memory.

@@ -17,8 +17,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::{Failure, proc};
 
-/// Lines of standard error that are kept: enough to explain a child that would not start.
-const LINES_KEPT: usize = 1_000;
+/// Lines of standard error that are kept: all that a run without faults has.
+const LINES_KEPT: usize = 20_000;
 
 /// Which CPU the subject runs on, and which everything else, this program included.
 #[derive(Debug, Clone, Copy)]
@@ -131,6 +131,22 @@ impl Process {
     /// Lets it go on after [`Process::suspend`].
     pub(crate) fn resume(&self) -> Result<(), Failure> {
         Ok(kill_process(Pid::from_child(&self.child), Signal::CONT)?)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
+    /// Waits until it has ended by itself: how, or `None` if it takes longer than `patience`.
+    pub(crate) fn ended(&mut self, patience: Duration) -> Result<Option<ExitStatus>, Failure> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.child.try_wait()? {
+                None if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+                outcome => return Ok(outcome),
+            }
+        }
     }
 
     /// Asks it to end (`SIGINT`) and waits; kills it when it takes longer than `patience`.

@@ -19,6 +19,8 @@ use crate::Failure;
 use crate::report::Report;
 use crate::servers::{Bench, Subject};
 
+pub(crate) use crowd::size;
+
 use crowd::Method;
 use deaths::Act;
 use stalls::Waits;
@@ -74,7 +76,7 @@ pub(crate) fn chaos(bench: &Bench, only: &str, report: &mut Report) -> Result<()
 fn judge_blame(subject: &Subject, report: &mut Report) {
     let blame = |line: &str| line.contains(" is down") || line.contains(" ejected ");
     let lines = subject.process.lines(blame);
-    report.exactly("sound targets taken out", crowd::size(lines.len()), "", 0.0);
+    report.exactly("sound targets taken out", size(lines.len()), "", 0.0);
     for line in lines {
         report.figure(format!("  {line}"), 1.0, "");
     }

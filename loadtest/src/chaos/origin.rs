@@ -132,8 +132,10 @@ fn converse(stream: TcpStream, script: &Script, record: &File) -> io::Result<()>
         let to = stream.get_mut();
         match request.path.as_str() {
             "/big" => answer_big(to, name)?,
-            "/id" if request.length == 0 => answer(to, script, &request.id, &padded(&request.id))?,
-            _ => answer(to, script, &request.id, &body)?,
+            "/id" if request.length == 0 => {
+                answer(to, name, manner.closes, &request.id, &padded(&request.id))?;
+            }
+            _ => answer(to, name, manner.closes, &request.id, &body)?,
         }
         if manner.closes {
             return Ok(());
@@ -174,10 +176,16 @@ pub(crate) fn padded(id: &str) -> Vec<u8> {
     body
 }
 
-fn answer(to: &mut TcpStream, script: &Script, id: &str, body: &[u8]) -> io::Result<()> {
-    let Script { name, manner, .. } = script;
+/// Writes a 200; `closes` says that it is the last on its connection.
+pub(crate) fn answer(
+    to: &mut impl Write,
+    name: &str,
+    closes: bool,
+    id: &str,
+    body: &[u8],
+) -> io::Result<()> {
     let length = body.len();
-    let close = if manner.closes { "Connection: close\r\n" } else { "" };
+    let close = if closes { "Connection: close\r\n" } else { "" };
     let mut message = format!(
         "HTTP/1.1 200 OK\r\nX-Origin: {name}\r\nX-Request: {id}\r\nContent-Length: {length}\r\n{close}\r\n"
     )
@@ -195,15 +203,15 @@ fn answer_big(to: &mut TcpStream, name: &str) -> io::Result<()> {
 }
 
 /// What is needed of a request; evenly has made it well-formed.
-struct Request {
-    path: String,
-    id: String,
-    length: u64,
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) id: String,
+    pub(crate) length: u64,
 }
 
 impl Request {
     /// The next request on the connection, `None` at its end.
-    fn read(stream: &mut impl BufRead) -> io::Result<Option<Request>> {
+    pub(crate) fn read(stream: &mut impl BufRead) -> io::Result<Option<Request>> {
         let mut line = String::new();
         if stream.read_line(&mut line)? == 0 {
             return Ok(None);

@@ -88,7 +88,7 @@ impl Bench {
     }
 
     /// Writes a configuration and returns its path.
-    fn file(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
+    pub(crate) fn file(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
         let path = self.folder.path().join(name);
         fs::write(&path, text)?;
         Ok(path)
@@ -168,7 +168,7 @@ pub(crate) struct Subject {
 }
 
 /// A loopback address that was free a moment ago, for servers that cannot take port 0.
-fn free_address(host: Ipv4Addr) -> Result<SocketAddr, Failure> {
+pub(crate) fn free_address(host: Ipv4Addr) -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind((host, 0))?.local_addr()?)
 }
 
