@@ -315,6 +315,32 @@ fn the_first_round_ends_with_every_verdict_published_and_told() {
 }
 
 #[test]
+fn a_plan_without_an_old_target_leaves_it_its_requests_until_a_new_name_was_looked_up_and_checked()
+{
+    let [old, new] = [(); 2].map(|()| Origin::start(Behaviour::Answer(OK)));
+    let (answer, answers) = crossbeam::channel::bounded::<io::Result<SocketAddr>>(1);
+    let watch = Watch::resolving(vec![at(old.address, check())], move |_, _| {
+        let answer = answers.recv().unwrap_or_else(|_| Err(io::Error::other("the test is over")));
+        answer.map(|address| vec![address])
+    });
+    watch.first_round();
+    let plan = Plan { targets: vec![name("new", check())], ..Plan::default() };
+    let generation = watch.health.follow(Arc::new(plan)).unwrap();
+    assert!(watch.snapshot().generation >= generation);
+    // Turns of the thread by which it would have gone.
+    let before = old.count();
+    until("it is checked again", || old.count() > before + 1);
+    assert_eq!((watch.addresses(), watch.healthy()), (vec![old.address], 1));
+    answer.send(Ok(new.address)).unwrap();
+    until("the new one has taken its place", || {
+        assert_eq!(watch.healthy().min(1), 1, "somebody is healthy all the time");
+        watch.addresses() == [new.address]
+    });
+    assert_eq!(watch.healthy(), 1);
+    drop(answer);
+}
+
+#[test]
 fn a_closed_target_is_back_within_an_interval_of_its_return() {
     let origin = Origin::start(Behaviour::Answer(OK));
     let address = origin.address;

@@ -42,6 +42,8 @@ struct Member {
     endpoints: Vec<Checked>,
     /// What its last lookup failed of.
     trouble: Arc<str>,
+    /// It is a name, and no lookup of it has ended.
+    awaited: bool,
     /// The plan no longer has it; it goes with its last endpoint.
     retired: bool,
 }
@@ -180,6 +182,7 @@ impl Roster {
         if member.retired {
             return update;
         }
+        member.awaited = false;
         let places = one_for_each_address(places.to_vec());
         for endpoint in &mut member.endpoints {
             endpoint.leaving =
@@ -205,6 +208,7 @@ impl Roster {
     /// The target's last lookup failed of that. Whether a snapshot shows it.
     pub(super) fn set_trouble(&mut self, target: usize, why: &str) -> bool {
         let Some(member) = self.member_mut(target) else { return false };
+        member.awaited = false;
         let is_new = &*member.trouble != why;
         if is_new {
             member.trouble = why.into();
@@ -214,7 +218,7 @@ impl Roster {
 
     /// Removes and returns the endpoints that are leaving. A healthy one stays while its target has
     /// endpoints that were never probed, so that a name which moves is never without a healthy one between; one of a target
-    /// that goes stays while any other target has such.
+    /// that goes stays while any other target has such, or is a name that was not looked up yet.
     pub(super) fn retire(&mut self) -> Vec<(EndpointId, Address, Arc<str>)> {
         let mut gone = Vec::new();
         if !std::mem::take(&mut self.anyone_leaving) {
@@ -222,7 +226,8 @@ impl Roster {
         }
         let is_waiting =
             |member: &Member| member.endpoints.iter().any(|e| !e.leaving && e.is_new());
-        let anyone_waiting = self.members.iter().any(is_waiting);
+        let awaited = |member: &Member| member.awaited && !member.retired;
+        let anyone_waiting = self.members.iter().any(|it| is_waiting(it) || awaited(it));
         for member in &mut self.members {
             let waiting = if member.retired { anyone_waiting } else { is_waiting(member) };
             let leaves = |e: &mut Checked| e.leaving && !(waiting && e.is_up());
@@ -467,6 +472,7 @@ impl Member {
             spec: Arc::new(CheckSpec::new(target)),
             endpoints: Vec::new(),
             trouble: "it has not been looked up yet".into(),
+            awaited: Wanted::of(&target.address).is_some(),
             retired: false,
         }
     }

@@ -634,6 +634,28 @@ fn a_healthy_target_that_goes_stays_until_the_new_ones_were_checked() {
 }
 
 #[test]
+fn a_healthy_target_that_goes_stays_until_new_names_were_looked_up_and_checked() {
+    let now = Instant::now();
+    let follow = || {
+        let mut roster = roster(vec![literal(1)]);
+        let old = roster.snapshot(1).endpoints()[0].id;
+        roster.observe(old, true, now);
+        let _none = roster.follow(planned(vec![named("b")]), now);
+        assert!(roster.retire().is_empty(), "its name was not looked up yet");
+        let number = roster.names().next().expect("a name").0;
+        (roster, number)
+    };
+    let (mut found, number) = follow();
+    let new = answer(&mut found, number, &[2]);
+    assert!(found.retire().is_empty(), "its address was not checked yet");
+    found.observe(new[0], true, now);
+    assert_eq!(found.retire().len(), 1);
+    let (mut failed, number) = follow();
+    assert!(failed.set_trouble(number, "no such name"));
+    assert_eq!(failed.retire().len(), 1);
+}
+
+#[test]
 fn a_target_that_comes_back_before_it_has_gone_is_the_same() {
     let now = Instant::now();
     let mut roster = roster(vec![literal(1)]);
