@@ -166,7 +166,7 @@ impl Bench {
         let net = Fake::default();
         net.0.borrow_mut().listening = addresses;
         let counters = WorkerCounters::default();
-        let engine = Engine::new(net.clone(), 1, "localhost".to_owned(), shared, counters);
+        let engine = Engine::new(net.clone(), 1, shared, counters);
         Bench { net, engine, snapshot, now: Tick::default(), said: String::new() }
     }
 

@@ -31,6 +31,8 @@ Examples:
       Say whether the file is valid, without opening anything.
   evenly reload /etc/evenly.toml
       Have the evenly that runs with this file read it again and apply it.
+  evenly drain --wait /etc/evenly.toml
+      Have it finish what it has begun and end, and wait for that.
   evenly keys timeouts
       List the keys of a table of the file; evenly keys timeouts.drain explains one.
 
@@ -46,15 +48,16 @@ The smallest file:
 Exit codes:
   0  it stopped cleanly, the file is valid, or a reload was applied
   1  it failed while running, for example because an address is in use;
-     reload, rollback: no evenly was found, or it gave no answer
+     reload, rollback, drain, undrain: no evenly was found, or it gave no
+     answer; drain --wait: connections were cut, or it was taken back
   2  the command line or the configuration is wrong;
-     reload, rollback: it was refused, and nothing changed
+     reload, rollback, undrain: it was refused, and nothing changed
 
 Signals:
   SIGTERM, SIGINT, SIGQUIT
-                   drain: accept nothing new, finish requests in flight
-                   (at most timeouts.drain), then exit with 0; a second
-                   one stops immediately
+                   as evenly drain: accept nothing new, finish requests in
+                   flight (at most timeouts.drain), then exit with 0; a
+                   second one stops immediately
   SIGHUP           as evenly reload: read the file again and apply what has
                    changed, all of it or nothing; the log says what
   SIGUSR1          reopen the access log, after its file was renamed
@@ -122,6 +125,24 @@ pub enum CliCommand {
     /// Have a running evenly apply again what was in force before its last reload
     #[command(after_help = "Exit codes: as of reload.")]
     Rollback(RemoteArgs),
+    /// Have a running evenly finish what it has begun and end
+    ///
+    /// As SIGTERM does: it is not ready from then on, still accepts for timeouts.drain_delay, then accepts nothing new, finishes
+    /// requests in flight for at most timeouts.drain, and ends. Prints what it does, until when. Doing it twice changes
+    /// nothing; evenly undrain takes it back.
+    #[command(
+        after_help = "Exit codes: 0 it has begun; with --wait, it has ended and all connections were finished. 1 no evenly was \
+                      found or it gave no answer; with --wait also: connections were cut, or it was taken back."
+    )]
+    Drain(DrainArgs),
+    /// Have a running evenly that drains serve on
+    ///
+    /// Possible until its drain is over. Addresses that it no longer listens on are listened on again: all of them, or, if
+    /// another process has one, none, and the drain goes on.
+    #[command(
+        after_help = "Exit codes: 0 it serves, 2 refused and nothing changed, 1 no evenly was found or it gave no answer."
+    )]
+    Undrain(RemoteArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Try: source <(evenly completions bash)")]
     Completions(CompletionsArgs),
@@ -184,6 +205,20 @@ pub struct ReloadArgs {
     /// Only print what would change
     #[arg(long)]
     pub dry_run: bool,
+    /// Which evenly is meant.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// The arguments of `evenly drain`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DrainArgs {
+    /// Return when it has ended, and say how
+    #[arg(short, long)]
+    pub wait: bool,
+    /// With --wait: print how many connections are left, as on a terminal
+    #[arg(short, long, requires = "wait")]
+    pub verbose: bool,
     /// Which evenly is meant.
     #[command(flatten)]
     pub remote: RemoteArgs,
@@ -313,7 +348,7 @@ const OTHER_COMMANDS: &[(&[&str], &str)] = &[
         "evenly run FILE, or evenly run --target HOST:PORT",
     ),
     (&["validate", "verify", "test", "lint", "configtest", "validate-config"], "evenly check FILE"),
-    (&["stop", "restart", "quit"], "send the process SIGTERM to stop it"),
+    (&["stop", "restart", "quit", "shutdown"], "evenly drain FILE, or send the process SIGTERM"),
     (&["apply", "reconfigure", "hup"], "evenly reload FILE"),
     (&["key", "options", "config", "reference", "defaults", "explain", "describe"], "evenly keys"),
     (&["completion"], "evenly completions SHELL"),

@@ -11,6 +11,13 @@ pub enum Command {
     Compare,
     /// To apply again what was in force before the last reload.
     Rollback,
+    /// To finish what was begun, accept nothing new, and end.
+    Drain {
+        /// The reply is to come when it has ended, not when it has begun.
+        wait: bool,
+    },
+    /// To serve on after all.
+    Undrain,
 }
 
 /// What became of it.
@@ -20,6 +27,8 @@ pub enum Reply {
     Done(String),
     /// Nothing has changed: why, a line for each thing that is wrong.
     Refused(Vec<String>),
+    /// It was begun, and did not end as it should: how it ended, in a line.
+    Failed(String),
 }
 
 /// Where a reply goes.

@@ -1,11 +1,12 @@
 //! The `evenly` program: arguments to settings to run; error to exit code.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use evenly::base::log;
-use evenly::cli::{self, CheckArgs, Cli, CliCommand, RemoteArgs, RunArgs};
+use evenly::cli::{self, CheckArgs, Cli, CliCommand, DrainArgs, RemoteArgs, RunArgs};
 use evenly::config::{self, ConfigError, Places};
 use evenly::remote::{self, RemoteError};
 use evenly::server::{self, Reread, ServerError};
@@ -20,6 +21,8 @@ enum ExitReason {
     Output(io::Error),
     /// No running evenly could be asked: 1.
     Remote(RemoteError),
+    /// A running evenly did not do all of what it was asked: 1.
+    Failed(String),
     /// A running evenly refused what it was asked, and changed nothing: 2.
     Refused(String),
 }
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
             Err(ExitReason::Configuration(error)) => fail_at(2, &error),
             Err(ExitReason::Server(error, places)) => stopped(&error, &places),
             Err(ExitReason::Remote(error)) => fail(1, &error.to_string()),
+            Err(ExitReason::Failed(line)) => fail(1, line.trim_end()),
             Err(ExitReason::Refused(lines)) => {
                 lines.lines().for_each(|line| log::fatal(&format!("refused: {line}")));
                 ExitCode::from(2)
@@ -92,6 +96,9 @@ fn dispatch(command: &CliCommand) -> Result<(), ExitReason> {
             ask(&args.remote, target)
         }
         CliCommand::Rollback(args) => ask(args, "/rollback"),
+        CliCommand::Drain(args) if args.wait => wait(args),
+        CliCommand::Drain(args) => ask(&args.remote, "/drain"),
+        CliCommand::Undrain(args) => ask(args, "/undrain"),
         CliCommand::Completions(args) => print(&cli::completions(args.shell)),
         CliCommand::Man => print(&cli::man().map_err(ExitReason::Output)?),
         CliCommand::Version => {
@@ -112,15 +119,35 @@ fn run(args: &RunArgs) -> Result<(), ExitReason> {
 
 /// Has a running evenly do something, and prints what it says.
 fn ask(args: &RemoteArgs, target: &str) -> Result<(), ExitReason> {
-    let socket = match &args.socket {
-        Some(path) => path.clone(),
-        None => {
-            let settings = cli::remote_settings(args).map_err(ExitReason::Configuration)?;
-            remote::find(&settings).map_err(ExitReason::Remote)?
+    say(remote::ask(&socket(args)?, "POST", target))
+}
+
+/// Has a running evenly drain, and waits for its end.
+fn wait(args: &DrainArgs) -> Result<(), ExitReason> {
+    let shows = args.verbose || io::stderr().is_terminal();
+    let mut before = None;
+    say(remote::wait(&socket(&args.remote)?, "/drain?wait", |left| {
+        if shows && before.replace(left) != Some(left) {
+            // Nobody may be there to read it.
+            let _ = writeln!(io::stderr(), "client connections left: {left}");
         }
-    };
-    match remote::ask(&socket, "POST", target).map_err(ExitReason::Remote)? {
+    }))
+}
+
+/// The control socket of the running evenly that is meant.
+fn socket(args: &RemoteArgs) -> Result<PathBuf, ExitReason> {
+    if let Some(path) = &args.socket {
+        return Ok(path.clone());
+    }
+    let settings = cli::remote_settings(args).map_err(ExitReason::Configuration)?;
+    remote::find(&settings).map_err(ExitReason::Remote)
+}
+
+/// Prints what a running evenly says.
+fn say(said: Result<(u16, String), RemoteError>) -> Result<(), ExitReason> {
+    match said.map_err(ExitReason::Remote)? {
         (200, said) => print(said.as_bytes()),
+        (500, said) => Err(ExitReason::Failed(said)),
         (_, said) => Err(ExitReason::Refused(said)),
     }
 }

@@ -7,12 +7,14 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::settings::{ControlSocket, Settings};
 
 /// How long an answer may take: longer than a reload waits for workers.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a read waits for something before it is looked whether to wait on.
+const LOOK: Duration = Duration::from_secs(1);
 /// The longest answer that is read.
 const MOST: u64 = 16 << 20;
 
@@ -119,21 +121,99 @@ fn only_one() -> Option<PathBuf> {
 /// # Errors
 /// Nobody listens there, or the response does not come.
 pub fn ask(socket: &Path, method: &str, target: &str) -> Result<(u16, String), RemoteError> {
+    let begun = Instant::now();
+    exchange(socket, method, target, || begun.elapsed() < PATIENCE)
+}
+
+/// Likewise, for a response that comes when the process ends, whenever that is: it has ended then. `meanwhile` is called each second
+/// with the number of client connections that are left.
+///
+/// # Errors
+/// As of [`ask`]; and the process may end without a response.
+pub fn wait(
+    socket: &Path,
+    target: &str,
+    mut meanwhile: impl FnMut(u64),
+) -> Result<(u16, String), RemoteError> {
+    exchange(socket, "POST", target, || {
+        // It may be about to end.
+        if let Some(left) = ask(socket, "GET", "/status").ok().and_then(|(_, text)| left(&text)) {
+            meanwhile(left);
+        }
+        true
+    })
+}
+
+/// The client connections that `/status` tells of.
+fn left(status: &str) -> Option<u64> {
+    serde_json::from_str::<serde_json::Value>(status).ok()?.get("connections")?.as_u64()
+}
+
+/// Asks, and reads to the end of the connection. After each second of silence `goes_on` says whether to wait on.
+fn exchange(
+    socket: &Path,
+    method: &str,
+    target: &str,
+    mut goes_on: impl FnMut() -> bool,
+) -> Result<(u16, String), RemoteError> {
     let failed = |error| RemoteError::Answer(socket.to_owned(), error);
     let mut stream = UnixStream::connect(socket)
         .map_err(|error| RemoteError::Connect(socket.to_owned(), error))?;
     let request =
         format!("{method} {target} HTTP/1.1\r\nHost: evenly\r\nContent-Length: 0\r\n\r\n");
-    let mut text = String::new();
-    stream
-        .set_read_timeout(Some(PATIENCE))
-        .and_then(|()| stream.write_all(request.as_bytes()))
-        .and_then(|()| stream.take(MOST).read_to_string(&mut text))
-        .map_err(failed)?;
+    let mut read = || -> io::Result<Vec<u8>> {
+        stream.set_read_timeout(Some(LOOK))?;
+        stream.write_all(request.as_bytes())?;
+        let mut bytes = Vec::new();
+        loop {
+            match (&stream).take(MOST).read_to_end(&mut bytes) {
+                Ok(_) => return Ok(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && goes_on() => {}
+                // It ended with something unread, or was killed: what it said counts.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(bytes),
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    response(&read().map_err(failed)?).map_err(|why| failed(io::Error::other(why)))
+}
+
+/// The status and the body of a response that is whole.
+fn response(bytes: &[u8]) -> Result<(u16, String), &'static str> {
+    let text = String::from_utf8_lossy(bytes);
     let (head, body) = text
         .split_once("\r\n\r\n")
-        .ok_or_else(|| failed(io::Error::other("it ended before the response was whole")))?;
+        .ok_or("it ended before it had answered; its log may say why")?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.ok_or_else(|| failed(io::Error::other("it is not HTTP")))?;
-    Ok((status, body.to_owned()))
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+    match (status, length.and_then(|length| length.parse::<usize>().ok())) {
+        (Some(_), Some(length)) if length > body.len() => {
+            Err("it ended before the answer was whole; its log may say why")
+        }
+        (Some(status), _) => Ok((status, body.to_owned())),
+        (None, _) => Err("it is not HTTP"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_is_read_if_it_is_whole() {
+        let head = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 3\r\n\r\n";
+        for (body, whole) in [("", false), ("ab", false), ("ab\n", true)] {
+            let read = response(format!("{head}{body}").as_bytes());
+            assert_eq!(read.ok(), whole.then(|| (500, body.to_owned())));
+        }
+        assert!(response(b"").unwrap_err().contains("ended before"));
+        assert!(response(b"HTTP/1.1 200").unwrap_err().contains("ended before"));
+        assert!(response(b"what?\r\n\r\n").unwrap_err().contains("not HTTP"));
+    }
+
+    #[test]
+    fn the_connections_that_are_left_are_read_from_the_status() {
+        assert_eq!(left("{\"stage\": \"draining\", \"connections\": 12}"), Some(12));
+        assert_eq!((left("{}"), left("<html>")), (None, None));
+    }
 }

@@ -7,6 +7,7 @@ mod error;
 mod memory;
 mod reload;
 mod socket;
+mod stop;
 mod supervisor;
 mod watch;
 
@@ -29,24 +30,24 @@ use crate::base::thread;
 use crate::command::{Answer, Command, Commands, Reply};
 use crate::health::Health;
 use crate::metrics::Counters;
-use crate::settings::{AccessLog, Boot, ControlSocket, Settings, Timeouts, Workers};
+use crate::settings::{AccessLog, Boot, ControlSocket, Settings, Workers};
 use crate::worker::listener::{self, Claim, ListenerId, Scope};
-use crate::worker::{self, Crew, Job, Stage, Station, net};
+use crate::worker::{self, Job, Station, net};
 
 pub use error::ServerError;
 pub use reload::Reread;
-use reload::Running;
+use reload::{Listening, Running};
 use socket::Held;
+use stop::Stop;
 use supervisor::Supervisor;
 use watch::FileWatch;
-
-/// How long workers may take to end at once.
-const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// What the main thread waits for.
 enum Event {
     Signal(i32),
     Command(Command, Answer),
+    /// In a drain: a worker has nothing left to finish.
+    WorkerEmpty,
     WorkerEnded,
 }
 
@@ -75,6 +76,9 @@ fn obey(running: &mut Running, supervisor: &Supervisor, command: Command) -> Rep
             Ok(changes) => Reply::Done(changes),
             Err(refusal) => Reply::Refused(refusal.lines()),
         };
+    }
+    if let (Command::Reload, Some(writer)) = (command, &running.writer) {
+        writer.reopen();
     }
     supervisor.reloading();
     let (what, outcome) = match command {
@@ -128,12 +132,11 @@ fn serve(
     // What can be wrong with an address or a file is reported immediately, not after the first round of checks.
     let scopes = listener::scopes(&settings.plan.listen);
     let claims = claim_all(&settings, &scopes)?;
-    let first = claims.first().map_or(([0, 0, 0, 0], 0).into(), Claim::address);
-    let control = socket::open(&settings.boot.socket, first)?;
+    let control = open_control(&settings, &claims)?;
     let admin = settings.boot.admin.map(claim_admin).transpose()?;
     let losses = Arc::default();
     let (writer, outlet) = open_log(&settings.plan.log, Arc::clone(&losses))?;
-    let Settings { boot, plan } = worked_out(settings, count, cap);
+    let Settings { boot, plan } = worked_out(settings, count, cap, &claims);
     let plan = Arc::new(plan);
     let shared = Arc::new(Shared::new(Arc::clone(&plan), Ledger::new(memory, count)));
     let health = Health::start(plan, boot.dns.clone(), Arc::clone(&shared))
@@ -142,7 +145,7 @@ fn serve(
         log::info!("stopped before serving");
         return Ok(());
     }
-    let addresses: Vec<SocketAddr> = claims.iter().map(Claim::address).collect();
+    let (listeners, claims) = numbered(&written, claims);
     let sockets = listen_all(claims, count)?;
     let (workers, stations) = worker::prepare(sockets, outlet.as_ref(), cap, shares.of_worker)
         .map_err(|error| ServerError::Start("a worker's poll", error))?;
@@ -160,7 +163,8 @@ fn serve(
     let admin = start_admin(admin, door, sources)?;
     log_control_socket(held.as_ref(), &boot.socket);
     let mut running = Running {
-        listeners: written.plan.listen.iter().copied().zip((0..).map(ListenerId)).collect(),
+        listeners,
+        stop: None,
         settings: written,
         previous: None,
         reread,
@@ -171,8 +175,8 @@ fn serve(
         writer,
         losses,
     };
-    let threads = start_workers(&running, boot, addresses.first(), stations, events)?;
-    log_addresses(&addresses, &scopes);
+    let threads = start_workers(&running, boot, stations, events)?;
+    log_addresses(&running.listeners, &scopes);
     let outcome = wait(&mut running, watch, inbox);
     if !matches!(outcome, Err(ServerError::Stuck(_))) {
         threads.into_iter().for_each(|thread| thread::end(thread, "worker"));
@@ -189,6 +193,15 @@ fn commands_as(events: Sender<Event>) -> Commands {
     })
 }
 
+/// Makes the control socket, which is named after the first address.
+fn open_control(
+    settings: &Settings,
+    claims: &[Claim],
+) -> Result<Option<(Door, Held)>, ServerError> {
+    let first = claims.first().map_or(([0, 0, 0, 0], 0).into(), Claim::address);
+    socket::open(&settings.boot.socket, first)
+}
+
 fn log_control_socket(held: Option<&Held>, setting: &ControlSocket) {
     match held {
         Some(held) => log::info!("control socket: {}", held.path().display()),
@@ -199,16 +212,22 @@ fn log_control_socket(held: Option<&Held>, setting: &ControlSocket) {
     }
 }
 
-/// Ends what is not a worker, the access log last.
+/// Ends what is not a worker. Whoever waits for the end hears of it last, so that nothing is left to do then.
 fn end(running: Running, admin: Option<Admin>, inbox: &Receiver<Event>) {
-    if let Some(admin) = admin {
-        admin.stop();
-    }
     running.health.stop();
     if let Some(writer) = running.writer {
         writer.finish(|| inbox.try_iter().any(|event| event.is_stop()));
     }
     log::info!("stopped");
+    // What was asked for meanwhile is not done any more.
+    inbox.try_iter().for_each(drop);
+    if let Some(admin) = &admin {
+        admin.begin_to_stop();
+    }
+    if let Some(stop) = running.stop {
+        stop.conclude();
+    }
+    drop(admin);
 }
 
 fn open_log(
@@ -225,10 +244,16 @@ fn try_congestion(name: Option<&str>) -> Result<(), ServerError> {
     net::try_congestion(name).map_err(|error| ServerError::Congestion(name.to_owned(), error))
 }
 
-/// The settings with the values that were worked out for "auto", which workers see.
-fn worked_out(mut settings: Settings, workers: usize, clients: usize) -> Settings {
+/// The settings with the values that were worked out for "auto", and the addresses that were bound, which workers see.
+fn worked_out(
+    mut settings: Settings,
+    workers: usize,
+    clients: usize,
+    claims: &[Claim],
+) -> Settings {
     settings.boot.workers = Workers::Count(workers);
     settings.plan.limits.connections = Some(clients);
+    settings.plan.listen = claims.iter().map(Claim::address).collect();
     settings
 }
 
@@ -240,8 +265,8 @@ fn log_start(workers: usize, memory: usize, clients: usize) {
     );
 }
 
-fn log_addresses(addresses: &[SocketAddr], scopes: &[Scope]) {
-    for (address, scope) in addresses.iter().zip(scopes) {
+fn log_addresses(listeners: &[Listening], scopes: &[Scope]) {
+    for (Listening { bound: address, .. }, scope) in listeners.iter().zip(scopes) {
         let families = if scope.ipv4_too { " (IPv6 and IPv4)" } else { "" };
         log::info!("listening on http://{address}{families}");
     }
@@ -290,7 +315,7 @@ fn first_round(
                 Event::Signal(SIGHUP) => reload = true,
                 Event::Signal(signal) => heed(signal, writer),
                 // Nobody can ask yet.
-                Event::Command(..) | Event::WorkerEnded => {}
+                Event::Command(..) | Event::WorkerEmpty | Event::WorkerEnded => {}
             }
         }
     }
@@ -339,13 +364,25 @@ fn claim_all(settings: &Settings, scopes: &[Scope]) -> Result<Vec<Claim>, Server
     settings.plan.listen.iter().zip(scopes).enumerate().map(claim).collect()
 }
 
-/// Listens: the sockets of each worker. Addresses are numbered in their order.
+/// Numbers the listeners in the order of the file.
+fn numbered(written: &Settings, claims: Vec<Claim>) -> (Vec<Listening>, Vec<(ListenerId, Claim)>) {
+    let claims: Vec<(ListenerId, Claim)> = (0..).map(ListenerId).zip(claims).collect();
+    let addresses = written.plan.listen.iter().zip(&claims);
+    let listening = addresses.map(|(&written, (id, claim))| Listening {
+        written,
+        bound: claim.address(),
+        id: *id,
+    });
+    (listening.collect(), claims)
+}
+
+/// Listens: the sockets of each worker.
 fn listen_all(
-    claims: Vec<Claim>,
+    claims: Vec<(ListenerId, Claim)>,
     workers: usize,
 ) -> Result<Vec<Vec<(ListenerId, std::net::TcpListener)>>, ServerError> {
     let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for ((at, claim), id) in claims.into_iter().enumerate().zip((0..).map(ListenerId)) {
+    for (at, (id, claim)) in claims.into_iter().enumerate() {
         let address = claim.address();
         let sockets =
             claim.listen(workers).map_err(|error| ServerError::Bind(at, address, error))?;
@@ -354,24 +391,25 @@ fn listen_all(
     Ok(listeners)
 }
 
-/// Starts a worker at each station. `first` is the first address that is listened on.
+/// Starts a worker at each station.
 fn start_workers(
     running: &Running,
     boot: Boot,
-    first: Option<&SocketAddr>,
     stations: Vec<Station>,
     events: &Sender<Event>,
 ) -> Result<Vec<JoinHandle<()>>, ServerError> {
     let boot = Arc::new(boot);
     let start = |(me, station): (usize, Station)| {
         let reporter = running.health.reporter();
+        let empty = events.clone();
         let job = Job {
             me,
             workers: Arc::clone(&running.crew),
             boot: Arc::clone(&boot),
-            fallback_host: first.map(ToString::to_string).unwrap_or_default(),
             shared: Arc::clone(&running.shared),
             report: Box::new(move |endpoint, report| reporter.report(endpoint, report)),
+            // Nobody listens any more when the process ends.
+            emptied: Box::new(move || drop(empty.send(Event::WorkerEmpty))),
         };
         let ended = events.clone();
         std::thread::Builder::new().name(format!("worker-{me}")).spawn(move || {
@@ -390,8 +428,7 @@ fn start_workers(
         .map_err(|error| ServerError::Start("a worker", error))
 }
 
-/// Waits until the workers have ended: the first signal to stop drains them, after a while in which they still accept, if that is
-/// configured; the second one or the end of the drain's time stops them immediately.
+/// Waits until the workers have ended, and does meanwhile what is asked for.
 fn wait(
     running: &mut Running,
     mut watch: Option<FileWatch>,
@@ -401,8 +438,8 @@ fn wait(
     let mut supervisor = Supervisor::new();
     supervisor.ready(running.generation());
     let mut left = workers.peers.len();
-    let mut until: Option<Instant> = None;
     while left > 0 {
+        let until = running.stop.as_ref().map(Stop::until);
         let look = watch.as_ref().filter(|_| until.is_none()).map(FileWatch::next);
         let due = until.into_iter().chain(supervisor.next_beat()).chain(look).min();
         let event = match due {
@@ -416,79 +453,22 @@ fn wait(
         }
         match event {
             Ok(Event::WorkerEnded) => left -= 1,
-            Ok(Event::Signal(signal)) if Event::Signal(signal).is_stop() => {
-                let first = until.is_none();
-                until = Some(stop(running, &supervisor, first));
+            Ok(event) if event.is_stop() => stop::by_signal(running, &supervisor),
+            Ok(Event::Command(Command::Drain { wait }, answer)) => {
+                stop::by_command(running, &supervisor, wait, answer);
             }
-            Ok(event) if until.is_some() => refuse(event, running.writer.as_ref()),
-            Ok(Event::Signal(SIGHUP)) => {
-                if let Some(writer) = &running.writer {
-                    writer.reopen();
-                }
-                obey(running, &supervisor, Command::Reload);
+            Ok(Event::Command(Command::Undrain, answer)) => {
+                answer(stop::take_back(running, &supervisor));
             }
+            Ok(Event::WorkerEmpty) | Err(RecvTimeoutError::Timeout) => stop::go_on(running, left)?,
+            Ok(event) if running.stop.is_some() => refuse(event, running.writer.as_ref()),
+            Ok(Event::Signal(SIGHUP)) => drop(obey(running, &supervisor, Command::Reload)),
             Ok(Event::Command(command, answer)) => answer(obey(running, &supervisor, command)),
             Ok(Event::Signal(signal)) => heed(signal, running.writer.as_ref()),
-            Err(RecvTimeoutError::Timeout) => {
-                if let Some(at) = until.filter(|&at| at <= Instant::now()) {
-                    until = Some(time_is_over(&workers, running.timeouts(), left, at)?);
-                }
-            }
             Err(RecvTimeoutError::Disconnected) => return Err(ServerError::Workers),
         }
     }
-    if until.is_none() { Err(ServerError::Workers) } else { Ok(()) }
-}
-
-/// Begins to stop, or stops immediately if it is not the first time that somebody asks for it. Until when this stage lasts.
-fn stop(running: &Running, supervisor: &Supervisor, first: bool) -> Instant {
-    let (workers, timeouts) = (&running.crew, running.timeouts());
-    if !first {
-        let connections = workers.connections();
-        log::warn!("second signal: stopping immediately, closing {connections} connections");
-        workers.set_stage(Stage::Stopping);
-        return Instant::now() + STOP_TIME;
-    }
-    let delay = timeouts.drain_delay;
-    if delay.is_zero() {
-        supervisor.stopping("draining");
-        return drain(workers, timeouts);
-    }
-    supervisor.stopping("stopping; still accepting connections");
-    workers.set_stage(Stage::Leaving);
-    log::info!(
-        "stopping: still accepting connections for {delay:?}; each response ends its connection"
-    );
-    Instant::now() + delay
-}
-
-fn drain(workers: &Crew, timeouts: Timeouts) -> Instant {
-    let (connections, drain) = (workers.connections(), timeouts.drain);
-    workers.set_stage(Stage::Draining);
-    log::info!(
-        "draining: finishing {connections} connections within {drain:?}; a second signal stops immediately"
-    );
-    Instant::now() + drain
-}
-
-/// The time of a stage of the stop is over: the next one follows. Until when that lasts.
-fn time_is_over(
-    workers: &Crew,
-    timeouts: Timeouts,
-    left: usize,
-    at: Instant,
-) -> Result<Instant, ServerError> {
-    match workers.stage() {
-        Stage::Running => Ok(at),
-        Stage::Leaving => Ok(drain(workers, timeouts)),
-        Stage::Draining => {
-            let (connections, drain) = (workers.connections(), timeouts.drain);
-            workers.set_stage(Stage::Stopping);
-            log::warn!("drain timeout ({drain:?}) expired: closing {connections} connections");
-            Ok(Instant::now() + STOP_TIME)
-        }
-        Stage::Stopping => Err(ServerError::Stuck(left)),
-    }
+    if running.stop.is_none() { Err(ServerError::Workers) } else { Ok(()) }
 }
 
 /// What is asked for while it stops.
@@ -499,6 +479,6 @@ fn refuse(event: Event, writer: Option<&Writer>) {
         }
         Event::Signal(SIGHUP) => log::warn!("no reload: evenly is stopping"),
         Event::Signal(signal) => heed(signal, writer),
-        Event::WorkerEnded => {}
+        Event::WorkerEmpty | Event::WorkerEnded => {}
     }
 }

@@ -252,7 +252,7 @@ pub struct Timeouts {
     pub tunnel_idle: Duration,
     /// A pooled upstream connection without a request: closed. Default 60 s.
     pub upstream_idle: Duration,
-    /// From the first stop signal on: how long new connections are still accepted, while each response ends its connection and
+    /// From the beginning of a drain on: how long new connections are still accepted, while each response ends its connection and
     /// `/readyz` says 503. Default 0: not at all.
     pub drain_delay: Duration,
     /// From then to the end of the process. Default 30 s.

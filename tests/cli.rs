@@ -173,7 +173,7 @@ fn what_was_meant_is_said_where_it_can_be_guessed() {
         (&["serve"], "tip: evenly run FILE"),
         (&["validate", "f.toml"], "tip: evenly check FILE"),
         (&["apply"], "tip: evenly reload FILE"),
-        (&["stop"], "tip: send the process SIGTERM"),
+        (&["stop"], "tip: evenly drain FILE, or send the process SIGTERM"),
         (&["demo"], "tip: make run, in evenly's source"),
         (&["-v"], "evenly --version prints the version"),
         (&["--port", "80"], "tip: --listen 127.0.0.1:8080 sets address and port"),

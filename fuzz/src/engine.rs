@@ -284,7 +284,7 @@ impl Play {
         shared.snapshot.store(Arc::clone(&snapshot));
         let net = Fake(Rc::clone(&world));
         let counters = WorkerCounters::default();
-        let engine = Engine::new(net, 1, "fallback".to_owned(), shared, counters);
+        let engine = Engine::new(net, 1, shared, counters);
         Play { world, engine, snapshot, now: Tick(0), clients: 0 }
     }
 

@@ -36,12 +36,15 @@ const ROUTES: [Route; 6] = [
     },
     Route {
         path: "/readyz",
-        what: "200 while it wants new connections, 503 from the first stop signal on",
+        what: "200 while it wants new connections, 503 as soon as it drains",
         render: readyz,
     },
     Route { path: "/healthz", what: "as /readyz", render: readyz },
     Route { path: "/livez", what: "200 until it ends", render: |_| Response::plain(200, "ok") },
 ];
+
+/// Where commands are taken.
+const COMMANDS: [&str; 4] = ["/reload", "/rollback", "/drain", "/undrain"];
 
 /// A response before it is bytes.
 #[derive(Debug)]
@@ -100,8 +103,11 @@ pub(super) fn command(request: &Request, is_trusted: bool) -> Result<Command, Ve
         ("/reload", "") => Command::Reload,
         ("/reload", "dry-run") => Command::Compare,
         ("/rollback", "") => Command::Rollback,
-        ("/reload" | "/rollback", query) => {
-            let why = format!("?{query} is unknown; /reload takes ?dry-run");
+        ("/drain", "") => Command::Drain { wait: false },
+        ("/drain", "wait") => Command::Drain { wait: true },
+        ("/undrain", "") => Command::Undrain,
+        (path, query) if COMMANDS.contains(&path) => {
+            let why = format!("?{query} is unknown; /reload takes ?dry-run, /drain takes ?wait");
             return refused(Response::plain(400, &why));
         }
         (path, _) if !is_trusted || ROUTES.iter().any(|route| route.path == path) => {
@@ -110,7 +116,7 @@ pub(super) fn command(request: &Request, is_trusted: bool) -> Result<Command, Ve
         _ => {
             return refused(Response::plain(
                 404,
-                "not found; POST /reload and /rollback are taken",
+                "not found; POST /reload, /rollback, /drain and /undrain are taken",
             ));
         }
     };
@@ -118,7 +124,7 @@ pub(super) fn command(request: &Request, is_trusted: bool) -> Result<Command, Ve
         true => Ok(command),
         false => refused(Response::plain(
             403,
-            "commands are taken on the control socket only: evenly reload, evenly rollback",
+            "commands are taken on the control socket only: evenly reload, rollback, drain, undrain",
         )),
     }
 }
@@ -128,6 +134,7 @@ pub(super) fn conclude(reply: Option<Reply>) -> Vec<u8> {
     let response = match reply {
         Some(Reply::Done(line)) => Response::plain(200, &line),
         Some(Reply::Refused(lines)) => Response::plain(409, &lines.join("\n")),
+        Some(Reply::Failed(line)) => Response::plain(500, &line),
         None => Response::plain(503, "evenly is stopping"),
     };
     written(&response, true)
@@ -136,7 +143,7 @@ pub(super) fn conclude(reply: Option<Reply>) -> Vec<u8> {
 fn route(path: &str, view: &View) -> Response {
     match ROUTES.iter().find(|route| route.path == path) {
         Some(route) => (route.render)(view),
-        None if matches!(path, "/reload" | "/rollback") => {
+        None if COMMANDS.contains(&path) => {
             Response { allow: "POST", ..Response::plain(405, "this takes POST only") }
         }
         None => Response::plain(404, "not found; see / for what there is"),

@@ -125,16 +125,17 @@ impl Admin {
         Ok(Admin { stop, thread: Some(thread) })
     }
 
-    /// Ends the thread at once, whoever is being answered, and waits for that.
-    pub fn stop(self) {
-        drop(self);
+    /// Asks the thread to end: it serves nobody any more but those who wait for a reply that is about to come. Dropping
+    /// this waits for that.
+    pub fn begin_to_stop(&self) {
+        // Cannot fail: the counter is far from full.
+        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
     }
 }
 
 impl Drop for Admin {
     fn drop(&mut self) {
-        // Cannot fail: it is the only write to this eventfd.
-        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
+        self.begin_to_stop();
         if let Some(thread) = self.thread.take() {
             crate::base::thread::end(thread, "admin");
         }

@@ -27,6 +27,8 @@ const COMMANDERS: usize = 4;
 const VISIT_TIME: Duration = Duration::from_secs(5);
 /// How long one may wait for what it asked for to be done.
 const COMMAND_TIME: Duration = Duration::from_secs(60);
+/// How long a reply may take when all ends.
+const LAST_TIME: Duration = Duration::from_secs(1);
 /// Pause after an accept or a wait that failed: retrying at once would only spin.
 const MISHAP_PAUSE: Duration = Duration::from_millis(50);
 /// How much nicer than the workers the thread is to the scheduler (-20 to 19).
@@ -49,6 +51,7 @@ pub(super) fn run(doors: &[Door], stop: &OwnedFd, replies: &Arc<OwnedFd>, source
             admit(door, &mut visits, most);
         }
     }
+    visits.into_iter().for_each(|visit| visit.part(LAST_TIME, &Host { sources, replies }));
 }
 
 /// What the wait was ended by.
@@ -137,9 +140,10 @@ fn step(visits: &mut Vec<Visit>, woken: &Woken, host: &Host<'_>) {
 }
 
 /// Ends the visit in which nothing has moved for the longest time: who is silent keeps nobody out, and who is being
-/// answered is answered.
+/// answered is answered. One that waits for what it asked for gives way only to others that do.
 fn give_way(visits: &mut Vec<Visit>) {
-    let silent = visits.iter().enumerate().min_by_key(|(_, visit)| visit.moved);
+    let silent =
+        visits.iter().enumerate().min_by_key(|(_, visit)| (visit.is_waiting(), visit.moved));
     if let Some((at, _)) = silent {
         visits.remove(at);
     }

@@ -5,7 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, TryRecvError};
 
@@ -75,6 +75,17 @@ impl Visit {
         match self.phase {
             VisitPhase::Asking(_) | VisitPhase::Waiting(_) | VisitPhase::Leaving => PollFlags::IN,
             VisitPhase::Answering(..) => PollFlags::OUT,
+        }
+    }
+
+    /// Gives one that waits its reply, which may take so long, because the process ends. The connection is left for the end
+    /// of the process to close, which shows the visitor that it has ended.
+    pub(super) fn part(mut self, time: Duration, respond: &impl Respond) {
+        let VisitPhase::Waiting(reply) = &self.phase else { return };
+        let answer = respond.conclude(reply.recv_timeout(time).ok());
+        // It is the first that is sent, and short: a socket that does not take it takes nothing.
+        if self.stream.write_all(&answer).is_ok() {
+            std::mem::forget(self.stream);
         }
     }
 

@@ -60,16 +60,9 @@ pub struct Engine<N: Net> {
 }
 
 impl<N: Net> Engine<N> {
-    /// An engine without connections, one of so many `workers`, by the plan of the snapshot that is published. `fallback_host`
-    /// is the `Host` of HTTP/1.0 requests that have none.
-    pub fn new(
-        net: N,
-        workers: usize,
-        fallback_host: String,
-        shared: Arc<Shared>,
-        counters: WorkerCounters,
-    ) -> Self {
-        let pump = Pump::new(net, workers, fallback_host, shared, counters);
+    /// An engine without connections, one of so many `workers`, by the plan of the snapshot that is published.
+    pub fn new(net: N, workers: usize, shared: Arc<Shared>, counters: WorkerCounters) -> Self {
+        let pump = Pump::new(net, workers, shared, counters);
         Engine { pump, scratch: Scratch::new() }
     }
 
@@ -115,6 +108,12 @@ impl<N: Net> Engine<N> {
     /// Begins to stop: responses end their connections, idle connections live on for [`DRAIN_GRACE`].
     pub fn drain(&mut self, now: Tick) {
         self.pump.drain(now);
+    }
+
+    /// Takes [`Engine::leave`] and [`Engine::drain`] back: responses keep their connections again, but for those that have
+    /// said otherwise, and idle connections have their whole limit, from now on.
+    pub fn return_to_service(&mut self, now: Tick) {
+        self.pump.return_to_service(now);
     }
 
     /// Cuts every exchange that is under way: nobody waits for its end any more.

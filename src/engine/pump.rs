@@ -56,9 +56,9 @@ pub(super) struct Pump<N: Net> {
     pub(super) pools: Pools,
     pub(super) parting: Parting,
     pub(super) wheel: Wheel<Token>,
-    /// How long the limits are.
     /// Idle clients are asked to leave.
     drains: bool,
+    /// How long the limits are.
     pub(super) lengths: Lengths,
     pub(super) buffers: Pool,
     /// Those who wait for memory of buffers.
@@ -95,12 +95,10 @@ pub(super) struct Pump<N: Net> {
 }
 
 impl<N: Net> Pump<N> {
-    /// One without connections, one of so many `workers`, by the plan of the snapshot that is published. `fallback_host`
-    /// is the `Host` of HTTP/1.0 requests that have none.
+    /// One without connections, one of so many `workers`, by the plan of the snapshot that is published.
     pub(super) fn new(
         net: N,
         workers: usize,
-        fallback_host: String,
         shared: Arc<Shared>,
         counters: WorkerCounters,
     ) -> Self {
@@ -108,7 +106,7 @@ impl<N: Net> Pump<N> {
         let mut pools = Pools::new(workers);
         pools.follow(&snapshot, &shared.links, &mut Vec::new());
         let asks_seen = shared.asks.count();
-        let mut cx = SessionRules { fallback_host, ..SessionRules::default() };
+        let mut cx = SessionRules::default();
         follow_plan(&mut cx, &snapshot.plan, Pseudonym::new(shared.instance));
         Pump {
             net: Patient::new(net),
@@ -266,8 +264,22 @@ impl<N: Net> Pump<N> {
     pub(super) fn drain(&mut self, now: Tick) {
         self.observe(now);
         self.leave();
-        self.drains = true;
-        self.lengths = Lengths::new(&self.snapshot.plan.timeouts, true);
+        self.hurry(true);
+    }
+
+    /// Serves as before [`Pump::leave`] and [`Pump::drain`].
+    pub(super) fn return_to_service(&mut self, now: Tick) {
+        self.observe(now);
+        self.cx.draining = false;
+        if self.drains {
+            self.hurry(false);
+        }
+    }
+
+    /// How long idle clients may stay from now on: for [`DRAIN_GRACE`](super::DRAIN_GRACE), or as the plan says.
+    fn hurry(&mut self, drains: bool) {
+        self.drains = drains;
+        self.lengths = Lengths::new(&self.snapshot.plan.timeouts, drains);
         let keys: Vec<ClientKey> = self.clients.keys().collect();
         for key in keys {
             if self.clients.get(key).is_some_and(Client::is_idle) {
@@ -342,6 +354,7 @@ impl<N: Net> Pump<N> {
 
 /// Sets what sessions need of the plan.
 fn follow_plan(cx: &mut SessionRules, plan: &Plan, pseudonym: Pseudonym) {
+    cx.fallback_host = plan.listen.first().map(ToString::to_string).unwrap_or_default();
     cx.limits = HeadLimits { bytes: plan.limits.head, fields: plan.limits.headers };
     cx.replay = plan.retry.replay;
     cx.request_via = (plan.via != Via::Off).then_some(pseudonym);

@@ -21,12 +21,13 @@ use crate::settings::{Plan, Settings, Timeouts};
 use crate::worker::listener::{self, ListenerId, Scope};
 use crate::worker::{Crew, Errand};
 
+use super::stop::Stop;
 use super::{ServerError, descriptors, memory};
 
 /// How long workers may take to follow a plan. One that is at a long turn does it after that.
-const FOLLOW_TIME: Duration = Duration::from_secs(5);
+pub(super) const FOLLOW_TIME: Duration = Duration::from_secs(5);
 /// How often it is looked whether they do.
-const LOOK: Duration = Duration::from_micros(200);
+pub(super) const LOOK: Duration = Duration::from_micros(200);
 
 /// Where the configuration came from.
 pub struct Reread {
@@ -46,14 +47,26 @@ pub(super) struct Running {
     pub(super) reread: Option<Reread>,
     /// Descriptors that were open when it started.
     pub(super) open: u64,
-    /// The addresses that are listened on, as written.
-    pub(super) listeners: Vec<(SocketAddr, ListenerId)>,
+    /// The addresses that are listened on, in the order of the file.
+    pub(super) listeners: Vec<Listening>,
+    /// What is done to stop, as long as it is.
+    pub(super) stop: Option<Stop>,
     pub(super) crew: Arc<Crew>,
     pub(super) shared: Arc<Shared>,
     pub(super) health: Health,
     pub(super) writer: Option<Writer>,
     /// Entries of the access log that were lost, by this writer and those before it.
     pub(super) losses: Arc<Counters>,
+}
+
+/// An address that is listened on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listening {
+    /// As it is written.
+    pub(super) written: SocketAddr,
+    /// With the port that the kernel chose, if it did.
+    pub(super) bound: SocketAddr,
+    pub(super) id: ListenerId,
 }
 
 /// What a reload did.
@@ -128,7 +141,7 @@ impl ReloadError {
 struct Prepared {
     plan: Plan,
     /// The addresses of the new plan, each with the listener it has or gets.
-    listeners: Vec<(SocketAddr, ListenerId)>,
+    listeners: Vec<Listening>,
     /// New ones: a socket for each worker.
     added: Vec<(ListenerId, Vec<std::net::TcpListener>)>,
     removed: Vec<ListenerId>,
@@ -212,6 +225,7 @@ impl Running {
         };
         let mut plan = settings.plan.clone();
         plan.limits.connections = Some(shares.clients);
+        plan.listen = listeners.iter().map(|it| it.bound).collect();
         Ok(Prepared {
             plan,
             listeners,
@@ -230,31 +244,23 @@ impl Running {
         settings: &Settings,
         places: &Places,
     ) -> Result<
-        (
-            Vec<(SocketAddr, ListenerId)>,
-            Vec<(ListenerId, Vec<std::net::TcpListener>)>,
-            Vec<ListenerId>,
-        ),
+        (Vec<Listening>, Vec<(ListenerId, Vec<std::net::TcpListener>)>, Vec<ListenerId>),
         ReloadError,
     > {
         let wanted = &settings.plan.listen;
         let before = listener::scopes(&self.settings.plan.listen);
-        let mut left: Vec<(SocketAddr, ListenerId, Scope)> = self
-            .listeners
-            .iter()
-            .zip(before)
-            .map(|(&(address, id), scope)| (address, id, scope))
-            .collect();
-        let next = self.listeners.iter().map(|(_, ListenerId(id))| id + 1).max().unwrap_or(0);
+        let mut left: Vec<(Listening, Scope)> =
+            self.listeners.iter().copied().zip(before).collect();
+        let next = self.listeners.iter().map(|it| it.id.0 + 1).max().unwrap_or(0);
         let mut next = ListenerId(next);
         let (mut listeners, mut added) = (Vec::new(), Vec::new());
         for (at, (&address, scope)) in wanted.iter().zip(listener::scopes(wanted)).enumerate() {
-            if let Some(known) = left.iter().position(|&(it, ..)| it == address) {
-                let (_, id, before) = left.remove(known);
+            if let Some(known) = left.iter().position(|(it, _)| it.written == address) {
+                let (kept, before) = left.remove(known);
                 if before.ipv4_too != scope.ipv4_too {
                     return Err(ReloadError::Scope(address));
                 }
-                listeners.push((address, id));
+                listeners.push(kept);
                 continue;
             }
             let overlaps = self.settings.plan.listen.iter().any(|it| it.port() == address.port());
@@ -262,16 +268,16 @@ impl Running {
                 true => listener::claim_beside,
                 false => listener::claim,
             };
-            let sockets = claim(address, scope, &settings.boot.tcp)
-                .and_then(|claim| claim.listen(self.crew.peers.len()))
+            let (bound, sockets) = claim(address, scope, &settings.boot.tcp)
+                .and_then(|claim| Ok((claim.address(), claim.listen(self.crew.peers.len())?)))
                 .map_err(|error| {
                     ReloadError::Server(ServerError::Bind(at, address, error), places.clone())
                 })?;
-            listeners.push((address, next));
+            listeners.push(Listening { written: address, bound, id: next });
             added.push((next, sockets));
             next = ListenerId(next.0 + 1);
         }
-        let removed = left.into_iter().map(|(_, id, _)| id).collect();
+        let removed = left.into_iter().map(|(it, _)| it.id).collect();
         Ok((listeners, added, removed))
     }
 
@@ -280,15 +286,10 @@ impl Running {
         let Prepared { plan, listeners, added, removed, log, room, memory } = prepared;
         let plan = Arc::new(plan);
         let new: Vec<ListenerId> = added.iter().map(|(id, _)| *id).collect();
-        let addresses = |sockets: &Vec<std::net::TcpListener>| sockets.first()?.local_addr().ok();
-        let opened: Vec<SocketAddr> =
-            added.iter().filter_map(|(_, sockets)| addresses(sockets)).collect();
-        let closed: Vec<SocketAddr> = self
-            .listeners
-            .iter()
-            .filter(|(_, id)| removed.contains(id))
-            .map(|(address, _)| *address)
-            .collect();
+        let bound = |all: &[Listening], which: &[ListenerId]| -> Vec<SocketAddr> {
+            all.iter().filter(|it| which.contains(&it.id)).map(|it| it.bound).collect()
+        };
+        let (opened, closed) = (bound(&listeners, &new), bound(&self.listeners, &removed));
         for (id, sockets) in added {
             for (at, socket) in sockets.into_iter().enumerate() {
                 self.crew.send(at, Errand::Listen(id, socket));
@@ -328,7 +329,7 @@ impl Running {
         self.crew.wake();
     }
 
-    fn await_workers(&self, generation: u64) {
+    pub(super) fn await_workers(&self, generation: u64) {
         let until = Instant::now() + FOLLOW_TIME;
         while !self.crew.follow(generation) {
             if Instant::now() >= until {

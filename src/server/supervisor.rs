@@ -38,6 +38,11 @@ impl Supervisor {
         }
     }
 
+    /// What it does, for people.
+    pub(super) fn status(&self, status: &str) {
+        say(&[NotifyState::Status(status)]);
+    }
+
     /// It stops.
     pub(super) fn stopping(&self, status: &str) {
         say(&[NotifyState::Stopping, NotifyState::Status(status)]);
@@ -55,8 +60,7 @@ impl Supervisor {
             return;
         }
         self.next_beat = Some(Instant::now() + beat);
-        // One that has nothing left to finish has ended.
-        match workers.stage() >= Stage::Draining || workers.follow(0) {
+        match workers.stage() == Stage::Stopping || workers.follow(0) {
             true => say(&[NotifyState::Watchdog]),
             false => log::warn!("a worker has not run for {beat:?}: the watchdog is not fed"),
         }

@@ -84,7 +84,7 @@ const JOIN: usize = 4096;
 pub struct SessionRules {
     /// Limits of heads and trailers.
     pub limits: HeadLimits,
-    /// The `Host` of an HTTP/1.0 request that has none.
+    /// The `Host` of an HTTP/1.0 request that has none: the first address that is listened on.
     pub fallback_host: String,
     /// Whether idempotent requests may be replayed (`retry.replay`).
     pub replay: bool,

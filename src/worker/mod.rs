@@ -71,6 +71,8 @@ pub struct Peer {
 pub enum Errand {
     /// To accept connections from this socket as well.
     Listen(ListenerId, std::net::TcpListener),
+    /// To take listeners again, which follow: it had closed its own.
+    Return,
     /// To accept what waits there, and to close it.
     Unlisten(ListenerId),
     /// To hand the entries of the access log over to this one from now on.
@@ -105,10 +107,39 @@ impl Crew {
         self.stages.now()
     }
 
-    /// Asks the workers to stop, as far as `stage` says. It cannot be taken back.
+    /// Asks the workers to stop, as far as `stage` says. The main thread alone does, and may take it back:
+    /// [`Crew::go_back`], [`Crew::reopen`].
     pub fn set_stage(&self, stage: Stage) {
         self.stages.raise(stage);
         self.wake();
+    }
+
+    /// Has the workers serve on with the listeners they still have. `false`, and nothing is changed, if they have closed these,
+    /// close them, or are to end.
+    pub fn go_back(&self) -> bool {
+        let back = self.stages.go_back();
+        self.wake();
+        back
+    }
+
+    /// Whether every worker has closed its listeners for a drain, so that it can be taken back by [`Crew::reopen`].
+    pub fn all_left(&self) -> bool {
+        self.stages.all_left()
+    }
+
+    /// Has the workers, which all have left, serve again, each with these listeners.
+    pub fn reopen(&self, listeners: Vec<Vec<(ListenerId, std::net::TcpListener)>>) {
+        self.stages.reopen(self.peers.len());
+        for (at, sockets) in listeners.into_iter().enumerate() {
+            self.send(at, Errand::Return);
+            sockets.into_iter().for_each(|(id, socket)| self.send(at, Errand::Listen(id, socket)));
+        }
+        self.wake();
+    }
+
+    /// Whether a drain has nothing left to finish: nobody accepts, and nobody is connected.
+    pub fn is_finished(&self) -> bool {
+        self.stages.all_left() && self.connections() == 0
     }
 
     /// Wakes all workers from their polls.
@@ -229,12 +260,12 @@ pub struct Job {
     pub workers: Arc<Crew>,
     /// What holds as long as the process.
     pub boot: Arc<Boot>,
-    /// The `Host` of HTTP/1.0 requests without one.
-    pub fallback_host: String,
     /// The snapshot and the round-robin counter.
     pub shared: Arc<Shared>,
     /// Where failed endpoints are reported. Must not block.
     pub report: Box<dyn Fn(EndpointId, Report) + Send>,
+    /// Called in a drain when this worker has nothing left to finish: it may have been the last. Must not block.
+    pub emptied: Box<dyn Fn() + Send>,
 }
 
 /// Runs the worker until it is asked to stop. A panic costs its connections; it goes on with a new engine.
@@ -264,7 +295,10 @@ struct Worker<'a> {
     engine: Engine<Sockets>,
     /// Of the snapshot that it follows.
     generation: Option<u64>,
+    /// What the engine was last asked to do.
     stage: Stage,
+    /// It has said that it has nothing left to finish.
+    is_empty: bool,
     /// Accepted beyond the cap: it waits for room, and nothing is accepted meanwhile.
     parked: Option<(Socket, SocketAddr)>,
     /// Which worker was asked for room last.
@@ -354,7 +388,6 @@ impl<'a> Worker<'a> {
         let engine = Engine::new(
             Sockets::new(registry, job.boot.tcp.congestion.clone()),
             job.workers.peers.len(),
-            job.fallback_host.clone(),
             Arc::clone(&job.shared),
             Arc::clone(&job.workers.peers[job.me].counters),
         );
@@ -363,6 +396,7 @@ impl<'a> Worker<'a> {
             engine,
             generation: None,
             stage: Stage::Running,
+            is_empty: false,
             parked: None,
             asked: job.me,
             dates: Dates::new(Tick(0), SystemTime::now()),
@@ -567,6 +601,7 @@ impl<'a> Worker<'a> {
                 }
                 // It is stopping.
                 Errand::Listen(..) | Errand::Beat => {}
+                Errand::Return => (station.left, self.is_empty) = (false, false),
                 Errand::Unlisten(id) => station.listeners.remove(id, |stream, address| {
                     self.job.workers.peers[self.job.me].load.fetch_add(1, Ordering::Relaxed);
                     self.engine.accept(stream, address, now);
@@ -582,32 +617,46 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Does what a stop signal asks for. `true` when this worker is done.
+    /// Does what a stop asks for, or takes it back. `true` when this worker is done.
     fn follow_stage(&mut self, station: &mut Station, now: Tick) -> bool {
         let workers = &*self.job.workers;
         let stage = workers.stage();
-        if stage >= Stage::Leaving && self.stage == Stage::Running {
-            self.stage = Stage::Leaving;
-            self.engine.leave();
-        }
-        if stage >= Stage::Draining && self.stage < Stage::Draining {
-            self.stage = Stage::Draining;
+        if stage >= Stage::Draining && !station.left {
             let mut take = |(stream, address)| {
                 self.job.workers.peers[self.job.me].load.fetch_add(1, Ordering::Relaxed);
                 self.engine.accept(stream, address, now);
             };
             self.parked.take().into_iter().for_each(&mut take);
             station.listeners.close(|stream, address| take((stream, address)));
-            self.engine.drain(now);
-            if !std::mem::replace(&mut station.left, true) && workers.stages.leave() {
-                // No worker hands connections over from now on: the others may be done.
-                workers.set_stage(stage);
+            station.left = true;
+            if workers.stages.leave() {
+                // No worker hands connections over from now on: the others may have nothing left to finish.
+                workers.wake();
             }
         }
-        let empty = self.engine.client_count() == 0
-            && workers.stages.all_left()
-            && self.peer().handed_over.is_empty();
-        stage == Stage::Stopping || stage == Stage::Draining && empty
+        if stage < self.stage {
+            // It was taken back, and may have begun again since.
+            self.engine.return_to_service(now);
+        }
+        if stage != self.stage {
+            self.stage = stage;
+            match stage {
+                Stage::Leaving => self.engine.leave(),
+                Stage::Draining => self.engine.drain(now),
+                Stage::Running | Stage::Stopping => {}
+            }
+        }
+        if stage == Stage::Draining && !self.is_empty {
+            // One that was just accepted may have been closed already.
+            self.settle_closed();
+            self.is_empty = self.engine.client_count() == 0
+                && workers.stages.all_left()
+                && self.peer().handed_over.is_empty();
+            if self.is_empty {
+                (self.job.emptied)();
+            }
+        }
+        stage == Stage::Stopping
     }
 }
 

@@ -81,9 +81,9 @@ fn a_worker_on_real_sockets_allocates_nothing() {
         me: 0,
         workers: Arc::clone(&workers),
         boot: Arc::default(),
-        fallback_host: address.to_string(),
         shared: published(&origins),
         report: Box::new(|endpoint, why| panic!("{endpoint:?} failed: {why:?}")),
+        emptied: Box::new(|| {}),
     };
     let thread = std::thread::spawn(move || {
         meter::watch(&METER);

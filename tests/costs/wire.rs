@@ -165,8 +165,7 @@ impl Rig {
         let (shared, counters) = (Arc::new(Shared::default()), WorkerCounters::default());
         let snapshot = Arc::new(snapshot(2));
         shared.snapshot.store(Arc::clone(&snapshot));
-        let host = "127.0.0.1:8080".to_owned();
-        let mut engine = Engine::new(wire, 1, host, shared, Arc::clone(&counters));
+        let mut engine = Engine::new(wire, 1, shared, Arc::clone(&counters));
         let accept = |client: usize| {
             let wire = engine.net_mut();
             wire.pipes.push(Pipe { end: End::Client, token: None, unread: 0 });

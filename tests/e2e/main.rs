@@ -16,6 +16,8 @@
 //! | `resources` | connections, descriptors, memory |
 //! | `sharing` | connections to targets that clients share, or must not |
 //! | `stopping` | signals and the drain |
+//! | `draining` | the drain by a command, and how it is taken back |
+//! | `reload` | a changed file: what is applied, what is refused, and what nobody notices |
 //! | `unix` | targets that are Unix sockets |
 //! | `names` | targets that are names, before a name server of the tests' own |
 //! | `surface` | command line, listen addresses, logs |
@@ -25,6 +27,7 @@
 mod answers;
 mod balancing;
 mod bodies;
+mod draining;
 mod ejection;
 mod failover;
 mod fields;
@@ -33,6 +36,7 @@ mod leaving;
 mod names;
 #[path = "../nameserver/mod.rs"]
 mod nameserver;
+mod reload;
 mod resources;
 mod sharing;
 mod stalls;

@@ -218,6 +218,50 @@ fn with_a_delay_it_accepts_on_and_asks_clients_to_leave() {
 }
 
 #[test]
+fn requests_in_flight_are_answered_however_many_they_are() {
+    let slow = Duration::from_millis(1_500);
+    let origin = Origin::start(move |wire, _| {
+        std::thread::sleep(slow);
+        answer(wire, "ok")
+    });
+    let mut evenly = Evenly::before(&[&origin]);
+    let mut clients: Vec<_> = (0..50).map(|_| evenly.client()).collect();
+    clients.iter_mut().for_each(|client| client.send(GET));
+    until("all are at the target", || origin.requests() == 50);
+    evenly.signal(Signal::TERM);
+    for client in &mut clients {
+        let response = client.response();
+        assert_eq!((response.text(), response.closes()), ("ok", true));
+    }
+    drop(clients);
+    assert_eq!(evenly.exit_code(), Some(0));
+}
+
+/// As Kubernetes does it, ten times as fast: others go on sending new connections here for a while after the signal.
+#[test]
+fn nobody_fails_who_comes_within_the_delay() {
+    let origin = Origin::named("a");
+    let mut evenly = Evenly::with(&[&origin], "[timeouts]\ndrain_delay = \"1500ms\"");
+    let (mut kept, mut served) = (evenly.client(), 0);
+    assert_eq!(kept.get("/").status, 200);
+    evenly.signal(Signal::TERM);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        let response = evenly.client().get("/");
+        assert_eq!(response.status, 200);
+        let response = kept.get("/");
+        assert_eq!(response.status, 200);
+        if response.closes() {
+            kept = evenly.client();
+        }
+        served += 2;
+    }
+    assert!(served > 20, "{served}");
+    drop(kept);
+    assert_eq!(evenly.exit_code(), Some(0));
+}
+
+#[test]
 fn when_the_delay_is_over_it_drains() {
     let origin = Origin::named("a");
     let mut evenly = Evenly::with(&[&origin], "[timeouts]\ndrain_delay = \"200ms\"");

@@ -166,13 +166,8 @@ impl World {
         model.gives_up = plan.timeouts.client_gone.is_some();
         let snapshot = Arc::new(Snapshot::clone(&snapshot(1, &healthy)).under(Arc::new(plan)));
         shared.snapshot.store(Arc::clone(&snapshot));
-        let engine = Engine::new(
-            SimNet(Rc::clone(&network)),
-            1,
-            "sim".to_owned(),
-            shared,
-            WorkerCounters::clone(&counters),
-        );
+        let engine =
+            Engine::new(SimNet(Rc::clone(&network)), 1, shared, WorkerCounters::clone(&counters));
         World {
             engine,
             network,
@@ -536,14 +531,30 @@ impl World {
         if self.hardships.has(Hardship::LocalErrors) && self.rng.chance(25) {
             self.apply(Operation::Shortage);
         }
-        if self.drains && self.operations < 2 && !self.draining {
-            self.draining = true;
-            self.model.draining = true;
-            self.engine.drain(Tick(self.now));
+        if self.drains {
+            self.drain_in_time();
         }
         let wait = self.rng.weighted(&[(50, 2 * MS), (40, 50 * MS), (10, 2 * SECOND)]);
         let at = self.now + self.rng.within(0..=wait);
         self.due.push(Reverse((at, Due::Operation)));
+    }
+
+    /// A drain is begun and taken back, and near the end begun for good. The model goes on as if it drained: what was said in
+    /// it may arrive later.
+    fn drain_in_time(&mut self) {
+        let is_due = match self.operations {
+            0 | 1 | 8 => !std::mem::replace(&mut self.draining, true),
+            6 => {
+                self.draining = false;
+                self.engine.return_to_service(Tick(self.now));
+                false
+            }
+            _ => false,
+        };
+        if is_due {
+            self.model.draining = true;
+            self.engine.drain(Tick(self.now));
+        }
     }
 
     fn apply(&mut self, operation: Operation) {

@@ -80,13 +80,7 @@ impl Scene {
         let network = Rc::new(RefCell::new(Network::new(Rng::new(0), weather, hosts)));
         let net = SimNet(Rc::clone(&network));
         let counters = WorkerCounters::default();
-        let engine = Engine::new(
-            net,
-            1,
-            "sim".to_owned(),
-            Arc::clone(&shared),
-            WorkerCounters::clone(&counters),
-        );
+        let engine = Engine::new(net, 1, Arc::clone(&shared), WorkerCounters::clone(&counters));
         Scene { engine, counters, network, snapshot, shared, now: 0 }
     }
 
@@ -416,6 +410,28 @@ fn a_pipelined_request_behind_the_last_answer_does_not_reset_it_away() {
     let (heard, end) = scene.hears(client);
     assert!(heard.ends_with("Connection: close\r\n\r\nok"), "{heard:?}");
     assert_eq!(end, "end");
+}
+
+#[test]
+fn a_drain_that_is_taken_back_asks_for_nothing_any_more() {
+    let (mut scene, client, target) = Scene::exchange(CALM, GET);
+    let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    scene.engine.drain(Tick(scene.now));
+    scene.engine.return_to_service(Tick(scene.now));
+    scene.says(target, ok);
+    scene.settle();
+    let (heard, end) = scene.hears(client);
+    assert!(heard.ends_with("\r\n\r\nok") && !heard.contains("close"), "{heard:?}");
+    assert_eq!(end, "open");
+    // It is idle, and may stay as long as anybody.
+    scene.engine.drain(Tick(scene.now));
+    scene.wait(Duration::from_millis(400));
+    scene.engine.return_to_service(Tick(scene.now));
+    scene.wait(Duration::from_secs(10));
+    assert_eq!(scene.hears(client), (String::new(), "open"));
+    // And no longer.
+    scene.wait(Duration::from_secs(120));
+    assert_eq!(scene.hears(client), (String::new(), "end"));
 }
 
 #[test]

@@ -364,7 +364,7 @@ pub(super) static TIMEOUTS: Table = Table {
         key(
             "drain_delay",
             amount(With(Unit::Time), 0..=DAY, |draft| &mut draft.plan.timeouts.drain_delay),
-            "From the first stop signal on, how long new connections are still accepted",
+            "From the beginning of a drain (SIGTERM, `evenly drain`), how long new connections are still accepted",
         )
         .long(
             "Each response ends its connection meanwhile, and `/readyz` on the admin listener says 503, so that whoever sends \

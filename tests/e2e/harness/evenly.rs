@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use tempfile::NamedTempFile;
+use tempfile::TempDir;
 
 use super::{Client, Origin, until, until_still};
 use crate::nameserver::NameServer;
@@ -28,6 +29,9 @@ pub(crate) struct Start {
     args: Vec<&'static str>,
     through: Option<String>,
     without_file: bool,
+    /// The whole file, in place of all that is above.
+    text: Option<String>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Start {
@@ -42,7 +46,20 @@ impl Start {
             args: Vec::new(),
             through: None,
             without_file: false,
+            text: None,
+            environment: Vec::new(),
         }
+    }
+
+    /// With this file, which says all: a reload may change any of it.
+    pub(crate) fn of(text: &str) -> Start {
+        Start { text: Some(text.to_owned()), ..Start::before(&[]) }
+    }
+
+    /// With one more variable in its environment.
+    pub(crate) fn variable(mut self, name: &'static str, value: &str) -> Start {
+        self.environment.push((name, value.to_owned()));
+        self
     }
 
     /// Puts `toml` into the file, before the targets.
@@ -102,7 +119,10 @@ impl Start {
         self
     }
 
-    fn file(&self) -> NamedTempFile {
+    fn toml(&self) -> String {
+        if let Some(text) = &self.text {
+            return text.clone();
+        }
         let mut toml = self.config.clone();
         for target in &self.targets {
             let endpoint = "health_check_endpoint = \"/healthz\"";
@@ -111,9 +131,7 @@ impl Start {
                 writeln!(toml, "interval = \"200ms\"\nfall = 2").unwrap();
             }
         }
-        let mut file = NamedTempFile::with_suffix(".toml").unwrap();
-        file.write_all(toml.as_bytes()).unwrap();
-        file
+        toml
     }
 
     fn command(&self) -> Command {
@@ -137,7 +155,7 @@ impl Start {
             let ended = evenly.child.try_wait().unwrap().is_some();
             assert!(!ended, "it ended: {:#?}", evenly.log());
             evenly.addresses = evenly.log().iter().filter_map(|line| address_in(line)).collect();
-            evenly.addresses.len() == count
+            evenly.addresses.len() >= count
         });
         evenly
     }
@@ -145,17 +163,24 @@ impl Start {
     /// Starts it.
     #[track_caller]
     pub(crate) fn begin(self) -> Evenly {
-        let file = self.file();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("evenly.toml");
+        std::fs::write(&file, self.toml()).unwrap();
         let mut command = self.command();
-        command.args(["run", "--workers", &self.workers.to_string()]);
+        command.arg("run");
+        if self.text.is_none() {
+            command.args(["--workers", &self.workers.to_string()]);
+            command.args(self.listen.iter().flat_map(|address| ["--listen", address]));
+        }
         if self.without_file {
             command.args(["--health-check-endpoint", "/healthz"]);
             command.args(self.targets.iter().flat_map(|at| ["--target", at]));
         } else {
-            command.arg("--config").arg(file.path());
+            command.arg("--config").arg(&file);
         }
-        command.args(self.listen.iter().flat_map(|address| ["--listen", address]));
         command.args(&self.args).env_remove("RUST_LOG").env_remove("EVENLY_LOG");
+        // Its control socket is made there.
+        command.env("RUNTIME_DIRECTORY", folder.path()).envs(self.environment);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -176,7 +201,7 @@ impl Start {
             }
         });
         let reader = Some(reader);
-        Evenly { child, addresses: Vec::new(), log, reader, unread, _file: file }
+        Evenly { child, addresses: Vec::new(), log, reader, unread, folder }
     }
 }
 
@@ -198,7 +223,8 @@ pub(crate) struct Evenly {
     reader: Option<JoinHandle<()>>,
     /// Nobody reads its standard error.
     unread: Arc<AtomicBool>,
-    _file: NamedTempFile,
+    /// Where its file and its control socket are.
+    folder: TempDir,
 }
 
 impl Evenly {
@@ -273,6 +299,66 @@ impl Evenly {
     /// How many lines it has logged that hold `text`.
     pub(crate) fn logged(&self, text: &str) -> usize {
         self.log.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Where its file and its control socket are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder().join("evenly.toml")
+    }
+
+    /// What follows `text` in the first line of its log that has it.
+    #[track_caller]
+    pub(crate) fn logged_after(&self, text: &str) -> String {
+        let mut found = None;
+        until(text, || {
+            let log = self.log.lock().unwrap();
+            found = log.iter().find_map(|line| Some(line.split_once(text)?.1.to_owned()));
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// Its control socket.
+    #[track_caller]
+    pub(crate) fn socket(&self) -> String {
+        self.logged_after("control socket: ")
+    }
+
+    /// What `evenly` with these arguments asks it, not started yet.
+    #[track_caller]
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenly"));
+        command.args(arguments).args(["--socket", &self.socket()]).stdin(Stdio::null());
+        command
+    }
+
+    /// What `evenly` with these arguments prints, on either output, and its exit code.
+    #[track_caller]
+    pub(crate) fn ask(&self, arguments: &[&str]) -> (String, Option<i32>) {
+        let output = self.command(arguments).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (String::from_utf8(text).unwrap(), output.status.code())
+    }
+
+    /// Reloads with this text in its file, by a signal. What it says of that.
+    #[track_caller]
+    pub(crate) fn reload(&self, text: &str) -> String {
+        std::fs::write(self.file(), text).unwrap();
+        let before = self.log().len();
+        self.signal(Signal::HUP);
+        let mut said = None;
+        until("a word of the reload", || {
+            let log = self.log.lock().unwrap();
+            let lines = &log[before..];
+            said = lines.iter().find_map(|line| Some(line[line.find("reload")?..].to_owned()));
+            said.is_some()
+        });
+        said.unwrap()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -112,6 +112,15 @@ impl Origin {
         })
     }
 
+    /// Likewise, at this address of the loopback.
+    pub(crate) fn named_at(name: &'static str, ip: Ipv4Addr) -> Origin {
+        let mut origin = Origin::named(name);
+        origin.stop();
+        origin.address = SocketAddr::from((ip, 0));
+        origin.restart();
+        origin
+    }
+
     /// Likewise, on the port of `other` and an address of its own: both can be one name's.
     pub(crate) fn named_beside(name: &'static str, other: &Origin) -> Origin {
         let mut origin = Origin::named(name);
