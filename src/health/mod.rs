@@ -24,6 +24,7 @@
 //! | `servers` | which name server is asked when, with EDNS or without |
 //! | `sockets` | the sockets of lookups, and what this process lacked for them |
 //! | `hosts` | the hosts file (pure) |
+//! | `handover` | who decides over a plan that may be withdrawn |
 //! | `wake` | how other threads end the health thread's wait |
 
 mod checked;
@@ -31,6 +32,7 @@ mod dns;
 mod ejection;
 mod families;
 mod flight;
+mod handover;
 mod hosts;
 mod judge;
 mod lookup;
@@ -48,7 +50,6 @@ mod wake;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -59,6 +60,7 @@ use crate::balance::{EndpointId, Report, Shared};
 use crate::settings::{Dns, Plan};
 
 use flight::InFlight;
+use handover::Handover;
 use monitor::{Inputs, Monitor, NewPlan};
 use resolve::{NameSource, Resolvers};
 use roster::Roster;
@@ -183,14 +185,14 @@ impl Health {
         let (applied, reply) = bounded(1);
         let silent =
             || io::Error::new(io::ErrorKind::TimedOut, "the health thread does not answer");
-        let decided = Arc::new(AtomicBool::new(false));
-        let new = NewPlan { plan, decided: Arc::clone(&decided), applied };
+        let handover = Arc::new(Handover::default());
+        let new = NewPlan { plan, handover: Arc::clone(&handover), applied };
         self.plans.send_timeout(new, PATIENCE).map_err(|_| silent())?;
         self.reporter.wake.wake();
         match reply.recv_timeout(PATIENCE) {
             Ok(answer) => answer,
             // Withdrawn before the thread has taken it.
-            Err(_) if !decided.swap(true, Ordering::AcqRel) => Err(silent()),
+            Err(_) if handover.take() => Err(silent()),
             // It is being applied, which waits for nothing.
             Err(_) => reply.recv().unwrap_or_else(|_| Err(silent())),
         }

@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +22,7 @@ use crate::settings::Plan;
 
 use super::checked::HealthEvent;
 use super::flight::InFlight;
+use super::handover::Handover;
 use super::judge::Judgement;
 use super::lookup::{LookupResult, Wanted};
 use super::names::{self, Names};
@@ -114,7 +114,7 @@ pub(super) struct Inputs {
 pub(super) struct NewPlan {
     pub(super) plan: Arc<Plan>,
     /// It is taken by this thread, or withdrawn by whoever has waited too long: whoever sets it first.
-    pub(super) decided: Arc<AtomicBool>,
+    pub(super) handover: Arc<Handover>,
     /// Gets the generation of the first snapshot under it.
     pub(super) applied: Sender<io::Result<u64>>,
 }
@@ -384,8 +384,8 @@ impl Monitor {
     /// Follows new plans, the last of which holds. Those who wait for the publication.
     fn take_plans(&mut self, now: Instant) -> Vec<Sender<io::Result<u64>>> {
         let mut waiting = Vec::new();
-        while let Ok(NewPlan { plan, decided, applied }) = self.inputs.plans.try_recv() {
-            if decided.swap(true, Ordering::AcqRel) {
+        while let Ok(NewPlan { plan, handover, applied }) = self.inputs.plans.try_recv() {
+            if !handover.take() {
                 continue;
             }
             let names = plan.targets.iter().filter(|it| Wanted::of(&it.address).is_some()).count();

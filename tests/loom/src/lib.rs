@@ -20,6 +20,7 @@ mod settings;
 
 #[path = "../../../src/health"]
 mod health {
+    mod handover;
     mod wake;
 }
 
