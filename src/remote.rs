@@ -2,12 +2,15 @@
 //!
 //! Owns the rules for the socket's path, which the program that makes it and the commands that look for it share.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::settings::{ControlSocket, Settings};
 
@@ -31,9 +34,33 @@ pub fn folders() -> Vec<PathBuf> {
     given.into_iter().chain([PathBuf::from("/run/evenly")]).chain(own).collect()
 }
 
-/// The name of the socket of a process that listens on `first`.
+/// The name of the socket of a process that listens on `first` alone.
 pub fn name(first: SocketAddr) -> String {
     format!("{first}.sock")
+}
+
+/// The name of the socket of the process with this ID that listens on `first` beside others (`tcp.reuse_port`).
+pub fn shared_name(first: SocketAddr, process: u32) -> String {
+    format!("{first}.{process}.sock")
+}
+
+/// Whether this is the name of the socket of a process that listens on `first`, alone or beside others.
+fn is_name_of(first: SocketAddr, name: &OsStr) -> bool {
+    let own = name.to_str().and_then(|name| name.strip_prefix(&first.to_string()));
+    let Some(rest) = own.and_then(|rest| rest.strip_suffix(".sock")) else { return false };
+    let process = rest.strip_prefix('.').unwrap_or("0");
+    (rest.is_empty() || rest.starts_with('.')) && process.parse::<u32>().is_ok()
+}
+
+/// Whether somebody listens at this socket, as far as is known: only a connect that is refused says that nobody does. It never
+/// blocks, as it would at a process that was stopped and has a full backlog.
+pub fn is_alive(path: &Path) -> bool {
+    let connect = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    connect().err().is_none_or(|error| error.kind() != io::ErrorKind::ConnectionRefused)
 }
 
 /// Why a running evenly did not do what it was asked.
@@ -41,6 +68,8 @@ pub fn name(first: SocketAddr) -> String {
 pub enum RemoteError {
     /// No socket was found; where it was looked for.
     NotFound(Vec<PathBuf>),
+    /// Several processes listen on the addresses of this file; their sockets.
+    Several(Vec<PathBuf>),
     /// `admin.socket` is off.
     Off,
     /// It cannot be connected to.
@@ -59,6 +88,16 @@ impl fmt::Display for RemoteError {
                     f,
                     "no running evenly was found at {}; is it running, by this user? Otherwise give --socket PATH, which its log has",
                     places.join(" or ")
+                )
+            }
+            RemoteError::Several(sockets) => {
+                let sockets: Vec<String> =
+                    sockets.iter().map(|it| it.display().to_string()).collect();
+                write!(
+                    f,
+                    "{} evenly run by this file; say which is meant: --socket {}",
+                    sockets.len(),
+                    sockets.join(" or --socket ")
                 )
             }
             RemoteError::Off => {
@@ -95,25 +134,43 @@ pub fn find(settings: &Settings) -> Result<PathBuf, RemoteError> {
         ControlSocket::Path(path) => Ok(path.clone()),
         ControlSocket::Auto => {
             let first = settings.plan.listen.first().copied();
-            let names = first.map(name);
-            let places: Vec<PathBuf> = names
-                .iter()
-                .flat_map(|name| folders().into_iter().map(move |it| it.join(name)))
-                .collect();
-            let found = places.iter().find(|path| path.exists()).cloned();
-            // The first address may be what has changed in the file.
-            found.or_else(only_one).ok_or(RemoteError::NotFound(places))
+            let all = sockets();
+            let is_it = |path: &&PathBuf| {
+                path.file_name().zip(first).is_some_and(|(name, first)| is_name_of(first, name))
+            };
+            let mut found: Vec<PathBuf> = all.iter().filter(is_it).cloned().collect();
+            if found.len() > 1 {
+                // One that was killed leaves its own.
+                found.retain(|path| is_alive(path));
+            }
+            match (found.pop(), &all[..]) {
+                (Some(last), _) if !found.is_empty() => {
+                    found.push(last);
+                    Err(RemoteError::Several(found))
+                }
+                (Some(it), _) => Ok(it),
+                // The first address may be what has changed in the file.
+                (None, [only]) => Ok(only.clone()),
+                (None, _) => {
+                    let names = first.map(name);
+                    let place = |folder: PathBuf| Some(folder.join(names.as_ref()?));
+                    Err(RemoteError::NotFound(folders().into_iter().filter_map(place).collect()))
+                }
+            }
         }
     }
 }
 
-/// The control socket, if there is exactly one in all the folders.
-fn only_one() -> Option<PathBuf> {
-    let entries = folders().into_iter().filter_map(|folder| std::fs::read_dir(folder).ok());
-    let mut sockets = entries
-        .flat_map(|entries| entries.flatten().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "sock"));
-    sockets.next().filter(|_| sockets.next().is_none())
+/// Every control socket in the folders, the most likely first.
+fn sockets() -> Vec<PathBuf> {
+    let paths = |folder| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "sock"));
+        paths.sort();
+        paths
+    };
+    folders().into_iter().flat_map(paths).collect()
 }
 
 /// Sends a request without a body; the status and the body of its response.
@@ -209,6 +266,17 @@ mod tests {
         assert!(response(b"").unwrap_err().contains("ended before"));
         assert!(response(b"HTTP/1.1 200").unwrap_err().contains("ended before"));
         assert!(response(b"what?\r\n\r\n").unwrap_err().contains("not HTTP"));
+    }
+
+    #[test]
+    fn a_socket_is_known_by_its_name() {
+        let first = ([127, 0, 0, 1], 80).into();
+        for name in [name(first), shared_name(first, 1), shared_name(first, u32::MAX)] {
+            assert!(is_name_of(first, OsStr::new(&name)), "{name}");
+        }
+        for name in ["127.0.0.1:8080.sock", "127.0.0.1:80.x.sock", "127.0.0.1:80..sock", "a.sock"] {
+            assert!(!is_name_of(first, OsStr::new(name)), "{name}");
+        }
     }
 
     #[test]

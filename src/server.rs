@@ -199,7 +199,7 @@ fn open_control(
     claims: &[Claim],
 ) -> Result<Option<(Door, Held)>, ServerError> {
     let first = claims.first().map_or(([0, 0, 0, 0], 0).into(), Claim::address);
-    socket::open(&settings.boot.socket, first)
+    socket::open(&settings.boot.socket, first, settings.boot.tcp.reuse_port)
 }
 
 fn log_control_socket(held: Option<&Held>, setting: &ControlSocket) {

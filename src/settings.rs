@@ -372,6 +372,8 @@ pub struct Tcp {
     /// How long the kernel holds a new client connection that has sent no data before handing it over; whole seconds.
     /// `None` (the default): connections are accepted immediately.
     pub defer_accept: Option<Duration>,
+    /// Whether other processes of this user may listen on the same addresses, if they have the same setting. Default false.
+    pub reuse_port: bool,
 }
 
 /// Where the addresses of names come from.

@@ -153,6 +153,7 @@ fn every_key_reaches_its_setting() {
         [tcp]
         congestion = "cubic"
         defer_accept = "5s"
+        reuse_port = true
 
         [dns]
         servers = ["127.0.0.1", "[::1]:5353"]
@@ -178,7 +179,11 @@ fn every_key_reaches_its_setting() {
         workers: Workers::Count(3),
         spin: 200,
         watch: true,
-        tcp: Tcp { congestion: Some("cubic".into()), defer_accept: Some(second(5)) },
+        tcp: Tcp {
+            congestion: Some("cubic".into()),
+            defer_accept: Some(second(5)),
+            reuse_port: true,
+        },
         dns: Dns { servers: vec![local(53), "[::1]:5353".parse().unwrap()] },
         admin: Some(local(3)),
         socket: ControlSocket::Path("/run/a.sock".into()),

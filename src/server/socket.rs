@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::admin::Door;
-use crate::remote;
+use crate::remote::{self, is_alive};
 use crate::settings::ControlSocket;
 
 use super::ServerError;
@@ -50,10 +50,12 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|it| (it.dev(), it.ino()))
 }
 
-/// Makes the socket of a process that listens on `first`. `None` if it is off, or has no place.
+/// Makes the socket of a process that listens on `first`, alone or, if it `shares` that, beside others. `None` if it is off, or has no
+/// place.
 pub(super) fn open(
     setting: &ControlSocket,
     first: SocketAddr,
+    shares: bool,
 ) -> Result<Option<(Door, Held)>, ServerError> {
     match setting {
         ControlSocket::Off => Ok(None),
@@ -62,7 +64,13 @@ pub(super) fn open(
         }
         ControlSocket::Auto => {
             for folder in remote::folders() {
-                let path = folder.join(remote::name(first));
+                let alone = folder.join(remote::name(first));
+                let path = match shares {
+                    // One that does not share is not to be joined, which the kernel does not see to.
+                    true if is_alive(&alone) && alone.exists() => alone,
+                    true => folder.join(remote::shared_name(first, std::process::id())),
+                    false => alone,
+                };
                 // The folder above it is somebody else's to make.
                 match fs::create_dir(&folder).err().map(|error| error.kind()) {
                     None | Some(ErrorKind::AlreadyExists) => {}
@@ -95,17 +103,6 @@ fn sweep(folder: &Path) {
             let _ = fs::remove_file(&path);
         }
     }
-}
-
-/// Whether somebody listens at this socket, as far as is known: only a connect that is refused says that nobody does. It never
-/// blocks, as it would at a process that was stopped and has a full backlog.
-fn is_alive(path: &Path) -> bool {
-    let connect = || {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.connect(&SockAddr::unix(path)?)
-    };
-    connect().err().is_none_or(|error| error.kind() != ErrorKind::ConnectionRefused)
 }
 
 fn bind(path: &Path) -> io::Result<(Door, Held)> {
@@ -143,7 +140,7 @@ mod tests {
     use super::*;
 
     fn at(path: &Path) -> Result<Option<(Door, Held)>, ServerError> {
-        open(&ControlSocket::Path(path.to_owned()), ([127, 0, 0, 1], 1).into())
+        open(&ControlSocket::Path(path.to_owned()), ([127, 0, 0, 1], 1).into(), false)
     }
 
     #[test]

@@ -83,10 +83,11 @@ pub fn scopes(addresses: &[SocketAddr]) -> Vec<Scope> {
 /// Takes `address`. Port 0 becomes one that is free.
 ///
 /// # Errors
-/// When another process listens on it, it cannot be bound for another reason, or the kernel refuses an option of `tcp`.
+/// When another process listens on it, unless both are to share it (`tcp.reuse_port`), it cannot be bound for another reason, or
+/// the kernel refuses an option of `tcp`.
 pub fn claim(address: SocketAddr, scope: Scope, tcp: &Tcp) -> io::Result<Claim> {
-    // Without SO_REUSEPORT, with which the kernel would let all processes of a user have one address.
-    claim_as(address, scope, tcp, false)
+    // With SO_REUSEPORT the kernel lets all processes of a user have one address.
+    claim_as(address, scope, tcp, tcp.reuse_port)
 }
 
 /// Like [`claim`], for an address that overlaps one on which this process listens: whether another process does too is not seen.
@@ -387,6 +388,22 @@ mod tests {
         assert!(claim(([127, 0, 0, 1], port).into(), alone, &tcp).is_err());
         let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(claim(plain.local_addr().unwrap(), alone, &tcp).is_err());
+    }
+
+    #[test]
+    fn an_address_is_shared_by_those_who_ask_for_it() {
+        let (alone, sharing) = (Tcp::default(), Tcp { reuse_port: true, ..Tcp::default() });
+        let list = listening(([127, 0, 0, 1], 0).into(), &sharing);
+        let address = list[0].local_addr().unwrap();
+        let error = claim(address, Scope::default(), &alone).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let others = listening(address, &sharing);
+        let _clients: Vec<_> = (0..200).map(|_| TcpStream::connect(address).unwrap()).collect();
+        for list in [&list, &others] {
+            let count =
+                |one: &std::net::TcpListener| std::iter::from_fn(|| one.accept().ok()).count();
+            assert!(list.iter().map(count).sum::<usize>() > 20);
+        }
     }
 
     #[test]

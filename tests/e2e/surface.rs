@@ -283,3 +283,61 @@ fn the_log_level_is_heeded() {
     (0..20).for_each(|_| assert_eq!(client.get("/").status, 200));
     assert_eq!(evenly.logged("is down"), 0, "{:#?}", evenly.log());
 }
+
+#[test]
+fn two_that_share_an_address_both_serve_and_have_a_control_socket_each() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = folder.path().to_str().unwrap();
+    let start = |listen: &str, origin: &Origin, more: &str| {
+        let target = origin.target();
+        let text = format!("listen = {listen:?}\n{more}\n[[targets]]\naddress = {target:?}\n");
+        Start::of(&text).variable("RUNTIME_DIRECTORY", runtime)
+    };
+    let shared = "[tcp]\nreuse_port = true";
+    let mut first = start("127.0.0.1:0", &a, shared).start();
+    let address = first.address();
+    let second = start(&address.to_string(), &b, shared).start();
+    assert_ne!(first.socket(), second.socket());
+    let mut served: Vec<String> =
+        (0..64).map(|_| Client::to(address).get("/").text().to_owned()).collect();
+    served.sort();
+    served.dedup();
+    assert_eq!(served, ["a", "b"], "the kernel spreads connections across both");
+    // Of a file that both run by it has to be said which is meant.
+    let ask = |file: &std::path::Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenly"));
+        command.arg("undrain").arg(file).env("RUNTIME_DIRECTORY", runtime).output().unwrap()
+    };
+    let output = ask(&second.file());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("2 evenly run by this file; say which is meant: --socket "), "{said}");
+    assert!(said.contains(&first.socket()) && said.contains(&second.socket()), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+    // One that does not say that it shares is refused, and one that ends leaves the other alone.
+    let mut third = start(&address.to_string(), &a, "").begin();
+    assert_eq!(third.exit_code(), Some(1));
+    assert_eq!(third.logged("another process has it"), 1);
+    assert_eq!(first.ask(&["drain", "--wait"]).1, Some(0));
+    assert_eq!(first.exit_code(), Some(0));
+    for _ in 0..16 {
+        assert_eq!(Client::to(address).get("/").text(), "b");
+    }
+    let output = ask(&second.file());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("refused: evenly is not draining"));
+}
+
+#[test]
+fn one_that_shares_does_not_join_one_that_does_not() {
+    let origin = Origin::named("a");
+    let folder = tempfile::tempdir().unwrap();
+    let start = |listen: &str, more: &str| {
+        let target = origin.target();
+        let text = format!("listen = {listen:?}\n{more}\n[[targets]]\naddress = {target:?}\n");
+        Start::of(&text).variable("RUNTIME_DIRECTORY", folder.path().to_str().unwrap())
+    };
+    let first = start("127.0.0.1:0", "").start();
+    let mut second = start(&first.address().to_string(), "[tcp]\nreuse_port = true").begin();
+    assert_eq!(second.exit_code(), Some(1));
+    assert_eq!(second.logged("another evenly has it"), 1);
+}

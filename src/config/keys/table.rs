@@ -582,6 +582,17 @@ pub(super) static TCP: Table = Table {
              p50 0.68 x (0.39 to 0.95)",
         )
         .at_start(),
+        key(
+            "reuse_port",
+            Flag(|draft| &mut draft.boot.tcp.reuse_port),
+            "Whether other evenly processes of the same user may listen on the same addresses",
+        )
+        .long(
+            "`SO_REUSEPORT`. All of them need it; the kernel then spreads connections across them, and those that wait at one that \
+             ends without a drain are reset. Without it a second process is refused, so that one that was started twice is \
+             noticed. Each has a control socket of its own, with its process ID in the name",
+        )
+        .at_start(),
     ],
 };
 
