@@ -49,11 +49,18 @@ impl Stop {
         let took = rounded(self.begun.elapsed());
         let reply = match &self.cut {
             None => Reply::Done(format!("drained in {took:?}: all connections were finished")),
-            Some((1, why)) => Reply::Failed(format!("1 connection was cut: {why}")),
-            Some((count, why)) => Reply::Failed(format!("{count} connections were cut: {why}")),
+            Some((count, why)) => {
+                let were = if *count == 1 { "was" } else { "were" };
+                Reply::Failed(format!("{} {were} cut: {why}", counted(*count)))
+            }
         };
         self.waiting.into_iter().for_each(|answer| answer(reply.clone()));
     }
+}
+
+/// So many connections, in words.
+fn counted(connections: usize) -> String {
+    format!("{connections} connection{}", if connections == 1 { "" } else { "s" })
 }
 
 /// To tenths of a second, never less than it is.
@@ -78,7 +85,7 @@ pub(super) fn by_signal(running: &mut Running, supervisor: &Supervisor) {
         Some(_) if workers.stage() == Stage::Stopping => return,
         Some(stop) => {
             let connections = workers.connections();
-            log::warn!("second signal: stopping immediately, closing {connections} connections");
+            log::warn!("second signal: stopping immediately, closing {}", counted(connections));
             workers.set_stage(Stage::Stopping);
             stop.end_stage(connections, "a signal ended the drain".to_owned());
         }
@@ -114,7 +121,7 @@ pub(super) fn by_command(
         ),
         Stage::Stopping => "ending".to_owned(),
         Stage::Running | Stage::Draining => {
-            format!("finishing {connections} connections within {left:?}")
+            format!("finishing {} within {left:?}", counted(connections))
         }
     };
     answer(Reply::Done(format!("{before}draining: {what}")));
@@ -138,7 +145,8 @@ fn drain(workers: &Crew, timeouts: Timeouts) -> Instant {
     let (connections, drain) = (workers.connections(), timeouts.drain);
     workers.set_stage(Stage::Draining);
     log::info!(
-        "draining: finishing {connections} connections within {drain:?}; a second signal stops immediately"
+        "draining: finishing {} within {drain:?}; a second signal stops immediately",
+        counted(connections)
     );
     Instant::now() + drain
 }
@@ -160,7 +168,7 @@ pub(super) fn go_on(running: &mut Running, left: usize) -> Result<(), ServerErro
         Stage::Draining if is_over => {
             let (connections, drain) = (workers.connections(), timeouts.drain);
             workers.set_stage(Stage::Stopping);
-            log::warn!("drain timeout ({drain:?}) expired: closing {connections} connections");
+            log::warn!("drain timeout ({drain:?}) expired: closing {}", counted(connections));
             stop.end_stage(connections, format!("timeouts.drain ({drain:?}) was over"));
         }
         Stage::Stopping if is_over => return Err(ServerError::Stuck(left)),
@@ -233,6 +241,12 @@ fn listen_again(running: &Running) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_are_counted_in_words() {
+        let counts = [0, 1, 2].map(counted);
+        assert_eq!(counts, ["0 connections", "1 connection", "2 connections"]);
+    }
 
     #[test]
     fn times_are_shown_to_tenths_of_a_second() {

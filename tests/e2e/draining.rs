@@ -97,7 +97,7 @@ fn a_drain_says_what_it_does_and_a_second_one_changes_nothing() {
     let (mut evenly, origin, gate) = before_a_gate("");
     let mut client = in_flight(&evenly, &origin);
     let (said, code) = evenly.ask(&["drain"]);
-    assert_eq!((said.as_str(), code), ("draining: finishing 1 connections within 30s\n", Some(0)));
+    assert_eq!((said.as_str(), code), ("draining: finishing 1 connection within 30s\n", Some(0)));
     let (said, code) = evenly.ask(&["drain"]);
     assert!(said.starts_with("already draining: finishing 1 ") && code == Some(0), "{said}");
     let (said, code) = evenly.ask(&["reload"]);
