@@ -332,8 +332,13 @@ fn assert_not_spinning(evenly: &Evenly) {
 fn more_clients_than_descriptors_are_all_served_in_the_end() {
     let (origin, gate) = gated();
     let evenly = Start::before(&[&origin]).descriptors(200).start();
-    let mut clients: Vec<Client> = (0..150).map(|_| evenly.client()).collect();
-    clients.iter_mut().for_each(|client| client.send(GET));
+    // Each asks immediately: one that is silent for 50 ms may have to make room for others.
+    let asking = || {
+        let mut client = evenly.client();
+        client.send(GET);
+        client
+    };
+    let mut clients: Vec<Client> = (0..150).map(|_| asking()).collect();
     // Each worker may take one more while the others do.
     let most = most_connections(&evenly);
     until("as many as there may be are at the target", || origin.requests() >= most);
