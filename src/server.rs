@@ -2,6 +2,8 @@
 //!
 //! It owns the threads and the order of start and stop. It does no work of its own while they run.
 
+mod calls;
+mod confine;
 mod descriptors;
 mod error;
 mod memory;
@@ -26,7 +28,7 @@ use crate::access::writer::{Outlet, Writer};
 use crate::admin::{self, Admin, Door, Sources};
 use crate::balance::Shared;
 use crate::base::ledger::Ledger;
-use crate::base::thread;
+use crate::base::{self, thread};
 use crate::command::{Answer, Command, Commands, Reply};
 use crate::health::Health;
 use crate::metrics::Counters;
@@ -34,6 +36,7 @@ use crate::settings::{AccessLog, Boot, ControlSocket, Settings, Workers};
 use crate::worker::listener::{self, Claim, ListenerId, Scope};
 use crate::worker::{self, Job, Station, net};
 
+use confine::{Confinement, Identity};
 pub use error::ServerError;
 pub use reload::Reread;
 use reload::{Listening, Running};
@@ -104,19 +107,22 @@ fn obey(running: &mut Running, supervisor: &Supervisor, command: Command) -> Rep
 /// # Errors
 /// It could not start, or its workers are gone.
 pub fn run(settings: Settings, reread: Option<Reread>) -> Result<(), ServerError> {
+    confine::no_new_privileges()?;
     // Before anything else, so that a change while it starts is seen.
     let watch = reread.as_ref().filter(|_| settings.boot.watch);
     let watch = watch.map(|reread| FileWatch::new(reread.path.clone(), Instant::now()));
     let (events, inbox) = unbounded();
-    let signals = watch_signals(events.clone())?;
-    let outcome = serve(settings, (reread, watch), &events, &inbox);
-    signals.close();
+    let signals = catch_signals()?;
+    let handle = signals.handle();
+    let outcome = serve(settings, (reread, watch), signals, &events, &inbox);
+    handle.close();
     outcome
 }
 
 fn serve(
     written: Settings,
     (reread, watch): (Option<Reread>, Option<FileWatch>),
+    signals: Signals,
     events: &Sender<Event>,
     inbox: &Receiver<Event>,
 ) -> Result<(), ServerError> {
@@ -129,13 +135,11 @@ fn serve(
     let cap = shares.clients;
     let memory = memory::for_buffers(&settings);
     log_start(count, memory, cap);
-    // What can be wrong with an address or a file is reported immediately, not after the first round of checks.
-    let scopes = listener::scopes(&settings.plan.listen);
-    let claims = claim_all(&settings, &scopes)?;
-    let control = open_control(&settings, &claims)?;
-    let admin = settings.boot.admin.map(claim_admin).transpose()?;
+    let Opened { claims, scopes, door, held, admin, confinement } =
+        open_all(&settings, count, reread.as_ref())?;
+    pass_on(signals, events.clone())?;
     let losses = Arc::default();
-    let (writer, outlet) = open_log(&settings.plan.log, Arc::clone(&losses))?;
+    let (writer, outlet) = open_log(&settings.plan.log, Arc::clone(&losses), &confinement)?;
     let Settings { boot, plan } = worked_out(settings, count, cap, &claims);
     let plan = Arc::new(plan);
     let shared = Arc::new(Shared::new(Arc::clone(&plan), Ledger::new(memory, count)));
@@ -158,8 +162,8 @@ fn serve(
         others: Arc::clone(&losses),
         started,
         commands: commands_as(events.clone()),
+        confinement: confinement.to_string().into(),
     };
-    let (door, held) = control.unzip();
     let admin = start_admin(admin, door, sources)?;
     log_control_socket(held.as_ref(), &boot.socket);
     let mut running = Running {
@@ -169,6 +173,7 @@ fn serve(
         previous: None,
         reread,
         open,
+        confinement,
         crew: workers,
         shared,
         health,
@@ -185,6 +190,33 @@ fn serve(
     outcome
 }
 
+/// What a start opens while the process has its first thread alone, perhaps as root.
+struct Opened {
+    claims: Vec<Claim>,
+    scopes: Vec<Scope>,
+    door: Option<Door>,
+    held: Option<Held>,
+    admin: Option<admin::AdminClaim>,
+    confinement: Confinement,
+}
+
+/// Opens what can be wrong, so that it is reported immediately and not after the first round of checks, and gives up the rights that
+/// this took.
+fn open_all(
+    settings: &Settings,
+    workers: usize,
+    reread: Option<&Reread>,
+) -> Result<Opened, ServerError> {
+    let user = Identity::of(settings)?;
+    let scopes = listener::scopes(&settings.plan.listen);
+    let mut claims = claim_all(settings, &scopes)?;
+    let (door, held) = open_control(settings, &claims, user.as_ref())?.unzip();
+    let admin = settings.boot.admin.map(claim_admin).transpose()?;
+    let path = held.as_ref().map(Held::path);
+    let confinement = confine::enter(settings, user, (&mut claims, workers), path, reread)?;
+    Ok(Opened { claims, scopes, door, held, admin, confinement })
+}
+
 /// Makes events of commands.
 fn commands_as(events: Sender<Event>) -> Commands {
     Arc::new(move |command, answer| {
@@ -197,9 +229,10 @@ fn commands_as(events: Sender<Event>) -> Commands {
 fn open_control(
     settings: &Settings,
     claims: &[Claim],
+    user: Option<&Identity>,
 ) -> Result<Option<(Door, Held)>, ServerError> {
     let first = claims.first().map_or(([0, 0, 0, 0], 0).into(), Claim::address);
-    socket::open(&settings.boot.socket, first, settings.boot.tcp.reuse_port)
+    socket::open(&settings.boot.socket, first, settings.boot.tcp.reuse_port, user)
 }
 
 fn log_control_socket(held: Option<&Held>, setting: &ControlSocket) {
@@ -233,9 +266,10 @@ fn end(running: Running, admin: Option<Admin>, inbox: &Receiver<Event>) {
 fn open_log(
     log: &AccessLog,
     losses: Arc<Counters>,
+    confinement: &Confinement,
 ) -> Result<(Option<Writer>, Option<Outlet>), ServerError> {
     let started = Writer::start_counting(log, losses)
-        .map_err(|error| ServerError::AccessLog(log.access.clone(), error))?;
+        .map_err(|error| confinement.blame(&log.access, error))?;
     Ok(started.unzip())
 }
 
@@ -326,25 +360,30 @@ fn first_round(
     true
 }
 
-fn watch_signals(events: Sender<Event>) -> Result<signal_hook::iterator::Handle, ServerError> {
+/// Signals that come from here on wait for [`pass_on`].
+fn catch_signals() -> Result<Signals, ServerError> {
     let failed = |error| ServerError::Start("the signal thread", error);
     // Whoever started us may have blocked some for threads of its own: that is inherited, and SIGTERM would never come.
     SigSet::empty().thread_set_mask().map_err(|errno| failed(errno.into()))?;
     // A file of the log that may not grow (RLIMIT_FSIZE) is an error like a full disk, not the end.
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(failed)?;
-    let mut signals =
-        Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(failed)?;
-    let handle = signals.handle();
+    Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(failed)
+}
+
+/// Starts the first threads: that of the program's log, and one that makes events of signals.
+fn pass_on(mut signals: Signals, events: Sender<Event>) -> Result<(), ServerError> {
+    base::log::start();
+    let watch = move || {
+        for signal in signals.forever() {
+            // Nobody listens any more when the process ends.
+            let _ = events.send(Event::Signal(signal));
+        }
+    };
     std::thread::Builder::new()
         .name("signals".into())
-        .spawn(move || {
-            for signal in signals.forever() {
-                // Nobody listens any more when the process ends.
-                let _ = events.send(Event::Signal(signal));
-            }
-        })
-        .map_err(failed)?;
-    Ok(handle)
+        .spawn(watch)
+        .map(drop)
+        .map_err(|error| ServerError::Start("the signal thread", error))
 }
 
 fn worker_count(workers: Workers) -> usize {

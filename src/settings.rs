@@ -35,6 +35,49 @@ pub struct Boot {
     pub admin: Option<SocketAddr>,
     /// Where the control socket is. Default [`ControlSocket::Auto`].
     pub socket: ControlSocket,
+    /// Whom a process that was started as root becomes once it has opened what only root may. `None` (the default): it stays.
+    pub user: Option<RunAs>,
+    /// What the process gives up once it has opened its files and sockets.
+    pub security: Security,
+}
+
+/// A user, and a group if it is not the user's own. Each is a name or a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunAs {
+    /// The user.
+    pub user: String,
+    /// The group; `None`: that of the user.
+    pub group: Option<String>,
+}
+
+impl std::fmt::Display for RunAs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.group {
+            Some(group) => write!(f, "{}:{group}", self.user),
+            None => f.write_str(&self.user),
+        }
+    }
+}
+
+/// What the process may not do any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Security {
+    /// Landlock: nothing is written outside of the folders of the access log and the control socket. Default [`Lockdown::Off`].
+    pub landlock: Lockdown,
+    /// seccomp: only the system calls that evenly makes. Default [`Lockdown::Off`].
+    pub seccomp: Lockdown,
+}
+
+/// Whether the process gives something up that not every kernel has a means for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lockdown {
+    /// No.
+    #[default]
+    Off,
+    /// Where the kernel has it.
+    Auto,
+    /// Yes: where the kernel lacks it the process does not start.
+    On,
 }
 
 /// Where commands reach a running evenly: a Unix socket of mode 0600.

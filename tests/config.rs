@@ -7,7 +7,8 @@ use std::time::Duration;
 use evenly::config::{self, Overrides};
 use evenly::settings::{
     AccessFormat, AccessLog, AccessSink, Boot, ControlSocket, Dns, Ejection, HealthCheck, Limits,
-    Plan, Retry, Settings, StatusRanges, Target, TargetAddress, Tcp, Timeouts, Via, Workers,
+    Lockdown, Plan, Retry, RunAs, Security, Settings, StatusRanges, Target, TargetAddress, Tcp,
+    Timeouts, Via, Workers,
 };
 use proptest::prelude::*;
 
@@ -100,6 +101,7 @@ fn every_key_reaches_its_setting() {
         workers = 3
         spin = 200
         watch = true
+        user = "evenly:www"
         trusted_proxies = ["10.0.0.0/8", "::1"]
         via = "all"
 
@@ -161,6 +163,9 @@ fn every_key_reaches_its_setting() {
         [admin]
         listen = "127.0.0.1:3"
         socket = "/run/a.sock"
+        [security]
+        landlock = "auto"
+        seccomp = "on"
 
         [log]
         access = "/var/log/evenly"
@@ -187,6 +192,8 @@ fn every_key_reaches_its_setting() {
         dns: Dns { servers: vec![local(53), "[::1]:5353".parse().unwrap()] },
         admin: Some(local(3)),
         socket: ControlSocket::Path("/run/a.sock".into()),
+        user: Some(RunAs { user: "evenly".to_owned(), group: Some("www".to_owned()) }),
+        security: Security { landlock: Lockdown::Auto, seccomp: Lockdown::On },
     };
     let plan = Plan {
         listen: vec![local(1), "[::1]:2".parse().unwrap()],
@@ -330,7 +337,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
         ),
         (
             "\"a\\nb\" = 1",
-            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, spin, watch, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, tcp, dns, admin, log",
+            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, spin, watch, user, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, tcp, dns, admin, security, log",
         ),
     ]);
 }
@@ -460,6 +467,14 @@ fn values_out_of_range_are_answered_with_the_range() {
         (
             "workers = 99999999999999999999999999999999999999999",
             "f.toml:1: workers: 99999999999999999999999999999999999999999 is out of range; write \"auto\" or a number from 1 to 1024",
+        ),
+        (
+            "user = \"a b\"",
+            "f.toml:1: user: \"a b\" is not a user; write the name of a user, such as \"evenly\", or \"user:group\"",
+        ),
+        (
+            "user = \"a:\"",
+            "f.toml:1: user: \"a:\" is not a user; write the name of a user, such as \"evenly\", or \"user:group\"",
         ),
         ("spin = 1001", "f.toml:1: spin: 1001 is out of range; write a number from 0 to 1000"),
         (

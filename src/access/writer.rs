@@ -335,7 +335,10 @@ impl Thread {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.astray, true) {
-                    log::error!("the access log ({name}) {what}, and cannot be reopened: {error}");
+                    log::error!(
+                        "the access log ({name}) {what}, and cannot be reopened: {}",
+                        why(&path, &error)
+                    );
                 }
                 false
             }
@@ -354,8 +357,9 @@ impl Thread {
                 log::info!("the access log ({}) was reopened", self.sink.name());
             }
             Err(error) => log::error!(
-                "the access log ({}) cannot be reopened: {error}; the file that was open goes on",
-                self.sink.name()
+                "the access log ({}) cannot be reopened: {}; the file that was open goes on",
+                self.sink.name(),
+                why(path, &error)
             ),
         }
     }
@@ -367,6 +371,18 @@ fn tail(lines: &[u8], at: usize) -> &[u8] {
     match at.checked_sub(1).and_then(|before| lines.get(before)) {
         None | Some(b'\n') => &[],
         Some(_) => &rest[..memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1)],
+    }
+}
+
+/// Why a log cannot be opened again, and the remedy where it is a matter of rights.
+fn why(path: &Path, error: &io::Error) -> String {
+    let folder = path.parent().unwrap_or(path).display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "{error}; evenly's user may not write in {folder}: give it that folder, or have what rotates the log make the file \
+             for it (create, in logrotate)"
+        ),
+        _ => error.to_string(),
     }
 }
 

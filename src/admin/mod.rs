@@ -60,6 +60,8 @@ pub struct Sources {
     pub started: Instant,
     /// Who takes commands.
     pub commands: Commands,
+    /// What the process may not do any more: `user evenly, no_new_privs, seccomp`.
+    pub confinement: Arc<str>,
 }
 
 /// A listening socket that visitors come by; it must not block.

@@ -22,6 +22,7 @@ struct Status<'a> {
     buffer_bytes: usize,
     buffer_bytes_limit: usize,
     worker_panics: u64,
+    confinement: &'a str,
     #[serde(serialize_with = "by_key")]
     counters: Counts,
     workers: Vec<WorkerRow>,
@@ -95,6 +96,7 @@ fn status(view: &View) -> Status<'_> {
         buffer_bytes: view.memory.0,
         buffer_bytes_limit: view.memory.1,
         worker_panics: view.panics,
+        confinement: &view.confinement,
         counters: view.totals(),
         workers: workers.collect(),
         generation: view.snapshot.generation,
@@ -140,6 +142,7 @@ mod tests {
             "buffer_bytes": 524288,
             "buffer_bytes_limit": 1073741824,
             "worker_panics": 1,
+            "confinement": "user evenly, no_new_privs",
             "counters": null,
             "workers": [
                 { "worker": 0, "connections": 2, "counters": null },

@@ -18,6 +18,8 @@ pub(super) struct View {
     /// Client connections there may be.
     pub(super) cap: usize,
     pub(super) panics: u64,
+    /// What the process may not do any more.
+    pub(super) confinement: Arc<str>,
     /// Bytes that buffers hold, and that they may hold.
     pub(super) memory: (usize, usize),
     pub(super) workers: Vec<WorkerView>,
@@ -47,6 +49,7 @@ impl View {
             stage: workers.stage(),
             cap: workers.cap(),
             panics: workers.panics.load(std::sync::atomic::Ordering::Relaxed),
+            confinement: Arc::clone(&sources.confinement),
             memory: (sources.shared.memory.held(), sources.shared.memory.limit()),
             workers: peers.collect(),
             others: Counts::of(&sources.others),
@@ -90,6 +93,7 @@ impl View {
             stage: Stage::Running,
             cap: 500,
             panics: 1,
+            confinement: "user evenly, no_new_privs".into(),
             memory: (1 << 19, 1 << 30),
             workers: vec![worker, WorkerView { connections: 3, ..worker }],
             others: Counts::default(),

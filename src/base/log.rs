@@ -39,7 +39,7 @@ static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 /// Whether there is a thread that writes.
 static WRITER: OnceLock<bool> = OnceLock::new();
 
-/// Starts logging to standard error, panics included. `level` is a filter as [`parse_filter`] reads it; without one
+/// Has the log of the process go to standard error, panics included. Lines wait until there is [`start`] or [`finish`]. `level` is a filter as [`parse_filter`] reads it; without one
 /// `EVENLY_LOG` counts, then `RUST_LOG`, then `info`. A filter that cannot be read gives `info` and a
 /// warning. A second call changes nothing.
 pub fn init(format: LogFormat, level: Option<&str>) {
@@ -47,7 +47,6 @@ pub fn init(format: LogFormat, level: Option<&str>) {
         level.map(str::to_owned).or_else(|| VARIABLES.iter().find_map(|name| variable(name)));
     let filter = spec.as_deref().map_or(Ok(Vec::new()), parse_filter);
     let _ = FORMAT.set(format);
-    start_writer();
     std::panic::set_hook(Box::new(log_panic));
     let mut builder = env_logger::Builder::new();
     builder.filter_level(LevelFilter::Info);
@@ -63,6 +62,11 @@ pub fn init(format: LogFormat, level: Option<&str>) {
     if let (Ok(()), Err(problem)) = (started, filter) {
         log::warn!("log level: {problem}; using info");
     }
+}
+
+/// Starts the thread that writes. Until then the process has none but its first.
+pub fn start() {
+    start_writer();
 }
 
 /// Starts the thread that writes, unless it runs. Returns whether it runs.

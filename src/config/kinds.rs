@@ -14,7 +14,7 @@ use super::error::{Mistake, quoted};
 use super::keys::{MAX_CONGESTION, MAX_SERVERS, STATUS};
 use super::raw::Item;
 use super::{address, listen, value};
-use crate::settings::{AccessSink, ControlSocket, StatusRanges};
+use crate::settings::{AccessSink, ControlSocket, RunAs, StatusRanges};
 
 const LISTEN_EXAMPLE: &str = r#""0.0.0.0:8080", or a list of such addresses"#;
 const SERVERS_EXAMPLE: &str = r#"["127.0.0.1:53"], or leave the key out for the system's"#;
@@ -211,6 +211,24 @@ pub(super) fn show_sink(sink: &AccessSink) -> String {
         AccessSink::Stdout => "\"stdout\"".to_owned(),
         AccessSink::File(path) => quoted(&path.to_string_lossy()),
     }
+}
+
+/// What to write for a user.
+pub(super) const USER_EXAMPLE: &str = r#"the name of a user, such as "evenly", or "user:group""#;
+
+/// A user, and perhaps a group. Whether this machine has them is found out at the start.
+pub(super) fn user(text: &str) -> Result<RunAs, String> {
+    // As in /etc/passwd: no colon, no line end, and nothing that is there by mistake.
+    let is_name = |part: &str| {
+        let odd = |c: char| c.is_whitespace() || c.is_control() || c == '/' || c == ':';
+        !part.is_empty() && !part.contains(odd)
+    };
+    let (user, group) =
+        text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    if !is_name(user) || group.is_some_and(|group| !is_name(group)) {
+        return Err(format!("{} is not a user; write {USER_EXAMPLE}", quoted(text)));
+    }
+    Ok(RunAs { user: user.to_owned(), group: group.map(str::to_owned) })
 }
 
 /// Where the control socket is.

@@ -8,8 +8,11 @@ use super::Overrides;
 use super::error::{ConfigError, Diagnostic, Location, Mistake, Page};
 
 /// The keys a start may fail by. Of a list each element has its place.
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 10] = [
     "listen",
+    "user",
+    "security.landlock",
+    "security.seccomp",
     "admin.listen",
     "admin.socket",
     "log.access",

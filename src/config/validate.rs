@@ -30,7 +30,7 @@ pub(super) fn settings<'a>(
         file.map_or_else(|| Written::nothing(top), |content| Written::read(top, content, "", page));
     let mut draft = Draft::default();
     file.lay_over(&mut draft);
-    for name in ["timeouts", "limits", "retry", "tcp", "dns", "log"] {
+    for name in ["timeouts", "limits", "retry", "tcp", "dns", "security", "log"] {
         file.table(name).lay_over(&mut draft);
     }
     let ejection = file.table("ejection");

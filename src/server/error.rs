@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::settings::AccessSink;
+use crate::settings::{AccessSink, RunAs};
 
 use super::descriptors;
 
@@ -27,6 +27,14 @@ pub enum ServerError {
     Congestion(String, io::Error),
     /// The access log of this path, or standard output, cannot be opened.
     AccessLog(AccessSink, io::Error),
+    /// The process cannot become this user: why, with the remedy.
+    User(RunAs, String),
+    /// This one of the addresses, counted from 0, has a port that only root may bind, and the process became this user.
+    LowPort(usize, SocketAddr, RunAs),
+    /// What this key asks for is not available: why.
+    Lockdown(&'static str, String),
+    /// Landlock forbids to write this access log.
+    Landlocked(PathBuf),
     /// A thread, a signal handler or a poll could not be created.
     Start(&'static str, io::Error),
     /// The descriptor limit is too low to serve.
@@ -51,6 +59,20 @@ impl fmt::Display for ServerError {
             ServerError::BindAdmin(address, error) => fmt_bind(f, *address, error),
             ServerError::Socket(path, error) => fmt_socket(f, path, error),
             ServerError::Congestion(name, error) => fmt_congestion(f, name, error),
+            ServerError::User(user, why) => write!(f, "cannot become user {user}: {why}"),
+            ServerError::LowPort(_, address, user) => write!(
+                f,
+                "cannot listen on {address}: evenly has become user {user}, who may not use ports below {}; restart it, so \
+                 that it binds the port as root, or choose a higher one",
+                first_open_port()
+            ),
+            ServerError::Lockdown(_, why) => write!(f, "{why}; write \"auto\" to do without"),
+            ServerError::Landlocked(path) => write!(
+                f,
+                "cannot open {}: by security.landlock this process writes only in the folders that its files had when it was \
+                 started; restart evenly to apply it",
+                path.display()
+            ),
             ServerError::Follow(error) => write!(f, "health checks cannot follow it: {error}"),
             ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
             ServerError::Descriptors { limit, needed } => write!(
@@ -72,7 +94,12 @@ impl ServerError {
     /// The key of the configuration whose value it is about, if it is about one: `listen[1]`.
     pub fn key(&self) -> Option<String> {
         match self {
-            ServerError::Bind(at, ..) => Some(format!("listen[{at}]")),
+            ServerError::Bind(at, ..) | ServerError::LowPort(at, ..) => {
+                Some(format!("listen[{at}]"))
+            }
+            ServerError::User(..) => Some("user".to_owned()),
+            ServerError::Lockdown(key, _) => Some((*key).to_owned()),
+            ServerError::Landlocked(_) => Some("log.access".to_owned()),
             ServerError::BindAdmin(..) => Some("admin.listen".to_owned()),
             ServerError::Socket(..) => Some("admin.socket".to_owned()),
             ServerError::Congestion(..) => Some("tcp.congestion".to_owned()),
@@ -152,7 +179,7 @@ fn fmt_socket(f: &mut fmt::Formatter<'_>, path: &Path, error: &io::Error) -> fmt
 }
 
 /// The lowest port that every user may listen on.
-fn first_open_port() -> u16 {
+pub(super) fn first_open_port() -> u16 {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }

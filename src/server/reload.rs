@@ -21,6 +21,7 @@ use crate::settings::{Plan, Settings, Timeouts};
 use crate::worker::listener::{self, ListenerId, Scope};
 use crate::worker::{Crew, Errand};
 
+use super::confine::Confinement;
 use super::stop::Stop;
 use super::{ServerError, descriptors, memory};
 
@@ -51,6 +52,8 @@ pub(super) struct Running {
     pub(super) listeners: Vec<Listening>,
     /// What is done to stop, as long as it is.
     pub(super) stop: Option<Stop>,
+    /// What the process may not do any more.
+    pub(super) confinement: Confinement,
     pub(super) crew: Arc<Crew>,
     pub(super) shared: Arc<Shared>,
     pub(super) health: Health,
@@ -218,6 +221,9 @@ impl Running {
         let log = match settings.plan.log == self.settings.plan.log {
             true => None,
             false => {
+                if let Some(error) = self.confinement.forbids(&settings.plan.log.access) {
+                    return Err(failed(error));
+                }
                 let log = Writer::start_counting(&settings.plan.log, Arc::clone(&self.losses));
                 let sink = || settings.plan.log.access.clone();
                 Some(log.map_err(|error| failed(ServerError::AccessLog(sink(), error)))?)
@@ -271,7 +277,7 @@ impl Running {
             let (bound, sockets) = claim(address, scope, &settings.boot.tcp)
                 .and_then(|claim| Ok((claim.address(), claim.listen(self.crew.peers.len())?)))
                 .map_err(|error| {
-                    ReloadError::Server(ServerError::Bind(at, address, error), places.clone())
+                    ReloadError::Server(self.confinement.bind(at, address, error), places.clone())
                 })?;
             listeners.push(Listening { written: address, bound, id: next });
             added.push((next, sockets));

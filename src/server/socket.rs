@@ -16,6 +16,7 @@ use crate::remote::{self, is_alive};
 use crate::settings::ControlSocket;
 
 use super::ServerError;
+use super::confine::{Identity, only_roots};
 
 /// Visitors that may wait in the kernel.
 const BACKLOG: i32 = 16;
@@ -50,17 +51,18 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|it| (it.dev(), it.ino()))
 }
 
-/// Makes the socket of a process that listens on `first`, alone or, if it `shares` that, beside others. `None` if it is off, or has no
+/// Makes the socket of a process that listens on `first` and becomes `owner`, alone or, if it `shares` that, beside others. `None` if it is off, or has no
 /// place.
 pub(super) fn open(
     setting: &ControlSocket,
     first: SocketAddr,
     shares: bool,
+    owner: Option<&Identity>,
 ) -> Result<Option<(Door, Held)>, ServerError> {
     match setting {
         ControlSocket::Off => Ok(None),
         ControlSocket::Path(path) => {
-            bind(path).map(Some).map_err(|error| ServerError::Socket(path.clone(), error))
+            bind_as(path, owner).map(Some).map_err(|error| ServerError::Socket(path.clone(), error))
         }
         ControlSocket::Auto => {
             for folder in remote::folders() {
@@ -72,12 +74,12 @@ pub(super) fn open(
                     false => alone,
                 };
                 // The folder above it is somebody else's to make.
-                match fs::create_dir(&folder).err().map(|error| error.kind()) {
+                match make_folder(&folder, owner).err().map(|error| error.kind()) {
                     None | Some(ErrorKind::AlreadyExists) => {}
                     Some(_) => continue,
                 }
                 sweep(&folder);
-                match bind(&path) {
+                match bind_as(&path, owner) {
                     Ok(made) => return Ok(Some(made)),
                     Err(error) if error.kind() == ErrorKind::AddrInUse => {
                         return Err(ServerError::Socket(path, error));
@@ -87,6 +89,31 @@ pub(super) fn open(
             }
             Ok(None)
         }
+    }
+}
+
+/// Makes a folder in which the owner of the sockets may remove them again.
+fn make_folder(folder: &Path, owner: Option<&Identity>) -> io::Result<()> {
+    let above = folder.parent().unwrap_or(folder);
+    match owner {
+        Some(owner) if only_roots(above) => {
+            fs::create_dir(folder)?;
+            owner.give(folder)
+        }
+        Some(owner) => owner.acting(|| fs::create_dir(folder)),
+        None => fs::create_dir(folder),
+    }
+}
+
+/// Makes the socket so that it is the owner's. Where others may write, what root does could be led elsewhere by a link: it is done as
+/// the owner there.
+fn bind_as(path: &Path, owner: Option<&Identity>) -> io::Result<(Door, Held)> {
+    match owner {
+        Some(owner) if path.parent().is_some_and(only_roots) => {
+            bind(path, |fresh| owner.give(fresh))
+        }
+        Some(owner) => owner.acting(|| bind(path, |_| Ok(()))),
+        None => bind(path, |_| Ok(())),
     }
 }
 
@@ -105,7 +132,8 @@ fn sweep(folder: &Path) {
     }
 }
 
-fn bind(path: &Path) -> io::Result<(Door, Held)> {
+/// Makes the socket; `prepare` gets the path of its file before it is the one that it will have.
+fn bind(path: &Path, prepare: impl Fn(&Path) -> io::Result<()>) -> io::Result<(Door, Held)> {
     match fs::symlink_metadata(path) {
         Ok(there) if !there.file_type().is_socket() => {
             return Err(io::Error::new(ErrorKind::AlreadyExists, "another file has that name"));
@@ -125,6 +153,7 @@ fn bind(path: &Path) -> io::Result<(Door, Held)> {
     socket.bind(&SockAddr::unix(&fresh)?)?;
     let ready = || {
         fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))?;
+        prepare(&fresh)?;
         socket.listen(BACKLOG)?;
         fs::rename(&fresh, path)?;
         identity(path)
@@ -140,7 +169,7 @@ mod tests {
     use super::*;
 
     fn at(path: &Path) -> Result<Option<(Door, Held)>, ServerError> {
-        open(&ControlSocket::Path(path.to_owned()), ([127, 0, 0, 1], 1).into(), false)
+        open(&ControlSocket::Path(path.to_owned()), ([127, 0, 0, 1], 1).into(), false, None)
     }
 
     #[test]

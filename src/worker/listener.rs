@@ -46,6 +46,8 @@ sockopt_impl!(
 #[derive(Debug)]
 pub struct Claim {
     first: Socket,
+    /// Those of further workers, where they were bound already.
+    others: Vec<Socket>,
     address: SocketAddr,
     tcp: Tcp,
     scope: Scope,
@@ -101,7 +103,7 @@ pub fn claim_beside(address: SocketAddr, scope: Scope, tcp: &Tcp) -> io::Result<
 fn claim_as(address: SocketAddr, scope: Scope, tcp: &Tcp, shared: bool) -> io::Result<Claim> {
     let first = bound(address, scope, tcp, shared)?;
     let address = first.local_addr()?.as_socket().unwrap_or(address);
-    Ok(Claim { first, address, tcp: tcp.clone(), scope })
+    Ok(Claim { first, others: Vec::new(), address, tcp: tcp.clone(), scope })
 }
 
 impl Claim {
@@ -110,12 +112,31 @@ impl Claim {
         self.address
     }
 
+    /// Binds all that `count` workers need: for a process that may not do so later. `prepare` gets each of the sockets.
+    ///
+    /// # Errors
+    /// As [`claim`], or what `prepare` returns.
+    pub fn bind_for(
+        &mut self,
+        count: usize,
+        prepare: impl Fn(&Socket) -> io::Result<()>,
+    ) -> io::Result<()> {
+        prepare(&self.first)?;
+        for _ in 1..count {
+            // As long as none of them listens, SO_REUSEADDR is enough for several to be bound.
+            let other = bound(self.address, self.scope, &self.tcp, true)?;
+            prepare(&other)?;
+            self.others.push(other);
+        }
+        Ok(())
+    }
+
     /// Listens, with so many sockets that share the address.
     ///
     /// # Errors
     /// When another process has begun to listen there, or there is no room for a socket.
     pub fn listen(self, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
-        let Claim { first, address, tcp, scope } = self;
+        let Claim { first, others, address, tcp, scope } = self;
         if scope.overlaps {
             first.set_reuse_port(true)?;
         }
@@ -124,8 +145,9 @@ impl Claim {
         first.listen(BACKLOG)?;
         first.set_reuse_port(true)?;
         let mut list = vec![first.into()];
+        let mut others = others.into_iter();
         for _ in 1..count {
-            let other = bound(address, scope, &tcp, true)?;
+            let other = others.next().map_or_else(|| bound(address, scope, &tcp, true), Ok)?;
             other.listen(BACKLOG)?;
             list.push(other.into());
         }

@@ -15,7 +15,9 @@ pub(super) use table::{HEALTH, MAX_CONGESTION, MAX_SERVERS, STATUS, TARGETS, WOR
 use super::error::{ConfigError, Mistake, Page, quoted};
 use super::raw::{self, Item};
 use super::units::Unit;
-use crate::settings::{AccessFormat, Boot, HealthCheck, Plan, TargetAddress, Via, Workers};
+use crate::settings::{
+    AccessFormat, Boot, HealthCheck, Lockdown, Plan, TargetAddress, Via, Workers,
+};
 
 /// What a file is read into, key by key.
 #[derive(Debug, Default)]
@@ -121,6 +123,7 @@ macro_rules! choice {
 
 choice! { Via { Off, Requests, All } }
 choice! { AccessFormat { Json, Combined } }
+choice! { Lockdown { Off, Auto, On } }
 
 /// How an amount is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -314,6 +317,7 @@ pub static TABLES: &[&Table] = &[
     &table::TCP,
     &table::DNS,
     &table::ADMIN,
+    &table::SECURITY,
     &table::LOG,
 ];
 

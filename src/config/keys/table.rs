@@ -129,6 +129,27 @@ pub(super) static FILE: Table = Table {
         )
         .at_start(),
         key(
+            "user",
+            Text {
+                kind: "name",
+                range: "\"user\" or \"user:group\", names or numbers",
+                read: |draft, item| {
+                    draft.boot.user = Some(item.read(kinds::USER_EXAMPLE, kinds::user)?);
+                    Ok(())
+                },
+                show: |draft| draft.boot.user.as_ref().map(|it| quoted(&it.to_string())),
+            },
+            "Whom a process that root started becomes once it has bound its ports",
+        )
+        .example("\"evenly\"")
+        .long(
+            "Ports below 1024, a file that only root can read and a control socket in `/run/evenly` need root at the start alone. Before \
+             anything of a client, a target or a name server is read, every thread is that user's, with its groups (`initgroups`), and \
+             there is no way back. A reload has that user's rights: it can add no port below 1024. A process that somebody else than \
+             root starts must be that user already. Unset: it stays who it is, and logs a warning if that is root",
+        )
+        .at_start(),
+        key(
             "trusted_proxies",
             Text {
                 kind: "network or list",
@@ -670,6 +691,38 @@ pub(super) static ADMIN: Table = Table {
             "`\"auto\"` makes it in `$RUNTIME_DIRECTORY`, `/run/evenly` or `$XDG_RUNTIME_DIR/evenly`, the first of them that can \
              be written, and names it after the first `listen` address; where none can, there is none, and the log says so. One that \
              a process left behind is taken over; a second process that would have the same one does not start",
+        )
+        .at_start(),
+    ],
+};
+
+const LOCKDOWNS: &[&str] = &["off", "auto", "on"];
+
+pub(super) static SECURITY: Table = Table {
+    name: "security",
+    header: "[security]",
+    about: "What evenly gives up once it has opened its files and sockets",
+    overrides: None,
+    keys: &[
+        key(
+            "landlock",
+            choice(LOCKDOWNS, "none of its values", |draft| &mut draft.boot.security.landlock),
+            "Whether files can be written only in the folders of the access log and of the control socket",
+        )
+        .long(
+            "By Landlock, which Linux has since 5.13; also for root. `\"auto\"`: where the kernel has it, else the log says what it lacks; \
+             `\"on\"`: evenly does not start without. A reload cannot move the access log to another folder then, and a folder that is \
+             replaced by another of the same name cannot be written",
+        )
+        .at_start(),
+        key(
+            "seccomp",
+            choice(LOCKDOWNS, "none of its values", |draft| &mut draft.boot.security.seccomp),
+            "Whether only system calls that evenly makes are possible",
+        )
+        .long(
+            "Any other fails with `ENOSYS`, as if the kernel did not have it; no memory can be made executable that is or was \
+             writable. `\"auto\"` and `\"on\"` as with `landlock`; x86-64 and aarch64",
         )
         .at_start(),
     ],
