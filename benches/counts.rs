@@ -25,8 +25,8 @@ use serde::Deserialize;
 
 use evenly::balance::{self, Shared};
 use evenly::http1::{
-    ClientConnection, ClientFraming, FieldSpace, HeadLimits, Progress, RequestRewrite,
-    ResponseRewrite, parse_request, parse_response, rewrite,
+    ClientAddress, ClientConnection, ClientFraming, FieldSpace, HeadLimits, Progress,
+    RequestRewrite, ResponseRewrite, parse_request, parse_response, rewrite,
 };
 
 use messages::{BROWSER, WRK, chunked, nginx, post};
@@ -77,8 +77,7 @@ fn parse_responses(times: u64) {
 
 fn rewrite_requests(input: &[u8], times: u64) {
     let by = RequestRewrite {
-        client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)),
-        trusted: false,
+        client: ClientAddress { ip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)), trusted: false },
         fallback_host: "127.0.0.1:8080",
         via: None,
     };

@@ -19,9 +19,9 @@ use evenly::balance::{self, Cursor, Shared};
 use evenly::base::tick::Tick;
 use evenly::base::wheel::{Due, Wheel};
 use evenly::http1::{
-    BodyDecoder, BodyLength, ClientConnection, ClientFraming, FieldSpace, HeadLimits, Progress,
-    RequestHead, RequestRewrite, ResponseHead, ResponseRewrite, parse_request, parse_response,
-    rewrite,
+    BodyDecoder, BodyLength, ClientAddress, ClientConnection, ClientFraming, FieldSpace,
+    HeadLimits, Progress, RequestHead, RequestRewrite, ResponseHead, ResponseRewrite,
+    parse_request, parse_response, rewrite,
 };
 
 use messages::{BROWSER, WRK, chunked, chunks, nginx, post};
@@ -69,8 +69,7 @@ fn rewriting(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("head rewrite");
     let mut out = Vec::with_capacity(4096);
     let by = RequestRewrite {
-        client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)),
-        trusted: false,
+        client: ClientAddress { ip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)), trusted: false },
         fallback_host: "127.0.0.1:8080",
         via: None,
     };

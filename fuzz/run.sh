@@ -14,7 +14,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-readonly TARGETS=(head framing body session engine)
+readonly TARGETS=(head framing body exchange engine)
 HOST=$(rustc -vV | sed -n 's/^host: //p')
 readonly HOST
 readonly BUILT="target/$HOST/release"

@@ -16,7 +16,7 @@
 //! config/      the file -> validated settings; every error names file, line, key and remedy
 //!
 //! engine/      connections, pools and the pump of one worker; generic over its network
-//! session/     PURE: the protocol of one client connection; bytes and events in, steps out
+//! exchange/    PURE: one request and its response: what is decided; bytes and events in, steps out
 //! access/      the access log: entries gathered by the engine, written by a thread of its own
 //! http1/       PURE: HTTP/1.1 as it is written (RFC 9112): heads, framing, bodies, rewriting
 //! http/        PURE: HTTP in every version (RFC 9110): methods, kinds and fates of fields, forwarding, faults
@@ -37,12 +37,12 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod engine;
+pub mod exchange;
 pub mod health;
 pub mod http;
 pub mod http1;
 pub mod metrics;
 pub mod remote;
 pub mod server;
-pub mod session;
 pub mod settings;
 pub mod worker;

@@ -126,9 +126,12 @@ const ROOMS: &[Room] = &[
     Room {
         name: "engine",
         imports: &[
-            "session",
+            "exchange",
             "access",
             "http1::head::HeadLimits",
+            "http1::ClientAddress",
+            "http1::ClientHalf",
+            "http1::ServerHalf",
             "balance",
             "metrics",
             "settings",
@@ -136,7 +139,7 @@ const ROOMS: &[Room] = &[
         ],
         without: PURE,
     },
-    Room { name: "session", imports: &["http1", "access::push_part", "base"], without: PURE },
+    Room { name: "exchange", imports: &["http1", "access::push_part", "base"], without: PURE },
     Room { name: "access", imports: &["metrics", "settings", "base"], without: PURE },
     Room { name: "http1", imports: &["http", "base::decimal"], without: PURE },
     Room { name: "http", imports: &[], without: PURE },
@@ -761,11 +764,11 @@ fn accepts(file: &str, text: &str) {
 #[test]
 fn catches_an_import_that_runs_upward() {
     catches(
-        "session/mod.rs",
+        "exchange/mod.rs",
         "use crate::engine::Engine;",
         "imports `engine::Engine`, which runs upward",
     );
-    catches("http1/head.rs", "use crate::{session};", "imports `session`, which runs upward");
+    catches("http1/head.rs", "use crate::{exchange};", "imports `exchange`, which runs upward");
     catches(
         "base/slab.rs",
         "use crate::{settings::Limits};",
@@ -781,14 +784,14 @@ fn catches_an_import_that_runs_sideways() {
         "imports `balance::Cursor`, which runs sideways",
     );
     catches(
-        "session/mod.rs",
+        "exchange/mod.rs",
         "use crate::balance::Cursor;",
         "imports `balance::Cursor`, which runs sideways",
     );
 }
 
 #[test]
-fn catches_an_import_past_the_seam_of_engine_and_session() {
+fn catches_an_import_past_the_seam_of_engine_and_exchange() {
     catches(
         "engine/conn.rs",
         "use crate::http1::body;",
@@ -800,19 +803,19 @@ fn catches_an_import_past_the_seam_of_engine_and_session() {
 #[test]
 fn catches_each_branch_of_a_grouped_import() {
     let text = "use crate::{balance::{self, Cursor}, engine::{Net, conn::{Conn}}};";
-    assert_eq!(reasons("session/mod.rs", text).len(), 4);
+    assert_eq!(reasons("exchange/mod.rs", text).len(), 4);
 }
 
 #[test]
 fn catches_a_path_in_the_middle_of_code() {
     catches(
-        "session/mod.rs",
+        "exchange/mod.rs",
         "fn f() { g::<u8>(crate::engine::LINGER) }",
         "imports `engine::LINGER`",
     );
-    catches("session/mod.rs", "fn f(x: Vec<crate::engine::Token>) {}", "imports `engine::Token`");
+    catches("exchange/mod.rs", "fn f(x: Vec<crate::engine::Token>) {}", "imports `engine::Token`");
     catches(
-        "session/mod.rs",
+        "exchange/mod.rs",
         "macro_rules! m { () => { $crate::engine::f() } }",
         "imports `engine::f`",
     );
@@ -821,19 +824,19 @@ fn catches_a_path_in_the_middle_of_code() {
 #[test]
 fn catches_a_path_that_climbs_out_of_its_room() {
     catches(
-        "session/retry.rs",
+        "exchange/retry.rs",
         "use super::super::engine::Net;",
         "imports `engine::Net`, which runs upward",
     );
     catches(
-        "session/mod.rs",
+        "exchange/mod.rs",
         "mod a { use super::super::engine::Net; }",
         "imports `engine::Net`, which runs upward",
     );
     catches("server.rs", "use super::*;", "imports every room at once");
     catches("server.rs", "use crate::{self as all};", "imports every room at once");
-    accepts("session/retry.rs", "use super::engine::Net; use self::super::Step;");
-    accepts("session/mod.rs", "mod engine {} use self::engine::Net;");
+    accepts("exchange/retry.rs", "use super::engine::Net; use self::super::Step;");
+    accepts("exchange/mod.rs", "mod engine {} use self::engine::Net;");
 }
 
 #[test]
@@ -851,9 +854,9 @@ fn catches_a_room_without_a_row() {
 #[test]
 fn catches_a_clock_a_socket_and_a_lock_in_a_pure_room() {
     catches(
-        "session/mod.rs",
+        "exchange/mod.rs",
         "use std::time::Instant;",
-        "names `Instant` in `session`: take the time",
+        "names `Instant` in `exchange`: take the time",
     );
     catches("http1/mod.rs", "fn f(_: &std::net::TcpStream) {}", "names `TcpStream` in `http1`");
     catches("balance/mod.rs", "use std::sync::{Arc, Mutex};", "names `Mutex` in `balance`");
@@ -875,7 +878,7 @@ fn catches_a_clock_a_socket_and_a_lock_in_a_pure_room() {
 
 #[test]
 fn catches_a_glob_that_hides_a_lock() {
-    catches("session/mod.rs", "use std::sync::*;", "names `std::sync::mpsc` in `session`");
+    catches("exchange/mod.rs", "use std::sync::*;", "names `std::sync::mpsc` in `exchange`");
 }
 
 #[test]
@@ -911,24 +914,28 @@ fn catches_a_file_that_is_too_long() {
 #[test]
 fn comments_strings_and_test_code_are_not_caught() {
     accepts(
-        "session/mod.rs",
+        "exchange/mod.rs",
         "//! See [`crate::engine`].\n/* use std::time::Instant; */ /// `Mutex`\nfn f() {}",
     );
     accepts(
-        "session/mod.rs",
+        "exchange/mod.rs",
         r##"const A: &str = "use crate::engine; unsafe"; const B: &str = r#"mio"#;"##,
     );
     accepts(
-        "session/mod.rs",
+        "exchange/mod.rs",
         "#[cfg(test)] #[allow(x)] mod tests { use crate::engine; use std::thread; }",
     );
-    accepts("session/mod.rs", "#[cfg(test)] use std::time::Instant; fn f() {}");
-    catches("session/mod.rs", "#[cfg(test)] mod tests; use std::time::Instant;", "names `Instant`");
-    accepts("session/tests.rs", "use crate::engine; use std::thread;");
+    accepts("exchange/mod.rs", "#[cfg(test)] use std::time::Instant; fn f() {}");
+    catches(
+        "exchange/mod.rs",
+        "#[cfg(test)] mod tests; use std::time::Instant;",
+        "names `Instant`",
+    );
+    accepts("exchange/tests.rs", "use crate::engine; use std::thread;");
 }
 
 #[test]
 fn a_fault_says_where_it_is() {
-    let found = faults("session/mod.rs", "\n\nuse crate::engine;\n");
-    assert!(found[0].starts_with("src/session/mod.rs:3: imports"), "{found:?}");
+    let found = faults("exchange/mod.rs", "\n\nuse crate::engine;\n");
+    assert!(found[0].starts_with("src/exchange/mod.rs:3: imports"), "{found:?}");
 }

@@ -5,12 +5,12 @@
 #[path = "../examples/engine_on_a_fake_network.rs"]
 mod engine_on_a_fake_network;
 #[allow(dead_code)]
-#[path = "../examples/session_by_hand.rs"]
-mod session_by_hand;
+#[path = "../examples/exchange_by_hand.rs"]
+mod exchange_by_hand;
 
 #[test]
-fn a_session_by_hand_passes_on_a_get_fails_a_post_and_refuses_two_framings() {
-    let said = session_by_hand::dialogue();
+fn an_exchange_by_hand_passes_on_a_get_fails_a_post_and_refuses_two_framings() {
+    let said = exchange_by_hand::dialogue();
     let client: Vec<&str> =
         said.lines().filter_map(|line| line.strip_prefix(" > client | ")).collect();
     let statuses: Vec<&&str> = client.iter().filter(|line| line.starts_with("HTTP/1.1")).collect();

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use evenly::http1::HeadLimits;
-use evenly::session::{Next, Output, Session, SessionRules};
+use evenly::exchange::{ExchangeRules, Flow, Halves, Next, Output};
+use evenly::http1::{ClientAddress, ClientHalf, HeadLimits, ServerHalf};
 
 const PAGE: &str = include_str!("../docs/security.md");
 
 /// What a client is answered that sends `input` on a fresh connection; `None` if its request is served.
 fn refusal(input: &[u8]) -> Option<u16> {
-    let cx = SessionRules {
+    let rules = ExchangeRules {
         request_via: None,
         response_via: None,
         limits: HeadLimits { bytes: 16 * 1024, fields: 100 },
@@ -18,10 +18,12 @@ fn refusal(input: &[u8]) -> Option<u16> {
         describe: false,
         draining: false,
     };
-    let mut session = Session::new(IpAddr::from([192, 0, 2, 1]), false);
-    let mut out = Output::default();
-    let step = session.client_bytes(&cx, &mut input.to_vec(), &mut out);
-    (step.next == Next::Answered).then(|| session.status())
+    let address = ClientAddress { ip: IpAddr::from([192, 0, 2, 1]), trusted: false };
+    let (mut client, mut target) = (ServerHalf::READY, ClientHalf::READY);
+    let halves = Halves { client: &mut client, target: &mut target };
+    let (mut flow, mut out) = (Flow::READY, Output::default());
+    let step = flow.client_bytes(&rules, &address, halves, &mut input.to_vec(), &mut out);
+    (step.next == Next::Answered).then(|| flow.status())
 }
 
 /// The bytes that an example stands for.

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use evenly::http1::{
-    BodyLength, ClientConnection, ClientFraming, FieldSpace, Method, Progress, Pseudonym,
-    RequestRewrite, ResponseRewrite, parse_request, parse_response, rewrite,
+    BodyLength, ClientAddress, ClientConnection, ClientFraming, FieldSpace, Method, Progress,
+    Pseudonym, RequestRewrite, ResponseRewrite, parse_request, parse_response, rewrite,
 };
 
 use crate::LIMITS;
@@ -73,8 +73,7 @@ fn sent_request_is_sound(input: &[u8], trusted: bool) {
     let mut space = FieldSpace::new();
     let Ok(Progress::Complete(head)) = parse_request(input, LIMITS, &mut space) else { return };
     let by = RequestRewrite {
-        client: IpAddr::from([192, 0, 2, 1]),
-        trusted,
+        client: ClientAddress { ip: IpAddr::from([192, 0, 2, 1]), trusted },
         fallback_host: "fallback",
         via: Some(&US),
     };

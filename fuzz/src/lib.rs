@@ -2,10 +2,10 @@
 
 pub mod body;
 pub mod engine;
+pub mod exchange;
 pub mod framing;
 pub mod head;
 pub mod pieces;
-pub mod session;
 
 use evenly::http1::HeadLimits;
 

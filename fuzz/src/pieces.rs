@@ -1,4 +1,4 @@
-//! What peers say in the operations of the targets `session` and `engine`.
+//! What peers say in the operations of the targets `exchange` and `engine`.
 
 use arbitrary::Arbitrary;
 

@@ -16,7 +16,7 @@ use super::{EVICTION_GRACE, Net, Token};
 use crate::balance::Report;
 use crate::base::tick::Tick;
 use crate::base::wheel::{Due, Wheel};
-use crate::session::{Failure, Next, Output, Phase};
+use crate::exchange::{Failure, Next, Output, Phase};
 
 /// What it takes to have a limit run.
 pub(super) struct Clock<'p> {
@@ -72,7 +72,7 @@ impl<S> Client<S> {
             Closing::AfterFlush | Closing::Linger => return Waits::Nobody,
             Closing::Open { .. } => {}
         }
-        match self.session.phase() {
+        match self.exchange.flow.phase() {
             Phase::Idle if self.head_begun => Waits::RequestHead,
             Phase::Idle => Waits::Idle,
             Phase::Upload if self.exchange.answered && self.exchange.upstream.is_none() => {
@@ -125,7 +125,7 @@ impl<S> Upstream<S> {
         if client.exchange.answered {
             return Waits::Upload;
         }
-        match client.session.phase() {
+        match client.exchange.flow.phase() {
             Phase::Idle => Waits::Pooled,
             Phase::Request | Phase::Awaited if busy.last_words => Waits::LastWords,
             Phase::Request | Phase::Awaited => Waits::ResponseHead,
@@ -265,7 +265,7 @@ impl<N: Net> Pump<N> {
         let Some(client) = self.clients.get(key) else {
             return self.impossible("a client that runs is there");
         };
-        let (waits, phase) = (client.conn.waits(), client.session.phase());
+        let (waits, phase) = (client.conn.waits(), client.exchange.flow.phase());
         if waits == Waits::RequestBody && self.is_held_up_by_target(client) {
             return self.settle_client(key, Moved::Anew);
         }
@@ -309,7 +309,7 @@ impl<N: Net> Pump<N> {
     fn answer_timeout(&mut self, key: ClientKey, out: &mut Output) {
         out.clear();
         if let Some(client) = self.clients.get_mut(key) {
-            match client.session.client_timed_out(out) {
+            match client.exchange.flow.client_timed_out(&mut client.half, out) {
                 Next::Answered => self.send_answer(key, out),
                 _ => self.cut_client(key),
             }
@@ -328,7 +328,7 @@ impl<N: Net> Pump<N> {
         if client.is_some_and(|client| is_clients_turn(waits, client, upstream)) {
             return self.settle_upstream(key, Moved::Anew);
         }
-        let phase = client.map_or(Phase::Idle, |client| client.session.phase());
+        let phase = client.map_or(Phase::Idle, |client| client.exchange.flow.phase());
         match (verdict(waits, phase), owner) {
             (Verdict::Close, None) => {
                 self.pools.forget(endpoint, key, self.now);
@@ -376,5 +376,7 @@ pub(super) fn is_clients_turn<S>(waits: Waits, client: &Client<S>, upstream: &Up
     );
     is_of_exchange
         && (client.conn.outbox.is_some() && waits != Waits::Upload
-            || client.is_open() && client.session.streams_to_upstream() && upstream.takes_more())
+            || client.is_open()
+                && client.exchange.flow.streams_to_upstream()
+                && upstream.takes_more())
 }

@@ -15,7 +15,7 @@ use super::{Net, Token};
 use crate::balance::{self, EndpointId, Report, Streak};
 use crate::base::buffer::Pool;
 use crate::base::shortage::Shortage;
-use crate::session::Output;
+use crate::exchange::Output;
 
 /// Result of the search for an upstream connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -131,19 +131,19 @@ impl<N: Net> Pump<N> {
 
     /// Whether the request of `client` would be lost with its connection.
     fn is_precious(&self, client: &Client<N::Conn>) -> bool {
-        !client.session.may_replay(&self.cx) || client.session.streams_to_upstream()
+        !client.exchange.flow.may_replay(&self.rules) || client.exchange.flow.streams_to_upstream()
     }
 
     /// Sends a request's first bytes on a connection that has carried others. `false` if it cannot: it is closed then, and not a
     /// byte was taken.
     fn send_on(&mut self, key: ClientKey, idle: UpstreamKey, pieces: [&[u8]; 3]) -> bool {
-        let Pump { clients, upstreams, pools, net, buffers, cx, .. } = self;
+        let Pump { clients, upstreams, pools, net, buffers, rules, .. } = self;
         let (Some(client), Some(upstream)) = (clients.get_mut(key), upstreams.get_mut(idle)) else {
             return self.impossible("a client and its upstream connection name each other");
         };
         // What may not be repeated is not sent on a connection whose end is already here, and nothing
         // on one that may hold more than the last response: that would be taken for the next.
-        let doubtful = upstream.conn.readable || !client.session.is_idempotent();
+        let doubtful = upstream.conn.readable || !client.exchange.flow.is_idempotent();
         let stale = upstream.conn.read_closed || doubtful && is_stale(net, &mut upstream.conn);
         let sent = if stale {
             Err(io::ErrorKind::ConnectionReset.into())
@@ -154,14 +154,14 @@ impl<N: Net> Pump<N> {
             self.close_upstream(idle);
             return false;
         };
-        upstream.state = UpstreamState::Busy(Busy::new(key, sent > 0));
+        upstream.state = UpstreamState::Busy(Busy::new(key, true, sent > 0));
         client.exchange.upstream = Some(idle);
-        client.session.attached(true);
+        client.exchange.half.attached();
         if let Some(entry) = &mut client.exchange.entry {
             entry.upstream = pools.place(upstream.endpoint).cloned();
         }
         let spared = buffers.is_out() && !Pool::is_small(len(pieces));
-        if sent == 0 || client.session.may_replay(cx) && !spared {
+        if sent == 0 || client.exchange.flow.may_replay(rules) && !spared {
             client.exchange.hold = Some(buffers.lend(&pieces));
         }
         upstream.settle(idle, Some(client), Moved::None, &mut clock!(self));
@@ -305,7 +305,7 @@ impl<N: Net> Pump<N> {
                 return false;
             }
         }
-        upstream.state = UpstreamState::Busy(Busy::new(owner, false));
+        upstream.state = UpstreamState::Busy(Busy::new(owner, false, false));
         let endpoint = upstream.endpoint;
         self.pools.connected(endpoint);
         self.send_held(key);
@@ -314,7 +314,7 @@ impl<N: Net> Pump<N> {
 
     /// Sends the request that was held until the connection was there.
     fn send_held(&mut self, key: UpstreamKey) {
-        let Pump { clients, upstreams, pools, net, buffers, cx, .. } = self;
+        let Pump { clients, upstreams, pools, net, buffers, rules, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else {
             return self.impossible("an upstream connection that runs is there");
         };
@@ -324,7 +324,7 @@ impl<N: Net> Pump<N> {
         let Some(client) = clients.get_mut(owner) else {
             return self.impossible("a client and its upstream connection name each other");
         };
-        client.session.attached(false);
+        client.exchange.half.attached();
         if let Some(entry) = &mut client.exchange.entry {
             entry.upstream = pools.place(upstream.endpoint).cloned();
         }
@@ -336,12 +336,12 @@ impl<N: Net> Pump<N> {
             Ok(_) => upstream.note_sent(),
             Err(_) => upstream.break_writes(buffers),
         }
-        if client.session.may_replay(cx) || !upstream.has_sent() {
+        if client.exchange.flow.may_replay(rules) || !upstream.has_sent() {
             client.exchange.hold = Some(hold);
         } else {
             buffers.take_back(hold);
         }
-        let streams = client.session.streams_to_upstream();
+        let streams = client.exchange.flow.streams_to_upstream();
         self.settle_upstream(key, Moved::None);
         if streams {
             self.queue_client(owner);

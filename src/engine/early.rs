@@ -11,7 +11,7 @@ use super::pump::Pump;
 use super::waits::Moved;
 use crate::access::End;
 use crate::balance::{Report, Streak};
-use crate::session::Reuse;
+use crate::exchange::Reuse;
 
 impl<N: Net> Pump<N> {
     /// The response is whole and began before its request was sent whole: the upload goes on, for as long as the target takes
@@ -25,9 +25,9 @@ impl<N: Net> Pump<N> {
         };
         client.exchange.answered = true;
         client.exchange.let_go(buffers);
-        client.end_after_flush = client.session.ends_with_connection();
+        client.end_after_flush = client.half.is_framed_by_its_end();
         upstream.closes = reuse == Reuse::Ends;
-        let (endpoint, status) = (upstream.endpoint, client.session.status());
+        let (endpoint, status) = (upstream.endpoint, client.exchange.flow.status());
         let ended = upstream.conn.read_closed || upstream.is_write_broken();
         let broken_by = client.exchange.tried.as_mut().and_then(|tried| tried.broken_by.take());
         if let Some(broken_by) = broken_by {
@@ -83,7 +83,7 @@ impl<N: Net> Pump<N> {
         let Some(client) = self.clients.get(owner) else {
             return self.impossible("a client that runs is there");
         };
-        if !client.exchange.answered || !client.session.request_complete() {
+        if !client.exchange.answered || !client.exchange.flow.request_complete() {
             return;
         }
         let upstream = client.exchange.upstream.and_then(|key| self.upstreams.get(key));

@@ -6,11 +6,11 @@ use super::clock::clock;
 use super::conn::{Conn, Filled};
 use super::keys::ClientKey;
 use super::pump::Pump;
-use super::tables::{Client, Closing, Flow};
+use super::tables::{Client, Closing, Then};
 use super::waits::Moved;
 use crate::access::End;
 use crate::base::wheel::Due;
-use crate::session::{ClientEnd, Ending};
+use crate::exchange::{ClientEnd, Ending};
 
 impl<N: Net> Pump<N> {
     /// What becomes of the client now that its exchange is over.
@@ -22,11 +22,10 @@ impl<N: Net> Pump<N> {
         client.head_begun = false;
         client.exchange.answered = false;
         client.exchange.unsent = 0;
-        match client.session.ending() {
+        match client.exchange.flow.ending(&client.half) {
             Ending::KeepAlive => {
-                client.session.next_request();
+                client.next_request();
                 client.conn.bulk = false;
-                client.exchange.tried = None;
                 let has_more =
                     client.conn.inbox.is_some() || client.conn.readable || client.conn.read_closed;
                 if client.conn.outbox.is_none() {
@@ -83,7 +82,7 @@ impl<N: Net> Pump<N> {
     }
 
     /// Reads what nobody will use, so that closing does not reset the answer away (RFC 9112 section 9.6).
-    pub(super) fn discard(&mut self, key: ClientKey, read: &mut [u8]) -> Flow {
+    pub(super) fn discard(&mut self, key: ClientKey, read: &mut [u8]) -> Then {
         let Pump { clients, net, buffers, .. } = self;
         let Some(client) = clients.get_mut(key) else {
             return self.impossible("a client that runs is there");
@@ -94,12 +93,12 @@ impl<N: Net> Pump<N> {
         match client.conn.fill(net, buffers, read, usize::MAX) {
             Filled::Bytes(count) => {
                 self.moved += count;
-                Flow::Again
+                Then::Again
             }
-            Filled::Nothing => Flow::Wait,
+            Filled::Nothing => Then::Wait,
             Filled::End | Filled::Broken => {
                 self.drop_client(key);
-                Flow::Wait
+                Then::Wait
             }
         }
     }
@@ -109,7 +108,7 @@ impl<N: Net> Pump<N> {
         let Some(client) = self.clients.get_mut(key) else {
             return self.impossible("a client that runs is there");
         };
-        match client.session.client_closed() {
+        match client.exchange.flow.client_closed() {
             ClientEnd::Close | ClientEnd::Abort => self.drop_client(key),
             ClientEnd::HalfClose => {
                 if let Some(upstream) = client.exchange.upstream {
@@ -124,7 +123,7 @@ impl<N: Net> Pump<N> {
         let Some(client) = self.end_cut(key) else {
             return self.impossible("a client that runs is there");
         };
-        if client.session.ends_with_connection() {
+        if client.half.is_framed_by_its_end() {
             client.closing = Closing::Reset { by: Due::NEVER };
             self.flush_client(key);
         } else {
@@ -180,8 +179,7 @@ impl<N: Net> Pump<N> {
         for key in keys {
             let Some(client) = self.clients.get(key) else { continue };
             if client.exchange.entry.is_some() || client.exchange.upstream.is_some() {
-                let seems_whole =
-                    client.session.ends_with_connection() && !client.exchange.answered;
+                let seems_whole = client.half.is_framed_by_its_end() && !client.exchange.answered;
                 match seems_whole {
                     true => self.cut_at_once(key),
                     false => self.cut_client(key),
@@ -195,14 +193,15 @@ impl<N: Net> Pump<N> {
         let Some(client) = self.clients.get(key) else {
             return self.impossible("a client that runs is there");
         };
-        let end = if client.session.is_tunnel() {
+        let end = if client.exchange.flow.is_tunnel() {
             self.counters.tunnels.bump();
             End::TunnelClosed
         } else if client.exchange.answered && client.conn.outbox.is_none() {
             self.counters.finished.bump();
             End::Finished
         } else {
-            let is_under_way = client.exchange.upstream.is_some() && !client.session.is_idle();
+            let is_under_way =
+                client.exchange.upstream.is_some() && !client.exchange.flow.is_idle();
             if is_under_way || client.exchange.answered {
                 self.counters.abandoned.bump();
             }
@@ -216,7 +215,8 @@ impl<N: Net> Pump<N> {
     /// Gives up the exchange of a client that has gone. Should it still be there, it must not take what it got of a response
     /// for all of it.
     pub(super) fn give_up(&mut self, key: ClientKey) {
-        let begun = self.clients.get(key).is_some_and(|client| !client.session.awaits_response());
+        let begun =
+            self.clients.get(key).is_some_and(|client| !client.exchange.flow.awaits_response());
         self.counters.abandoned.bump();
         self.end_entry(key, End::ClientClosed);
         self.part(key);

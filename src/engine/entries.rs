@@ -68,9 +68,9 @@ impl<N: Net> Pump<N> {
         let facts = Facts {
             at: pending.at,
             duration: self.now.since(pending.at),
-            client: client.session.client(),
+            client: client.address.ip,
             upstream: pending.upstream.take(),
-            status: client.session.status(),
+            status: client.exchange.flow.status(),
             bytes: pending.bytes,
             end,
             reason: if matches!(end, End::Answered | End::Cut) { pending.reason } else { "" },

@@ -1,5 +1,5 @@
 //! What is done when an exchange with a target breaks, its target takes too long, or its endpoint goes down. What the table in
-//! `session::retry` says is carried out here.
+//! `exchange::retry` says is carried out here.
 
 use super::Net;
 use super::clock::is_clients_turn;
@@ -11,7 +11,7 @@ use super::waits::{LAST_WORDS, Moved};
 use crate::balance::{self, EndpointId, Report, Streak};
 use crate::base::tick::Tick;
 use crate::base::wheel::Due;
-use crate::session::{Break, Failure, Output, Remedy, Session};
+use crate::exchange::{Break, Failure, Flow, Output, Remedy};
 
 impl<N: Net> Pump<N> {
     /// The exchange of `owner` with its target broke.
@@ -25,13 +25,15 @@ impl<N: Net> Pump<N> {
             return self.impossible("a client and its upstream connection name each other");
         };
         let endpoint = upstream.endpoint;
-        let blameless = is_expected_end(&client.session, failure);
+        let reused = upstream.busy().is_some_and(|busy| busy.reused);
+        let blameless = is_expected_end(&client.exchange.flow, reused, failure);
         let elapsed = self.now.since(Tick::default());
         let broken = self.describe_break(owner, client, upstream, failure);
         let Some(client) = self.clients.get_mut(owner) else {
             return self.impossible("a client that runs is there");
         };
-        let remedy = client.session.upstream_failed(&self.cx, broken, out);
+        let remedy =
+            client.exchange.flow.upstream_failed(&self.rules, &mut client.half, broken, out);
         if remedy != Remedy::Replay {
             self.note_reason(owner, out.reason);
         }
@@ -152,9 +154,9 @@ impl<N: Net> Pump<N> {
             return self.impossible("a client and its upstream connection name each other");
         };
         let broken = self.describe_break(owner, client, upstream, Failure::Down);
-        if client.session.would_replay(broken) {
+        if client.exchange.flow.would_replay(broken) {
             self.upstream_failed(owner, Failure::Down, out);
-        } else if client.session.awaits_response()
+        } else if client.exchange.flow.awaits_response()
             && !is_clients_turn(upstream.conn.waits(), client, upstream)
         {
             let until = self.now.after(LAST_WORDS);
@@ -178,7 +180,7 @@ fn streak_of(failure: Failure) -> Streak {
 
 /// Whether a connection may end like this without any fault of its target: a pooled one that nobody used when it
 /// was closed (RFC 9112 section 9.3.1), or a tunnel.
-fn is_expected_end(session: &Session, failure: Failure) -> bool {
-    let pooled = session.is_reused() && session.awaits_response();
-    session.is_tunnel() || pooled && failure != Failure::HeadTimeout
+fn is_expected_end(flow: &Flow, reused: bool, failure: Failure) -> bool {
+    let pooled = reused && flow.awaits_response();
+    flow.is_tunnel() || pooled && failure != Failure::HeadTimeout
 }

@@ -7,7 +7,7 @@ use super::Net;
 use super::keys::ClientKey;
 use super::pump::Pump;
 use crate::base::tick::Tick;
-use crate::session::is_foreign;
+use crate::exchange::is_foreign;
 
 /// The least time between two lines. On a public port somebody always tries TLS.
 const QUIET: Duration = Duration::from_secs(60);
@@ -28,6 +28,6 @@ impl<N: Net> Pump<N> {
             return self.impossible("a client that runs is there");
         };
         self.hints.quiet_until = self.now.after(QUIET);
-        log::warn!("client {}: {reason}", client.session.client());
+        log::warn!("client {}: {reason}", client.address.ip);
     }
 }

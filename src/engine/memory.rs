@@ -21,7 +21,7 @@ use super::{Net, Token};
 use crate::base::buffer::Pool;
 use crate::base::ledger::Level;
 use crate::base::tick::Tick;
-use crate::session::{Next, Output, Step};
+use crate::exchange::{Next, Output, Step};
 
 /// How often those in line are looked at while all memory is held; and the first has its turn then. No event tells what other
 /// workers give back.
@@ -81,7 +81,7 @@ impl<N: Net> Pump<N> {
         };
         let waits = self.must_wait(client.conn.behind, upstream.conn.hunger)
             && upstream.conn.has_more()
-            && !client.session.awaits_response();
+            && !client.exchange.flow.awaits_response();
         if waits {
             self.wait_in_line(Token::Upstream(key));
         }
@@ -226,7 +226,7 @@ impl<N: Net> Pump<N> {
     fn refuse(&mut self, key: ClientKey, out: &mut Output) {
         if let Some(client) = self.clients.get_mut(key) {
             self.counters.memory_answers.bump();
-            client.session.no_memory(out);
+            client.exchange.flow.no_memory(&mut client.half, out);
             self.note_lack("requests with more than 4 KiB are answered by 503");
         }
     }

@@ -2,7 +2,7 @@
 //! whole worker runs under simulation; time and the snapshot come in as arguments of [`Engine::turn`].
 //!
 //! It owns both kinds of connection, the idle pools, the timer wheel and all buffers. It does not own the
-//! protocol (that is `session`), the choice of an endpoint (`balance`), or sockets and threads (`worker`).
+//! protocol (that is `exchange`), the choice of an endpoint (`balance`), or sockets and threads (`worker`).
 //!
 //! Invariants: a client connection and an upstream connection that belong together name each other; an
 //! upstream connection that belongs to nobody is idle in exactly one pool or waits for its end; a message is

@@ -17,7 +17,7 @@ use super::pump::Pump;
 use super::tables::{Upstream, UpstreamState};
 use super::waits::Moved;
 use crate::base::tick::Tick;
-use crate::session::Reuse;
+use crate::exchange::Reuse;
 
 /// Connections that may wait for their end; the oldest makes room for one more.
 const MOST: usize = 256;
@@ -64,7 +64,7 @@ impl<N: Net> Pump<N> {
         };
         let client = upstream.client().and_then(|client| clients.get(client));
         let unread = client.is_some_and(|client| {
-            client.session.has_content() && client.session.request_complete()
+            client.exchange.flow.has_content() && client.exchange.flow.request_complete()
         });
         upstream.closes = reuse == Reuse::Ends;
         match unread && reuse != Reuse::No {

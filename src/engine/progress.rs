@@ -17,7 +17,8 @@ impl<N: Net> Pump<N> {
         };
         // It carries nothing.
         let Some(client) = upstream.client().and_then(|at| self.clients.get(at)) else { return };
-        let is_upload = client.session.has_content() && client.session.awaits_response();
+        let is_upload =
+            client.exchange.flow.has_content() && client.exchange.flow.awaits_response();
         if is_upload && upstream.takes_more() {
             self.follow_upload(key);
         }

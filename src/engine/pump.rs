@@ -23,9 +23,10 @@ use crate::base::buffer::Pool;
 use crate::base::slab::Slab;
 use crate::base::tick::Tick;
 use crate::base::wheel::{Fired, Wheel};
+use crate::exchange::{ExchangeRules, Output, Pseudonym};
+use crate::http1::ClientAddress;
 use crate::http1::head::HeadLimits;
 use crate::metrics::WorkerCounters;
-use crate::session::{Output, Pseudonym, SessionRules};
 use crate::settings::{AccessSink, Plan, Via};
 
 /// Connections of either side that the tables have room for from the start: 5 MiB of addresses, and of memory only what
@@ -73,8 +74,8 @@ pub(super) struct Pump<N: Net> {
     pub(super) asks_seen: usize,
     /// Endpoints that went down with this snapshot: what waits for them is to be looked at.
     pub(super) lost: Vec<EndpointId>,
-    /// What sessions need of the plan.
-    pub(super) cx: SessionRules,
+    /// What exchanges need of the plan.
+    pub(super) rules: ExchangeRules,
     pub(super) counters: WorkerCounters,
     pub(super) reports: Vec<(EndpointId, Report)>,
     /// Connections of both sides there may be, as long as an idle one to a target can make room.
@@ -106,8 +107,8 @@ impl<N: Net> Pump<N> {
         let mut pools = Pools::new(workers);
         pools.follow(&snapshot, &shared.links, &mut Vec::new());
         let asks_seen = shared.asks.count();
-        let mut cx = SessionRules::default();
-        follow_plan(&mut cx, &snapshot.plan, Pseudonym::new(shared.instance));
+        let mut rules = ExchangeRules::default();
+        follow_plan(&mut rules, &snapshot.plan, Pseudonym::new(shared.instance));
         Pump {
             net: Patient::new(net),
             shortages: Shortages::default(),
@@ -128,8 +129,8 @@ impl<N: Net> Pump<N> {
             snapshot,
             asks_seen,
             lost: Vec::new(),
-            entries: cx.describe.then(Entries::default),
-            cx,
+            entries: rules.describe.then(Entries::default),
+            rules,
             counters,
             reports: Vec::new(),
             sockets: usize::MAX,
@@ -165,7 +166,8 @@ impl<N: Net> Pump<N> {
     pub(super) fn accept(&mut self, socket: N::Conn, peer: SocketAddr, now: Tick) -> bool {
         self.observe(now);
         let ip = peer.ip().to_canonical();
-        let mut client = Client::new(socket, ip, self.snapshot.plan.trusts(ip));
+        let address = ClientAddress { ip, trusted: self.snapshot.plan.trusts(ip) };
+        let mut client = Client::new(socket, address);
         self.counters.accepted.bump();
         if !self.register(&mut client.conn.socket) {
             self.closed += 1;
@@ -205,9 +207,9 @@ impl<N: Net> Pump<N> {
         self.pools.follow(&snapshot, &self.shared.links, &mut out);
         out.into_iter().for_each(|key| self.close_upstream(key));
         if !Arc::ptr_eq(&self.snapshot.plan, &snapshot.plan) {
-            follow_plan(&mut self.cx, &snapshot.plan, Pseudonym::new(self.shared.instance));
+            follow_plan(&mut self.rules, &snapshot.plan, Pseudonym::new(self.shared.instance));
             self.lengths = Lengths::new(&snapshot.plan.timeouts, self.drains);
-            self.entries = self.cx.describe.then(|| self.entries.take().unwrap_or_default());
+            self.entries = self.rules.describe.then(|| self.entries.take().unwrap_or_default());
         }
         self.snapshot = snapshot;
     }
@@ -257,7 +259,7 @@ impl<N: Net> Pump<N> {
 
     /// Responses end their connections from now on.
     pub(super) fn leave(&mut self) {
-        self.cx.draining = true;
+        self.rules.draining = true;
     }
 
     /// Begins to stop: responses end their connections, idle connections live on for [`DRAIN_GRACE`].
@@ -270,7 +272,7 @@ impl<N: Net> Pump<N> {
     /// Serves as before [`Pump::leave`] and [`Pump::drain`].
     pub(super) fn return_to_service(&mut self, now: Tick) {
         self.observe(now);
-        self.cx.draining = false;
+        self.rules.draining = false;
         if self.drains {
             self.hurry(false);
         }
@@ -352,12 +354,12 @@ impl<N: Net> Pump<N> {
     }
 }
 
-/// Sets what sessions need of the plan.
-fn follow_plan(cx: &mut SessionRules, plan: &Plan, pseudonym: Pseudonym) {
-    cx.fallback_host = plan.listen.first().map(ToString::to_string).unwrap_or_default();
-    cx.limits = HeadLimits { bytes: plan.limits.head, fields: plan.limits.headers };
-    cx.replay = plan.retry.replay;
-    cx.request_via = (plan.via != Via::Off).then_some(pseudonym);
-    cx.response_via = (plan.via == Via::All).then_some(pseudonym);
-    cx.describe = plan.log.access != AccessSink::Off;
+/// Sets what exchanges need of the plan.
+fn follow_plan(rules: &mut ExchangeRules, plan: &Plan, pseudonym: Pseudonym) {
+    rules.fallback_host = plan.listen.first().map(ToString::to_string).unwrap_or_default();
+    rules.limits = HeadLimits { bytes: plan.limits.head, fields: plan.limits.headers };
+    rules.replay = plan.retry.replay;
+    rules.request_via = (plan.via != Via::Off).then_some(pseudonym);
+    rules.response_via = (plan.via == Via::All).then_some(pseudonym);
+    rules.describe = plan.log.access != AccessSink::Off;
 }

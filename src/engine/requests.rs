@@ -8,79 +8,81 @@ use super::connects::Search;
 use super::keys::{ClientKey, UpstreamKey};
 use super::patient::is_short;
 use super::pump::{Pump, Scratch};
-use super::tables::{Closing, Flow};
+use super::tables::{Closing, Exchange, Then};
 use super::waits::Moved;
 use super::{Net, Token};
-use crate::session::{Failure, Next, Output, Phase, Step};
+use crate::exchange::{Failure, Halves, Next, Output, Phase, Step};
 
 /// The most that is read at once while a request head is expected, which bounds what pipelined requests
 /// may pile up in memory.
 const HEAD_READ: usize = 16 * 1024;
 
 impl<N: Net> Pump<N> {
-    pub(super) fn client_step(&mut self, key: ClientKey, scratch: &mut Scratch) -> Flow {
+    pub(super) fn client_step(&mut self, key: ClientKey, scratch: &mut Scratch) -> Then {
         let flushed = self.flush_client(key);
         // It could not be written to, and has gone.
-        let Some(client) = self.clients.get(key) else { return Flow::Wait };
+        let Some(client) = self.clients.get(key) else { return Then::Wait };
         if !flushed && !client.is_full_duplex() {
-            return Flow::Wait;
+            return Then::Wait;
         }
         if client.closing == Closing::Lingering {
             return self.discard(key, &mut scratch.read);
         }
-        if !client.is_open() || !client.session.wants_client_bytes() {
-            return Flow::Wait;
+        if !client.is_open() || !client.exchange.flow.wants_client_bytes() {
+            return Then::Wait;
         }
-        let streams = client.session.streams_to_upstream();
+        let streams = client.exchange.flow.streams_to_upstream();
         let limit = match client.exchange.upstream.filter(|_| streams) {
             Some(upstream) => match self.upstreams.get(upstream) {
                 Some(upstream) if upstream.takes_more() => {
                     let (window, behind) = (upstream.conn.window(), upstream.conn.behind);
                     if client.conn.has_more() && self.must_wait(behind, client.conn.hunger) {
                         self.wait_in_line(Token::Client(key));
-                        return Flow::Wait;
+                        return Then::Wait;
                     }
                     self.buffers.allow(window)
                 }
-                _ => return Flow::Wait,
+                _ => return Then::Wait,
             },
             None if client.exchange.answered => usize::MAX,
-            None if streams => return Flow::Wait,
+            None if streams => return Then::Wait,
             None => HEAD_READ,
         };
         self.client_read(key, limit, scratch)
     }
 
-    fn client_read(&mut self, key: ClientKey, limit: usize, scratch: &mut Scratch) -> Flow {
+    fn client_read(&mut self, key: ClientKey, limit: usize, scratch: &mut Scratch) -> Then {
         let Scratch { read, out } = scratch;
         if self.buffers.is_short() && self.waits_for_pages(Token::Client(key), out) {
-            return Flow::Wait;
+            return Then::Wait;
         }
-        let Pump { clients, net, buffers, cx, .. } = self;
+        let Pump { clients, net, buffers, rules, .. } = self;
         let Some(client) = clients.get_mut(key) else {
             return self.impossible("a client that runs is there");
         };
         client.conn.hunger = Hunger::No;
         let count = match client.conn.fill(net, buffers, read, limit) {
             Filled::Bytes(count) => count,
-            Filled::Nothing => return Flow::Wait,
+            Filled::Nothing => return Then::Wait,
             Filled::End => {
                 self.client_ended(key);
-                return Flow::Wait;
+                return Then::Wait;
             }
             Filled::Broken => {
                 self.drop_client(key);
-                return Flow::Wait;
+                return Then::Wait;
             }
         };
         let input = &mut read[..count];
         self.moved += count;
         out.clear();
-        let mut step = client.session.client_bytes(cx, input, out);
+        let Exchange { flow, half: target, .. } = &mut client.exchange;
+        let halves = Halves { client: &mut client.half, target };
+        let mut step = flow.client_bytes(rules, &client.address, halves, input, out);
         let mut starved = match step.next {
             Next::NeedMore => true,
             Next::Answered => false,
-            _ => !client.session.request_complete(),
+            _ => !client.exchange.flow.request_complete(),
         };
         if self.buffers.is_out() && self.refuses_to_keep(key, &mut step, count, out) {
             starved = false;
@@ -127,19 +129,19 @@ impl<N: Net> Pump<N> {
     }
 
     /// Has the limit run that now applies to the client, and says whether to go on with it.
-    fn after_client_read(&mut self, key: ClientKey, next: Next) -> Flow {
+    fn after_client_read(&mut self, key: ClientKey, next: Next) -> Then {
         // It could not be answered, and has gone.
-        let Some(client) = self.clients.get_mut(key) else { return Flow::Wait };
-        if next == Next::NeedMore && client.session.is_idle() {
+        let Some(client) = self.clients.get_mut(key) else { return Then::Wait };
+        if next == Next::NeedMore && client.exchange.flow.is_idle() {
             client.head_begun |= client.conn.inbox.is_some();
-            let flow = if client.conn.readable { Flow::Again } else { Flow::Wait };
+            let then = if client.conn.readable { Then::Again } else { Then::Wait };
             self.settle_client(key, Moved::None);
-            return flow;
+            return then;
         }
         if !client.is_open() {
-            return Flow::Again;
+            return Then::Again;
         }
-        let (phase, upstream) = (client.session.phase(), client.exchange.upstream);
+        let (phase, upstream) = (client.exchange.flow.phase(), client.exchange.upstream);
         // What is only dropped has a limit for all of it.
         let is_dropped = client.exchange.answered && upstream.is_none();
         let moved = if is_dropped { Moved::None } else { Moved::Read };
@@ -148,8 +150,8 @@ impl<N: Net> Pump<N> {
             upstream.into_iter().for_each(|at| self.settle_upstream(at, Moved::Read));
         }
         match phase {
-            Phase::Awaited | Phase::Response | Phase::Over => Flow::Wait,
-            _ => Flow::Again,
+            Phase::Awaited | Phase::Response | Phase::Over => Then::Wait,
+            _ => Then::Again,
         }
     }
 

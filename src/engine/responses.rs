@@ -6,46 +6,46 @@ use super::conn::{Filled, Hunger, PEEK};
 use super::keys::{ClientKey, UpstreamKey};
 use super::pools::Matured;
 use super::pump::{Pump, Scratch};
-use super::tables::{Busy, Flow, UpstreamState};
+use super::tables::{Busy, Exchange, Then, UpstreamState};
 use super::waits::Moved;
 use crate::access::End;
 use crate::balance::{Report, Streak};
 use crate::base::ledger::Level;
-use crate::session::{Ending, Failure, Next, Output, Reuse, Step};
+use crate::exchange::{Ending, Failure, Halves, Next, Output, Reuse, Step};
 
 impl<N: Net> Pump<N> {
     /// One step of an upstream connection: writes what waits for the target, then, depending on what the connection carries, reads
-    /// the response of an exchange, or looks whether something came that nobody asked for. [`Flow::Again`] if it read: there may
+    /// the response of an exchange, or looks whether something came that nobody asked for. [`Then::Again`] if it read: there may
     /// be more.
-    pub(super) fn upstream_step(&mut self, key: UpstreamKey, scratch: &mut Scratch) -> Flow {
+    pub(super) fn upstream_step(&mut self, key: UpstreamKey, scratch: &mut Scratch) -> Then {
         if !self.may_be_written(key, &mut scratch.out) {
-            return Flow::Wait;
+            return Then::Wait;
         }
         self.flush_upstream(key);
         // It was closed by that flush: its response was whole, and the end of the upload was all that it was still for.
-        let Some(upstream) = self.upstreams.get(key) else { return Flow::Wait };
+        let Some(upstream) = self.upstreams.get(key) else { return Then::Wait };
         let Some(owner) = upstream.client() else {
             self.look_at_idle(key, &mut scratch.read);
-            return Flow::Wait;
+            return Then::Wait;
         };
         let Some(client) = self.clients.get(owner) else {
             return self.impossible("a client and its upstream connection name each other");
         };
         if client.exchange.answered {
             self.look_at_answered(key, owner, &mut scratch.read);
-            return Flow::Wait;
+            return Then::Wait;
         }
         if client.conn.outbox.is_some() || upstream.ended {
-            return Flow::Wait;
+            return Then::Wait;
         }
-        if client.session.is_idle() {
+        if client.exchange.flow.is_idle() {
             self.look_at_private(key, owner, &mut scratch.read);
-            return Flow::Wait;
+            return Then::Wait;
         }
         if self.buffers.level() >= Level::Scarce
             && self.response_waits(key, owner, &mut scratch.out)
         {
-            return Flow::Wait;
+            return Then::Wait;
         }
         self.upstream_read(key, owner, scratch)
     }
@@ -80,9 +80,9 @@ impl<N: Net> Pump<N> {
         }
     }
 
-    /// Reads once from the target of an exchange, and does what the session makes of it.
-    fn upstream_read(&mut self, key: UpstreamKey, owner: ClientKey, scratch: &mut Scratch) -> Flow {
-        let Pump { clients, upstreams, net, buffers, cx, .. } = self;
+    /// Reads once from the target of an exchange, and does what the exchange makes of it.
+    fn upstream_read(&mut self, key: UpstreamKey, owner: ClientKey, scratch: &mut Scratch) -> Then {
+        let Pump { clients, upstreams, net, buffers, rules, .. } = self;
         let Scratch { read, out } = scratch;
         let (Some(upstream), Some(client)) = (upstreams.get_mut(key), clients.get_mut(owner))
         else {
@@ -92,23 +92,25 @@ impl<N: Net> Pump<N> {
         let limit = buffers.allow(client.conn.window());
         let count = match upstream.conn.fill(net, buffers, read, limit) {
             Filled::Bytes(count) => count,
-            Filled::Nothing => return Flow::Wait,
+            Filled::Nothing => return Then::Wait,
             Filled::End => {
                 self.upstream_ended(key, owner, out);
-                return Flow::Wait;
+                return Then::Wait;
             }
             Filled::Broken => {
                 self.upstream_failed(owner, Failure::Reset, out);
-                return Flow::Wait;
+                return Then::Wait;
             }
         };
         let input = &mut read[..count];
         self.moved += count;
         out.clear();
         if upstream.conn.outbox.is_some() {
-            client.session.answered_early();
+            client.exchange.flow.answered_early(&mut client.exchange.half);
         }
-        let step = client.session.upstream_bytes(cx, input, out);
+        let Exchange { flow, half: target, .. } = &mut client.exchange;
+        let halves = Halves { client: &mut client.half, target };
+        let step = flow.upstream_bytes(rules, halves, input, out);
         if upstream.fresh && matches!(step.next, Next::ToClient | Next::Finished { .. }) {
             upstream.fresh = false;
             self.pools.matured(upstream.endpoint, key, Matured::Response, self.now);
@@ -117,14 +119,14 @@ impl<N: Net> Pump<N> {
         // The exchange is over.
         let Some(upstream) = self.upstreams.get_mut(key).filter(|u| u.client() == Some(owner))
         else {
-            return Flow::Wait;
+            return Then::Wait;
         };
-        let starved = true; // a session leaves bytes of a target only if it needs more behind them
+        let starved = true; // bytes of a target are left only if more is needed behind them
         upstream.conn.keep(&mut self.buffers, &read[step.consumed..count], starved);
-        Flow::Again
+        Then::Again
     }
 
-    /// Does what a session's step on bytes of a target asks for. `input` are these bytes, of which the step passes a part on.
+    /// Does what a step on bytes of a target asks for. `input` are these bytes, of which the step passes a part on.
     fn upstream_act(
         &mut self,
         key: UpstreamKey,
@@ -166,13 +168,13 @@ impl<N: Net> Pump<N> {
         else {
             return self.impossible("a client and its upstream connection name each other");
         };
-        if !client.session.awaits_response() {
+        if !client.exchange.flow.awaits_response() {
             client.exchange.let_go(buffers);
         }
-        let tunnel = client.session.is_tunnel();
+        let tunnel = client.exchange.flow.is_tunnel();
         if tunnel && !pieces[0].is_empty() {
             // The 101: how a tunnel ends says nothing of its target.
-            self.pools.give_back(upstream.endpoint, None, client.session.status(), self.now);
+            self.pools.give_back(upstream.endpoint, None, client.exchange.flow.status(), self.now);
         }
         let ended = client.conn.read_closed;
         self.send_client(owner, pieces);
@@ -191,13 +193,14 @@ impl<N: Net> Pump<N> {
         self.send_client(owner, pieces);
         // Its last bytes could not be written: it has gone.
         let Some(client) = self.clients.get_mut(owner) else { return };
-        if client.session.is_early() {
+        if client.exchange.flow.is_early() {
             return self.finish_early(key, owner, reuse);
         }
         client.exchange.upstream = None;
         self.counters.finished.bump();
-        let (status, idle_hint) = (client.session.status(), client.session.idle_hint());
-        let stays = reuse == Reuse::Private && client.session.ending() == Ending::KeepAlive;
+        let (status, idle_hint) = (client.exchange.flow.status(), client.exchange.half.idle_hint());
+        let ending = client.exchange.flow.ending(&client.half);
+        let stays = reuse == Reuse::Private && ending == Ending::KeepAlive;
         let broken_by = client.exchange.tried.as_mut().and_then(|tried| tried.broken_by.take());
         if let (Some(broken_by), Some(upstream)) = (broken_by, self.upstreams.get(key)) {
             self.served_elsewhere(broken_by, upstream.endpoint, status);
@@ -241,7 +244,7 @@ impl<N: Net> Pump<N> {
             client.exchange.upstream = Some(key);
         }
         upstream.state = match owner {
-            Some(owner) => UpstreamState::Busy(Busy::new(owner, false)),
+            Some(owner) => UpstreamState::Busy(Busy::new(owner, true, false)),
             None => UpstreamState::Pooled { brief: back.brief },
         };
         upstream.conn.bulk = false;
@@ -264,14 +267,15 @@ impl<N: Net> Pump<N> {
             // The write that failed took the error with it: this is what a reset looks like then.
             return self.upstream_failed(owner, Failure::Reset, out);
         }
-        if client.session.is_tunnel() {
+        if client.exchange.flow.is_tunnel() {
             upstream.ended = true;
             client.end_after_flush = true;
             self.flush_client(owner);
             return;
         }
         out.clear();
-        match client.session.upstream_closed(out) {
+        let Exchange { flow, half: target, .. } = &mut client.exchange;
+        match flow.upstream_closed(Halves { client: &mut client.half, target }, out) {
             Next::Failed(failure) => self.upstream_failed(owner, failure, out),
             Next::Finished { reuse } => self.finish(key, owner, reuse, [&out.head, &[], &out.tail]),
             _ => self.impossible("the end of a target's side ends its response or breaks it"),
@@ -294,7 +298,7 @@ impl<N: Net> Pump<N> {
             return self.impossible("a client that runs is there");
         };
         self.counters.unavailable.bump();
-        client.session.no_upstream(&self.cx, out);
+        client.exchange.flow.no_upstream(&self.rules, &mut client.half, out);
         self.send_answer(key, out);
     }
 

@@ -15,7 +15,7 @@ use super::{Net, Token};
 use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
 use crate::base::wheel::Due;
-use crate::session::Output;
+use crate::exchange::Output;
 
 /// When connections whose calls failed for lack of memory run again. No event says when there is some.
 const RETRY: Duration = Duration::from_millis(30);
@@ -311,7 +311,7 @@ impl<N: Net> Pump<N> {
         let asks = client.is_open()
             && client.exchange.upstream.is_none()
             && client.exchange.hold.is_none()
-            && client.session.is_idle();
+            && client.exchange.flow.is_idle();
         // It holds nothing, or what its exchange needs.
         let Some(inbox) = client.conn.inbox.take_if(|_| asks) else { return false };
         self.buffers.take_back(inbox);

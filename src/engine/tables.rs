@@ -1,7 +1,6 @@
 //! What the engine keeps of each connection: state only, with the questions that one connection answers alone.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 
 use super::conn::Conn;
 use super::keys::{ClientKey, UpstreamKey};
@@ -11,7 +10,8 @@ use crate::balance::EndpointId;
 use crate::base::buffer::{Chunk, Pool};
 use crate::base::tick::Tick;
 use crate::base::wheel::Due;
-use crate::session::Session;
+use crate::exchange::Flow;
+use crate::http1::{ClientAddress, ClientHalf, ServerHalf};
 
 /// How far a client connection is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +46,12 @@ pub(super) struct Tried {
 
 /// What belongs to one exchange: a request, its response, and where they stand. Between two of them there is none, but for
 /// the connection to its target if that is the client's own.
-#[derive(Default)]
 pub(super) struct Exchange {
+    /// How far it is.
+    pub(super) flow: Flow,
+    /// HTTP/1 towards its target. Not the connection's, for the request is written before there is one, and once for all that it is
+    /// sent on.
+    pub(super) half: ClientHalf,
     /// The connection to its target.
     pub(super) upstream: Option<UpstreamKey>,
     /// What was sent of the request, while it may have to be sent again or for the first time.
@@ -58,13 +62,27 @@ pub(super) struct Exchange {
     pub(super) entry: Option<Box<Pending>>,
     /// Endpoints that refused it, and one that broke it.
     pub(super) tried: Option<Box<Tried>>,
-    /// Its response is whole, and the rest of its request still goes to the target or, without one, nowhere.
+    /// Its response is whole and was handed to the kernel or waits for it, and the rest of its request still goes to the target or,
+    /// without one, nowhere. The flow knows the first already when it was read.
     pub(super) answered: bool,
     /// How much of its request the kernel had not sent to the target when it was last asked.
     pub(super) unsent: u32,
 }
 
 impl Exchange {
+    /// Before a request.
+    const READY: Exchange = Exchange {
+        flow: Flow::READY,
+        half: ClientHalf::READY,
+        upstream: None,
+        hold: None,
+        ticket: 0,
+        entry: None,
+        tried: None,
+        answered: false,
+        unsent: 0,
+    };
+
     /// Gives back what was held of the request.
     pub(super) fn let_go(&mut self, buffers: &mut Pool) {
         self.hold.take().into_iter().for_each(|hold| buffers.take_back(hold));
@@ -74,7 +92,9 @@ impl Exchange {
 /// A client's connection.
 pub(super) struct Client<S> {
     pub(super) conn: Conn<S>,
-    pub(super) session: Session,
+    pub(super) address: ClientAddress,
+    /// HTTP/1 on this connection.
+    pub(super) half: ServerHalf,
     /// The exchange under way.
     pub(super) exchange: Exchange,
     pub(super) closing: Closing,
@@ -85,15 +105,22 @@ pub(super) struct Client<S> {
 }
 
 impl<S> Client<S> {
-    pub(super) fn new(socket: S, ip: IpAddr, trusted: bool) -> Self {
+    pub(super) fn new(socket: S, address: ClientAddress) -> Self {
         Client {
             conn: Conn::new(socket),
-            session: Session::new(ip, trusted),
-            exchange: Exchange::default(),
+            address,
+            half: ServerHalf::READY,
+            exchange: Exchange::READY,
             closing: Closing::Open { evictable: Due::NEVER },
             head_begun: false,
             end_after_flush: false,
         }
+    }
+
+    /// Makes ready for the next request, after an exchange of which nothing is held any more.
+    pub(super) fn next_request(&mut self) {
+        self.half.next_request();
+        self.exchange = Exchange { upstream: self.exchange.upstream, ..Exchange::READY };
     }
 
     /// It is not being closed.
@@ -104,12 +131,14 @@ impl<S> Client<S> {
 
     /// Its request is read although its response waits: whoever reads only when all is sent would wait forever.
     pub(super) fn is_full_duplex(&self) -> bool {
-        self.is_open() && self.session.streams_to_upstream() && !self.session.awaits_response()
+        self.is_open()
+            && self.exchange.flow.streams_to_upstream()
+            && !self.exchange.flow.awaits_response()
     }
 
     /// Nothing is under way and nothing waits.
     pub(super) fn is_idle(&self) -> bool {
-        self.session.is_idle()
+        self.exchange.flow.is_idle()
             && self.is_open()
             && self.conn.inbox.is_none()
             && self.conn.outbox.is_none()
@@ -151,6 +180,8 @@ pub(super) enum UpstreamState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Busy {
     pub(super) client: ClientKey,
+    /// The connection had carried another before.
+    pub(super) reused: bool,
     /// Some byte of the request was taken by the kernel.
     pub(super) sent: bool,
     /// A write failed: what the target still said is read, nothing more is sent.
@@ -160,8 +191,8 @@ pub(super) struct Busy {
 }
 
 impl Busy {
-    pub(super) fn new(client: ClientKey, sent: bool) -> Busy {
-        Busy { client, sent, write_broken: false, last_words: false }
+    pub(super) fn new(client: ClientKey, reused: bool, sent: bool) -> Busy {
+        Busy { client, reused, sent, write_broken: false, last_words: false }
     }
 }
 
@@ -244,7 +275,7 @@ impl<S> Upstream<S> {
 
 /// Whether a connection has more to do in this turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Flow {
+pub(super) enum Then {
     Again,
     #[default]
     Wait,

@@ -37,7 +37,8 @@ impl<N: Net> Pump<N> {
             .exchange
             .upstream
             .is_none_or(|upstream| self.upstreams.get(upstream).is_none_or(Upstream::has_ended));
-        let over = client.session.tunnel_client_ended() && answered && client.conn.outbox.is_none();
+        let over =
+            client.exchange.flow.tunnel_client_ended() && answered && client.conn.outbox.is_none();
         if over {
             self.drop_client(key);
         }
@@ -55,8 +56,9 @@ impl<N: Net> Pump<N> {
         client: Option<ClientKey>,
         upstream: Option<UpstreamKey>,
     ) {
-        let is_tunnel =
-            client.and_then(|at| self.clients.get(at)).is_some_and(|it| it.session.is_tunnel());
+        let is_tunnel = client
+            .and_then(|at| self.clients.get(at))
+            .is_some_and(|it| it.exchange.flow.is_tunnel());
         if is_tunnel {
             client.into_iter().for_each(|at| self.settle_client(at, Moved::Read));
             upstream.into_iter().for_each(|at| self.settle_upstream(at, Moved::Read));

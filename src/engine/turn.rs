@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::keys::{ClientKey, UpstreamKey};
 use super::pump::{Pump, Scratch};
-use super::tables::{Flow, Upstream, UpstreamState};
+use super::tables::{Then, Upstream, UpstreamState};
 use super::waits::Moved;
 use super::{Net, Token};
 use crate::balance::Snapshot;
@@ -120,7 +120,7 @@ impl<N: Net> Pump<N> {
         let ended = client.conn.read_closed;
         self.moved = 0;
         for _ in 0..STEPS {
-            if self.client_step(key, scratch) == Flow::Wait {
+            if self.client_step(key, scratch) == Then::Wait {
                 self.mark_bulk(Token::Client(key));
                 if ended && !last_look {
                     self.begin_grace(key, Moved::None);
@@ -148,7 +148,7 @@ impl<N: Net> Pump<N> {
             return;
         }
         for _ in 0..STEPS {
-            if self.upstream_step(key, scratch) == Flow::Wait {
+            if self.upstream_step(key, scratch) == Then::Wait {
                 return self.mark_bulk(Token::Upstream(key));
             }
             if self.moved >= SLICE {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{DRAIN_GRACE, LINGER};
 use crate::base::tick::Tick;
 use crate::base::wheel::Due;
-use crate::session::{Failure, Phase};
+use crate::exchange::{Failure, Phase};
 use crate::settings::Timeouts;
 
 /// How long a target that went down has to respond to what cannot be sent elsewhere.
@@ -122,7 +122,7 @@ pub(super) enum Verdict {
     Look,
     /// The request moves on to the next endpoint.
     NextEndpoint,
-    /// The exchange with the target failed: the table in `session::retry` says what follows.
+    /// The exchange with the target failed: the table in `exchange::retry` says what follows.
     Fail(Failure),
     /// The target gets no more of the request.
     StopUpload,

@@ -1,6 +1,17 @@
 //! What a proxy says of itself and of its client (RFC 9110 section 7.6.3; `X-Forwarded-For` has no standard).
 
+use std::net::IpAddr;
+
 use super::syntax;
+
+/// Where a client's connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress {
+    /// The other end of it.
+    pub ip: IpAddr,
+    /// Whether it is in `trusted_proxies`: then the `X-Forwarded-*` fields of its requests are kept.
+    pub trusted: bool,
+}
 
 /// What one instance of this program calls itself in `Via`: `evenly-` and 16 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! forwarding, the faults of messages.
 //!
 //! Owns: what a message means to a proxy. Does not own: how it is written (`http1`), or when it is read and sent
-//! (`session`). Imports no other room.
+//! (`exchange`). Imports no other room.
 //!
 //! Invariants: no socket, no clock, no lock, no allocation; no input panics.
 //!
@@ -28,6 +28,6 @@ mod status;
 pub(crate) mod syntax;
 
 pub use fault::Fault;
-pub use forwarding::Pseudonym;
+pub use forwarding::{ClientAddress, Pseudonym};
 pub use method::Method;
 pub(crate) use status::reason;

@@ -2,15 +2,16 @@
 //! another request or not (RFC 9112 section 9).
 //!
 //! Owns: what HTTP/1 remembers of one target's connection from one read to the next. Does not own: the bytes, of which those that
-//! are not consumed are handed in again; what a request or a response means for its exchange (`session`).
+//! are not consumed are handed in again; what a request or a response means for its exchange (`exchange`).
 //! Invariants: what was ruled out for another request stays ruled out until the next one has a connection of its own.
 
 use std::time::Duration;
 
 use super::body::{BodyDecoder, BodyEncoder, Decoded};
 use super::head::Scan;
+use super::mend;
 use super::rewrite::{self, RequestRewrite};
-use super::{BodyLength, Fault, HeadLimits, RequestHead, ResponseHead};
+use super::{BodyLength, Fault, HeadLimits, Progress, RequestHead, ResponseHead};
 
 /// No number of seconds. Not an `Option`, which would make each connection larger.
 const NO_HINT: u16 = u16::MAX;
@@ -85,16 +86,26 @@ impl ClientHalf {
         self.scan = Scan::NOTHING;
     }
 
-    /// Whether it is time to look for a response's head at the start of `input` ([`Scan::is_due`]).
+    /// Reads the head at the start of `input`, mended if need be, and has `judge` look at it and at the bytes that it is in. How many
+    /// bytes of the input it took, and what `judge` says.
+    ///
+    /// # Errors
+    /// As [`mend::read_response`].
     #[inline]
-    pub fn is_head_due(&mut self, input: &[u8], limits: HeadLimits) -> bool {
-        self.scan.is_due(input, limits.bytes)
-    }
-
-    /// A head was read whole.
-    #[inline]
-    pub fn head_ends(&mut self) {
-        self.scan = Scan::NOTHING;
+    pub fn response_head<R>(
+        &mut self,
+        input: &[u8],
+        limits: HeadLimits,
+        judge: impl FnOnce(&mut ClientHalf, &ResponseHead<'_, '_>, &[u8]) -> Result<R, Fault>,
+    ) -> Result<Progress<(usize, R)>, Fault> {
+        if !self.scan.is_due(input, limits.bytes) {
+            return Ok(Progress::Partial);
+        }
+        let progress = mend::read_response(input, limits, |head, bytes| judge(self, head, bytes))?;
+        if matches!(progress, Progress::Complete(_)) {
+            self.scan = Scan::NOTHING;
+        }
+        Ok(progress)
     }
 
     /// The head of an interim response was read: other responses follow it.

@@ -1,4 +1,4 @@
-//! Request and response heads: from bytes to what a session must know (RFC 9112 sections 2 to 6).
+//! Request and response heads: from bytes to what an exchange must know (RFC 9112 sections 2 to 6).
 //!
 //! Owns: parsing on the hot path and the judgement on a whole head. Does not own: naming the fault in a malformed head
 //! (`diagnose`), the rules of framing (`framing`), what is sent on (`rewrite`).

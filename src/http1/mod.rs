@@ -2,7 +2,7 @@
 //!
 //! Owns: what is a message, where it ends, and which bytes of it go to the other side; what is remembered of a connection from one
 //! read to the next, a client's ([`server`]) and a target's ([`client`]). Does not own: when to read or write, which target is asked,
-//! what a refusal does to the exchange (that is `session`).
+//! what a refusal does to the exchange (that is `exchange`).
 //!
 //! Invariants:
 //! - No socket, no clock, no lock; of a message that is exact the only allocation is appending to buffers that are handed in.
@@ -13,7 +13,9 @@
 //!
 //! ```
 //! use evenly::http1::rewrite::{self, RequestRewrite};
-//! use evenly::http1::{BodyLength, Fault, FieldSpace, HeadLimits, Progress, parse_request};
+//! use evenly::http1::{
+//!     BodyLength, ClientAddress, Fault, FieldSpace, HeadLimits, Progress, parse_request,
+//! };
 //!
 //! let limits = HeadLimits { bytes: 1024, fields: 20 };
 //! let mut space = FieldSpace::new();
@@ -24,8 +26,7 @@
 //! // What is sent to the target: fields of the client's connection stay behind, the client's address is added.
 //! let mut out = Vec::new();
 //! let by = RequestRewrite {
-//!     client: [192, 0, 2, 1].into(),
-//!     trusted: false,
+//!     client: ClientAddress { ip: [192, 0, 2, 1].into(), trusted: false },
 //!     fallback_host: "localhost",
 //!     via: None,
 //! };
@@ -60,7 +61,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use crate::http::{Fault, Method, Pseudonym};
+pub use crate::http::{ClientAddress, Fault, Method, Pseudonym};
 pub use answer::{ALLOW, answer, answer_options};
 pub use body::{BodyDecoder, BodyEncoder, Decoded, LAST_CHUNK, chunk_head};
 pub use client::{ClientHalf, Reuse};

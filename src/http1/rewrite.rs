@@ -11,17 +11,15 @@ use super::fields::Field;
 use super::target::RequestTarget;
 use super::{BodyLength, RequestHead, ResponseHead, Version};
 use crate::base::decimal;
-use crate::http::Pseudonym;
 use crate::http::fate::{Fate, RequestFacts, ResponseFacts};
 use crate::http::kind::Kind;
+use crate::http::{ClientAddress, Pseudonym};
 
 /// How a request is sent on.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestRewrite<'a> {
-    /// The address of the client's connection.
-    pub client: IpAddr,
-    /// Is the client in `trusted_proxies`? Then the X-Forwarded-* fields that it sent are kept.
-    pub trusted: bool,
+    /// Whose request it is.
+    pub client: ClientAddress,
     /// The Host for an HTTP/1.0 request without one.
     pub fallback_host: &'a str,
     /// What we call ourselves in an added `Via` (RFC 9110 section 7.6.3).
@@ -83,9 +81,9 @@ pub fn request(
     let from = request_line(head, by, out);
     let facts = RequestFacts {
         authority: authority(head),
-        trusted: by.trusted,
-        keeps_proto: by.trusted && head.has_one(Kind::XForwardedProto),
-        keeps_host: by.trusted && head.has_one(Kind::XForwardedHost),
+        trusted: by.client.trusted,
+        keeps_proto: by.client.trusted && head.has_one(Kind::XForwardedProto),
+        keeps_host: by.client.trusted && head.has_one(Kind::XForwardedHost),
         upgrades: head.upgrade.is_some(),
         may_trail: head.body == BodyLength::Chunked,
         may_expect: head.version == Version::Http11,
@@ -108,7 +106,7 @@ pub fn request(
         (false, true) => b"TE: trailers\r\nConnection: TE\r\n",
         (true, true) => b"TE: trailers\r\nConnection: upgrade, TE\r\n",
     });
-    forwarded_fields(head, &facts, by.client, out);
+    forwarded_fields(head, &facts, by.client.ip, out);
     if let Some(pseudonym) = by.via {
         pseudonym.append(head.version == Version::Http10, out);
     }

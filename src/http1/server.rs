@@ -2,7 +2,7 @@
 //! (RFC 9112 section 9).
 //!
 //! Owns: what HTTP/1 remembers of one client's connection from one read to the next. Does not own: the bytes, of which those that
-//! are not consumed are handed in again; what a request or a response means for its exchange (`session`).
+//! are not consumed are handed in again; what a request or a response means for its exchange (`exchange`).
 //! Invariants: a connection that is to end is not kept again by anything but the next request; nothing is framed by its end unless it
 //! ends.
 
@@ -26,6 +26,8 @@ pub struct ServerHalf {
     framing: ClientFraming,
     /// Of the response's body.
     encoder: BodyEncoder,
+    /// Some message carried or asked for credentials that authenticate the connection which they are sent on.
+    private: bool,
 }
 
 /// Whether the connection is kept behind the response.
@@ -40,7 +42,7 @@ enum Persistence {
 }
 
 impl ServerHalf {
-    /// Before the first request, and between two.
+    /// Before the first request.
     pub const READY: ServerHalf = ServerHalf {
         decoder: BodyDecoder::NOTHING,
         scan: Scan::NOTHING,
@@ -48,7 +50,13 @@ impl ServerHalf {
         persistence: Persistence::Unasked,
         framing: ClientFraming::AsIs,
         encoder: BodyEncoder::AsIs,
+        private: false,
     };
+
+    /// Makes ready for the next request.
+    pub fn next_request(&mut self) {
+        *self = ServerHalf { private: self.private, ..ServerHalf::READY };
+    }
 
     /// How many bytes of empty lines stand before a request. They say nothing, and must not look like its beginning (RFC 9112 section
     /// 2.2).
@@ -83,6 +91,7 @@ impl ServerHalf {
                     true => Persistence::Kept,
                     false => Persistence::Unasked,
                 },
+                private: self.private || head.binds_connection,
                 ..ServerHalf::READY
             };
         }
@@ -148,6 +157,7 @@ impl ServerHalf {
             BodyLength::Chunked | BodyLength::UntilClose => ClientFraming::UntilClose,
         };
         self.encoder = BodyEncoder::new(self.framing == ClientFraming::Chunked);
+        self.private |= head.binds_connection();
         if self.framing == ClientFraming::UntilClose {
             self.end();
         }
@@ -200,6 +210,12 @@ impl ServerHalf {
     /// Whether the client asked for its connection to be kept: its next request may be on its way.
     pub fn wants_to_be_kept(&self) -> bool {
         self.persistence != Persistence::Unasked
+    }
+
+    /// Whether an upstream connection that carries its requests serves this client alone: the target knows that connection by the
+    /// client's credentials.
+    pub fn is_private(&self) -> bool {
+        self.private
     }
 
     /// Whether only the end of the connection shows the client where its response ends.

@@ -1,4 +1,4 @@
-//! Differential tests: the same bytes through our codec and session, through hyper, and through kawa.
+//! Differential tests: the same bytes through our codec and exchange, through hyper, and through kawa.
 //!
 //! We may refuse what the others take. Never may we take what they refuse, or take something else from the same bytes:
 //! another method, target, field, body, or another place where the next message begins. `ALLOWED` lists the
@@ -450,7 +450,7 @@ fn passed_responses_are_sound(input: &[u8], step: usize) -> Result<Outcome, Stri
         }
         if passed.is_some() == (read.messages.is_empty() || switches) {
             return Err(format!(
-                "{method}: the codec reads {read:?}, the session passes {passed:?}"
+                "{method}: the codec reads {read:?}, the exchange passes {passed:?}"
             ));
         }
         let Some(passed) = passed else { continue };

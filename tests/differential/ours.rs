@@ -1,12 +1,12 @@
-//! Our own reading of the same bytes: by the codec alone, and through a session to what is sent on.
+//! Our own reading of the same bytes: by the codec alone, and through an exchange to what is sent on.
 
 use std::net::IpAddr;
 
+use evenly::exchange::{Ending, ExchangeRules, Flow, Halves, Next, Output, Step};
 use evenly::http1::{
-    BodyDecoder, BodyLength, FieldSpace, HeadLimits, Method, Progress, RequestHead, Version,
-    parse_request, parse_response,
+    BodyDecoder, BodyLength, ClientAddress, ClientHalf, FieldSpace, HeadLimits, Method, Progress,
+    RequestHead, ServerHalf, Version, parse_request, parse_response,
 };
-use evenly::session::{Ending, Next, Output, Session, SessionRules, Step};
 use evenly::settings::Limits;
 
 use crate::{Dialogue, Message, Stop};
@@ -174,8 +174,8 @@ pub(crate) fn response(method: &str, input: &[u8], step: usize) -> Dialogue {
     }
 }
 
-fn context() -> SessionRules {
-    SessionRules {
+fn rules() -> ExchangeRules {
+    ExchangeRules {
         request_via: None,
         response_via: None,
         limits: limits(),
@@ -186,38 +186,84 @@ fn context() -> SessionRules {
     }
 }
 
-fn session() -> Session {
-    Session::new(IpAddr::from([192, 0, 2, 1]), false)
+/// One exchange after the other between a client and targets.
+struct Exchanges {
+    rules: ExchangeRules,
+    flow: Flow,
+    client: ServerHalf,
+    target: ClientHalf,
+    out: Output,
 }
 
-/// Appends what a step passes on.
-fn pass(out: &Output, input: &[u8], step: &Step, to: &mut Vec<u8>) {
-    to.extend_from_slice(&out.head);
-    to.extend_from_slice(&input[step.body.clone()]);
-    to.extend_from_slice(&out.tail);
+impl Exchanges {
+    fn new() -> Exchanges {
+        Exchanges {
+            rules: rules(),
+            flow: Flow::READY,
+            client: ServerHalf::READY,
+            target: ClientHalf::READY,
+            out: Output::default(),
+        }
+    }
+
+    fn client_bytes(&mut self, input: &mut [u8]) -> Step {
+        let Exchanges { rules, flow, client, target, out } = self;
+        out.clear();
+        let address = ClientAddress { ip: IpAddr::from([192, 0, 2, 1]), trusted: false };
+        flow.client_bytes(rules, &address, Halves { client, target }, input, out)
+    }
+
+    fn upstream_bytes(&mut self, input: &mut [u8]) -> Step {
+        let Exchanges { rules, flow, client, target, out } = self;
+        out.clear();
+        flow.upstream_bytes(rules, Halves { client, target }, input, out)
+    }
+
+    fn upstream_closed(&mut self) -> Next {
+        let Exchanges { flow, client, target, out, .. } = self;
+        out.clear();
+        flow.upstream_closed(Halves { client, target }, out)
+    }
+
+    /// Appends what a step passes on.
+    fn pass(&self, input: &[u8], step: &Step, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.out.head);
+        to.extend_from_slice(&input[step.body.clone()]);
+        to.extend_from_slice(&self.out.tail);
+    }
+
+    /// Gives the request an empty 200. Whether another may follow.
+    fn answer(&mut self) -> bool {
+        let mut answer = *b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let step = self.upstream_bytes(&mut answer);
+        assert!(matches!(step.next, Next::Finished { .. }), "{:?}", step.next);
+        let goes_on = self.flow.ending(&self.client) == Ending::KeepAlive;
+        self.flow = Flow::READY;
+        self.client.next_request();
+        self.target = ClientHalf::READY;
+        goes_on
+    }
 }
 
 /// What goes upstream of each request in `input` that is read to its end, handed in `step` bytes at a time.
 /// Each is answered with an empty 200.
 pub(crate) fn sent_on(input: &[u8], step: usize) -> Vec<Vec<u8>> {
-    let (cx, mut out, mut session) = (context(), Output::default(), session());
+    let mut exchanges = Exchanges::new();
     let (mut sent, mut current, mut held) = (Vec::new(), Vec::new(), Vec::new());
     let mut pieces = input.chunks(step.max(1));
     loop {
-        out.clear();
-        let taken = session.client_bytes(&cx, &mut held, &mut out);
+        let taken = exchanges.client_bytes(&mut held);
         match taken.next {
             Next::NeedUpstream | Next::ToUpstream => {
-                pass(&out, &held, &taken, &mut current);
+                exchanges.pass(&held, &taken, &mut current);
                 held.drain(..taken.consumed);
             }
             Next::NeedMore => {}
             _ => return sent,
         }
-        if session.request_complete() {
+        if exchanges.flow.request_complete() {
             sent.push(std::mem::take(&mut current));
-            session.attached(true);
-            if !answered(&cx, &mut session, &mut out) {
+            if !exchanges.answer() {
                 return sent;
             }
         } else if let Some(piece) = pieces.next() {
@@ -228,35 +274,19 @@ pub(crate) fn sent_on(input: &[u8], step: usize) -> Vec<Vec<u8>> {
     }
 }
 
-/// Gives the session's request an empty 200. Whether another may follow.
-fn answered(cx: &SessionRules, session: &mut Session, out: &mut Output) -> bool {
-    out.clear();
-    let mut answer = *b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-    let step = session.upstream_bytes(cx, &mut answer, out);
-    assert!(matches!(step.next, Next::Finished { .. }), "{:?}", step.next);
-    let goes_on = session.ending() == Ending::KeepAlive;
-    if goes_on {
-        session.next_request();
-    }
-    goes_on
-}
-
 /// What a client of `version` gets of the response in `input`, handed in `step` bytes at a time and then ended.
 /// `None` unless all of it was passed on.
 pub(crate) fn passed_on(method: &str, version: &str, input: &[u8], step: usize) -> Option<Vec<u8>> {
-    let (cx, mut out, mut session) = (context(), Output::default(), session());
+    let mut exchanges = Exchanges::new();
     let mut request = format!("{method} / {version}\r\nHost: a\r\n\r\n").into_bytes();
-    let asked = session.client_bytes(&cx, &mut request, &mut out);
-    assert_eq!(asked.next, Next::NeedUpstream);
-    session.attached(false);
+    assert_eq!(exchanges.client_bytes(&mut request).next, Next::NeedUpstream);
     let (mut passed, mut held) = (Vec::new(), Vec::new());
     for piece in input.chunks(step.max(1)) {
         held.extend_from_slice(piece);
-        out.clear();
-        let taken = session.upstream_bytes(&cx, &mut held, &mut out);
+        let taken = exchanges.upstream_bytes(&mut held);
         match taken.next {
             Next::ToClient | Next::Finished { .. } => {
-                pass(&out, &held, &taken, &mut passed);
+                exchanges.pass(&held, &taken, &mut passed);
                 held.drain(..taken.consumed);
             }
             Next::NeedMore => assert_eq!(taken.consumed, 0),
@@ -266,11 +296,10 @@ pub(crate) fn passed_on(method: &str, version: &str, input: &[u8], step: usize) 
             return Some(passed);
         }
     }
-    out.clear();
-    match session.upstream_closed(&mut out) {
+    match exchanges.upstream_closed() {
         Next::Finished { .. } => {
-            passed.extend_from_slice(&out.head);
-            passed.extend_from_slice(&out.tail);
+            passed.extend_from_slice(&exchanges.out.head);
+            passed.extend_from_slice(&exchanges.out.tail);
             Some(passed)
         }
         _ => None,

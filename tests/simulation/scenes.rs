@@ -12,7 +12,7 @@ use evenly::base::ledger::Ledger;
 use evenly::base::tick::Tick;
 use evenly::engine::Engine;
 use evenly::metrics::WorkerCounters;
-use evenly::settings::Plan;
+use evenly::settings::{AccessSink, Plan};
 
 use crate::net::{Door, Far, Got, Network, Short, SimNet, Weather};
 use crate::random::Rng;
@@ -603,6 +603,34 @@ fn what_a_snapshot_plans_holds_for_connections_that_are_open() {
     scene.says(other, b"GET / HTTP/1.1\r\nHost: sim\r\nAccept: */*\r\n\r\n");
     scene.settle();
     assert!(scene.hears(other).0.starts_with("HTTP/1.1 431 "));
+}
+
+#[test]
+fn an_exchange_that_ends_while_the_log_is_off_leaves_nothing_to_the_entry_of_the_next() {
+    let mut scene = Scene::new(CALM);
+    let client = scene.client();
+    let log = |scene: &mut Scene, generation, access| {
+        let mut plan = Plan::default();
+        plan.log.access = access;
+        let snapshot = Snapshot::clone(&snapshot(generation, &[true]));
+        scene.snapshot = Arc::new(snapshot.under(Arc::new(plan)));
+        scene.turn(|_| {});
+    };
+    log(&mut scene, 2, AccessSink::Stdout);
+    scene.says(client, GET);
+    scene.settle();
+    log(&mut scene, 3, AccessSink::Off);
+    let target = scene.arrival();
+    scene.says(target, SMALL);
+    scene.settle();
+    log(&mut scene, 4, AccessSink::Stdout);
+    scene.says(client, b"GET /r/2 HTTP/1.1\r\nHost: sim\r\n\r\n");
+    scene.settle();
+    scene.says(target, SMALL);
+    scene.settle();
+    let batch = scene.engine.access_batch().expect("the log is on");
+    let requests: Vec<_> = batch.entries().map(|(_, parts)| parts[0].to_vec()).collect();
+    assert_eq!(requests, [b"GET /r/2 HTTP/1.1".to_vec()]);
 }
 
 #[test]

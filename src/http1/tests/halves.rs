@@ -27,8 +27,7 @@ fn told(half: &mut ServerHalf, response: &str) -> String {
 fn answered(request: &str, response: &str) -> ClientHalf {
     let (mut half, mut out) = (ClientHalf::READY, Vec::new());
     let by = RequestRewrite {
-        client: [192, 0, 2, 10].into(),
-        trusted: false,
+        client: ClientAddress { ip: [192, 0, 2, 10].into(), trusted: false },
         fallback_host: "fallback",
         via: None,
     };

@@ -107,8 +107,7 @@ fn check_sent_request(input: &[u8], trusted: bool) {
     let mut space = FieldSpace::new();
     let Ok(Progress::Complete(head)) = parse_request(input, LIMITS, &mut space) else { return };
     let by = RequestRewrite {
-        client: "192.0.2.1".parse().unwrap(),
-        trusted,
+        client: ClientAddress { ip: "192.0.2.1".parse().unwrap(), trusted },
         fallback_host: "f",
         via: Some(&US),
     };

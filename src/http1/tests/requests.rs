@@ -90,7 +90,7 @@ fn versions_other_than_1_0_and_1_1_are_505_and_unlike_ones_400() {
 #[test]
 fn what_speaks_another_protocol_is_told_from_its_first_bytes() {
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
-    // Behind the empty lines that a session takes off.
+    // Behind the empty lines that `ServerHalf::empty_lines` takes off.
     let version_2 = b"\0\r\nQUIT\n\x21\x11\x00\x0c\x7f\x00\x00\x01";
     let table: [(&[u8], u16, &str); 10] = [
         (hello, 400, Fault::ClientSpeaksTls.why()),

@@ -4,11 +4,13 @@ use std::net::IpAddr;
 
 use super::*;
 
-const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10));
+const CLIENT: ClientAddress =
+    ClientAddress { ip: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10)), trusted: false };
 const US: Pseudonym = Pseudonym::new(0xab);
 const STRANGER: RequestRewrite<'_> =
-    RequestRewrite { client: CLIENT, trusted: false, fallback_host: "fallback:1", via: None };
-const TRUSTED: RequestRewrite<'_> = RequestRewrite { trusted: true, ..STRANGER };
+    RequestRewrite { client: CLIENT, fallback_host: "fallback:1", via: None };
+const TRUSTED: RequestRewrite<'_> =
+    RequestRewrite { client: ClientAddress { trusted: true, ..CLIENT }, ..STRANGER };
 
 /// What every stranger's request to `Host: a` gets.
 const OURS: &str =
@@ -58,7 +60,10 @@ fn any_number_of_special_fields_is_treated_alike() {
 fn an_address_is_written_as_everybody_writes_it() {
     for octet in 0..=u8::MAX {
         let client = IpAddr::from([octet, 0, 255 - octet, octet]);
-        let sent = fields("", &RequestRewrite { client, ..STRANGER });
+        let sent = fields(
+            "",
+            &RequestRewrite { client: ClientAddress { ip: client, ..CLIENT }, ..STRANGER },
+        );
         assert!(sent.starts_with(&format!("X-Forwarded-For: {client}\r\n")), "{sent}");
     }
 }
@@ -131,7 +136,8 @@ fn addresses_are_canonical() {
         ("::ffff:192.0.2.1", "192.0.2.1"),
         ("2001:DB8:0:0::1", "2001:db8::1"),
     ] {
-        let by = RequestRewrite { client: address.parse().unwrap(), ..STRANGER };
+        let client = ClientAddress { ip: address.parse().unwrap(), ..CLIENT };
+        let by = RequestRewrite { client, ..STRANGER };
         let out = fields("", &by);
         assert!(out.starts_with(&format!("X-Forwarded-For: {text}\r\n")), "{out}");
     }

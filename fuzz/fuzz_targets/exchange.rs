@@ -1,4 +1,4 @@
 #![no_main]
-use evenly_fuzz::session::{Operation, check};
+use evenly_fuzz::exchange::{Operation, check};
 
 libfuzzer_sys::fuzz_target!(|operations: Vec<Operation>| check(&operations));

@@ -1,5 +1,7 @@
 //! The target's direction: interim responses, final ones, tunnels, and what its connection may carry then.
 
+use std::time::Duration;
+
 use super::*;
 
 #[test]
@@ -9,7 +11,7 @@ fn a_100_ends_the_wait_of_a_client_that_expects_it() {
     assert!(talk.heard_by_target().contains("Expect: 100-continue\r\n"));
     talk.target_says("HTTP/1.1 100 Continue\r\n\r\n");
     assert_eq!(talk.heard_by_client(), "HTTP/1.1 100 Continue\r\n\r\n");
-    assert!(talk.session.awaits_response());
+    assert!(talk.flow.awaits_response());
     talk.client_says("body").target_says(OK);
     assert_eq!((talk.heard_by_client().as_str(), talk.ending), (OK, Some(Ending::KeepAlive)));
 }
@@ -180,12 +182,12 @@ fn how_long_a_target_keeps_an_idle_connection_is_known_from_its_response() {
         ("Keep-Alive: 300\r\n", None),
     ] {
         let mut talk = Talk::of(GET);
-        assert_eq!(talk.session.idle_hint(), None);
+        assert_eq!(talk.far.idle_hint(), None);
         talk.target_says(&OK.replace("\r\n\r\n", &format!("\r\n{field}\r\n")));
-        assert_eq!(talk.session.idle_hint(), seconds.map(Duration::from_secs), "{field:?}");
+        assert_eq!(talk.far.idle_hint(), seconds.map(Duration::from_secs), "{field:?}");
         assert_eq!(talk.heard_by_client(), OK, "it is about the target's connection alone");
         talk.goes_on();
-        assert_eq!(talk.session.idle_hint(), None);
+        assert_eq!(talk.far.idle_hint(), None);
     }
 }
 
@@ -261,7 +263,7 @@ fn an_early_response_ends_the_upstream_connection() {
     assert_eq!(talk.reuse, Some(Reuse::No));
     // All was read, but some of it waits to be written.
     let mut talk = Talk::of(&format!("{POST}body"));
-    talk.session.answered_early();
+    talk.flow.answered_early(&mut talk.far);
     talk.target_says(OK);
     assert_eq!(talk.reuse, Some(Reuse::No));
     let mut talk = Talk::of(&POST.replace("Content", "Expect: 100-continue\r\nContent"));
@@ -319,7 +321,7 @@ fn an_upload_goes_on_after_its_response_and_the_next_request_behind_it() {
     talk.target_says(OK);
     assert_eq!((talk.heard_by_client().as_str(), talk.ending), (OK, None));
     assert_eq!(talk.reuse, Some(Reuse::No), "the target may have stopped reading when it answered");
-    assert!(talk.session.is_uploading() && talk.session.wants_client_bytes());
+    assert!(talk.flow.is_uploading() && talk.flow.wants_client_bytes());
     talk.heard_by_target();
     talk.client_says(&format!("cd{GET}"));
     assert_eq!((talk.heard_by_target().as_str(), talk.ending), ("cd", Some(Ending::KeepAlive)));
@@ -367,7 +369,7 @@ fn an_unwanted_upload_ends_with_its_early_response() {
         let ending = (!goes_on).then_some(Ending::Linger);
         assert_eq!((talk.reuse, talk.ending), (Some(reuse), ending), "{request} {response}");
         assert_eq!(talk.heard_by_client().contains("Connection: close\r\n"), !goes_on);
-        assert_eq!(talk.session.is_uploading(), goes_on);
+        assert_eq!(talk.flow.is_uploading(), goes_on);
     }
 }
 
@@ -384,7 +386,7 @@ fn a_client_that_will_not_be_kept_may_end_its_upload_too() {
         let mut talk = Talk::of(request);
         talk.target_says(response);
         assert!(talk.heard_by_client().contains("Connection: close\r\n"));
-        assert_eq!(talk.session.ends_with_connection(), response != OK);
+        assert_eq!(talk.near.is_framed_by_its_end(), response != OK);
         assert_eq!(talk.client_says("cd").ending, Some(Ending::Close));
         assert!(talk.heard_by_target().ends_with("abcd"));
     }
@@ -397,7 +399,10 @@ fn a_request_that_breaks_after_its_response_ends_the_connection() {
     talk.heard_by_client();
     talk.client_says("no size\r\n");
     assert_eq!(talk.next, Next::ClientBroke);
-    assert_eq!((talk.session.ending(), talk.heard_by_client().as_str()), (Ending::Linger, ""));
+    assert_eq!(
+        (talk.flow.ending(&talk.near), talk.heard_by_client().as_str()),
+        (Ending::Linger, "")
+    );
 }
 
 #[test]
@@ -517,7 +522,7 @@ fn an_agreed_upgrade_is_a_tunnel_both_ways() {
     let heard = talk.heard_by_client();
     assert!(heard.contains("Upgrade: WebSocket\r\nConnection: upgrade\r\n"), "{heard}");
     assert!(heard.ends_with("\r\n\r\nhello"));
-    assert!(talk.session.is_tunnel());
+    assert!(talk.flow.is_tunnel());
     talk.client_says(" bird");
     assert_eq!(talk.heard_by_target(), "early bird");
     talk.target_says("HTTP/1.1 is only bytes now\r\n\r\n");
@@ -528,8 +533,8 @@ fn an_agreed_upgrade_is_a_tunnel_both_ways() {
 fn a_tunnel_half_closes() {
     let mut talk = Talk::of(UPGRADE);
     talk.target_says(SWITCH);
-    assert_eq!(talk.session.client_closed(), ClientEnd::HalfClose);
-    assert!(talk.session.tunnel_client_ended() && !talk.session.wants_client_bytes());
+    assert_eq!(talk.flow.client_closed(), ClientEnd::HalfClose);
+    assert!(talk.flow.tunnel_client_ended() && !talk.flow.wants_client_bytes());
     talk.heard_by_client();
     talk.target_says("still");
     assert_eq!(talk.heard_by_client(), "still");

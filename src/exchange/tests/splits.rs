@@ -112,7 +112,8 @@ proptest::proptest! {
         let mut talk = Talk::of(GET);
         talk.out.clear();
         let mut input = bytes;
-        let step = talk.session.upstream_bytes(&talk.cx, &mut input, &mut talk.out);
+        let halves = Halves { client: &mut talk.near, target: &mut talk.far };
+        let step = talk.flow.upstream_bytes(&talk.rules, halves, &mut input, &mut talk.out);
         proptest::prop_assert!(step.consumed <= input.len());
     }
 }

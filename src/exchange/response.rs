@@ -2,30 +2,30 @@
 //! target breaks the exchange.
 
 use super::{
-    Answering, Break, Early, Expects, Failure, MAX_INTERIM, Next, Output, Reading, Remedy, Reuse,
-    Session, SessionRules, Step, Steps, pass_all, retry,
+    Answering, Break, Early, ExchangeRules, Expects, Failure, Flow, Halves, MAX_INTERIM, Next,
+    Output, Reading, Remedy, Reuse, Step, Steps, pass_all, retry,
 };
 use crate::http1::body::Decoded;
 use crate::http1::head::ResponseHead;
-use crate::http1::mend;
-use crate::http1::{BodyLength, Fault, Progress};
+use crate::http1::{BodyLength, Fault, Progress, ServerHalf};
 
-impl Session {
+impl Flow {
     /// Bytes of the target.
     pub fn upstream_bytes(
         &mut self,
-        cx: &SessionRules,
+        rules: &ExchangeRules,
+        mut halves: Halves<'_>,
         input: &mut [u8],
         out: &mut Output,
     ) -> Step {
         match self.answering {
-            Answering::Awaited => self.response_head(cx, input, out),
+            Answering::Awaited => self.response_head(rules, &mut halves, input, out),
             Answering::Body => {
                 let mut decoded = Decoded { consumed: 0, data: 0..0, done: false };
                 let Output { head, tail, trailers, .. } = out;
                 let result =
-                    self.target_side.response_body(input, cx.limits, trailers, &mut decoded);
-                self.client_side.frame_body(&decoded, trailers, (head, tail));
+                    halves.target.response_body(input, rules.limits, trailers, &mut decoded);
+                halves.client.frame_body(&decoded, trailers, (head, tail));
                 if let Err(bad) = result {
                     // What stands before the fault is whole, and nothing behind it is.
                     out.reason = bad.why();
@@ -35,7 +35,7 @@ impl Session {
                     return decoded.step(Next::ToClient);
                 }
                 let left = input.len() - decoded.consumed;
-                self.finished(decoded, left)
+                self.finished(&halves, decoded, left)
             }
             Answering::Tunnel => pass_all(input, Next::ToClient),
             Answering::Nothing | Answering::Complete => {
@@ -47,10 +47,10 @@ impl Session {
     }
 
     /// `left`: bytes of the target behind the end, which nobody asked for.
-    fn finished(&mut self, decoded: Decoded, left: usize) -> Step {
+    fn finished(&mut self, halves: &Halves<'_>, decoded: Decoded, left: usize) -> Step {
         self.end_answer();
-        let reuse = match self.target_side.reuse_behind(left) {
-            Reuse::Pool if self.private => Reuse::Private,
+        let reuse = match halves.target.reuse_behind(left) {
+            Reuse::Pool if halves.client.is_private() => Reuse::Private,
             reuse => reuse,
         };
         decoded.step(Next::Finished { reuse })
@@ -59,15 +59,21 @@ impl Session {
     /// The response is whole. What its target does not want of the request is not read any more.
     fn end_answer(&mut self) {
         self.answering = Answering::Complete;
-        if self.exchange.early == Early::Enough && !self.request_complete() {
+        if self.early == Early::Enough && !self.request_complete() {
             self.reading = Reading::Closed;
         }
     }
 
-    fn response_head(&mut self, cx: &SessionRules, input: &mut [u8], out: &mut Output) -> Step {
+    fn response_head(
+        &mut self,
+        rules: &ExchangeRules,
+        halves: &mut Halves<'_>,
+        input: &mut [u8],
+        out: &mut Output,
+    ) -> Step {
         let mut at = 0;
         loop {
-            match self.one_head(cx, &mut input[at..], out) {
+            match self.one_head(rules, halves, &mut input[at..], out) {
                 Ok(Headed::Interim(len)) => at += len,
                 Ok(Headed::Partial) if at > 0 => {
                     return Step { consumed: at, body: 0..0, next: Next::ToClient };
@@ -90,26 +96,23 @@ impl Session {
 
     fn one_head(
         &mut self,
-        cx: &SessionRules,
+        rules: &ExchangeRules,
+        halves: &mut Halves<'_>,
         input: &mut [u8],
         out: &mut Output,
     ) -> Result<Headed, Fault> {
-        if !self.target_side.is_head_due(input, cx.limits) {
-            return Ok(Headed::Partial);
-        }
-        let judge = |head: &ResponseHead<'_, '_>, bytes: &[u8]| self.judged(cx, head, bytes, out);
-        let Progress::Complete((head_len, length)) = mend::read_response(input, cx.limits, judge)?
-        else {
-            return Ok(Headed::Partial);
-        };
-        self.target_side.head_ends();
+        let Halves { client, target } = halves;
+        let progress = target.response_head(input, rules.limits, |target, head, bytes| {
+            self.judged(rules, Halves { client, target }, head, bytes, out)
+        })?;
+        let Progress::Complete((head_len, length)) = progress else { return Ok(Headed::Partial) };
         let Some(length) = length else { return Ok(Headed::Interim(head_len)) };
-        match self.behind_head(cx, length, &mut input[head_len..], out) {
+        match self.behind_head(rules, halves, length, &mut input[head_len..], out) {
             Ok(step) => Ok(Headed::Final(step.behind(head_len))),
             Err(bad) => {
                 // Its head has not gone out: the client can still be answered.
                 self.answering = Answering::Awaited;
-                self.exchange.status = 0;
+                self.status = 0;
                 Err(bad)
             }
         }
@@ -118,22 +121,26 @@ impl Session {
     /// Passes a whole head on. `None` if it was an interim one, else where its body ends.
     fn judged(
         &mut self,
-        cx: &SessionRules,
+        rules: &ExchangeRules,
+        halves: Halves<'_>,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
     ) -> Result<Option<BodyLength>, Fault> {
         match head.status {
-            101 => self.switch_protocols(cx, head, input, out).map(|()| Some(BodyLength::None)),
-            100..200 => self.interim(cx, head, input, out).map(|()| None),
-            _ => self.final_head(cx, head, input, out).map(Some),
+            101 => self
+                .switch_protocols(rules, halves.client, head, input, out)
+                .map(|()| Some(BodyLength::None)),
+            100..200 => self.interim(rules, halves, head, input, out).map(|()| None),
+            _ => self.final_head(rules, halves, head, input, out).map(Some),
         }
     }
 
     /// What follows a final head in the same read.
     fn behind_head(
         &mut self,
-        cx: &SessionRules,
+        rules: &ExchangeRules,
+        halves: &mut Halves<'_>,
         length: BodyLength,
         rest: &mut [u8],
         out: &mut Output,
@@ -144,34 +151,36 @@ impl Session {
         let mut decoded = Decoded { consumed: 0, data: 0..0, done: true };
         if !matches!(length, BodyLength::None) {
             let Output { head, tail, trailers, .. } = out;
-            self.target_side.response_body(rest, cx.limits, trailers, &mut decoded)?;
-            self.client_side.frame_body(&decoded, trailers, (head, tail));
+            halves.target.response_body(rest, rules.limits, trailers, &mut decoded)?;
+            halves.client.frame_body(&decoded, trailers, (head, tail));
         }
         if !decoded.done {
             return Ok(decoded.step(Next::ToClient));
         }
         let left = rest.len() - decoded.consumed;
-        Ok(self.finished(decoded, left))
+        Ok(self.finished(halves, decoded, left))
     }
 
     /// Passes a 1xx on (RFC 9110 section 15.2), but not to a 1.0 client, and not a 100 nobody asked for.
     fn interim(
         &mut self,
-        cx: &SessionRules,
+        rules: &ExchangeRules,
+        halves: Halves<'_>,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
     ) -> Result<(), Fault> {
-        self.exchange.interim += 1;
-        self.target_side.interim(head);
-        if self.exchange.interim > MAX_INTERIM {
+        let Halves { client, target } = halves;
+        self.interim += 1;
+        target.interim(head);
+        if self.interim > MAX_INTERIM {
             return Err(Fault::TooManyInterim);
         }
-        let unasked = head.status == 100 && self.exchange.expects == Expects::Nothing;
-        if self.client_side.takes_interim() && !unasked {
-            self.client_side.interim_head(head, input, cx.response_via.as_ref(), &mut out.head);
+        let unasked = head.status == 100 && self.expects == Expects::Nothing;
+        if client.takes_interim() && !unasked {
+            client.interim_head(head, input, rules.response_via.as_ref(), &mut out.head);
             if head.status == 100 {
-                self.exchange.expects = Expects::NoMore;
+                self.expects = Expects::NoMore;
             }
         }
         Ok(())
@@ -181,20 +190,21 @@ impl Session {
     /// (RFC 9110 sections 7.8 and 15.2.2).
     fn switch_protocols(
         &mut self,
-        cx: &SessionRules,
+        rules: &ExchangeRules,
+        client: &ServerHalf,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
     ) -> Result<(), Fault> {
-        let agreed = match (&self.exchange.upgrade, head.upgrade) {
+        let agreed = match (&self.upgrade, head.upgrade) {
             (Some(asked), Some(got)) => offers(&asked.protocols, got),
             _ => false,
         };
         if !agreed || !self.request_complete() {
             return Err(Fault::UnaskedSwitch);
         }
-        self.client_side.interim_head(head, input, cx.response_via.as_ref(), &mut out.head);
-        self.exchange.status = head.status;
+        client.interim_head(head, input, rules.response_via.as_ref(), &mut out.head);
+        self.status = head.status;
         self.answering = Answering::Tunnel;
         self.reading = Reading::Tunnel;
         Ok(())
@@ -202,30 +212,29 @@ impl Session {
 
     fn final_head(
         &mut self,
-        cx: &SessionRules,
+        rules: &ExchangeRules,
+        halves: Halves<'_>,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         out: &mut Output,
     ) -> Result<BodyLength, Fault> {
-        let length = head.body(self.exchange.method)?;
+        let Halves { client, target } = halves;
+        let length = head.body(self.method)?;
         let whole = self.request_complete();
-        if !whole || self.exchange.early != Early::No {
+        if !whole || self.early != Early::No {
             let reads_on = self.wants_the_rest(head);
-            self.exchange.early = if reads_on { Early::ReadsOn } else { Early::Enough };
+            self.early = if reads_on { Early::ReadsOn } else { Early::Enough };
         }
-        if cx.draining || (!whole && self.exchange.early == Early::Enough) {
-            self.client_side.end();
+        if rules.draining || (!whole && self.early == Early::Enough) {
+            client.end();
         }
-        let via = cx.response_via.as_ref();
-        self.client_side.response_head(head, input, length, via, &mut out.head);
-        self.target_side.begin_body(head, length);
-        self.exchange.status = head.status;
-        if self.exchange.early != Early::No
-            || may_have_stopped_reading(head.status, self.exchange.has_content)
-        {
-            self.target_side.rule_out_reuse();
+        let via = rules.response_via.as_ref();
+        client.response_head(head, input, length, via, &mut out.head);
+        target.begin_body(head, length);
+        self.status = head.status;
+        if self.early != Early::No || may_have_stopped_reading(head.status, self.has_content) {
+            target.rule_out_reuse();
         }
-        self.private |= head.binds_connection();
         self.answering = Answering::Body;
         Ok(length)
     }
@@ -234,17 +243,18 @@ impl Session {
     /// (RFC 9112 section 9.3); with an error and the announcement to close it says that it will not (section 9.5). What a
     /// client holds back until it is asked for it may never send.
     fn wants_the_rest(&self, head: &ResponseHead<'_, '_>) -> bool {
-        self.exchange.expects != Expects::Continue && (head.keep_alive || head.status < 400)
+        self.expects != Expects::Continue && (head.keep_alive || head.status < 400)
     }
 
     /// The target's side of the connection ended. `Finished` if that is how its response ends.
-    pub fn upstream_closed(&mut self, out: &mut Output) -> Next {
-        if self.answering != Answering::Body || self.target_side.closed().is_err() {
+    pub fn upstream_closed(&mut self, halves: Halves<'_>, out: &mut Output) -> Next {
+        let Halves { client, target } = halves;
+        if self.answering != Answering::Body || target.closed().is_err() {
             return Next::Failed(Failure::Closed);
         }
         let end = Decoded { consumed: 0, data: 0..0, done: true };
         let Output { head, tail, trailers, .. } = out;
-        self.client_side.frame_body(&end, trailers, (head, tail));
+        client.frame_body(&end, trailers, (head, tail));
         self.end_answer();
         Next::Finished { reuse: Reuse::Ends }
     }
@@ -259,7 +269,7 @@ impl Session {
             failure: broken.failure,
             sent: broken.sent,
             idempotent: self.is_idempotent(),
-            intact: broken.held && !self.exchange.replayed && self.exchange.interim == 0,
+            intact: broken.held && !self.replayed && self.interim == 0,
             budget: broken.budget,
             elsewhere: broken.elsewhere,
             begun: !self.awaits_response(),
@@ -270,7 +280,8 @@ impl Session {
     /// is then in `out`.
     pub fn upstream_failed(
         &mut self,
-        cx: &SessionRules,
+        rules: &ExchangeRules,
+        client: &mut ServerHalf,
         broken: Break,
         out: &mut Output,
     ) -> Remedy {
@@ -282,10 +293,10 @@ impl Session {
         };
         let remedy = retry::remedy(&self.situation(broken));
         match remedy {
-            Remedy::Replay => self.exchange.replayed = true,
+            Remedy::Replay => self.replayed = true,
             Remedy::Answer(status) if self.awaits_response() => {
-                self.end_if_draining(cx);
-                self.answer_with(status, broken.failure.why(), out);
+                rules.end_if_draining(client);
+                self.answer_with(client, status, broken.failure.why(), out);
             }
             Remedy::Answer(_) | Remedy::Cut => {
                 self.answering = Answering::Complete;

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn no_upstream_is_a_503_on_a_connection_that_stays_usable() {
     let mut talk = Talk::of(GET);
-    talk.session.no_upstream(&talk.cx, &mut talk.out);
+    talk.flow.no_upstream(&talk.rules, &mut talk.near, &mut talk.out);
     talk.carry(&Step { consumed: 0, body: 0..0, next: Next::Answered }, &[]);
     let heard = String::from_utf8_lossy(&talk.to_client).into_owned();
     assert!(heard.contains("Content-Length: 19\r\n") && !heard.contains("Connection"), "{heard}");
@@ -18,7 +18,7 @@ fn no_upstream_is_a_503_on_a_connection_that_stays_usable() {
 #[test]
 fn a_503_before_the_request_was_read_ends_the_connection() {
     let mut talk = Talk::of(POST);
-    talk.session.no_upstream(&talk.cx, &mut talk.out);
+    talk.flow.no_upstream(&talk.rules, &mut talk.near, &mut talk.out);
     talk.carry(&Step { consumed: 0, body: 0..0, next: Next::Answered }, &[]);
     assert!(talk.heard_by_client().contains("Connection: close\r\n"));
     assert_eq!(talk.ending, Some(Ending::Linger));
@@ -27,7 +27,7 @@ fn a_503_before_the_request_was_read_ends_the_connection() {
 #[test]
 fn an_answer_of_our_own_to_head_has_no_body() {
     let mut talk = Talk::of("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
-    talk.session.no_upstream(&talk.cx, &mut talk.out);
+    talk.flow.no_upstream(&talk.rules, &mut talk.near, &mut talk.out);
     talk.carry(&Step { consumed: 0, body: 0..0, next: Next::Answered }, &[]);
     assert_eq!(talk.answer(), (503, String::new()));
 }
@@ -35,9 +35,9 @@ fn an_answer_of_our_own_to_head_has_no_body() {
 #[test]
 fn an_idempotent_request_at_hand_is_sent_once_more_and_no_more() {
     let mut talk = Talk::of(GET);
-    assert!(talk.session.may_replay(&talk.cx));
+    assert!(talk.flow.may_replay(&talk.rules));
     assert_eq!(talk.target_fails(Failure::Reset, true, true), Remedy::Replay);
-    assert!(!talk.session.may_replay(&talk.cx));
+    assert!(!talk.flow.may_replay(&talk.rules));
     assert_eq!(talk.target_fails(Failure::Closed, true, true), Remedy::Answer(502));
     assert_eq!((talk.answer().0, talk.ending), (502, Some(Ending::KeepAlive)));
 }
@@ -45,17 +45,17 @@ fn an_idempotent_request_at_hand_is_sent_once_more_and_no_more() {
 #[test]
 fn what_may_have_been_processed_or_is_gone_is_not_repeated() {
     let mut post = Talk::of(&format!("{POST}body"));
-    assert!(!post.session.may_replay(&post.cx));
+    assert!(!post.flow.may_replay(&post.rules));
     assert_eq!(post.target_fails(Failure::Reset, true, true), Remedy::Answer(502));
     let mut put = Talk::of(&POST.replace("POST", "PUT"));
-    assert!(put.session.may_replay(&put.cx));
+    assert!(put.flow.may_replay(&put.rules));
     put.client_says("body");
-    assert!(!put.session.may_replay(&put.cx), "more was sent than is held");
+    assert!(!put.flow.may_replay(&put.rules), "more was sent than is held");
     assert_eq!(put.target_fails(Failure::Reset, true, false), Remedy::Answer(502));
     let mut off = Talk::new();
-    off.cx.replay = false;
+    off.rules.replay = false;
     off.client_says(GET);
-    assert!(!off.session.may_replay(&off.cx), "replay is switched off");
+    assert!(!off.flow.may_replay(&off.rules), "replay is switched off");
 }
 
 #[test]
@@ -129,24 +129,24 @@ fn a_response_that_ends_too_soon_is_cut_visibly() {
         assert_eq!(talk.next, Next::Failed(Failure::Closed));
         // A plain close would look like the end only to a client that waits for just that.
         let remedy = talk.target_fails(Failure::Closed, true, false);
-        let found = (remedy, talk.session.ends_with_connection());
+        let found = (remedy, talk.near.is_framed_by_its_end());
         assert_eq!(found, (Remedy::Cut, reset), "{request:?} {response:?}");
     }
 }
 
 #[test]
-fn a_draining_session_says_close_and_lingers() {
+fn while_draining_a_response_says_close_and_its_connection_lingers() {
     let mut talk = Talk::of(GET);
-    talk.cx.draining = true;
+    talk.rules.draining = true;
     talk.target_says(OK);
     assert!(talk.heard_by_client().contains("Connection: close\r\n"));
     assert_eq!((talk.reuse, talk.ending), (Some(Reuse::Pool), Some(Ending::Linger)));
 }
 
 #[test]
-fn a_draining_session_ends_with_an_answer_of_our_own_too() {
+fn while_draining_an_answer_of_our_own_ends_its_connection_too() {
     let mut talk = Talk::of(GET);
-    talk.cx.draining = true;
+    talk.rules.draining = true;
     assert_eq!(talk.target_fails(Failure::HeadTimeout, true, true), Remedy::Answer(504));
     assert!(talk.heard_by_client().contains("Connection: close\r\n"));
 }
@@ -155,21 +155,21 @@ fn a_draining_session_ends_with_an_answer_of_our_own_too() {
 fn a_client_that_ends_its_side_between_requests_is_done() {
     let mut talk = Talk::of(GET);
     talk.target_says(OK).goes_on();
-    assert_eq!(talk.session.client_closed(), ClientEnd::Close);
+    assert_eq!(talk.flow.client_closed(), ClientEnd::Close);
 }
 
 #[test]
 fn a_client_that_ends_its_side_within_a_body_has_left() {
-    assert_eq!(Talk::of(POST).session.client_closed(), ClientEnd::Abort);
+    assert_eq!(Talk::of(POST).flow.client_closed(), ClientEnd::Abort);
 }
 
 #[test]
 fn a_half_closed_client_is_not_read_and_gets_its_answer() {
     let mut talk = Talk::of(GET);
     // Its end is not looked for while the request is under way.
-    assert!(!talk.session.wants_client_bytes());
+    assert!(!talk.flow.wants_client_bytes());
     talk.target_says(OK);
     assert_eq!(talk.heard_by_client(), OK);
     talk.goes_on();
-    assert_eq!(talk.session.client_closed(), ClientEnd::Close);
+    assert_eq!(talk.flow.client_closed(), ClientEnd::Close);
 }

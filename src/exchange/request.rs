@@ -1,25 +1,32 @@
 //! The client's direction: heads that become requests for a target, bodies, and refusals.
 
 use super::{
-    Answering, ClientEnd, ExchangeState, Expects, Next, Output, Reading, Session, SessionRules,
-    Step, Steps, pass_all,
+    Answering, ClientEnd, ExchangeRules, Expects, Flow, Halves, Next, Output, Reading, Step, Steps,
+    pass_all,
 };
 use crate::access::push_part;
 use crate::http1::body::Decoded;
 use crate::http1::head::{FieldSpace, RequestHead};
 use crate::http1::rewrite::RequestRewrite;
-use crate::http1::{BodyLength, Fault, Progress, Version};
+use crate::http1::{BodyLength, ClientAddress, Fault, Progress, ServerHalf, Version};
 
-impl Session {
-    /// Bytes of the client: the head of a request, more of its body, or whatever runs through a tunnel.
-    pub fn client_bytes(&mut self, cx: &SessionRules, input: &mut [u8], out: &mut Output) -> Step {
+impl Flow {
+    /// Bytes of the client, which is at `address`: the head of a request, more of its body, or whatever runs through a tunnel.
+    pub fn client_bytes(
+        &mut self,
+        rules: &ExchangeRules,
+        address: &ClientAddress,
+        mut halves: Halves<'_>,
+        input: &mut [u8],
+        out: &mut Output,
+    ) -> Step {
         match self.reading {
-            Reading::Head => self.request_head(cx, input, out),
+            Reading::Head => self.request_head(rules, address, &mut halves, input, out),
             Reading::Body => {
-                self.exchange.at_hand = false;
-                match self.request_body(cx, input, out) {
+                self.at_hand = false;
+                match self.request_body(rules, &mut halves, input, out) {
                     Ok(decoded) => decoded.step(Next::ToUpstream),
-                    Err(fault) => self.refuse(fault, out),
+                    Err(fault) => self.refuse(fault, halves.client, out),
                 }
             }
             Reading::Tunnel => pass_all(input, Next::ToUpstream),
@@ -29,45 +36,60 @@ impl Session {
         }
     }
 
-    fn request_head(&mut self, cx: &SessionRules, input: &mut [u8], out: &mut Output) -> Step {
-        let empty = self.client_side.empty_lines(input);
+    fn request_head(
+        &mut self,
+        rules: &ExchangeRules,
+        address: &ClientAddress,
+        halves: &mut Halves<'_>,
+        input: &mut [u8],
+        out: &mut Output,
+    ) -> Step {
+        let empty = halves.client.empty_lines(input);
         match input.get_mut(empty..) {
-            Some(rest) if !rest.is_empty() => self.one_request_head(cx, rest, out).behind(empty),
+            Some(rest) if !rest.is_empty() => {
+                self.one_request_head(rules, address, halves, rest, out).behind(empty)
+            }
             _ => Step { consumed: empty, body: 0..0, next: Next::NeedMore },
         }
     }
 
-    fn one_request_head(&mut self, cx: &SessionRules, input: &mut [u8], out: &mut Output) -> Step {
+    fn one_request_head(
+        &mut self,
+        rules: &ExchangeRules,
+        address: &ClientAddress,
+        halves: &mut Halves<'_>,
+        input: &mut [u8],
+        out: &mut Output,
+    ) -> Step {
+        let Halves { client, target } = halves;
         let mut space = FieldSpace::new();
-        let (len, length) = match self.client_side.request_head(input, cx.limits, &mut space) {
+        let (len, length) = match client.request_head(input, rules.limits, &mut space) {
             Err(fault) => {
-                if fault == Fault::OtherVersion && self.client_side.lowers_minor(input) {
-                    return self.one_request_head(cx, input, out);
+                if fault == Fault::OtherVersion && client.lowers_minor(input) {
+                    return self.one_request_head(rules, address, halves, input, out);
                 }
-                return self.refuse(fault, out);
+                return self.refuse(fault, client, out);
             }
             Ok(Progress::Partial) => {
                 return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
             }
             Ok(Progress::Complete(head)) => {
-                self.exchange = ExchangeState::of(&head);
-                self.private |= head.binds_connection;
-                if cx.describe {
+                self.begin(&head);
+                if rules.describe {
                     describe(&head, &mut out.line);
                 }
-                if cx.request_via.is_some_and(|us| head.has_passed(&us)) {
-                    return self.answer_loop(&head, out);
+                if rules.request_via.is_some_and(|us| head.has_passed(&us)) {
+                    return self.answer_loop(&head, client, out);
                 }
                 if head.max_forwards_zero {
-                    return self.answer_for_target(&head, out);
+                    return self.answer_for_target(&head, client, out);
                 }
                 let by = RequestRewrite {
-                    client: self.client,
-                    trusted: self.trusted,
-                    fallback_host: &cx.fallback_host,
-                    via: cx.request_via.as_ref(),
+                    client: *address,
+                    fallback_host: &rules.fallback_host,
+                    via: rules.request_via.as_ref(),
                 };
-                self.target_side.request_head(&head, input, &by, &mut out.head);
+                target.request_head(&head, input, &by, &mut out.head);
                 (head.len, head.body)
             }
         };
@@ -77,23 +99,24 @@ impl Session {
             return Step { consumed: len, body: 0..0, next: Next::NeedUpstream };
         }
         self.reading = Reading::Body;
-        match self.request_body(cx, &mut input[len..], out) {
+        match self.request_body(rules, halves, &mut input[len..], out) {
             Ok(decoded) => decoded.step(Next::NeedUpstream).behind(len),
-            Err(fault) => self.refuse(fault, out),
+            Err(fault) => self.refuse(fault, halves.client, out),
         }
     }
 
     fn request_body(
         &mut self,
-        cx: &SessionRules,
+        rules: &ExchangeRules,
+        halves: &mut Halves<'_>,
         input: &mut [u8],
         out: &mut Output,
     ) -> Result<Decoded, Fault> {
         let Output { head, tail, trailers, .. } = out;
-        let decoded = self.client_side.request_body(input, cx.limits, trailers)?;
-        self.target_side.frame_body(&decoded, trailers, (head, tail));
-        if self.exchange.expects == Expects::Continue && decoded.consumed > 0 {
-            self.exchange.expects = Expects::NoMore;
+        let decoded = halves.client.request_body(input, rules.limits, trailers)?;
+        halves.target.frame_body(&decoded, trailers, (head, tail));
+        if self.expects == Expects::Continue && decoded.consumed > 0 {
+            self.expects = Expects::NoMore;
         }
         if decoded.done {
             self.reading = Reading::Complete;
@@ -103,52 +126,63 @@ impl Session {
 
     /// A target leads back to us: each round would take a connection on both sides, without end (RFC 5842 section 7.2 has the
     /// status).
-    fn answer_loop(&mut self, head: &RequestHead<'_, '_>, out: &mut Output) -> Step {
+    fn answer_loop(
+        &mut self,
+        head: &RequestHead<'_, '_>,
+        client: &mut ServerHalf,
+        out: &mut Output,
+    ) -> Step {
         self.reading = if head.has_content() { Reading::Closed } else { Reading::Complete };
-        self.answer_with(508, "The request has come back: a target leads here.", out);
+        let why = "The request has come back: a target leads here.";
+        self.answer_with(client, 508, why, out);
         Step { consumed: head.len, body: 0..0, next: Next::Answered }
     }
 
     /// `Max-Forwards: 0` makes us the final recipient (RFC 9110 section 7.6.2).
-    fn answer_for_target(&mut self, head: &RequestHead<'_, '_>, out: &mut Output) -> Step {
+    fn answer_for_target(
+        &mut self,
+        head: &RequestHead<'_, '_>,
+        client: &mut ServerHalf,
+        out: &mut Output,
+    ) -> Step {
         self.reading = if head.has_content() { Reading::Closed } else { Reading::Complete };
         if head.has_content() {
-            self.client_side.end();
+            client.end();
         }
-        self.client_side.answer_options(&mut out.head);
-        self.exchange.status = 200;
+        client.answer_options(&mut out.head);
+        self.status = 200;
         self.answering = Answering::Complete;
         Step { consumed: head.len, body: 0..0, next: Next::Answered }
     }
 
     /// Answers what cannot be served. Where the next request would begin is unknown then, so
     /// that the connection ends. A response already begun is cut instead, and one that is whole needs nothing more.
-    fn refuse(&mut self, fault: Fault, out: &mut Output) -> Step {
+    fn refuse(&mut self, fault: Fault, client: &mut ServerHalf, out: &mut Output) -> Step {
         out.head.clear();
         out.tail.clear();
         out.reason = fault.why();
         self.reading = Reading::Closed;
-        self.client_side.end();
+        client.end();
         if matches!(self.answering, Answering::Body | Answering::Complete) {
             return Step { consumed: 0, body: 0..0, next: Next::ClientBroke };
         }
-        self.answer_with(fault.status(), fault.why(), out);
+        self.answer_with(client, fault.status(), fault.why(), out);
         Step { consumed: 0, body: 0..0, next: Next::Answered }
     }
 
     /// The client was too slow: 408 while nothing was answered yet.
-    pub fn client_timed_out(&mut self, out: &mut Output) -> Next {
-        self.refuse(Fault::SlowRequest, out).next
+    pub fn client_timed_out(&mut self, client: &mut ServerHalf, out: &mut Output) -> Next {
+        self.refuse(Fault::SlowRequest, client, out).next
     }
 
     /// There is no memory for a request of which nothing was answered yet: 503, and the connection ends.
-    pub fn no_memory(&mut self, out: &mut Output) {
+    pub fn no_memory(&mut self, client: &mut ServerHalf, out: &mut Output) {
         out.head.clear();
         out.tail.clear();
         out.reason = "no memory is left for the request (limits.memory)";
         self.reading = Reading::Closed;
-        self.client_side.end();
-        self.answer_with(503, "", out);
+        client.end();
+        self.answer_with(client, 503, "", out);
     }
 
     /// The client's side of the connection ended.

@@ -1,7 +1,7 @@
-//! A session driven by hand: slices of bytes go in, steps come out, and this file plays the engine.
+//! An exchange driven by hand: slices of bytes go in, steps come out, and this file plays the engine.
 //!
 //! ```sh
-//! cargo run --example session_by_hand
+//! cargo run --example exchange_by_hand
 //! ```
 //!
 //! No socket, no clock, no thread: what the protocol does with a request can be seen, and tested, in a page of code.
@@ -10,13 +10,19 @@
 
 use std::fmt::Write;
 
-use evenly::http1::HeadLimits;
-use evenly::session::{Break, Ending, Failure, Next, Output, Remedy, Session, SessionRules, Step};
+use evenly::exchange::{
+    Break, Ending, ExchangeRules, Failure, Flow, Halves, Next, Output, Remedy, Step,
+};
+use evenly::http1::{ClientAddress, ClientHalf, HeadLimits, ServerHalf};
 
-/// A client's connection with its session, and what was said on both sides so far.
+/// A client's connection with one exchange after the other, and what was said on both sides so far.
 struct Talk {
-    session: Session,
-    cx: SessionRules,
+    flow: Flow,
+    address: ClientAddress,
+    /// What HTTP/1 remembers of the client's connection, and of the target's.
+    client: ServerHalf,
+    target: ClientHalf,
+    rules: ExchangeRules,
     out: Output,
     /// Bytes of the client that were not used yet.
     pending: Vec<u8>,
@@ -25,7 +31,7 @@ struct Talk {
 
 impl Talk {
     fn new() -> Talk {
-        let cx = SessionRules {
+        let rules = ExchangeRules {
             limits: HeadLimits { bytes: 16 * 1024, fields: 100 },
             fallback_host: "localhost".to_owned(),
             replay: true,
@@ -34,8 +40,23 @@ impl Talk {
             describe: false,
             draining: false,
         };
-        let session = Session::new([192, 0, 2, 1].into(), false);
-        Talk { session, cx, out: Output::default(), pending: Vec::new(), said: String::new() }
+        Talk {
+            flow: Flow::READY,
+            address: ClientAddress { ip: [192, 0, 2, 1].into(), trusted: false },
+            client: ServerHalf::READY,
+            target: ClientHalf::READY,
+            rules,
+            out: Output::default(),
+            pending: Vec::new(),
+            said: String::new(),
+        }
+    }
+
+    /// The exchange is over, and its connection is kept.
+    fn next_request(&mut self) {
+        self.flow = Flow::READY;
+        self.client.next_request();
+        self.target = ClientHalf::READY;
     }
 
     fn note(&mut self, who: &str, bytes: &[u8]) {
@@ -44,25 +65,28 @@ impl Talk {
         }
     }
 
-    /// What the session makes of bytes of the client.
+    /// What the exchange makes of bytes of the client.
     fn client_says(&mut self, bytes: &str) -> Next {
         self.note("client", bytes.as_bytes());
         self.out.clear();
         // What was not used is handed in again, with more behind it.
         let mut input = std::mem::take(&mut self.pending);
         input.extend_from_slice(bytes.as_bytes());
-        let step = self.session.client_bytes(&self.cx, &mut input, &mut self.out);
+        let halves = Halves { client: &mut self.client, target: &mut self.target };
+        let (flow, out) = (&mut self.flow, &mut self.out);
+        let step = flow.client_bytes(&self.rules, &self.address, halves, &mut input, out);
         self.carry(&step, &input);
         self.pending = input.split_off(step.consumed);
         step.next
     }
 
-    /// What the session makes of bytes of the target.
+    /// What the exchange makes of bytes of the target.
     fn target_says(&mut self, bytes: &str) -> Next {
         self.note("target", bytes.as_bytes());
         self.out.clear();
         let mut input = bytes.as_bytes().to_vec();
-        let step = self.session.upstream_bytes(&self.cx, &mut input, &mut self.out);
+        let halves = Halves { client: &mut self.client, target: &mut self.target };
+        let step = self.flow.upstream_bytes(&self.rules, halves, &mut input, &mut self.out);
         self.carry(&step, &input);
         step.next
     }
@@ -71,12 +95,14 @@ impl Talk {
     fn target_closes(&mut self, sent: bool) -> Remedy {
         self.note("target", b"(closes)");
         self.out.clear();
-        let failure = match self.session.upstream_closed(&mut self.out) {
+        let halves = Halves { client: &mut self.client, target: &mut self.target };
+        let failure = match self.flow.upstream_closed(halves, &mut self.out) {
             Next::Failed(failure) => failure,
             _ => Failure::Closed,
         };
         let broken = Break { failure, sent, held: true, budget: true, elsewhere: true };
-        let remedy = self.session.upstream_failed(&self.cx, broken, &mut self.out);
+        let (client, out) = (&mut self.client, &mut self.out);
+        let remedy = self.flow.upstream_failed(&self.rules, client, broken, out);
         if let Remedy::Answer(_) = remedy {
             self.carry(&Step { consumed: 0, body: 0..0, next: Next::Answered }, &[]);
         }
@@ -95,7 +121,7 @@ impl Talk {
         bytes.extend_from_slice(&self.out.tail);
         self.note(to, &bytes);
         if step.next == Next::NeedUpstream {
-            self.session.attached(false);
+            self.target.attached();
         }
     }
 }
@@ -108,20 +134,20 @@ pub(crate) fn dialogue() -> String {
     assert_eq!(talk.client_says("GET /hello HTTP/1.1\r\nHost: exam"), Next::NeedMore);
     assert_eq!(talk.client_says("ple.org\r\n\r\n"), Next::NeedUpstream);
     talk.target_says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
-    assert_eq!(talk.session.ending(), Ending::KeepAlive);
-    talk.session.next_request();
+    assert_eq!(talk.flow.ending(&talk.client), Ending::KeepAlive);
+    talk.next_request();
 
     // A POST whose target closes the connection after it took some of it: it may have been processed, so the client gets a 502.
     talk.client_says("POST /pay HTTP/1.1\r\nHost: example.org\r\nContent-Length: 2\r\n\r\n42");
     assert_eq!(talk.target_closes(true), Remedy::Answer(502));
-    talk.session.next_request();
+    talk.next_request();
 
     // A request that two parsers could read differently gets no target at all.
     let refused = talk.client_says(
         "POST / HTTP/1.1\r\nHost: example.org\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
     );
     assert_eq!(refused, Next::Answered);
-    assert_eq!(talk.session.ending(), Ending::Linger);
+    assert_eq!(talk.flow.ending(&talk.client), Ending::Linger);
     talk.said
 }
 

@@ -1,22 +1,29 @@
-//! Dialogues: what a client and a target say, and what the session makes of it. No socket, no clock.
+//! Dialogues: what a client and a target say, and what the exchange makes of it. No socket, no clock.
 
 mod failures;
 mod requests;
 mod responses;
 mod splits;
 
-use super::*;
+use std::net::{IpAddr, Ipv4Addr};
 
+use super::*;
+use crate::http1::ClientAddress;
+
+const ADDRESS: ClientAddress =
+    ClientAddress { ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), trusted: false };
 const FORWARDED: &str =
     "X-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n";
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A session with somebody who carries its bytes, as the engine does.
+/// An exchange with both its connections and somebody who carries the bytes, as the engine does.
 struct Talk {
-    session: Session,
-    cx: SessionRules,
+    flow: Flow,
+    near: ServerHalf,
+    far: ClientHalf,
+    rules: ExchangeRules,
     out: Output,
     /// Bytes that wait to be used.
     client: Vec<u8>,
@@ -36,8 +43,10 @@ struct Talk {
 impl Talk {
     fn new() -> Talk {
         Talk {
-            session: Session::new([10, 0, 0, 9].into(), false),
-            cx: SessionRules {
+            flow: Flow::READY,
+            near: ServerHalf::READY,
+            far: ClientHalf::READY,
+            rules: ExchangeRules {
                 limits: HeadLimits { bytes: 1024, fields: 20 },
                 fallback_host: "fallback".to_owned(),
                 replay: true,
@@ -75,7 +84,9 @@ impl Talk {
         self.target.extend_from_slice(bytes.as_bytes());
         while !self.target.is_empty() && self.ending.is_none() {
             self.out.clear();
-            let step = self.session.upstream_bytes(&self.cx, &mut self.target, &mut self.out);
+            let halves = Halves { client: &mut self.near, target: &mut self.far };
+            let (flow, out) = (&mut self.flow, &mut self.out);
+            let step = flow.upstream_bytes(&self.rules, halves, &mut self.target, out);
             let input: Vec<u8> = self.target.drain(..step.consumed).collect();
             self.carry(&step, &input);
             if step.consumed == 0 {
@@ -87,7 +98,8 @@ impl Talk {
 
     fn target_closes(&mut self) -> &mut Talk {
         self.out.clear();
-        let next = self.session.upstream_closed(&mut self.out);
+        let halves = Halves { client: &mut self.near, target: &mut self.far };
+        let next = self.flow.upstream_closed(halves, &mut self.out);
         self.carry(&Step { consumed: 0, body: 0..0, next }, &[]);
         self
     }
@@ -95,7 +107,8 @@ impl Talk {
     /// The target breaks the exchange; whatever answer that gives goes to the client.
     fn target_fails(&mut self, failure: Failure, sent: bool, held: bool) -> Remedy {
         let broken = Break { failure, sent, held, budget: true, elsewhere: self.elsewhere };
-        let remedy = self.session.upstream_failed(&self.cx, broken, &mut self.out);
+        let (near, out) = (&mut self.near, &mut self.out);
+        let remedy = self.flow.upstream_failed(&self.rules, near, broken, out);
         if let Remedy::Answer(_) = remedy {
             self.carry(&Step { consumed: 0, body: 0..0, next: Next::Answered }, &[]);
         }
@@ -106,15 +119,19 @@ impl Talk {
     fn goes_on(&mut self) -> &mut Talk {
         assert_eq!(self.ending.take(), Some(Ending::KeepAlive));
         self.reuse = None;
-        self.session.next_request();
+        self.flow = Flow::READY;
+        self.near.next_request();
+        self.far = ClientHalf::READY;
         self.use_client();
         self
     }
 
     fn use_client(&mut self) {
-        while !self.client.is_empty() && self.session.wants_client_bytes() {
+        while !self.client.is_empty() && self.flow.wants_client_bytes() {
             self.out.clear();
-            let step = self.session.client_bytes(&self.cx, &mut self.client, &mut self.out);
+            let halves = Halves { client: &mut self.near, target: &mut self.far };
+            let (flow, input, out) = (&mut self.flow, &mut self.client, &mut self.out);
+            let step = flow.client_bytes(&self.rules, &ADDRESS, halves, input, out);
             let input: Vec<u8> = self.client.drain(..step.consumed).collect();
             self.carry(&step, &input);
             if step.consumed == 0 {
@@ -135,15 +152,15 @@ impl Talk {
         to.extend_from_slice(&input[step.body.clone()]);
         to.extend_from_slice(&self.out.tail);
         match step.next {
-            Next::NeedUpstream => self.session.attached(false),
-            Next::Answered => self.ending = Some(self.session.ending()),
+            Next::NeedUpstream => self.far.attached(),
+            Next::Answered => self.ending = Some(self.flow.ending(&self.near)),
             Next::Finished { reuse } => {
                 self.reuse = Some(reuse);
-                self.ending = (!self.session.is_uploading()).then(|| self.session.ending());
+                self.ending = (!self.flow.is_uploading()).then(|| self.flow.ending(&self.near));
             }
             // The response was whole before its request.
-            Next::ToUpstream if self.reuse.is_some() && self.session.request_complete() => {
-                self.ending = Some(self.session.ending());
+            Next::ToUpstream if self.reuse.is_some() && self.flow.request_complete() => {
+                self.ending = Some(self.flow.ending(&self.near));
             }
             _ => {}
         }

@@ -44,7 +44,7 @@ pub enum Remedy {
     /// Answer with this status.
     Answer(u16),
     /// The response has begun: end the client's connection so that it can see the cut, by a reset where a plain close would
-    /// look like a proper end ([`Session::ends_with_connection`](super::Session::ends_with_connection)).
+    /// look like a proper end ([`ServerHalf::is_framed_by_its_end`](crate::http1::ServerHalf::is_framed_by_its_end)).
     Cut,
 }
 

@@ -1,16 +1,16 @@
-//! Any list of operations on two sessions in a row, as two proxies one behind the other: what the first sends on, the
+//! Any list of operations on two proxies' exchanges, one behind the other, as two proxies one behind the other: what the first sends on, the
 //! second never refuses; what the second answers, the first never finds wrong; and both ends only ever see messages.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use arbitrary::Arbitrary;
-use evenly::http1::{
-    BodyDecoder, BodyLength, FieldSpace, HeadLimits, Method, Progress, Pseudonym, parse_request,
-    parse_response,
+use evenly::exchange::{
+    Break, ClientEnd, Ending, ExchangeRules, Failure, Flow, Halves, Next, Output, Remedy, Reuse,
 };
-use evenly::session::{
-    Break, ClientEnd, Ending, Failure, Next, Output, Remedy, Reuse, Session, SessionRules,
+use evenly::http1::{
+    BodyDecoder, BodyLength, ClientAddress, ClientHalf, FieldSpace, HeadLimits, Method, Progress,
+    Pseudonym, ServerHalf, parse_request, parse_response,
 };
 
 use crate::LIMITS;
@@ -48,17 +48,19 @@ pub fn check(operations: &[Operation]) {
     chain.end();
 }
 
-/// A client, two sessions in a row, and a target.
+/// A client, two proxies one behind the other, and a target.
 struct Chain {
-    cx: SessionRules,
+    rules: ExchangeRules,
     endpoints: bool,
     near: Hop,
     far: Option<Hop>,
 }
 
-/// One session and what is around it.
+/// One proxy: an exchange after the other, and what is around them.
 struct Hop {
-    session: Session,
+    flow: Flow,
+    client: ServerHalf,
+    target: ClientHalf,
     /// What its client sent and it has not used.
     from_client: Vec<u8>,
     /// What its upstream sent and it has not used.
@@ -92,7 +94,9 @@ fn method_of(input: &[u8]) -> Method {
 impl Hop {
     fn new() -> Self {
         Hop {
-            session: Session::new(IpAddr::from([192, 0, 2, 1]), false),
+            flow: Flow::READY,
+            client: ServerHalf::READY,
+            target: ClientHalf::READY,
             from_client: vec![],
             from_upstream: vec![],
             to_upstream: vec![],
@@ -108,20 +112,22 @@ impl Hop {
     }
 
     /// Uses what the client sent. Whether anything came of it.
-    fn client_step(&mut self, cx: &SessionRules, endpoints: bool) -> bool {
-        let blocked = self.session.streams_to_upstream() && !self.has_upstream && !self.answered;
-        let wants = self.is_open && self.session.wants_client_bytes() && !blocked;
+    fn client_step(&mut self, rules: &ExchangeRules, endpoints: bool) -> bool {
+        let blocked = self.flow.streams_to_upstream() && !self.has_upstream && !self.answered;
+        let wants = self.is_open && self.flow.wants_client_bytes() && !blocked;
         if !wants || self.from_client.is_empty() || self.starved {
             return false;
         }
         let mut out = Output::default();
-        let was_idle = self.session.is_idle();
+        let was_idle = self.flow.is_idle();
         let before = self.from_client.clone();
-        let step = self.session.client_bytes(cx, &mut self.from_client, &mut out);
+        let address = ClientAddress { ip: IpAddr::from([192, 0, 2, 1]), trusted: false };
+        let halves = Halves { client: &mut self.client, target: &mut self.target };
+        let step = self.flow.client_bytes(rules, &address, halves, &mut self.from_client, &mut out);
         assert!(step.body.end <= before.len() && step.consumed <= before.len());
         let body = self.from_client[step.body.clone()].to_vec();
         self.from_client.drain(..step.consumed);
-        self.starved = !self.session.request_complete() && !self.session.is_tunnel();
+        self.starved = !self.flow.request_complete() && !self.flow.is_tunnel();
         if was_idle && step.next != Next::NeedMore {
             self.asked.push(method_of(&before));
         }
@@ -137,16 +143,16 @@ impl Hop {
             }
             Next::NeedUpstream if endpoints => {
                 self.has_upstream = true;
-                self.session.attached(self.reuses);
+                self.target.attached();
                 self.to_upstream.extend(message);
             }
             Next::NeedUpstream => {
-                self.session.no_upstream(cx, &mut out);
+                self.flow.no_upstream(rules, &mut self.client, &mut out);
                 self.answer(&out);
             }
             Next::ToUpstream => {
                 self.to_upstream.extend(message);
-                if self.answered && self.session.request_complete() {
+                if self.answered && self.flow.request_complete() {
                     self.finish(false);
                 }
             }
@@ -161,7 +167,7 @@ impl Hop {
     }
 
     /// Uses what the upstream sent. Whether anything came of it. `trusted`: it must be sound.
-    fn upstream_step(&mut self, cx: &SessionRules, trusted: bool) -> bool {
+    fn upstream_step(&mut self, rules: &ExchangeRules, trusted: bool) -> bool {
         if self.answered {
             // More than its answer: it gets no more of the request.
             self.has_upstream &= self.from_upstream.is_empty();
@@ -171,7 +177,8 @@ impl Hop {
         }
         let mut out = Output::default();
         let len = self.from_upstream.len();
-        let step = self.session.upstream_bytes(cx, &mut self.from_upstream, &mut out);
+        let halves = Halves { client: &mut self.client, target: &mut self.target };
+        let step = self.flow.upstream_bytes(rules, halves, &mut self.from_upstream, &mut out);
         assert!(step.body.end <= len && step.consumed <= len);
         let body = self.from_upstream[step.body.clone()].to_vec();
         self.from_upstream.drain(..step.consumed);
@@ -183,7 +190,7 @@ impl Hop {
                 self.to_client.extend(message);
                 let reuses = matches!(reuse, Reuse::Pool | Reuse::Private);
                 assert!(!reuses || self.from_upstream.is_empty(), "something follows");
-                match self.session.is_uploading() {
+                match self.flow.is_uploading() {
                     true => self.answered = true,
                     false => self.finish(reuses),
                 }
@@ -193,7 +200,7 @@ impl Hop {
                 if !step.body.is_empty() {
                     self.to_client.extend(message);
                 }
-                self.upstream_failed(cx, failure);
+                self.upstream_failed(rules, failure);
             }
             Next::NeedUpstream | Next::ToUpstream | Next::Answered | Next::ClientBroke => {
                 panic!("{:?} of a target's bytes", step.next)
@@ -202,11 +209,11 @@ impl Hop {
         step.consumed > 0
     }
 
-    fn upstream_ends(&mut self, cx: &SessionRules) {
+    fn upstream_ends(&mut self, rules: &ExchangeRules) {
         if !self.is_open || !self.has_upstream {
             return;
         }
-        if self.session.is_tunnel() {
+        if self.flow.is_tunnel() {
             return self.close();
         }
         if self.answered {
@@ -214,24 +221,25 @@ impl Hop {
             return;
         }
         let mut out = Output::default();
-        match self.session.upstream_closed(&mut out) {
+        let halves = Halves { client: &mut self.client, target: &mut self.target };
+        match self.flow.upstream_closed(halves, &mut out) {
             Next::Finished { reuse } => {
                 assert_eq!(reuse, Reuse::Ends);
                 self.to_client.extend([out.head, out.tail].concat());
-                match self.session.is_uploading() {
+                match self.flow.is_uploading() {
                     true => (self.answered, self.has_upstream) = (true, false),
                     false => self.finish(false),
                 }
             }
-            Next::Failed(failure) => self.upstream_failed(cx, failure),
+            Next::Failed(failure) => self.upstream_failed(rules, failure),
             other => panic!("{other:?} of a target's end"),
         }
     }
 
-    fn upstream_failed(&mut self, cx: &SessionRules, failure: Failure) {
+    fn upstream_failed(&mut self, rules: &ExchangeRules, failure: Failure) {
         let mut out = Output::default();
         let broken = Break { failure, sent: true, held: false, budget: true, elsewhere: true };
-        match self.session.upstream_failed(cx, broken, &mut out) {
+        match self.flow.upstream_failed(rules, &mut self.client, broken, &mut out) {
             Remedy::Answer(_) => self.answer(&out),
             Remedy::Cut => self.cut(),
             Remedy::Replay => panic!("nothing is held that could be replayed"),
@@ -242,15 +250,15 @@ impl Hop {
         if !self.is_open {
             return;
         }
-        match self.session.client_closed() {
+        match self.flow.client_closed() {
             ClientEnd::Close | ClientEnd::Abort => self.cut(),
-            ClientEnd::HalfClose => assert!(self.session.is_tunnel()),
+            ClientEnd::HalfClose => assert!(self.flow.is_tunnel()),
         }
     }
 
     fn answer(&mut self, out: &Output) {
         self.to_client.extend([out.head.as_slice(), &out.tail].concat());
-        let status = self.session.status();
+        let status = self.flow.status();
         assert!(matches!(status, 200 | 400..=599), "an answer of ours with status {status}");
         self.finish(false);
     }
@@ -263,8 +271,12 @@ impl Hop {
         if !reuse {
             self.from_upstream.clear();
         }
-        match self.session.ending() {
-            Ending::KeepAlive => self.session.next_request(),
+        match self.flow.ending(&self.client) {
+            Ending::KeepAlive => {
+                self.flow = Flow::READY;
+                self.client.next_request();
+                self.target = ClientHalf::READY;
+            }
             Ending::Close | Ending::Linger => self.close(),
         }
     }
@@ -281,9 +293,9 @@ impl Hop {
         self.reuses = false;
     }
 
-    /// What an idle session leaves lying is no whole head. (It may have a fault: that is seen at the next line end.)
+    /// What an idle connection leaves lying is no whole head. (It may have a fault: that is seen at the next line end.)
     fn check_nothing_is_overlooked(&self) {
-        if self.is_open && self.session.is_idle() {
+        if self.is_open && self.flow.is_idle() {
             let mut space = FieldSpace::new();
             let verdict = parse_request(&self.from_client, LIMITS, &mut space);
             let is_whole = matches!(verdict, Ok(Progress::Complete(_)));
@@ -356,7 +368,7 @@ fn body_len(length: BodyLength, input: &[u8]) -> Option<usize> {
 
 impl Chain {
     fn new() -> Self {
-        let cx = SessionRules {
+        let rules = ExchangeRules {
             limits: LIMITS,
             fallback_host: "fallback".to_owned(),
             replay: true,
@@ -366,7 +378,7 @@ impl Chain {
             describe: true,
             draining: false,
         };
-        Chain { cx, endpoints: true, near: Hop::new(), far: None }
+        Chain { rules, endpoints: true, near: Hop::new(), far: None }
     }
 
     fn operate(&mut self, operation: &Operation) {
@@ -390,33 +402,33 @@ impl Chain {
                 }
             }
             Operation::TargetEnds => {
-                self.far.iter_mut().for_each(|far| far.upstream_ends(&self.cx));
+                self.far.iter_mut().for_each(|far| far.upstream_ends(&self.rules));
             }
             Operation::ClientEnds => self.near.client_ends(),
             Operation::ClientLate => self.client_late(),
             Operation::TargetLate => {
                 if let Some(far) = self.far.as_mut().filter(|far| far.has_upstream)
-                    && !far.session.is_tunnel()
+                    && !far.flow.is_tunnel()
                     && !far.answered
                 {
-                    let head = far.session.awaits_response();
+                    let head = far.flow.awaits_response();
                     let failure = if head { Failure::HeadTimeout } else { Failure::BodyTimeout };
-                    far.upstream_failed(&self.cx, failure);
+                    far.upstream_failed(&self.rules, failure);
                 }
             }
             Operation::Endpoints(there) => self.endpoints = *there,
-            Operation::Drain => self.cx.draining = true,
+            Operation::Drain => self.rules.draining = true,
         }
     }
 
     /// The engine says so only while the client owes something and has been answered nothing.
     fn client_late(&mut self) {
         let near = &mut self.near;
-        let owes = near.session.is_idle() && !near.from_client.is_empty()
-            || near.session.streams_to_upstream() && near.session.awaits_response();
-        if near.is_open && owes && !near.session.is_tunnel() {
+        let owes = near.flow.is_idle() && !near.from_client.is_empty()
+            || near.flow.streams_to_upstream() && near.flow.awaits_response();
+        if near.is_open && owes && !near.flow.is_tunnel() {
             let mut out = Output::default();
-            match near.session.client_timed_out(&mut out) {
+            match near.flow.client_timed_out(&mut near.client, &mut out) {
                 Next::Answered => near.answer(&out),
                 _ => near.cut(),
             }
@@ -433,7 +445,7 @@ impl Chain {
     }
 
     fn turn(&mut self) -> bool {
-        let mut moved = self.near.client_step(&self.cx, true);
+        let mut moved = self.near.client_step(&self.rules, true);
         if !self.near.has_upstream
             && !self.near.reuses
             && let Some(far) = self.far.take()
@@ -443,25 +455,24 @@ impl Chain {
         if self.near.has_upstream {
             let far = self.far.get_or_insert_with(Hop::new);
             if !self.near.to_upstream.is_empty() {
-                let begins = self.near.session.awaits_response() && far.to_client.is_empty();
+                let begins = self.near.flow.awaits_response() && far.to_client.is_empty();
                 assert!(far.is_open || !begins, "a connection that was to be kept is closed");
                 far.from_client.append(&mut self.near.to_upstream);
                 far.starved = false;
             }
-            let status = far.session.status();
-            moved |= far.client_step(&self.cx, self.endpoints);
-            let refused =
-                far.session.status() != status && (400..500).contains(&far.session.status());
-            assert!(!refused, "what one of us sends on, the other refuses: {:?}", far.session);
-            moved |= far.upstream_step(&self.cx, false);
+            let status = far.flow.status();
+            moved |= far.client_step(&self.rules, self.endpoints);
+            let refused = far.flow.status() != status && (400..500).contains(&far.flow.status());
+            assert!(!refused, "what one of us sends on, the other refuses: {:?}", far.flow);
+            moved |= far.upstream_step(&self.rules, false);
             self.carry_back();
-            moved |= self.near.upstream_step(&self.cx, true);
+            moved |= self.near.upstream_step(&self.rules, true);
             if let Some(far) = &self.far
                 && !far.is_open
                 && self.near.has_upstream
                 && !moved
             {
-                self.near.upstream_ends(&self.cx);
+                self.near.upstream_ends(&self.rules);
                 moved = true;
             }
         } else {

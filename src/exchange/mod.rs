@@ -1,11 +1,12 @@
-//! The protocol state of one client connection: which request is being read, which response is being
-//! passed on, and what may follow.
+//! One request and its response: what is read of the one, what was passed on of the other, what is known of both, and what may follow.
 //!
 //! PURE: bytes and events come in, a [`Step`] by value goes out; no socket, no clock, no allocation per request.
-//! A session never chooses a target and never holds one. It *asks* for one ([`Next::NeedUpstream`]), and its caller *reports*
-//! what became of that ([`Session::attached`], [`Session::no_upstream`], [`Session::upstream_failed`]).
+//! Owns: what is decided. Does not own: any connection. What HTTP/1 remembers of the client's and of the target's ([`Halves`]) is lent
+//! to each call that reads or writes there, for the halves say how a message is written, and their connections outlive the exchange.
+//! It never chooses a target. It *asks* for one ([`Next::NeedUpstream`]), and its caller *reports* what became of that
+//! ([`Flow::no_upstream`], [`Flow::upstream_failed`]).
 //!
-//! Two small machines run side by side, one for each direction of an exchange:
+//! Two small machines run side by side, one for each direction:
 //!
 //! ```text
 //! Reading:    Head ──▶ Body ──▶ Complete ──▶ Head (the next request)
@@ -18,18 +19,18 @@
 //! ```
 //!
 //! A response may be complete before its request is: the exchange goes on until both are
-//! ([`Session::is_uploading`]), unless the target does not want the rest.
+//! ([`Flow::is_uploading`]), unless the target does not want the rest.
 //!
-//! Invariants: at most one exchange is under way, so responses leave in the order of their requests; a
-//! client connection is kept only if its request was read to the end and its response was sent whole.
+//! Invariants: a client's connection has one exchange at a time, so responses leave in the order of their requests; it
+//! is kept only if its request was read to the end and its response was sent whole.
 //!
-//! A dialogue, with this example in the engine's place (`examples/session_by_hand.rs` is a longer one):
+//! A dialogue, with this example in the engine's place (`examples/exchange_by_hand.rs` is a longer one):
 //!
 //! ```
-//! use evenly::http1::HeadLimits;
-//! use evenly::session::{SessionRules, Ending, Next, Output, Reuse, Session};
+//! use evenly::http1::{ClientAddress, ClientHalf, HeadLimits, ServerHalf};
+//! use evenly::exchange::{Ending, Flow, Halves, Next, Output, Reuse, ExchangeRules};
 //!
-//! let cx = SessionRules {
+//! let rules = ExchangeRules {
 //!     limits: HeadLimits { bytes: 1024, fields: 20 },
 //!     fallback_host: "localhost".to_owned(),
 //!     replay: true,
@@ -38,22 +39,24 @@
 //!     describe: false,
 //!     draining: false,
 //! };
-//! let mut session = Session::new([192, 0, 2, 1].into(), false);
-//! let mut out = Output::default();
+//! let address = ClientAddress { ip: [192, 0, 2, 1].into(), trusted: false };
+//! let (mut client, mut target) = (ServerHalf::READY, ClientHalf::READY);
+//! let (mut flow, mut out) = (Flow::READY, Output::default());
 //!
-//! // The client's bytes come in; the session asks for somebody to send `out.head` to.
+//! // The client's bytes come in; the exchange asks for somebody to send `out.head` to.
 //! let mut request = *b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-//! let step = session.client_bytes(&cx, &mut request, &mut out);
+//! let halves = Halves { client: &mut client, target: &mut target };
+//! let step = flow.client_bytes(&rules, &address, halves, &mut request, &mut out);
 //! assert_eq!((step.next, step.consumed), (Next::NeedUpstream, request.len()));
 //! assert!(out.head.starts_with(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n"));
-//! session.attached(false);
 //!
 //! // The target's bytes come in; head and body leave for the client, and both connections are kept.
 //! out.clear();
 //! let mut response = *b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-//! let step = session.upstream_bytes(&cx, &mut response, &mut out);
+//! let halves = Halves { client: &mut client, target: &mut target };
+//! let step = flow.upstream_bytes(&rules, halves, &mut response, &mut out);
 //! assert_eq!(step.next, Next::Finished { reuse: Reuse::Pool });
-//! assert_eq!((&response[step.body], session.ending()), (&b"hi"[..], Ending::KeepAlive));
+//! assert_eq!((&response[step.body], flow.ending(&client)), (&b"hi"[..], Ending::KeepAlive));
 //! ```
 
 mod request;
@@ -62,9 +65,7 @@ mod retry;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
 use std::ops::Range;
-use std::time::Duration;
 
 use crate::http1::body::Decoded;
 use crate::http1::head::{HeadLimits, RequestHead};
@@ -79,9 +80,9 @@ pub const MAX_INTERIM: u8 = 16;
 /// Bodies up to this size are copied behind their head: one piece is cheaper to send than two.
 const JOIN: usize = 4096;
 
-/// Settings that all sessions of a worker share.
+/// Settings that all exchanges of a worker share.
 #[derive(Debug, Clone, Default)]
-pub struct SessionRules {
+pub struct ExchangeRules {
     /// Limits of heads and trailers.
     pub limits: HeadLimits,
     /// The `Host` of an HTTP/1.0 request that has none: the first address that is listened on.
@@ -98,14 +99,31 @@ pub struct SessionRules {
     pub draining: bool,
 }
 
-/// Where a session's bytes are put: scratch of the worker, emptied before each call.
+impl ExchangeRules {
+    fn end_if_draining(&self, client: &mut ServerHalf) {
+        if self.draining {
+            client.end();
+        }
+    }
+}
+
+/// The connections that an exchange runs between, as HTTP/1 knows them.
+#[derive(Debug)]
+pub struct Halves<'h> {
+    /// Its client's.
+    pub client: &'h mut ServerHalf,
+    /// That of its target, or of the one it will be sent to.
+    pub target: &'h mut ClientHalf,
+}
+
+/// Where the bytes of a call are put: scratch of the worker, emptied before each call.
 #[derive(Debug, Default)]
 pub struct Output {
     /// Goes before the body part of the input.
     pub head: Vec<u8>,
     /// Goes after it.
     pub tail: Vec<u8>,
-    /// What the access log says of a request whose head was whole, if [`SessionRules::describe`] asks for it:
+    /// What the access log says of a request whose head was whole, if [`ExchangeRules::describe`] asks for it:
     /// request line, Host, Referer, User-Agent, each ended by a NUL.
     pub line: Vec<u8>,
     /// Why the exchange ended otherwise than by the target's whole response, in a sentence; empty if it did not.
@@ -156,18 +174,18 @@ pub enum Next {
     ToUpstream,
     /// More of the response, for the client.
     ToClient,
-    /// The end of the response, for the client. The exchange is over unless [`Session::is_uploading`].
+    /// The end of the response, for the client. The exchange is over unless [`Flow::is_uploading`].
     Finished {
         /// What the upstream connection may carry from now on.
         reuse: Reuse,
     },
     /// A generated response, for the client; the request needs no upstream from now on.
     Answered,
-    /// The target broke the exchange: call [`Session::upstream_failed`], after the part of its response that stands before
+    /// The target broke the exchange: call [`Flow::upstream_failed`], after the part of its response that stands before
     /// the fault, if the step has any, has gone to the client.
     Failed(Failure),
-    /// The client broke its request after its response had begun: the response is cut, by a reset if
-    /// [`Session::ends_with_connection`]. One that is whole needs nothing more, and the connection ends.
+    /// The client broke its request after its response had begun: the response is cut, by a reset if its connection
+    /// [is framed by its end](ServerHalf::is_framed_by_its_end). One that is whole needs nothing more, and the connection ends.
     ClientBroke,
 }
 
@@ -193,7 +211,7 @@ pub enum ClientEnd {
     HalfClose,
 }
 
-/// How far the exchange on a client connection is, in both directions.
+/// How far an exchange is, in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// There is none.
@@ -247,27 +265,6 @@ enum Answering {
     Tunnel,
 }
 
-/// What is known of the exchange under way.
-#[derive(Debug)]
-struct ExchangeState {
-    method: Method,
-    expects: Expects,
-    interim: u8,
-    /// The status the client was sent; 0 before that.
-    status: u16,
-    /// The upstream connection had carried an exchange before.
-    reused: bool,
-    /// The request was sent a second time.
-    replayed: bool,
-    /// All that was sent of the request is still held by the caller.
-    at_hand: bool,
-    /// The request has content.
-    has_content: bool,
-    early: Early,
-    /// The protocol the client asked to upgrade to.
-    upgrade: Option<Box<Asked>>,
-}
-
 /// Whether the client expects a 100 before it sends its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expects {
@@ -289,20 +286,43 @@ enum Early {
     Enough,
 }
 
-/// A client's wish to upgrade. In a box of its own: nearly always there is none, and every connection has
+/// A client's wish to upgrade. In a box of its own: nearly always there is none, and every exchange has
 /// room for it.
 #[derive(Debug)]
 struct Asked {
     protocols: Vec<u8>,
 }
 
-impl ExchangeState {
-    const NONE: ExchangeState = ExchangeState {
+/// The state of one exchange: its request, its response, and what is known of both.
+#[derive(Debug)]
+pub struct Flow {
+    reading: Reading,
+    answering: Answering,
+    method: Method,
+    expects: Expects,
+    interim: u8,
+    /// The status the client was sent; 0 before that.
+    status: u16,
+    /// The request was sent a second time.
+    replayed: bool,
+    /// All that was sent of the request is still held by the caller.
+    at_hand: bool,
+    /// The request has content.
+    has_content: bool,
+    early: Early,
+    /// The protocol the client asked to upgrade to.
+    upgrade: Option<Box<Asked>>,
+}
+
+impl Flow {
+    /// Before a request.
+    pub const READY: Flow = Flow {
+        reading: Reading::Head,
+        answering: Answering::Nothing,
         method: Method::Other,
         expects: Expects::Nothing,
         interim: 0,
         status: 0,
-        reused: false,
         replayed: false,
         at_hand: false,
         has_content: false,
@@ -310,8 +330,9 @@ impl ExchangeState {
         upgrade: None,
     };
 
-    fn of(head: &RequestHead<'_, '_>) -> ExchangeState {
-        ExchangeState {
+    /// Begins with a request.
+    fn begin(&mut self, head: &RequestHead<'_, '_>) {
+        *self = Flow {
             method: head.method,
             expects: match head.expect_continue {
                 true => Expects::Continue,
@@ -320,41 +341,11 @@ impl ExchangeState {
             at_hand: true,
             has_content: head.has_content(),
             upgrade: head.upgrade.map(|asked| Box::new(Asked { protocols: asked.to_vec() })),
-            ..ExchangeState::NONE
-        }
-    }
-}
-
-/// The protocol state of one client connection.
-#[derive(Debug)]
-pub struct Session {
-    client: IpAddr,
-    trusted: bool,
-    /// Its upstream connection was, or is to be, authenticated as a whole.
-    private: bool,
-    reading: Reading,
-    answering: Answering,
-    exchange: ExchangeState,
-    client_side: ServerHalf,
-    target_side: ClientHalf,
-}
-
-impl Session {
-    /// A fresh connection from `client`, whose `X-Forwarded-*` fields are believed if `trusted`.
-    pub fn new(client: IpAddr, trusted: bool) -> Session {
-        Session {
-            client,
-            trusted,
-            private: false,
-            reading: Reading::Head,
-            answering: Answering::Nothing,
-            exchange: ExchangeState::NONE,
-            client_side: ServerHalf::READY,
-            target_side: ClientHalf::READY,
-        }
+            ..Flow::READY
+        };
     }
 
-    /// How far the exchange is.
+    /// How far it is.
     #[inline]
     pub fn phase(&self) -> Phase {
         match (&self.answering, &self.reading) {
@@ -380,7 +371,7 @@ impl Session {
         matches!(self.reading, Reading::Body | Reading::Tunnel)
     }
 
-    /// Whether no exchange is under way.
+    /// Whether none is under way.
     pub fn is_idle(&self) -> bool {
         matches!((&self.reading, &self.answering), (Reading::Head, Answering::Nothing))
     }
@@ -395,7 +386,7 @@ impl Session {
         self.is_tunnel() && matches!(self.reading, Reading::Closed)
     }
 
-    /// Whether the request under way was read to its end.
+    /// Whether the request was read to its end.
     pub fn request_complete(&self) -> bool {
         matches!(self.reading, Reading::Complete)
     }
@@ -411,116 +402,81 @@ impl Session {
         matches!((&self.reading, &self.answering), (Reading::Body, Answering::Complete))
     }
 
-    /// Whether only the end of our side of the connection shows the client where the response ends that is passed on, or was.
-    pub fn ends_with_connection(&self) -> bool {
-        matches!(self.answering, Answering::Body | Answering::Complete)
-            && self.client_side.is_framed_by_its_end()
-    }
-
-    /// Whose connection it is.
-    pub fn client(&self) -> IpAddr {
-        self.client
-    }
-
-    /// The status the client was sent in this exchange; 0 before that.
+    /// The status the client was sent; 0 before that.
     pub fn status(&self) -> u16 {
-        self.exchange.status
+        self.status
     }
 
-    /// How long the target keeps the upstream connection of this exchange when it idles, in whole seconds, as the
-    /// `Keep-Alive: timeout=5` of its response says; known from the final head until the next request. Counts from when
-    /// the target wrote its response.
-    pub fn idle_hint(&self) -> Option<Duration> {
-        self.target_side.idle_hint()
-    }
-
-    /// Whether the upstream connection of the exchange had carried another before.
-    pub fn is_reused(&self) -> bool {
-        self.exchange.reused
-    }
-
-    /// Whether the request under way may be repeated without harm (RFC 9110 section 9.2.2).
+    /// Whether the request may be repeated without harm (RFC 9110 section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
-        self.exchange.method.is_idempotent()
+        self.method.is_idempotent()
     }
 
     /// Whether the bytes of the request are worth keeping after they were sent: if it breaks it may be sent again. Never with
     /// `retry.replay = false`.
-    pub fn may_replay(&self, cx: &SessionRules) -> bool {
-        let exchange = &self.exchange;
-        cx.replay && exchange.at_hand && !exchange.replayed && self.is_idempotent()
+    pub fn may_replay(&self, rules: &ExchangeRules) -> bool {
+        rules.replay && self.at_hand && !self.replayed && self.is_idempotent()
     }
 
-    fn answer_with(&mut self, status: u16, why: &'static str, out: &mut Output) {
+    /// Answers the `client` here.
+    fn answer_with(
+        &mut self,
+        client: &mut ServerHalf,
+        status: u16,
+        why: &'static str,
+        out: &mut Output,
+    ) {
         if out.reason.is_empty() {
             out.reason = why;
         }
         if !self.request_complete() {
-            self.client_side.end();
+            client.end();
         }
-        let head_only = self.exchange.method == Method::Head;
-        self.client_side.answer(status, why, head_only, &mut out.head);
+        client.answer(status, why, self.method == Method::Head, &mut out.head);
         self.answering = Answering::Complete;
-        self.exchange.status = status;
-    }
-
-    /// An upstream connection was found for the request; `reused` if it had carried another before.
-    pub fn attached(&mut self, reused: bool) {
-        self.exchange.reused = reused;
-        self.target_side.attached();
+        self.status = status;
     }
 
     /// The target answers although some of the request still waits to be sent: it may never read that.
-    pub fn answered_early(&mut self) {
-        self.target_side.rule_out_reuse();
-        if self.exchange.early == Early::No {
-            self.exchange.early = Early::ReadsOn;
+    pub fn answered_early(&mut self, target: &mut ClientHalf) {
+        target.rule_out_reuse();
+        if self.early == Early::No {
+            self.early = Early::ReadsOn;
         }
     }
 
-    /// Whether the request under way has content.
+    /// Whether the request has content.
     pub fn has_content(&self) -> bool {
-        self.exchange.has_content
+        self.has_content
     }
 
     /// Whether the response began before the request was sent whole, and its target reads on: the end of the upstream
     /// connection must not take away what that has not read yet.
     pub fn is_early(&self) -> bool {
-        self.exchange.early == Early::ReadsOn
+        self.early == Early::ReadsOn
     }
 
     /// No endpoint takes the request: 503, on a connection that stays usable.
-    pub fn no_upstream(&mut self, cx: &SessionRules, out: &mut Output) {
+    pub fn no_upstream(
+        &mut self,
+        rules: &ExchangeRules,
+        client: &mut ServerHalf,
+        out: &mut Output,
+    ) {
         out.clear();
-        self.end_if_draining(cx);
+        rules.end_if_draining(client);
         out.reason = "No endpoint could take the request.";
-        self.answer_with(503, "", out);
+        self.answer_with(client, 503, "", out);
     }
 
-    fn end_if_draining(&mut self, cx: &SessionRules) {
-        if cx.draining {
-            self.client_side.end();
-        }
-    }
-
-    /// What becomes of the client connection now that its exchange is over.
-    pub fn ending(&self) -> Ending {
-        match (self.client_side.is_kept(), self.request_complete()) {
+    /// What becomes of the connection of its client now that it is over.
+    pub fn ending(&self, client: &ServerHalf) -> Ending {
+        match (client.is_kept(), self.request_complete()) {
             (true, true) => Ending::KeepAlive,
-            (false, true) if !self.client_side.wants_to_be_kept() => Ending::Close,
+            (false, true) if !client.wants_to_be_kept() => Ending::Close,
             // What the client sends before it reads that we close must not reset the answer away.
             (false, true) | (_, false) => Ending::Linger,
         }
-    }
-
-    /// Makes ready for the next request.
-    pub fn next_request(&mut self) {
-        debug_assert_eq!(self.ending(), Ending::KeepAlive);
-        self.reading = Reading::Head;
-        self.answering = Answering::Nothing;
-        self.exchange = ExchangeState::NONE;
-        self.client_side = ServerHalf::READY;
-        self.target_side = ClientHalf::READY;
     }
 }
 

@@ -7,7 +7,7 @@ fn a_request_asks_for_an_upstream_with_its_head_rewritten() {
     let mut talk = Talk::of(GET);
     assert_eq!(talk.next, Next::NeedUpstream);
     assert_eq!(talk.heard_by_target(), request("GET / HTTP/1.1", "Host: a\r\n", ""));
-    assert!(talk.session.request_complete() && talk.session.awaits_response());
+    assert!(talk.flow.request_complete() && talk.flow.awaits_response());
 }
 
 #[test]
@@ -16,7 +16,7 @@ fn a_head_in_drips_asks_for_nothing_until_it_is_whole() {
     for byte in GET[..GET.len() - 1].chars() {
         talk.client_says(&byte.to_string());
         assert_eq!(talk.next, Next::NeedMore);
-        assert!(talk.session.is_idle());
+        assert!(talk.flow.is_idle());
     }
     talk.client_says("\n");
     assert_eq!(talk.next, Next::NeedUpstream);
@@ -28,12 +28,12 @@ fn a_request_that_has_come_back_goes_no_further() {
     let back = "Via: 1.1 evenly-0000000000000007\r\n";
     for (request, body, ending) in [(GET, "", Ending::KeepAlive), (POST, "body", Ending::Linger)] {
         let mut talk = Talk::new();
-        talk.cx.request_via = Some(us);
+        talk.rules.request_via = Some(us);
         talk.client_says(request);
         let sent = talk.heard_by_target();
         assert!(sent.contains(back), "{sent}");
         let mut talk = Talk::new();
-        talk.cx.request_via = Some(us);
+        talk.rules.request_via = Some(us);
         talk.client_says(&(sent + body));
         assert_eq!((talk.next, talk.heard_by_target().as_str()), (Next::Answered, ""));
         let (status, why) = talk.answer();
@@ -44,7 +44,7 @@ fn a_request_that_has_come_back_goes_no_further() {
         assert_eq!(talk.ending, Some(ending));
         // Another instance passes it on.
         let mut talk = Talk::new();
-        talk.cx.request_via = Some(Pseudonym::new(8));
+        talk.rules.request_via = Some(Pseudonym::new(8));
         talk.client_says(&request.replace("\r\n\r\n", &format!("\r\n{back}\r\n")));
         assert_eq!(talk.next, Next::NeedUpstream);
     }
@@ -53,7 +53,7 @@ fn a_request_that_has_come_back_goes_no_further() {
 #[test]
 fn empty_lines_between_requests_are_taken_at_once_and_say_nothing() {
     let mut talk = Talk::of("\r\n\r\n");
-    assert!(talk.client.is_empty() && talk.session.is_idle(), "nothing waits for its rest");
+    assert!(talk.client.is_empty() && talk.flow.is_idle(), "nothing waits for its rest");
     talk.client_says(&format!("\r\n{GET}"));
     assert!(talk.heard_by_target().starts_with("GET / "));
     talk.target_says(OK).goes_on();
@@ -86,7 +86,7 @@ fn a_later_minor_version_is_served_as_1_1() {
 #[test]
 fn a_pipelined_request_waits_for_the_first_to_be_answered() {
     let mut talk = Talk::of(&format!("{GET}GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"));
-    assert!(!talk.session.wants_client_bytes());
+    assert!(!talk.flow.wants_client_bytes());
     assert!(talk.client.starts_with(b"GET /2"), "it was left where it is");
     assert!(!talk.heard_by_target().contains("/2"));
     talk.target_says(OK).goes_on();
@@ -98,10 +98,10 @@ fn the_first_flight_takes_what_is_there_of_the_body() {
     let mut talk = Talk::of(&format!("{POST}ab"));
     assert_eq!(talk.next, Next::NeedUpstream);
     assert!(talk.heard_by_target().ends_with("\r\n\r\nab"));
-    assert!(talk.session.streams_to_upstream());
+    assert!(talk.flow.streams_to_upstream());
     talk.client_says("cdGET /2");
     assert_eq!((talk.next, talk.heard_by_target().as_str()), (Next::ToUpstream, "cd"));
-    assert!(talk.session.request_complete());
+    assert!(talk.flow.request_complete());
     assert_eq!(talk.client, b"GET /2", "what follows the body is the next request's");
 }
 
@@ -113,7 +113,7 @@ fn a_chunked_request_is_framed_anew_with_its_trailers() {
     assert_eq!(talk.heard_by_target(), wanted + "3\r\nabc\r\n");
     talk.client_says("0\r\nX-Sum: 6\r\nContent-Length: 9\r\n\r\n");
     assert_eq!(talk.heard_by_target(), "0\r\nX-Sum: 6\r\n\r\n");
-    assert!(talk.session.request_complete());
+    assert!(talk.flow.request_complete());
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_broken_chunk_is_refused_while_the_response_has_not_begun() {
         Talk::of("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
     talk.client_says("zz\r\n");
     assert_eq!((talk.answer().0, talk.ending), (400, Some(Ending::Linger)));
-    assert!(!talk.session.wants_client_bytes());
+    assert!(!talk.flow.wants_client_bytes());
 }
 
 #[test]
@@ -139,8 +139,8 @@ fn a_broken_chunk_cuts_a_response_that_has_begun() {
     let mut talk =
         Talk::of("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
     talk.target_says("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").client_says("zz\r\n");
-    assert_eq!((talk.next, talk.session.ends_with_connection()), (Next::ClientBroke, false));
-    assert!(!talk.session.wants_client_bytes());
+    assert_eq!((talk.next, talk.near.is_framed_by_its_end()), (Next::ClientBroke, false));
+    assert!(!talk.flow.wants_client_bytes());
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn what_is_no_request_is_refused_and_the_connection_ends() {
         assert!(head.contains("\r\nConnection: close\r\n"), "{bytes:?}: {head}");
         assert_eq!((talk.answer().0, talk.ending), (status, Some(Ending::Linger)), "{bytes:?}");
         assert_eq!(talk.heard_by_target(), "");
-        assert!(!talk.session.wants_client_bytes());
+        assert!(!talk.flow.wants_client_bytes());
     }
 }
 
@@ -196,7 +196,7 @@ fn a_slow_request_is_a_408_and_the_end() {
     for begun in ["GET / HT", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab"] {
         let mut talk = Talk::of(begun);
         talk.out.clear();
-        let next = talk.session.client_timed_out(&mut talk.out);
+        let next = talk.flow.client_timed_out(&mut talk.near, &mut talk.out);
         talk.carry(&Step { consumed: 0, body: 0..0, next }, &[]);
         assert_eq!((talk.answer().0, talk.ending), (408, Some(Ending::Linger)));
     }
