@@ -143,6 +143,15 @@ pub enum CliCommand {
         after_help = "Exit codes: 0 it serves, 2 refused and nothing changed, 1 no evenly was found or it gave no answer."
     )]
     Undrain(RemoteArgs),
+    /// Have another process, of a new version, take the place of a running evenly
+    ///
+    /// Starts the program again with the same arguments, hands the listening sockets and what is known of targets over to it, and has
+    /// the old process finish its requests when the new one serves. If that fails the old one serves on. Prints which process serves,
+    /// or why it is still the same.
+    #[command(
+        after_help = "Exit codes: 0 the new process serves, 2 refused and nothing changed, 1 no evenly was found or it gave no answer."
+    )]
+    Upgrade(UpgradeArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Try: source <(evenly completions bash)")]
     Completions(CompletionsArgs),
@@ -219,6 +228,17 @@ pub struct DrainArgs {
     /// With --wait: print how many connections are left, as on a terminal
     #[arg(short, long, requires = "wait")]
     pub verbose: bool,
+    /// Which evenly is meant.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// The arguments of `evenly upgrade`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct UpgradeArgs {
+    /// The program to start [default: what is now at the path from which the running one was started]
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::ExecutablePath)]
+    pub binary: Option<PathBuf>,
     /// Which evenly is meant.
     #[command(flatten)]
     pub remote: RemoteArgs,
@@ -393,6 +413,12 @@ pub fn tip(wrong: ErrorKind, arguments: &[String]) -> Option<String> {
 }
 
 impl RunArgs {
+    /// Whether the configuration comes from standard input.
+    pub fn reads_input(&self) -> bool {
+        let file = self.file.as_ref().or(self.config.as_ref());
+        file.is_some_and(|path| path.as_os_str() == "-")
+    }
+
     /// The file, if it is one that can be read again.
     pub fn reread_path(&self) -> Option<&PathBuf> {
         self.file.as_ref().or(self.config.as_ref()).filter(|path| path.as_os_str() != "-")

@@ -1,9 +1,11 @@
-//! What can be asked of a running evenly, and what it says. Whoever asks, all of it is done by the main thread, one after another.
+//! What can be asked of a running evenly, and what it says. Whoever asks, all of it is done by the main thread, one after another;
+//! an upgrade goes on while it does other things.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Something to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// To read the file again and apply it.
     Reload,
@@ -18,6 +20,8 @@ pub enum Command {
     },
     /// To serve on after all.
     Undrain,
+    /// To have another process take the place of this one: of the program at this path, or of the same.
+    Upgrade(Option<PathBuf>),
 }
 
 /// What became of it.

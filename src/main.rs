@@ -9,7 +9,9 @@ use evenly::base::log;
 use evenly::cli::{self, CheckArgs, Cli, CliCommand, DrainArgs, RemoteArgs, RunArgs};
 use evenly::config::{self, ConfigError, Places};
 use evenly::remote::{self, RemoteError};
-use evenly::server::{self, Reread, ServerError};
+use evenly::server::{
+    self, Activation, Launch, Predecessor, Reread, ServerError, SocketSource, Start,
+};
 
 /// Why the program ends other than cleanly.
 enum ExitReason {
@@ -25,6 +27,25 @@ enum ExitReason {
     Failed(String),
     /// A running evenly refused what it was asked, and changed nothing: 2.
     Refused(String),
+}
+
+impl ExitReason {
+    /// A line for each thing that is wrong, as a log has them.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            ExitReason::Configuration(error) => error.lines(),
+            ExitReason::Server(error, places) => {
+                let problem = error.to_string();
+                let placed = error.key().and_then(|key| places.error(&key, &problem));
+                placed.map_or_else(|| vec![problem], |error| error.lines())
+            }
+            ExitReason::Output(error) => vec![format!("standard output: {error}")],
+            ExitReason::Remote(error) => vec![error.to_string()],
+            ExitReason::Refused(lines) | ExitReason::Failed(lines) => {
+                lines.lines().map(str::to_owned).collect()
+            }
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -65,7 +86,8 @@ fn fail_at(code: u8, error: &ConfigError) -> ExitCode {
 fn stopped(error: &ServerError, places: &Places) -> ExitCode {
     let problem = error.to_string();
     let placed = error.key().and_then(|key| places.error(&key, &problem));
-    placed.map_or_else(|| fail(1, &problem), |error| fail_at(1, &error))
+    let code = if error.is_of_configuration() { 2 } else { 1 };
+    placed.map_or_else(|| fail(code, &problem), |error| fail_at(code, &error))
 }
 
 /// Arguments that are not valid: 2, and what was meant where that can be guessed. Help and version are asked for: 0.
@@ -95,6 +117,13 @@ fn dispatch(command: &CliCommand) -> Result<(), ExitReason> {
             let target = if args.dry_run { "/reload?dry-run" } else { "/reload" };
             ask(&args.remote, target)
         }
+        CliCommand::Upgrade(args) => {
+            let program = args.binary.as_deref().map(std::path::absolute).transpose();
+            let program = program.map_err(ExitReason::Output)?;
+            // The process bounds it (timeouts.upgrade).
+            let target = remote::upgrade_target(program.as_deref());
+            say(remote::ask_patiently(&socket(&args.remote)?, &target))
+        }
         CliCommand::Rollback(args) => ask(args, "/rollback"),
         CliCommand::Drain(args) if args.wait => wait(args),
         CliCommand::Drain(args) => ask(&args.remote, "/drain"),
@@ -108,13 +137,30 @@ fn dispatch(command: &CliCommand) -> Result<(), ExitReason> {
 }
 
 fn run(args: &RunArgs) -> Result<(), ExitReason> {
+    // Before there is another thread.
+    let activation = Activation::take();
+    let launch = Launch::of_this_process(args.reads_input());
     log::init(args.log_format, args.log_level.as_deref());
+    let predecessor =
+        Predecessor::meet().map_err(|error| ExitReason::Server(error, Places::default()))?;
+    let refusal = predecessor.as_ref().map(Predecessor::refusal);
+    let source =
+        predecessor.map_or(SocketSource::Activation(activation), SocketSource::Predecessor);
+    let outcome = serve(args, launch, source);
+    if let (Err(reason), Some(refusal)) = (&outcome, refusal) {
+        refusal.say(reason.lines());
+    }
+    outcome
+}
+
+fn serve(args: &RunArgs, launch: Launch, source: SocketSource) -> Result<(), ExitReason> {
     let (settings, places) = cli::settings(args).map_err(ExitReason::Configuration)?;
     let again = args.clone();
     let reread = args
         .reread_path()
         .map(|path| Reread { path: path.clone(), read: Box::new(move || cli::settings(&again)) });
-    server::run(settings, reread).map_err(|error| ExitReason::Server(error, places))
+    server::run(settings, Start { reread, launch, source })
+        .map_err(|error| ExitReason::Server(error, places))
 }
 
 /// Has a running evenly do something, and prints what it says.

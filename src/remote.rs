@@ -3,9 +3,10 @@
 //! Owns the rules for the socket's path, which the program that makes it and the commands that look for it share.
 
 use std::ffi::OsStr;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -45,7 +46,7 @@ pub fn shared_name(first: SocketAddr, process: u32) -> String {
 }
 
 /// Whether this is the name of the socket of a process that listens on `first`, alone or beside others.
-fn is_name_of(first: SocketAddr, name: &OsStr) -> bool {
+pub fn is_name_of(first: SocketAddr, name: &OsStr) -> bool {
     let own = name.to_str().and_then(|name| name.strip_prefix(&first.to_string()));
     let Some(rest) = own.and_then(|rest| rest.strip_suffix(".sock")) else { return false };
     let process = rest.strip_prefix('.').unwrap_or("0");
@@ -173,6 +174,21 @@ fn sockets() -> Vec<PathBuf> {
     folders().into_iter().flat_map(paths).collect()
 }
 
+/// The target of a request for an upgrade to the program at this path, or the same one.
+pub fn upgrade_target(program: Option<&Path>) -> String {
+    let Some(program) = program else { return "/upgrade".to_owned() };
+    let mut target = "/upgrade?binary=".to_owned();
+    for &byte in program.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' => target.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => target.push(char::from(byte)),
+            // Writing to a string cannot fail.
+            _ => drop(write!(target, "%{byte:02X}")),
+        }
+    }
+    target
+}
+
 /// Sends a request without a body; the status and the body of its response.
 ///
 /// # Errors
@@ -180,6 +196,14 @@ fn sockets() -> Vec<PathBuf> {
 pub fn ask(socket: &Path, method: &str, target: &str) -> Result<(u16, String), RemoteError> {
     let begun = Instant::now();
     exchange(socket, method, target, || begun.elapsed() < PATIENCE)
+}
+
+/// Likewise, to be done, for a response that may take as long as the process lives.
+///
+/// # Errors
+/// As of [`ask`].
+pub fn ask_patiently(socket: &Path, target: &str) -> Result<(u16, String), RemoteError> {
+    exchange(socket, "POST", target, || true)
 }
 
 /// Likewise, for a response that comes when the process ends, whenever that is: it has ended then. `meanwhile` is called each second

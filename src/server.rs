@@ -6,11 +6,15 @@ mod calls;
 mod confine;
 mod descriptors;
 mod error;
+mod handover;
 mod memory;
+mod predecessor;
 mod reload;
 mod socket;
+mod sockets;
 mod stop;
 mod supervisor;
+mod upgrade;
 mod watch;
 
 use std::io;
@@ -32,17 +36,23 @@ use crate::base::{self, thread};
 use crate::command::{Answer, Command, Commands, Reply};
 use crate::health::Health;
 use crate::metrics::Counters;
-use crate::settings::{AccessLog, Boot, ControlSocket, Settings, Workers};
-use crate::worker::listener::{self, Claim, ListenerId, Scope};
+use crate::settings::{AccessSink, Boot, ControlSocket, Settings, Workers};
+use crate::worker::listener::{self, ListenerId, Scope};
 use crate::worker::{self, Job, Station, net};
 
 use confine::{Confinement, Identity};
 pub use error::ServerError;
+use predecessor::{Before, PredecessorNews};
+pub use predecessor::{Predecessor, SuccessorRefusal};
 pub use reload::Reread;
 use reload::{Listening, Running};
 use socket::Held;
+pub use sockets::{Activation, ActivationError};
+use sockets::{Ground, Inherited};
 use stop::Stop;
 use supervisor::Supervisor;
+pub use upgrade::Launch;
+use upgrade::{SuccessorNews, Upgrades};
 use watch::FileWatch;
 
 /// What the main thread waits for.
@@ -52,6 +62,10 @@ enum Event {
     /// In a drain: a worker has nothing left to finish.
     WorkerEmpty,
     WorkerEnded,
+    /// Of the process whose place this one takes.
+    Predecessor(PredecessorNews),
+    /// Of the process that is to take the place of this one.
+    Successor(SuccessorNews),
 }
 
 impl Event {
@@ -65,16 +79,14 @@ fn heed(signal: i32, writer: Option<&Writer>) {
     match (signal, writer) {
         (SIGUSR1, Some(writer)) => writer.reopen(),
         (SIGUSR1, None) => log::info!("SIGUSR1: there is no access log to reopen"),
-        _ => log::warn!(
-            "SIGUSR2 ignored: there is no upgrade in place; restart to run another version"
-        ),
+        _ => log::warn!("SIGUSR2: no upgrade now"),
     }
 }
 
 /// Does what was asked for by a signal, over the control socket, or by a change of the file. The log and the service manager
 /// hear of what may change something.
-fn obey(running: &mut Running, supervisor: &Supervisor, command: Command) -> Reply {
-    if command == Command::Compare {
+fn obey(running: &mut Running, supervisor: &Supervisor, command: &Command) -> Reply {
+    if *command == Command::Compare {
         return match running.compare_with_file() {
             Ok(changes) => Reply::Done(changes),
             Err(refusal) => Reply::Refused(refusal.lines()),
@@ -102,55 +114,71 @@ fn obey(running: &mut Running, supervisor: &Supervisor, command: Command) -> Rep
     }
 }
 
-/// Serves until it is asked to stop. A reload takes its settings from `reread`; without it there is none.
+/// What a process is started with beside its settings.
+pub struct Start {
+    /// Where the settings came from; without it there is no reload.
+    pub reread: Option<Reread>,
+    /// How its successor is started.
+    pub launch: Launch,
+    /// Where sockets came from that are there already.
+    pub source: SocketSource,
+}
+
+/// Where sockets came from that are there already.
+#[derive(Debug)]
+pub enum SocketSource {
+    /// From a service manager, as far as it has any.
+    Activation(Activation),
+    /// From the process whose place this one takes.
+    Predecessor(Predecessor),
+}
+
+/// Serves until it is asked to stop, or has a successor.
 ///
 /// # Errors
 /// It could not start, or its workers are gone.
-pub fn run(settings: Settings, reread: Option<Reread>) -> Result<(), ServerError> {
+pub fn run(settings: Settings, start: Start) -> Result<(), ServerError> {
     confine::no_new_privileges()?;
     // Before anything else, so that a change while it starts is seen.
-    let watch = reread.as_ref().filter(|_| settings.boot.watch);
+    let watch = start.reread.as_ref().filter(|_| settings.boot.watch);
     let watch = watch.map(|reread| FileWatch::new(reread.path.clone(), Instant::now()));
     let (events, inbox) = unbounded();
     let signals = catch_signals()?;
     let handle = signals.handle();
-    let outcome = serve(settings, (reread, watch), signals, &events, &inbox);
+    let outcome = serve(settings, start, (watch, signals), &events, &inbox);
     handle.close();
     outcome
 }
 
 fn serve(
     written: Settings,
-    (reread, watch): (Option<Reread>, Option<FileWatch>),
-    signals: Signals,
+    Start { reread, launch, source }: Start,
+    (watch, signals): (Option<FileWatch>, Signals),
     events: &Sender<Event>,
     inbox: &Receiver<Event>,
 ) -> Result<(), ServerError> {
-    let started = Instant::now();
-    let settings = written.clone();
+    let (started, settings) = (Instant::now(), written.clone());
     try_congestion(settings.boot.tcp.congestion.as_deref())?;
     let count = worker_count(settings.boot.workers);
-    let open = descriptors::open_now();
+    let (mut before, mut inherited) = Before::of(source, &settings)?;
+    let open = descriptors::open_now().saturating_sub(inherited.descriptors());
     let shares = descriptors::share_out(&settings, count, open)?;
     let cap = shares.clients;
-    let memory = memory::for_buffers(&settings);
-    log_start(count, memory, cap);
-    let Opened { claims, scopes, door, held, admin, confinement } =
-        open_all(&settings, count, reread.as_ref())?;
+    let memory = log_start(&settings, count, cap);
+    let Opened { grounds, scopes, door, held, admin, confinement } =
+        open_all(&settings, count, reread.as_ref(), &mut inherited)?;
     pass_on(signals, events.clone())?;
     let losses = Arc::default();
-    let (writer, outlet) = open_log(&settings.plan.log, Arc::clone(&losses), &confinement)?;
-    let Settings { boot, plan } = worked_out(settings, count, cap, &claims);
+    let (writer, outlet) = open_log(&settings, &losses, &confinement, &mut inherited)?;
+    let Settings { boot, plan } = worked_out(settings, count, cap, &grounds);
     let plan = Arc::new(plan);
-    let shared = Arc::new(Shared::new(Arc::clone(&plan), Ledger::new(memory, count)));
-    let health = Health::start(plan, boot.dns.clone(), Arc::clone(&shared))
-        .map_err(|error| ServerError::Start("the health thread", error))?;
-    if !first_round(&health, events, inbox, writer.as_ref()) {
-        log::info!("stopped before serving");
+    let shared = Arc::new(before.shared(&plan, Ledger::new(memory, count)));
+    let health = before.start_health(plan, &boot.dns, &shared)?;
+    if !is_wanted(&before, (&health, &shared), (events, inbox), writer.as_ref())? {
         return Ok(());
     }
-    let (listeners, claims) = numbered(&written, claims);
-    let sockets = listen_all(claims, count)?;
+    let (listeners, grounds) = numbered(&written, grounds);
+    let sockets = sockets::listen_all(grounds, count)?;
     let (workers, stations) = worker::prepare(sockets, outlet.as_ref(), cap, shares.of_worker)
         .map_err(|error| ServerError::Start("a worker's poll", error))?;
     drop(outlet);
@@ -160,11 +188,12 @@ fn serve(
         workers: Arc::clone(&workers),
         shared: Arc::clone(&shared),
         others: Arc::clone(&losses),
+        inherited: Arc::clone(&before.counted),
         started,
         commands: commands_as(events.clone()),
         confinement: confinement.to_string().into(),
     };
-    let admin = start_admin(admin, door, sources)?;
+    let admin = start_admin(admin, door, sources.clone())?;
     log_control_socket(held.as_ref(), &boot.socket);
     let mut running = Running {
         listeners,
@@ -182,17 +211,35 @@ fn serve(
     };
     let threads = start_workers(&running, boot, stations, events)?;
     log_addresses(&running.listeners, &scopes);
-    let outcome = wait(&mut running, watch, inbox);
+    before.say_serving(&running, inherited);
+    let mut upgrades = Upgrades::new((launch, events.clone()), admin, held, sources);
+    let outcome = wait(&mut running, watch, before.is_there(), &mut upgrades, inbox);
     if !matches!(outcome, Err(ServerError::Stuck(_))) {
         threads.into_iter().for_each(|thread| thread::end(thread, "worker"));
     }
-    end(running, admin, inbox);
+    end(running, upgrades, &before, inbox);
     outcome
+}
+
+/// Waits for the first round of probes, and for the word of a predecessor. `false` if a signal ended the wait.
+fn is_wanted(
+    before: &Before,
+    (health, shared): (&Health, &Shared),
+    (events, inbox): (&Sender<Event>, &Receiver<Event>),
+    writer: Option<&Writer>,
+) -> Result<bool, ServerError> {
+    before.listen(events)?;
+    let is_wanted = first_round(health, events, inbox, writer)
+        && before.take_over(shared, events, inbox, writer)?;
+    if !is_wanted {
+        log::info!("stopped before serving");
+    }
+    Ok(is_wanted)
 }
 
 /// What a start opens while the process has its first thread alone, perhaps as root.
 struct Opened {
-    claims: Vec<Claim>,
+    grounds: Vec<Ground>,
     scopes: Vec<Scope>,
     door: Option<Door>,
     held: Option<Held>,
@@ -206,15 +253,17 @@ fn open_all(
     settings: &Settings,
     workers: usize,
     reread: Option<&Reread>,
+    inherited: &mut Inherited,
 ) -> Result<Opened, ServerError> {
     let user = Identity::of(settings)?;
     let scopes = listener::scopes(&settings.plan.listen);
-    let mut claims = claim_all(settings, &scopes)?;
-    let (door, held) = open_control(settings, &claims, user.as_ref())?.unzip();
-    let admin = settings.boot.admin.map(claim_admin).transpose()?;
+    let mut grounds = sockets::claim_all(settings, &scopes, workers, inherited)?;
+    let control = open_control(settings, &grounds, user.as_ref(), inherited)?;
+    let (door, held) = control.unzip();
+    let admin = settings.boot.admin.map(|it| claim_admin(it, inherited)).transpose()?;
     let path = held.as_ref().map(Held::path);
-    let confinement = confine::enter(settings, user, (&mut claims, workers), path, reread)?;
-    Ok(Opened { claims, scopes, door, held, admin, confinement })
+    let confinement = confine::enter(settings, user, (&mut grounds, workers), path, reread)?;
+    Ok(Opened { grounds, scopes, door, held, admin, confinement })
 }
 
 /// Makes events of commands.
@@ -228,11 +277,12 @@ fn commands_as(events: Sender<Event>) -> Commands {
 /// Makes the control socket, which is named after the first address.
 fn open_control(
     settings: &Settings,
-    claims: &[Claim],
+    grounds: &[Ground],
     user: Option<&Identity>,
+    inherited: &mut Inherited,
 ) -> Result<Option<(Door, Held)>, ServerError> {
-    let first = claims.first().map_or(([0, 0, 0, 0], 0).into(), Claim::address);
-    socket::open(&settings.boot.socket, first, settings.boot.tcp.reuse_port, user)
+    let first = grounds.first().map_or(([0, 0, 0, 0], 0).into(), Ground::address);
+    socket::open(&settings.boot.socket, first, settings.boot.tcp.reuse_port, user, inherited)
 }
 
 fn log_control_socket(held: Option<&Held>, setting: &ControlSocket) {
@@ -246,11 +296,15 @@ fn log_control_socket(held: Option<&Held>, setting: &ControlSocket) {
 }
 
 /// Ends what is not a worker. Whoever waits for the end hears of it last, so that nothing is left to do then.
-fn end(running: Running, admin: Option<Admin>, inbox: &Receiver<Event>) {
+fn end(running: Running, upgrades: Upgrades, before: &Before, inbox: &Receiver<Event>) {
     running.health.stop();
     if let Some(writer) = running.writer {
         writer.finish(|| inbox.try_iter().any(|event| event.is_stop()));
     }
+    if upgrades.has_successor() {
+        before.wait_for_end();
+    }
+    let admin = upgrades.finish();
     log::info!("stopped");
     // What was asked for meanwhile is not done any more.
     inbox.try_iter().for_each(drop);
@@ -264,11 +318,17 @@ fn end(running: Running, admin: Option<Admin>, inbox: &Receiver<Event>) {
 }
 
 fn open_log(
-    log: &AccessLog,
-    losses: Arc<Counters>,
+    settings: &Settings,
+    losses: &Arc<Counters>,
     confinement: &Confinement,
+    inherited: &mut Inherited,
 ) -> Result<(Option<Writer>, Option<Outlet>), ServerError> {
-    let started = Writer::start_counting(log, losses)
+    let log = &settings.plan.log;
+    let open = match &log.access {
+        AccessSink::File(path) => inherited.log(path),
+        AccessSink::Off | AccessSink::Stdout => None,
+    };
+    let started = Writer::start_with(log, Arc::clone(losses), open)
         .map_err(|error| confinement.blame(&log.access, error))?;
     Ok(started.unzip())
 }
@@ -283,20 +343,23 @@ fn worked_out(
     mut settings: Settings,
     workers: usize,
     clients: usize,
-    claims: &[Claim],
+    grounds: &[Ground],
 ) -> Settings {
     settings.boot.workers = Workers::Count(workers);
     settings.plan.limits.connections = Some(clients);
-    settings.plan.listen = claims.iter().map(Claim::address).collect();
+    settings.plan.listen = grounds.iter().map(Ground::address).collect();
     settings
 }
 
-fn log_start(workers: usize, memory: usize, clients: usize) {
+/// Logs what it is about to be. The bytes that buffers may hold.
+fn log_start(settings: &Settings, workers: usize, clients: usize) -> usize {
+    let memory = memory::for_buffers(settings);
     log::info!(
         "evenly {} starting: {workers} workers, {} MiB for buffers, at most {clients} client connections",
         env!("CARGO_PKG_VERSION"),
         memory >> 20
     );
+    memory
 }
 
 fn log_addresses(listeners: &[Listening], scopes: &[Scope]) {
@@ -306,8 +369,15 @@ fn log_addresses(listeners: &[Listening], scopes: &[Scope]) {
     }
 }
 
-fn claim_admin(address: SocketAddr) -> Result<admin::AdminClaim, ServerError> {
-    admin::claim(address).map_err(|error| ServerError::BindAdmin(address, error))
+fn claim_admin(
+    address: SocketAddr,
+    inherited: &mut Inherited,
+) -> Result<admin::AdminClaim, ServerError> {
+    let claim = match inherited.admin(address) {
+        Some(socket) => admin::AdminClaim::adopt(socket),
+        None => admin::claim(address),
+    };
+    claim.map_err(|error| ServerError::BindAdmin(address, error))
 }
 
 /// Starts the admin thread, if anybody can come to it.
@@ -348,8 +418,13 @@ fn first_round(
                 event if event.is_stop() => return false,
                 Event::Signal(SIGHUP) => reload = true,
                 Event::Signal(signal) => heed(signal, writer),
+                // It is known to be gone when it is asked.
+                Event::Predecessor(_) => {}
                 // Nobody can ask yet.
-                Event::Command(..) | Event::WorkerEmpty | Event::WorkerEnded => {}
+                Event::Command(..)
+                | Event::WorkerEmpty
+                | Event::WorkerEnded
+                | Event::Successor(_) => {}
             }
         }
     }
@@ -394,40 +469,19 @@ fn worker_count(workers: Workers) -> usize {
     }
 }
 
-/// Takes all addresses to listen on.
-fn claim_all(settings: &Settings, scopes: &[Scope]) -> Result<Vec<Claim>, ServerError> {
-    let claim = |(at, (&address, &scope)): (usize, (&SocketAddr, &Scope))| {
-        listener::claim(address, scope, &settings.boot.tcp)
-            .map_err(|error| ServerError::Bind(at, address, error))
-    };
-    settings.plan.listen.iter().zip(scopes).enumerate().map(claim).collect()
-}
-
 /// Numbers the listeners in the order of the file.
-fn numbered(written: &Settings, claims: Vec<Claim>) -> (Vec<Listening>, Vec<(ListenerId, Claim)>) {
-    let claims: Vec<(ListenerId, Claim)> = (0..).map(ListenerId).zip(claims).collect();
-    let addresses = written.plan.listen.iter().zip(&claims);
-    let listening = addresses.map(|(&written, (id, claim))| Listening {
+fn numbered(
+    written: &Settings,
+    grounds: Vec<Ground>,
+) -> (Vec<Listening>, Vec<(ListenerId, Ground)>) {
+    let grounds: Vec<(ListenerId, Ground)> = (0..).map(ListenerId).zip(grounds).collect();
+    let addresses = written.plan.listen.iter().zip(&grounds);
+    let listening = addresses.map(|(&written, (id, ground))| Listening {
         written,
-        bound: claim.address(),
+        bound: ground.address(),
         id: *id,
     });
-    (listening.collect(), claims)
-}
-
-/// Listens: the sockets of each worker.
-fn listen_all(
-    claims: Vec<(ListenerId, Claim)>,
-    workers: usize,
-) -> Result<Vec<Vec<(ListenerId, std::net::TcpListener)>>, ServerError> {
-    let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for (at, (id, claim)) in claims.into_iter().enumerate() {
-        let address = claim.address();
-        let sockets =
-            claim.listen(workers).map_err(|error| ServerError::Bind(at, address, error))?;
-        listeners.iter_mut().zip(sockets).for_each(|(list, socket)| list.push((id, socket)));
-    }
-    Ok(listeners)
+    (listening.collect(), grounds)
 }
 
 /// Starts a worker at each station.
@@ -467,47 +521,77 @@ fn start_workers(
         .map_err(|error| ServerError::Start("a worker", error))
 }
 
-/// Waits until the workers have ended, and does meanwhile what is asked for.
+/// Waits until the workers have ended, and does meanwhile what is asked for. A successor that serves has it drain, too.
 fn wait(
     running: &mut Running,
     mut watch: Option<FileWatch>,
+    follows: bool,
+    upgrades: &mut Upgrades,
     inbox: &Receiver<Event>,
 ) -> Result<(), ServerError> {
     let workers = Arc::clone(&running.crew);
-    let mut supervisor = Supervisor::new();
+    let mut supervisor = Supervisor::new(follows);
     supervisor.ready(running.generation());
     let mut left = workers.peers.len();
     while left > 0 {
         let until = running.stop.as_ref().map(Stop::until);
-        let look = watch.as_ref().filter(|_| until.is_none()).map(FileWatch::next);
-        let due = until.into_iter().chain(supervisor.next_beat()).chain(look).min();
-        let event = match due {
+        let is_still = until.is_none() && !upgrades.is_under_way();
+        let look = watch.as_ref().filter(|_| is_still).map(FileWatch::next);
+        let beats = supervisor.next_beat().into_iter().chain(upgrades.next_report());
+        let event = match until.into_iter().chain(beats).chain(look).min() {
             Some(until) => inbox.recv_deadline(until),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         supervisor.beat(&workers);
+        upgrades.report();
         let now = Instant::now();
         if look.is_some_and(|at| at <= now) && watch.as_mut().is_some_and(|it| it.look(now)) {
-            obey(running, &supervisor, Command::Reload);
+            obey(running, &supervisor, &Command::Reload);
         }
         match event {
             Ok(Event::WorkerEnded) => left -= 1,
-            Ok(event) if event.is_stop() => stop::by_signal(running, &supervisor),
+            Ok(event) if event.is_stop() => {
+                upgrades.cancel();
+                stop::by_signal(running, &supervisor);
+            }
+            Ok(Event::Predecessor(news)) => follow(&news, running, &mut supervisor),
+            Ok(Event::Successor(news)) => upgrades.hear(news, running, &mut supervisor),
             Ok(Event::Command(Command::Drain { wait }, answer)) => {
+                upgrades.cancel();
                 stop::by_command(running, &supervisor, wait, answer);
             }
-            Ok(Event::Command(Command::Undrain, answer)) => {
+            Ok(Event::Command(Command::Undrain, answer)) if !upgrades.has_successor() => {
                 answer(stop::take_back(running, &supervisor));
             }
             Ok(Event::WorkerEmpty) | Err(RecvTimeoutError::Timeout) => stop::go_on(running, left)?,
             Ok(event) if running.stop.is_some() => refuse(event, running.writer.as_ref()),
-            Ok(Event::Signal(SIGHUP)) => drop(obey(running, &supervisor, Command::Reload)),
-            Ok(Event::Command(command, answer)) => answer(obey(running, &supervisor, command)),
+            Ok(event) if upgrades.is_under_way() => match event {
+                Event::Signal(SIGHUP) => upgrades.note_reload(),
+                Event::Command(Command::Compare, answer) => {
+                    answer(obey(running, &supervisor, &Command::Compare));
+                }
+                Event::Command(_, answer) => answer(upgrade::busy()),
+                Event::Signal(signal) => heed(signal, running.writer.as_ref()),
+                _ => {}
+            },
+            Ok(Event::Signal(SIGUSR2)) => upgrades.begin(running, None, None),
+            Ok(Event::Command(Command::Upgrade(program), answer)) => {
+                upgrades.begin(running, program, Some(answer));
+            }
+            Ok(Event::Signal(SIGHUP)) => drop(obey(running, &supervisor, &Command::Reload)),
+            Ok(Event::Command(command, answer)) => answer(obey(running, &supervisor, &command)),
             Ok(Event::Signal(signal)) => heed(signal, running.writer.as_ref()),
             Err(RecvTimeoutError::Disconnected) => return Err(ServerError::Workers),
         }
     }
     if running.stop.is_none() { Err(ServerError::Workers) } else { Ok(()) }
+}
+
+/// The predecessor has said something: from when it is over, or gone, the service manager listens to this process.
+fn follow(news: &PredecessorNews, running: &Running, supervisor: &mut Supervisor) {
+    if matches!(news, PredecessorNews::Lead | PredecessorNews::Gone) {
+        supervisor.lead(running.generation());
+    }
 }
 
 /// What is asked for while it stops.
@@ -518,6 +602,6 @@ fn refuse(event: Event, writer: Option<&Writer>) {
         }
         Event::Signal(SIGHUP) => log::warn!("no reload: evenly is stopping"),
         Event::Signal(signal) => heed(signal, writer),
-        Event::WorkerEmpty | Event::WorkerEnded => {}
+        Event::WorkerEmpty | Event::WorkerEnded | Event::Predecessor(_) | Event::Successor(_) => {}
     }
 }

@@ -300,6 +300,8 @@ pub struct Timeouts {
     pub drain_delay: Duration,
     /// From then to the end of the process. Default 30 s.
     pub drain: Duration,
+    /// From the start of a successor until it serves (`evenly upgrade`). Default 30 s.
+    pub upgrade: Duration,
 }
 
 impl Default for Timeouts {
@@ -316,6 +318,7 @@ impl Default for Timeouts {
             upstream_idle: Duration::from_secs(60),
             drain_delay: Duration::ZERO,
             drain: Duration::from_secs(30),
+            upgrade: Duration::from_secs(30),
         }
     }
 }

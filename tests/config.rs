@@ -128,6 +128,7 @@ fn every_key_reaches_its_setting() {
         upstream_idle = "8s"
         drain_delay = "8s"
         drain = "9s"
+        upgrade = "11s"
 
         [limits]
         head = "8KiB"
@@ -223,6 +224,7 @@ fn every_key_reaches_its_setting() {
             upstream_idle: second(8),
             drain_delay: second(8),
             drain: second(9),
+            upgrade: second(11),
         },
         limits: Limits {
             head: 8192,

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +44,8 @@ const LONGEST_END: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 enum WriterJob {
     Write(Box<Dates>, Batch),
+    /// To send a descriptor of what is open, for another process.
+    Lend(Sender<io::Result<OwnedFd>>),
     /// To look at [`Orders`].
     Look,
 }
@@ -114,10 +116,32 @@ impl Writer {
         log: &AccessLog,
         counters: Arc<Counters>,
     ) -> io::Result<Option<(Writer, Outlet)>> {
+        Writer::start_with(log, counters, None)
+    }
+
+    /// Like [`Writer::start_counting`]; where the file cannot be opened `open` is written to, which another process has opened by the
+    /// same path.
+    ///
+    /// # Errors
+    /// As [`Writer::start`].
+    pub fn start_with(
+        log: &AccessLog,
+        counters: Arc<Counters>,
+        open: Option<OwnedFd>,
+    ) -> io::Result<Option<(Writer, Outlet)>> {
         let sink = match &log.access {
             AccessSink::Off => return Ok(None),
             AccessSink::Stdout => Sink::stdout()?,
-            AccessSink::File(path) => Sink::open(path)?,
+            AccessSink::File(path) => match (Sink::open(path), open) {
+                (Err(error), Some(open)) => {
+                    log::warn!(
+                        "the access log ({}) cannot be opened: {error}; the file that was open goes on",
+                        path.display()
+                    );
+                    Sink::new(open.into(), Some(path.clone()))
+                }
+                (sink, _) => sink?,
+            },
         };
         let (jobs, inbox) = unbounded();
         let (back, empty) = bounded(EMPTY);
@@ -151,6 +175,11 @@ impl Writer {
         let _ = self.jobs.send(WriterJob::Look);
     }
 
+    /// A way to ask for a descriptor of what is open. The writer does not end before it is dropped.
+    pub fn lender(&self) -> Lender {
+        Lender(self.jobs.clone())
+    }
+
     /// Waits until all batches are written, but gives up on a reader that reads nothing: after `STALL`, or as soon as `hurry`, which
     /// is polled, returns `true`. The outlets must be gone.
     pub fn finish(self, mut hurry: impl FnMut() -> bool) {
@@ -172,6 +201,23 @@ impl Writer {
         if !ends(&ended, || given_up.elapsed() > STALL) {
             log::warn!("the access log is abandoned: what it is written to accepts nothing");
         }
+    }
+}
+
+/// Asks the writer for a descriptor.
+#[derive(Debug)]
+pub struct Lender(Sender<WriterJob>);
+
+impl Lender {
+    /// A descriptor of what is open, if the writer does not wait for a reader.
+    ///
+    /// # Errors
+    /// The writer does wait, or no descriptor is left.
+    pub fn lend(&self) -> io::Result<OwnedFd> {
+        let (sender, lent) = bounded(1);
+        let asked = self.0.send(WriterJob::Lend(sender)).is_ok();
+        let lent = lent.recv_timeout(if asked { STALL } else { Duration::ZERO });
+        lent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -209,12 +255,19 @@ impl Thread {
             if self.orders.reopen.swap(false, Ordering::AcqRel) {
                 self.reopen();
             }
-            if let WriterJob::Write(dates, mut batch) = job {
-                self.write(&dates, &batch);
-                self.waiting.fetch_sub(batch.memory(), Ordering::Relaxed);
-                batch.clear();
-                // Without room for it the empty batch is simply dropped.
-                let _ = back.try_send(batch);
+            match job {
+                WriterJob::Write(dates, mut batch) => {
+                    self.write(&dates, &batch);
+                    self.waiting.fetch_sub(batch.memory(), Ordering::Relaxed);
+                    batch.clear();
+                    // Without room for it the empty batch is simply dropped.
+                    let _ = back.try_send(batch);
+                }
+                WriterJob::Lend(borrower) => {
+                    // Whoever asked may have stopped waiting.
+                    let _ = borrower.send(self.sink.file.as_fd().try_clone_to_owned());
+                }
+                WriterJob::Look => {}
             }
         }
         if let lost @ 1.. = self.take_lost() {

@@ -1,6 +1,9 @@
 //! What is asked for to the bytes of an answer. Pure.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use crate::balance::Unresolved;
 use crate::command::{Command, Reply};
@@ -106,8 +109,12 @@ pub(super) fn command(request: &Request, is_trusted: bool) -> Result<Command, Ve
         ("/drain", "") => Command::Drain { wait: false },
         ("/drain", "wait") => Command::Drain { wait: true },
         ("/undrain", "") => Command::Undrain,
+        ("/upgrade", "") => Command::Upgrade(None),
+        ("/upgrade", query) if path_in(query).is_some() => Command::Upgrade(path_in(query)),
         (path, query) if COMMANDS.contains(&path) => {
-            let why = format!("?{query} is unknown; /reload takes ?dry-run, /drain takes ?wait");
+            let why = format!(
+                "?{query} is unknown; /reload takes ?dry-run, /drain takes ?wait, /upgrade ?binary= and an absolute path"
+            );
             return refused(Response::plain(400, &why));
         }
         (path, _) if !is_trusted || ROUTES.iter().any(|route| route.path == path) => {
@@ -116,7 +123,7 @@ pub(super) fn command(request: &Request, is_trusted: bool) -> Result<Command, Ve
         _ => {
             return refused(Response::plain(
                 404,
-                "not found; POST /reload, /rollback, /drain and /undrain are taken",
+                "not found; POST /reload, /rollback, /drain, /undrain and /upgrade are taken",
             ));
         }
     };
@@ -124,9 +131,27 @@ pub(super) fn command(request: &Request, is_trusted: bool) -> Result<Command, Ve
         true => Ok(command),
         false => refused(Response::plain(
             403,
-            "commands are taken on the control socket only: evenly reload, rollback, drain, undrain",
+            "commands are taken on the control socket only: evenly reload, rollback, drain, undrain, upgrade",
         )),
     }
+}
+
+/// The program of an upgrade: an absolute path, percent-encoded (RFC 3986 section 2.1).
+fn path_in(query: &str) -> Option<PathBuf> {
+    let query = query.strip_prefix("binary=")?;
+    let (mut bytes, mut rest) = (Vec::new(), query.as_bytes());
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        if first != b'%' {
+            bytes.push(first);
+            continue;
+        }
+        let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = &rest[2..];
+    }
+    let path = PathBuf::from(OsString::from_vec(bytes));
+    (path.is_absolute() && !query.contains("%00")).then_some(path)
 }
 
 /// The answer to a command.

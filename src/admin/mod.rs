@@ -27,22 +27,28 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crossbeam::channel::{Sender, bounded, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::balance::Shared;
 use crate::command::Commands;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Counts};
 use crate::worker::Crew;
+use serve::Serve;
 
 /// Descriptors that it may need: two listeners, two eventfds, its visitors, and one that comes. Fewer come if there is only
 /// the control socket.
 pub fn most_descriptors(has_listener: bool) -> u64 {
     serve::most_visits(has_listener) as u64 + 5
 }
+
+/// How long the thread may take to begin with what it is to do. It waits for nobody.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Visitors that may wait in the kernel.
 const BACKLOG: i32 = 128;
@@ -56,12 +62,34 @@ pub struct Sources {
     pub shared: Arc<Shared>,
     /// What no worker counts: what the access log's writer lost.
     pub others: Arc<Counters>,
+    /// What was counted by the processes before this one.
+    pub inherited: Arc<CountedBefore>,
     /// When the process began to serve; uptime counts from here.
     pub started: Instant,
     /// Who takes commands.
     pub commands: Commands,
     /// What the process may not do any more: `user evenly, no_new_privs, seccomp`.
     pub confinement: Arc<str>,
+}
+
+/// What a process has of those whose place it took.
+#[derive(Debug, Default)]
+pub struct CountedBefore {
+    /// The one before this one.
+    pub predecessor: Option<u32>,
+    /// What they counted.
+    pub counters: Counters,
+    /// Workers of theirs that were restarted after a panic.
+    pub panics: AtomicU64,
+}
+
+/// What a process has counted, and those before it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Totals {
+    /// The counters.
+    pub counts: Counts,
+    /// Workers that were restarted after a panic.
+    pub panics: u64,
 }
 
 /// A listening socket that visitors come by; it must not block.
@@ -76,8 +104,21 @@ pub struct Door {
 /// The running admin thread. Dropping it stops the thread.
 #[derive(Debug)]
 pub struct Admin {
+    doors: Arc<Vec<Door>>,
     stop: Arc<OwnedFd>,
+    /// Wakes the thread.
+    bell: Arc<OwnedFd>,
+    orders: Sender<AdminOrder>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is to do.
+#[derive(Debug)]
+enum AdminOrder {
+    /// To let nobody in, and to show what there is now from now on, so that who shows more comes after it; and to say what it shows.
+    Freeze(Sender<Totals>),
+    /// To go on as before that.
+    Thaw,
 }
 
 /// The admin address, taken but not listened on yet. Unlike the workers' listeners it shares it with nobody.
@@ -102,6 +143,16 @@ pub fn claim(address: SocketAddr) -> io::Result<AdminClaim> {
 }
 
 impl AdminClaim {
+    /// Takes over a socket that listens.
+    ///
+    /// # Errors
+    /// It has no address, or cannot be made not to block.
+    pub fn adopt(socket: Socket) -> io::Result<AdminClaim> {
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(AdminClaim { socket, address })
+    }
+
     /// Listens.
     ///
     /// # Errors
@@ -112,6 +163,19 @@ impl AdminClaim {
     }
 }
 
+impl Sources {
+    /// What has been counted so far.
+    pub fn totals(&self) -> Totals {
+        let workers = self.workers.peers.iter().map(|peer| Counts::of(&peer.counters));
+        let others = [&*self.others, &self.inherited.counters].map(Counts::of);
+        let panics = [&self.workers.panics, &self.inherited.panics];
+        Totals {
+            counts: workers.chain(others).sum(),
+            panics: panics.iter().map(|count| count.load(Ordering::Relaxed)).sum(),
+        }
+    }
+}
+
 impl Admin {
     /// Serves who comes by these doors, until it is stopped.
     ///
@@ -119,12 +183,17 @@ impl Admin {
     /// When an eventfd or a thread cannot be made.
     pub fn start(doors: Vec<Door>, sources: Sources) -> io::Result<Admin> {
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Arc::new);
-        let (stop, replies) = (event()?, event()?);
-        let stopped = Arc::clone(&stop);
-        let thread = thread::Builder::new()
-            .name("admin".into())
-            .spawn(move || serve::run(&doors, &stopped, &replies, &sources))?;
-        Ok(Admin { stop, thread: Some(thread) })
+        let (stop, bell, doors) = (event()?, event()?, Arc::new(doors));
+        let (orders, inbox) = unbounded();
+        let serve = Serve {
+            doors: Arc::clone(&doors),
+            stop: Arc::clone(&stop),
+            bell: Arc::clone(&bell),
+            orders: inbox,
+            sources,
+        };
+        let thread = thread::Builder::new().name("admin".into()).spawn(move || serve.run())?;
+        Ok(Admin { doors, stop, bell, orders, thread: Some(thread) })
     }
 
     /// Asks the thread to end: it serves nobody any more but those who wait for a reply that is about to come. Dropping
@@ -132,6 +201,31 @@ impl Admin {
     pub fn begin_to_stop(&self) {
         // Cannot fail: the counter is far from full.
         let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
+    }
+
+    /// By which visitors come.
+    pub fn doors(&self) -> &[Door] {
+        &self.doors
+    }
+
+    /// Lets nobody in until [`Admin::thaw`], so that another process may. Whoever is here sees the counters as they were at that
+    /// moment: what is returned. `None` if the thread does not answer.
+    pub fn freeze(&self) -> Option<Totals> {
+        let (sender, totals) = bounded(1);
+        self.order(AdminOrder::Freeze(sender));
+        totals.recv_timeout(PATIENCE).ok()
+    }
+
+    /// Lets visitors in again.
+    pub fn thaw(&self) {
+        self.order(AdminOrder::Thaw);
+    }
+
+    fn order(&self, order: AdminOrder) {
+        // Without a thread there is nobody to let in.
+        let _ = self.orders.send(order);
+        // The counter of the eventfd is far from full.
+        let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
     }
 }
 

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::bounded;
+use crossbeam::channel::{Receiver, bounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::request::{Refusal, Request};
 use super::view::View;
 use super::visit::{Handled, Respond, Visit};
-use super::{Door, Sources, answer};
+use super::{AdminOrder, Door, Sources, answer};
 use crate::command::Reply;
 
 /// Visitors at once, and if they come by the control socket alone. One more takes the place of the one that has been silent
@@ -38,20 +38,54 @@ pub(super) fn most_visits(has_listener: bool) -> usize {
     if has_listener { VISITS } else { COMMANDERS }
 }
 
-/// Serves until `stop` is written.
-pub(super) fn run(doors: &[Door], stop: &OwnedFd, replies: &Arc<OwnedFd>, sources: &Sources) {
-    // On Linux this is for the calling thread alone. Without it the thread is merely less polite.
-    let own = rustix::process::getpriority_process(None).unwrap_or(0);
-    let _ = rustix::process::setpriority_process(None, (own + NICENESS).min(19));
-    let most = most_visits(doors.iter().any(|door| !door.is_trusted));
-    let mut visits = Vec::new();
-    while let Some(ready) = wait(doors, stop, replies, &visits) {
-        step(&mut visits, &ready, &Host { sources, replies });
-        for (door, _) in doors.iter().zip(&ready.doors).filter(|(_, is_ready)| **is_ready) {
-            admit(door, &mut visits, most);
+/// What the thread has.
+pub(super) struct Serve {
+    pub(super) doors: Arc<Vec<Door>>,
+    pub(super) stop: Arc<OwnedFd>,
+    pub(super) bell: Arc<OwnedFd>,
+    pub(super) orders: Receiver<AdminOrder>,
+    pub(super) sources: Sources,
+}
+
+impl Serve {
+    /// Serves until `stop` is written.
+    pub(super) fn run(self) {
+        // On Linux this is for the calling thread alone. Without it the thread is merely less polite.
+        let own = rustix::process::getpriority_process(None).unwrap_or(0);
+        let _ = rustix::process::setpriority_process(None, (own + NICENESS).min(19));
+        let most = most_visits(self.doors.iter().any(|door| !door.is_trusted));
+        let (mut visits, mut frozen) = (Vec::new(), None);
+        while let Some(ready) = self.wait(&visits, frozen.is_some()) {
+            for order in self.orders.try_iter() {
+                frozen = match order {
+                    AdminOrder::Thaw => None,
+                    AdminOrder::Freeze(totals) => {
+                        let view = View::read(&self.sources);
+                        // Whoever asked may have stopped waiting.
+                        let _ = totals.send(view.sums());
+                        Some(view)
+                    }
+                };
+            }
+            self.step(&mut visits, &ready, frozen.as_ref());
+            for (door, _) in self.doors.iter().zip(&ready.doors).filter(|(_, is_ready)| **is_ready)
+            {
+                admit(door, &mut visits, most);
+            }
         }
+        let host = Host { sources: &self.sources, replies: &self.bell, frozen: frozen.as_ref() };
+        visits.into_iter().for_each(|visit| visit.part(LAST_TIME, &host));
     }
-    visits.into_iter().for_each(|visit| visit.part(LAST_TIME, &Host { sources, replies }));
+
+    fn step(&self, visits: &mut Vec<Visit>, ready: &Woken, frozen: Option<&View>) {
+        step(visits, ready, &Host { sources: &self.sources, replies: &self.bell, frozen });
+    }
+
+    /// `None` when the thread is to end.
+    fn wait(&self, visits: &[Visit], is_frozen: bool) -> Option<Woken> {
+        let doors: &[Door] = if is_frozen { &[] } else { &self.doors };
+        wait(doors, &self.stop, &self.bell, visits)
+    }
 }
 
 /// What the wait was ended by.
@@ -66,13 +100,19 @@ struct Woken {
 struct Host<'a> {
     sources: &'a Sources,
     replies: &'a Arc<OwnedFd>,
+    /// What is shown, unless it is what there is.
+    frozen: Option<&'a View>,
 }
 
 impl Respond for Host<'_> {
     fn respond(&self, asked: &Result<Request, Refusal>, is_trusted: bool) -> Handled {
         let command = match asked {
             Ok(request) if request.is_command => answer::command(request, is_trusted),
-            _ => return Handled::Now(answer::bytes(asked, &View::read(self.sources))),
+            _ => {
+                let fresh = || View::read(self.sources);
+                let view = self.frozen.cloned().unwrap_or_else(fresh);
+                return Handled::Now(answer::bytes(asked, &view));
+            }
         };
         match command {
             Ok(command) => {

@@ -15,6 +15,8 @@ pub(super) const CONTENT_TYPE: &str = "application/json";
 #[derive(Serialize)]
 struct Status<'a> {
     version: &'a str,
+    pid: u32,
+    predecessor: Option<u32>,
     stage: &'a str,
     uptime_seconds: f64,
     connections: usize,
@@ -89,6 +91,8 @@ fn status(view: &View) -> Status<'_> {
     let unresolved = unresolved.map(|it| UnresolvedRow { target: &it.target, reason: &it.reason });
     Status {
         version: view.version,
+        pid: view.pid,
+        predecessor: view.predecessor,
         stage: name(view.stage),
         uptime_seconds: view.uptime.as_secs_f64(),
         connections: view.connections(),
@@ -135,6 +139,8 @@ mod tests {
         }
         let expected = json!({
             "version": "1.2.3",
+            "pid": 4711,
+            "predecessor": null,
             "stage": "running",
             "uptime_seconds": 12.345,
             "connections": 5,

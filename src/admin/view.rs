@@ -1,18 +1,20 @@
 //! What is shown, read at one moment: the only file of this room that touches what others write.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::balance::Snapshot;
 use crate::metrics::Counts;
 use crate::worker::Stage;
 
-use super::Sources;
+use super::{Sources, Totals};
 
 /// One moment of the process.
 #[derive(Debug, Clone)]
 pub(super) struct View {
     pub(super) version: &'static str,
+    pub(super) pid: u32,
     pub(super) uptime: Duration,
     pub(super) stage: Stage,
     /// Client connections there may be.
@@ -23,8 +25,10 @@ pub(super) struct View {
     /// Bytes that buffers hold, and that they may hold.
     pub(super) memory: (usize, usize),
     pub(super) workers: Vec<WorkerView>,
-    /// What no worker counts.
+    /// What no worker of this process counts.
     pub(super) others: Counts,
+    /// The process whose place this one took.
+    pub(super) predecessor: Option<u32>,
     pub(super) snapshot: Arc<Snapshot>,
 }
 
@@ -45,14 +49,22 @@ impl View {
         });
         View {
             version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
             uptime: sources.started.elapsed(),
             stage: workers.stage(),
             cap: workers.cap(),
-            panics: workers.panics.load(std::sync::atomic::Ordering::Relaxed),
+            panics: [&workers.panics, &sources.inherited.panics]
+                .iter()
+                .map(|count| count.load(Ordering::Relaxed))
+                .sum(),
             confinement: Arc::clone(&sources.confinement),
             memory: (sources.shared.memory.held(), sources.shared.memory.limit()),
             workers: peers.collect(),
-            others: Counts::of(&sources.others),
+            others: [&*sources.others, &sources.inherited.counters]
+                .map(Counts::of)
+                .into_iter()
+                .sum(),
+            predecessor: sources.inherited.predecessor,
             snapshot: sources.shared.snapshot.load_full(),
         }
     }
@@ -60,6 +72,11 @@ impl View {
     /// The counts of all workers together, and what no worker counts.
     pub(super) fn totals(&self) -> Counts {
         self.workers.iter().map(|worker| worker.counts).chain([self.others]).sum()
+    }
+
+    /// What it shows that another process goes on from.
+    pub(super) fn sums(&self) -> Totals {
+        Totals { counts: self.totals(), panics: self.panics }
     }
 
     /// Client connections of all workers.
@@ -89,6 +106,7 @@ impl View {
         let worker = WorkerView { connections: 2, counts: Counts::of(&counters) };
         View {
             version: "1.2.3",
+            pid: 4711,
             uptime: Duration::from_millis(12_345),
             stage: Stage::Running,
             cap: 500,
@@ -97,6 +115,7 @@ impl View {
             memory: (1 << 19, 1 << 30),
             workers: vec![worker, WorkerView { connections: 3, ..worker }],
             others: Counts::default(),
+            predecessor: None,
             snapshot: Arc::new(
                 Snapshot::new(
                     7,

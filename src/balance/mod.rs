@@ -336,6 +336,16 @@ impl Snapshot {
 pub struct Cursor(CachePadded<AtomicUsize>);
 
 impl Cursor {
+    /// The ticket after those that were given out.
+    pub fn next(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Goes on from this ticket: for a process that takes the place of another, before anybody takes one.
+    pub fn go_on_from(&self, ticket: usize) {
+        self.0.store(ticket, Ordering::Relaxed);
+    }
+
     /// The next ticket. Wraps around at `usize::MAX`.
     pub fn ticket(&self) -> usize {
         self.0.fetch_add(1, Ordering::Relaxed)
@@ -423,6 +433,12 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Counts generations on from this one: for a process that takes the place of another, before there is a reader.
+    pub fn go_on_from(&self, generation: u64) {
+        let snapshot = self.snapshot.load_full();
+        self.snapshot.store(Arc::new(Snapshot { generation, ..Snapshot::clone(&snapshot) }));
+    }
+
     /// A snapshot of this plan without endpoints, a cursor at 0, this ledger, and a random instance.
     pub fn new(plan: Arc<Plan>, memory: Ledger) -> Self {
         let instance = RandomState::new().build_hasher().finish();

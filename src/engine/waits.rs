@@ -235,6 +235,7 @@ mod tests {
             upstream_idle: at(8),
             drain_delay: at(10),
             drain: at(9),
+            upgrade: at(11),
         };
         let names = vec![
             (at(0), "timeouts.client_header"),

@@ -13,6 +13,7 @@ use crate::settings::Ejection;
 use super::ejection::{Ejections, EndpointCounts, allows};
 use super::judge::{Judge, Judgement, Transition};
 use super::place::Place;
+use super::record::{EndpointRecord, ms, ms_between};
 
 /// A request that was served is a sign of life for so long.
 const LATELY: Duration = Duration::from_secs(10);
@@ -68,6 +69,8 @@ pub(super) struct Checked {
     pub(super) absent: bool,
     /// It was up at some time.
     pub(super) known: bool,
+    /// What is known of it was another process's, and this one has not looked at it.
+    pub(super) inherited: bool,
     /// Its name no longer has this address; it goes as soon as its successors have been probed.
     pub(super) leaving: bool,
 }
@@ -99,7 +102,36 @@ impl Checked {
             tried: false,
             absent: false,
             known: false,
+            inherited: false,
             leaving: false,
+        }
+    }
+
+    /// Goes on from what another process knew of it.
+    pub(super) fn resume(&mut self, record: &EndpointRecord, now: Instant) {
+        // No count comes near this.
+        self.judge.resume(record.passing, record.against.min(1 << 16));
+        let until = record.ejected_ms.map(|left| now + ms(left));
+        let came_in = record.returned_ms.and_then(|ago| now.checked_sub(ms(ago)));
+        self.ejections = Ejections::resume(until, record.ejections, came_in);
+        (self.absent, self.known) = (record.absent, record.known);
+        self.inherited = true;
+    }
+
+    /// What another process is to go on from.
+    pub(super) fn record(&self, target: &str, now: Instant) -> EndpointRecord {
+        let (passing, against) = self.judge.record();
+        let (until, ejections, came_in) = self.ejections.record();
+        EndpointRecord {
+            target: target.to_owned(),
+            address: self.address.to_string(),
+            passing,
+            against,
+            absent: self.absent,
+            known: self.known,
+            ejected_ms: until.map(|until| ms_between(now, until)),
+            ejections,
+            returned_ms: came_in.map(|at| ms_between(at, now)),
         }
     }
 
@@ -204,6 +236,7 @@ impl Checked {
     ) -> Option<HealthEvent> {
         self.note_served(now);
         self.tried = true;
+        self.inherited = false;
         self.excused = 0;
         self.absent = verdict == Judgement::Gone;
         if verdict == Judgement::Good {

@@ -52,6 +52,25 @@ impl Ejections {
         time
     }
 
+    /// What is to be known to go on elsewhere: when its time is over, ejections so far, and when it last came in.
+    pub(super) fn record(&self) -> (Option<Instant>, u32, Option<Instant>) {
+        (self.until, self.consecutive, self.came_in)
+    }
+
+    /// Goes on from what another one has recorded.
+    pub(super) fn resume(
+        until: Option<Instant>,
+        consecutive: u32,
+        came_in: Option<Instant>,
+    ) -> Self {
+        Ejections { until, consecutive, came_in }
+    }
+
+    /// When the endpoint's time is over, if it is out.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
     /// Whether the endpoint is out.
     pub(super) fn is_out(&self) -> bool {
         self.until.is_some()

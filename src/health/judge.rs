@@ -54,6 +54,25 @@ impl Judge {
         Judge { rise: rise.max(1), fall: fall.max(1), state: JudgeState::Unknown, streak: 0 }
     }
 
+    /// What is to be known to go on elsewhere: whether it is up, `None` if that is unknown, and the streak.
+    pub(super) fn record(&self) -> (Option<bool>, u32) {
+        let up = match self.state {
+            JudgeState::Unknown => None,
+            JudgeState::Up => Some(true),
+            JudgeState::Down => Some(false),
+        };
+        (up, self.streak)
+    }
+
+    /// Goes on from what another one has recorded.
+    pub(super) fn resume(&mut self, up: Option<bool>, streak: u32) {
+        (self.state, self.streak) = match up {
+            None => (JudgeState::Unknown, 0),
+            Some(true) => (JudgeState::Up, streak),
+            Some(false) => (JudgeState::Down, streak),
+        };
+    }
+
     /// Judges by these numbers from now on. What was seen counts.
     pub(super) fn follow(&mut self, rise: u32, fall: u32) {
         (self.rise, self.fall) = (rise.max(1), fall.max(1));

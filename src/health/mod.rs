@@ -17,6 +17,7 @@
 //! | `place` | where a name says that endpoints are (pure) |
 //! | `families` | which address family of a host has its turns (pure) |
 //! | `roster` | which endpoints there are; makes snapshots (pure) |
+//! | `record` | what is known of an endpoint, for another process (pure) |
 //! | `names` | when each name is looked up, and what its answers come to (pure) |
 //! | `lookup` | what is looked up for a target, and what a lookup found (pure) |
 //! | `resolve` | names to places, on a thread of its own |
@@ -40,6 +41,7 @@ mod monitor;
 mod names;
 mod place;
 mod probe;
+mod record;
 mod resolve;
 mod roster;
 mod schedule;
@@ -62,6 +64,7 @@ use crate::settings::{Dns, Plan};
 use flight::InFlight;
 use handover::Handover;
 use monitor::{Inputs, Monitor, NewPlan};
+pub use record::EndpointRecord;
 use resolve::{NameSource, Resolvers};
 use roster::Roster;
 use wake::Wake;
@@ -100,11 +103,37 @@ impl Reporter {
     }
 }
 
+/// Asks the health thread for what it knows.
+#[derive(Debug)]
+pub struct Recorder {
+    records: Sender<Sender<Vec<EndpointRecord>>>,
+    wake: Arc<Wake>,
+}
+
+impl Recorder {
+    /// What is known of each endpoint.
+    ///
+    /// # Errors
+    /// The thread does not answer.
+    pub fn records(&self) -> io::Result<Vec<EndpointRecord>> {
+        let (sender, records) = bounded(1);
+        let asked = self.records.send_timeout(sender, PATIENCE).is_ok();
+        self.wake.wake();
+        let records = records.recv_timeout(if asked { PATIENCE } else { Duration::ZERO });
+        records.map_err(|_| silent())
+    }
+}
+
+fn silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the health thread does not answer")
+}
+
 /// The running health thread. Dropping it stops the thread.
 #[derive(Debug)]
 pub struct Health {
     reporter: Reporter,
     plans: Sender<NewPlan>,
+    records: Sender<Sender<Vec<EndpointRecord>>>,
     first_round: Arc<Latch>,
     thread: Option<JoinHandle<()>>,
 }
@@ -120,10 +149,24 @@ impl Health {
     /// # Errors
     /// When an eventfd, an epoll, a thread or its runtime cannot be made.
     pub fn start(plan: Arc<Plan>, dns: Dns, shared: Arc<Shared>) -> io::Result<Health> {
+        Health::start_after(Vec::new(), plan, dns, shared)
+    }
+
+    /// Like [`Health::start`], going on from what another process has recorded: an endpoint that was up may be picked
+    /// immediately, one that was down or ejected has to pass its checks. The first round looks at all of them all the same.
+    ///
+    /// # Errors
+    /// As [`Health::start`].
+    pub fn start_after(
+        records: Vec<EndpointRecord>,
+        plan: Arc<Plan>,
+        dns: Dns,
+        shared: Arc<Shared>,
+    ) -> io::Result<Health> {
         let servers = dns.servers;
         let source =
             if servers.is_empty() { NameSource::System } else { NameSource::Servers(servers) };
-        Health::start_asking(plan, shared, source)
+        Health::start_asking(records, plan, shared, source)
     }
 
     /// Like [`Health::start`], with a function in place of name servers, as the C library is one: it turns a host name
@@ -138,20 +181,28 @@ impl Health {
         shared: Arc<Shared>,
         resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> io::Result<Health> {
-        Health::start_asking(plan, shared, NameSource::Function(Arc::new(resolve)))
+        Health::start_asking(Vec::new(), plan, shared, NameSource::Function(Arc::new(resolve)))
     }
 
     fn start_asking(
+        records: Vec<EndpointRecord>,
         plan: Arc<Plan>,
         shared: Arc<Shared>,
         source: NameSource,
     ) -> io::Result<Health> {
         let wake = Arc::new(Wake::new()?);
-        let roster = Roster::new(plan, Instant::now());
+        let roster = Roster::after(records, plan, Instant::now());
         let resolvers = Resolvers::start(roster.names().count(), source, &wake)?;
         let (sender, reports) = bounded(REPORTS);
         let (plans, new_plans) = bounded(1);
-        let inputs = Inputs { reports, plans: new_plans, resolvers, wake: Arc::clone(&wake) };
+        let (records, asked) = bounded(1);
+        let inputs = Inputs {
+            reports,
+            plans: new_plans,
+            records: asked,
+            resolvers,
+            wake: Arc::clone(&wake),
+        };
         let first_round = Arc::new(Latch::default());
         let latch = Arc::clone(&first_round);
         // Another seed in each process: balancers started together must not probe in step.
@@ -160,7 +211,7 @@ impl Health {
         let monitor = Monitor::new(roster, flight, inputs, shared, latch, seed, Instant::now());
         let thread = thread::Builder::new().name("health".into()).spawn(|| monitor.run())?;
         let reporter = Reporter { reports: sender, wake };
-        Ok(Health { reporter, plans, first_round, thread: Some(thread) })
+        Ok(Health { reporter, plans, records, first_round, thread: Some(thread) })
     }
 
     /// A way to report failures, for a worker.
@@ -183,8 +234,6 @@ impl Health {
     /// No thread can be started for the first name among the targets, or the health thread does not answer.
     pub fn follow(&self, plan: Arc<Plan>) -> io::Result<u64> {
         let (applied, reply) = bounded(1);
-        let silent =
-            || io::Error::new(io::ErrorKind::TimedOut, "the health thread does not answer");
         let handover = Arc::new(Handover::default());
         let new = NewPlan { plan, handover: Arc::clone(&handover), applied };
         self.plans.send_timeout(new, PATIENCE).map_err(|_| silent())?;
@@ -196,6 +245,11 @@ impl Health {
             // It is being applied, which waits for nothing.
             Err(_) => reply.recv().unwrap_or_else(|_| Err(silent())),
         }
+    }
+
+    /// A way to ask for what is known of all endpoints, for another thread.
+    pub fn recorder(&self) -> Recorder {
+        Recorder { records: self.records.clone(), wake: Arc::clone(&self.reporter.wake) }
     }
 
     /// Ends the thread, within a fraction of a second, and waits for that. The last snapshot stays

@@ -28,6 +28,7 @@ use super::lookup::{LookupResult, Wanted};
 use super::names::{self, Names};
 use super::place::Place;
 use super::probe::{Begun, CheckEnd, CheckResult, Lack, Probe};
+use super::record::EndpointRecord;
 use super::resolve::{Query, Resolved, Resolvers};
 use super::roster::Roster;
 use super::schedule::{Schedule, Urgency};
@@ -106,6 +107,7 @@ pub(super) struct Monitor {
 pub(super) struct Inputs {
     pub(super) reports: Receiver<Received>,
     pub(super) plans: Receiver<NewPlan>,
+    pub(super) records: Receiver<Sender<Vec<EndpointRecord>>>,
     pub(super) resolvers: Resolvers,
     pub(super) wake: Arc<Wake>,
 }
@@ -196,6 +198,10 @@ impl Monitor {
         }
         self.take_reports(now);
         let applied = self.take_plans(now);
+        for asked in self.inputs.records.try_iter() {
+            // Whoever asked may have stopped waiting.
+            let _ = asked.send(self.roster.records(now));
+        }
         self.take_answers(now);
         self.ask_names(now);
         self.end_terms(now);
@@ -229,6 +235,7 @@ impl Monitor {
         self.schedule = Schedule::new(seed);
         for (id, interval) in self.roster.endpoints() {
             self.schedule.add(id, interval, now);
+            self.terms.extend(self.roster.term(id).map(|end| (end, id)));
         }
     }
 
@@ -455,6 +462,7 @@ impl Monitor {
     fn welcome(&mut self, id: EndpointId, now: Instant) {
         if let Some(interval) = self.roster.interval(id) {
             self.schedule.add(id, interval, now);
+            self.terms.extend(self.roster.term(id).map(|end| (end, id)));
         }
     }
 
@@ -600,6 +608,7 @@ impl Monitor {
         let whole = self.names.all_answered() && self.roster.all_probed();
         if whole || now >= deadline {
             self.first_round.deadline = None;
+            self.roster.forget_records();
             self.first_round.latch.open();
             let (healthy, all) = (self.roster.healthy_count(), self.roster.shown_count());
             let level = if healthy == 0 { Level::Warn } else { Level::Info };

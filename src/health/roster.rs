@@ -23,6 +23,7 @@ use super::judge::Judgement;
 use super::lookup::Wanted;
 use super::place::{Place, one_for_each_address};
 use super::probe::CheckSpec;
+use super::record::EndpointRecord;
 use super::schedule::Standing;
 
 /// How long an answer waits at most to be taken together with others.
@@ -88,12 +89,21 @@ pub(super) struct Roster {
     /// The target of each endpoint, by its number.
     homes: HashMap<EndpointId, usize>,
     anyone_leaving: bool,
+    /// What another process knew of endpoints that are not here yet, by target and address.
+    inherited: HashMap<(String, String), EndpointRecord>,
 }
 
 impl Roster {
-    /// Targets with an IP address or a path have their endpoint at once, names have none before
-    /// [`Roster::set_addresses`]. None is healthy.
+    /// As [`Roster::after`], of nothing.
+    #[cfg(test)]
     pub(super) fn new(plan: Arc<Plan>, now: Instant) -> Self {
+        Roster::after(Vec::new(), plan, now)
+    }
+
+    /// Targets with an IP address or a path have their endpoint at once, names have none before
+    /// [`Roster::set_addresses`]. None is healthy but those of which another process recorded that.
+    pub(super) fn after(records: Vec<EndpointRecord>, plan: Arc<Plan>, now: Instant) -> Self {
+        let record = |it: EndpointRecord| ((it.target.clone(), it.address.clone()), it);
         let mut roster = Roster {
             members: Vec::new(),
             positions: HashMap::new(),
@@ -101,6 +111,7 @@ impl Roster {
             plan: Arc::default(),
             homes: HashMap::new(),
             anyone_leaving: false,
+            inherited: records.into_iter().map(record).collect(),
         };
         let _all_are_new = roster.follow(plan, now);
         roster
@@ -195,7 +206,12 @@ impl Roster {
                 Err(at) => {
                     let Some(id) = fresh_id() else { break };
                     let streaks = (member.rise, member.fall);
-                    member.endpoints.insert(at, Checked::new(id, &place, streaks, now));
+                    let mut endpoint = Checked::new(id, &place, streaks, now);
+                    let name = (member.label.to_string(), place.address.to_string());
+                    if let Some(record) = self.inherited.remove(&name) {
+                        endpoint.resume(&record, now);
+                    }
+                    member.endpoints.insert(at, endpoint);
                     self.homes.insert(id, target);
                     update.added.push(id);
                 }
@@ -287,7 +303,26 @@ impl Roster {
     pub(super) fn try_in_vain(&mut self, id: EndpointId) {
         if let Some(endpoint) = self.find_mut(id) {
             endpoint.tried = true;
+            endpoint.inherited = false;
         }
+    }
+
+    /// What another process is to know of each endpoint.
+    pub(super) fn records(&self, now: Instant) -> Vec<EndpointRecord> {
+        let of = |member: &Member| -> Vec<EndpointRecord> {
+            member.endpoints.iter().map(|it| it.record(&member.label, now)).collect()
+        };
+        self.planned().flat_map(of).collect()
+    }
+
+    /// Endpoints that come from now on are new, whatever another process knew of them.
+    pub(super) fn forget_records(&mut self) {
+        self.inherited = HashMap::new();
+    }
+
+    /// When the ejection of this endpoint is over, if it is ejected.
+    pub(super) fn term(&self, id: EndpointId) -> Option<Instant> {
+        self.find(id)?.1.ejections.until()
     }
 
     /// A probe of it failed in a way that a pause of this process explains. Returns whether to repeat it without a verdict:
@@ -384,9 +419,9 @@ impl Roster {
         self.planned().filter(|member| member.endpoints.is_empty()).count()
     }
 
-    /// Whether every endpoint has been probed.
+    /// Whether every endpoint has been probed by this process.
     pub(super) fn all_probed(&self) -> bool {
-        self.checked().all(|e| !e.is_new())
+        self.checked().all(|e| !e.is_new() && !e.inherited)
     }
 
     /// The longest that a probe may take.

@@ -40,6 +40,11 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
     }
 
+    /// At least so many from now on. Only the owner may call this.
+    pub fn raise(&self, count: u64) {
+        self.0.store(self.get().max(count), Ordering::Relaxed);
+    }
+
     /// The count.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -85,6 +90,17 @@ pub struct Counters {
     pub entries_lost: Counter,
     /// States that the program excludes and met anyway: faults of evenly.
     pub impossible: Counter,
+}
+
+impl Counters {
+    /// Raises each counter to what `count` has under its key, if it has that. Only the owner may call this.
+    pub fn raise(&self, count: impl Fn(&str) -> Option<u64>) {
+        for description in &COUNTERS {
+            if let Some(count) = count(description.key) {
+                (description.read)(self).raise(count);
+            }
+        }
+    }
 }
 
 /// One worker's block, alone in its cache lines.
@@ -176,6 +192,16 @@ mod tests {
         counters.requests.bump();
         counters.requests.bump();
         assert_eq!((counters.requests.get(), counters.finished.get()), (2, 0));
+    }
+
+    #[test]
+    fn what_another_process_counted_never_goes_back() {
+        let counters = Counters::default();
+        let of = |count| move |key: &str| (key == "requests").then_some(count);
+        for (count, seen) in [(7, 7), (5, 7), (9, 9)] {
+            counters.raise(of(count));
+            assert_eq!((counters.requests.get(), counters.finished.get()), (seen, 0));
+        }
     }
 
     #[test]

@@ -22,9 +22,9 @@ use nix::sys::prctl;
 use nix::unistd::{self, Gid, Group, Uid, User};
 
 use crate::settings::{AccessSink, Lockdown, RunAs, Settings};
-use crate::worker::listener::Claim;
 
 use super::reload::Reread;
+use super::sockets::Ground;
 use super::{ServerError, calls, error};
 
 /// Variable of a process whose predecessor has confined it: a second layer of Landlock would forbid nothing more, and the kernel
@@ -100,7 +100,6 @@ impl Confinement {
     }
 
     /// What a successor of this process is to have in its environment, if it inherits a Landlock.
-    #[expect(dead_code, reason = "there is no successor yet")]
     pub(super) fn mark(&self) -> Option<(&'static str, String)> {
         self.landlock.as_ref().map(|locked| (MARK, locked.abi.to_string()))
     }
@@ -202,11 +201,11 @@ impl Identity {
 
     /// Has the sockets of these addresses, one for each worker, which others of this user may join: the kernel shares an address
     /// among the sockets of one user only.
-    fn bind(&self, claims: &mut [Claim], workers: usize) -> Result<(), ServerError> {
+    fn bind(&self, grounds: &mut [Ground], workers: usize) -> Result<(), ServerError> {
         let (uid, gid) = (self.uid.as_raw(), self.gid.as_raw());
-        for (at, claim) in claims.iter_mut().enumerate() {
-            let address = claim.address();
-            claim
+        for (at, ground) in grounds.iter_mut().enumerate() {
+            let address = ground.address();
+            ground
                 .bind_for(workers, |socket| std::os::unix::fs::fchown(socket, Some(uid), Some(gid)))
                 .map_err(|error| ServerError::Bind(at, address, error))?;
         }
@@ -279,14 +278,14 @@ fn folder_of(path: &Path) -> &Path {
 pub(super) fn enter(
     settings: &Settings,
     user: Option<Identity>,
-    (claims, workers): (&mut [Claim], usize),
+    (grounds, workers): (&mut [Ground], usize),
     socket: Option<&Path>,
     reread: Option<&Reread>,
 ) -> Result<Confinement, ServerError> {
     let mut confinement =
         Confinement { user: settings.boot.user.clone(), ..Confinement::default() };
     if let Some(user) = user {
-        user.bind(claims, workers)?;
+        user.bind(grounds, workers)?;
         user.make_log(&settings.plan.log.access);
         user.assume()?;
         if let Some(Err(error)) = reread.map(|reread| fs::File::open(&reread.path)) {

@@ -28,6 +28,10 @@ const NAME_PROBES: u64 = 4;
 /// The access log and its successor, and files of /proc and /sys that are read now and then.
 const FILES: u64 = 8;
 
+/// What an upgrade takes beside the sockets that workers lend for it: the way to the successor, both ends; its start; the other
+/// sockets and the access log.
+const UPGRADE: u64 = 8;
+
 /// What stands for a limit that there is not.
 const UNLIMITED: u64 = 1 << 20;
 
@@ -101,7 +105,15 @@ fn reserve(settings: &Settings, workers: u64, limit: u64, open: u64) -> u64 {
     };
     let log = if settings.plan.log.access == AccessSink::Off { 0 } else { 2 };
     let listeners = settings.plan.listen.len() as u64;
-    open + workers * (WORKER + listeners) + HEALTH + probes + lookups + admin + log + FILES
+    let upgrade = UPGRADE + workers * listeners;
+    open + workers * (WORKER + listeners)
+        + upgrade
+        + HEALTH
+        + probes
+        + lookups
+        + admin
+        + log
+        + FILES
 }
 
 /// `None` if too few are left to serve.

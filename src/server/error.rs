@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::settings::{AccessSink, RunAs};
 
 use super::descriptors;
+use super::sockets::ActivationError;
 
 /// The error of a machine without IPv6, which has no [`io::ErrorKind`].
 const EAFNOSUPPORT: i32 = nix::libc::EAFNOSUPPORT;
@@ -44,6 +45,10 @@ pub enum ServerError {
         /// How many there must be.
         needed: u64,
     },
+    /// A service manager has passed something that is not configured.
+    Activation(ActivationError),
+    /// The process whose place this one was to take, by its number: what is wrong.
+    Predecessor(u32, String),
     /// The health thread cannot follow a new plan.
     Follow(io::Error),
     /// Every worker ended without being told to.
@@ -73,6 +78,10 @@ impl fmt::Display for ServerError {
                  started; restart evenly to apply it",
                 path.display()
             ),
+            ServerError::Activation(error) => write!(f, "{error}"),
+            ServerError::Predecessor(pid, why) => {
+                write!(f, "process {pid}, whose place this one was to take: {why}")
+            }
             ServerError::Follow(error) => write!(f, "health checks cannot follow it: {error}"),
             ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
             ServerError::Descriptors { limit, needed } => write!(
@@ -91,6 +100,11 @@ impl fmt::Display for ServerError {
 impl std::error::Error for ServerError {}
 
 impl ServerError {
+    /// Whether it lies in what was configured, which stays so however often it is started.
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, ServerError::Activation(_))
+    }
+
     /// The key of the configuration whose value it is about, if it is about one: `listen[1]`.
     pub fn key(&self) -> Option<String> {
         match self {
@@ -106,6 +120,8 @@ impl ServerError {
             ServerError::AccessLog(..) => Some("log.access".to_owned()),
             ServerError::Start(..)
             | ServerError::Follow(_)
+            | ServerError::Activation(_)
+            | ServerError::Predecessor(..)
             | ServerError::Descriptors { .. }
             | ServerError::Workers
             | ServerError::Stuck(_) => None,

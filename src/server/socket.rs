@@ -17,6 +17,7 @@ use crate::settings::ControlSocket;
 
 use super::ServerError;
 use super::confine::{Identity, only_roots};
+use super::sockets::Inherited;
 
 /// Visitors that may wait in the kernel.
 const BACKLOG: i32 = 16;
@@ -29,9 +30,16 @@ pub(super) struct Held {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
+    /// Another process removes it.
+    is_left: bool,
 }
 
 impl Held {
+    /// Leaves the file to a successor, which has the socket too.
+    pub(super) fn leave(mut self) {
+        self.is_left = true;
+    }
+
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -40,7 +48,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+        if !self.is_left && identity(&self.path).is_ok_and(|now| now == self.identity) {
             // It may be gone already.
             let _ = fs::remove_file(&self.path);
         }
@@ -51,14 +59,29 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|it| (it.dev(), it.ino()))
 }
 
-/// Makes the socket of a process that listens on `first` and becomes `owner`, alone or, if it `shares` that, beside others. `None` if it is off, or has no
-/// place.
+/// Makes the socket of a process that listens on `first` and becomes `owner`, alone or, if it `shares` that, beside others, or takes
+/// over that of its predecessor. `None` if it is off, or has no place.
 pub(super) fn open(
     setting: &ControlSocket,
     first: SocketAddr,
     shares: bool,
     owner: Option<&Identity>,
+    inherited: &mut Inherited,
 ) -> Result<Option<(Door, Held)>, ServerError> {
+    let is_ours = |path: &Path| match setting {
+        ControlSocket::Off => false,
+        ControlSocket::Path(own) => own == path,
+        ControlSocket::Auto => {
+            let is_there = remote::folders().iter().any(|folder| path.parent() == Some(folder));
+            is_there && path.file_name().is_some_and(|name| remote::is_name_of(first, name))
+        }
+    };
+    if let Some((path, socket)) = inherited.control(is_ours)
+        && let Ok(identity) = identity(&path)
+    {
+        let held = Held { path, identity, is_left: false };
+        return Ok(Some((Door { socket, is_trusted: true }, held)));
+    }
     match setting {
         ControlSocket::Off => Ok(None),
         ControlSocket::Path(path) => {
@@ -159,7 +182,10 @@ fn bind(path: &Path, prepare: impl Fn(&Path) -> io::Result<()>) -> io::Result<(D
         identity(path)
     };
     let identity = ready().inspect_err(|_| drop(fs::remove_file(&fresh)))?;
-    Ok((Door { socket, is_trusted: true }, Held { path: path.to_owned(), identity }))
+    Ok((
+        Door { socket, is_trusted: true },
+        Held { path: path.to_owned(), identity, is_left: false },
+    ))
 }
 
 #[cfg(test)]
@@ -169,7 +195,8 @@ mod tests {
     use super::*;
 
     fn at(path: &Path) -> Result<Option<(Door, Held)>, ServerError> {
-        open(&ControlSocket::Path(path.to_owned()), ([127, 0, 0, 1], 1).into(), false, None)
+        let setting = ControlSocket::Path(path.to_owned());
+        open(&setting, ([127, 0, 0, 1], 1).into(), false, None, &mut Inherited::default())
     }
 
     #[test]

@@ -8,15 +8,19 @@ use std::time::{Duration, Instant};
 
 use crate::command::{Answer, Reply};
 use crate::settings::Timeouts;
-use crate::worker::listener::{self, Claim};
+use crate::worker::listener;
 use crate::worker::{Crew, Stage};
 
+use super::ServerError;
 use super::reload::{FOLLOW_TIME, LOOK, Running};
+use super::sockets::{Ground, listen_all};
 use super::supervisor::Supervisor;
-use super::{ServerError, listen_all};
 
 /// How long workers may take to end at once.
-const STOP_TIME: Duration = Duration::from_secs(5);
+pub(super) const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// Where another process serves, idle connections of clients are closed when so much of the drain is over, in percent.
+const PATIENT_SHARE: u32 = 90;
 
 /// A stop under way.
 pub(super) struct Stop {
@@ -127,6 +131,23 @@ pub(super) fn by_command(
     answer(Reply::Done(format!("{before}draining: {what}")));
 }
 
+/// Another process serves: this one accepts nobody any more. Idle connections of clients are closed late, so that a request that
+/// comes by one is served.
+pub(super) fn for_successor(running: &mut Running) {
+    let (workers, timeouts) = (&running.crew, running.timeouts());
+    let until = match &running.stop {
+        // It was asked to stop while the other one took over.
+        Some(stop) if workers.stage() >= Stage::Draining => stop.until,
+        _ => {
+            workers.set_patience(timeouts.drain / 100 * PATIENT_SHARE);
+            drain(workers, timeouts)
+        }
+    };
+    let begun = Instant::now();
+    let new = || Stop { until, begun, by_signal: false, cut: None, waiting: Vec::new() };
+    running.stop.get_or_insert_with(new).until = until;
+}
+
 fn begin(workers: &Crew, timeouts: Timeouts) -> Stop {
     let (begun, delay) = (Instant::now(), timeouts.drain_delay);
     let until = if delay.is_zero() {
@@ -224,13 +245,13 @@ fn listen_again(running: &Running) -> Result<(), String> {
     let claim = |(at, (listening, scope)): (usize, (&super::reload::Listening, _))| {
         let claim = listener::claim(listening.bound, scope, &boot.tcp);
         claim
-            .map(|claim| (listening.id, claim))
+            .map(|claim| (listening.id, Ground::Claimed(claim)))
             .map_err(|error| ServerError::Bind(at, listening.bound, error))
     };
     let scopes = listener::scopes(&plan.listen);
     let claims = running.listeners.iter().zip(scopes).enumerate().map(claim);
     let sockets = claims
-        .collect::<Result<Vec<(_, Claim)>, _>>()
+        .collect::<Result<Vec<(_, Ground)>, _>>()
         .and_then(|claims| listen_all(claims, running.crew.peers.len()))
         .map_err(|error| format!("{error}; the drain goes on"))?;
     running.crew.reopen(sockets);

@@ -6,14 +6,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use mio::net::TcpListener;
 use mio::{Interest, Registry};
 use nix::sys::socket::setsockopt;
 use nix::{libc, setsockopt_impl, sockopt_impl};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
@@ -165,16 +165,38 @@ fn bound(address: SocketAddr, scope: Scope, tcp: &Tcp, shared: bool) -> io::Resu
     }
     // Accepted connections inherit what follows: one call less for each.
     socket.set_tcp_nodelay(true)?;
+    options(&socket, tcp)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Makes an inherited socket as one of ours is, as far as the kernel lets: it listens already.
+pub fn adopt(socket: &std::net::TcpListener, tcp: &Tcp) {
+    let set = || {
+        socket.set_nonblocking(true)?;
+        if tcp.defer_accept.is_none() {
+            setsockopt(socket, DeferAccept, &0)?;
+        }
+        let socket = SockRef::from(socket);
+        socket.set_tcp_nodelay(true)?;
+        options(&socket, tcp)
+    };
+    if let Err(error) = set() {
+        log::warn!("an inherited listening socket does not take an option of [tcp]: {error}");
+    }
+}
+
+/// Those of `tcp`, which accepted connections inherit.
+fn options(socket: &Socket, tcp: &Tcp) -> io::Result<()> {
     if let Some(congestion) = &tcp.congestion {
         socket.set_tcp_congestion(congestion.as_bytes())?;
     }
     if let Some(time) = tcp.defer_accept {
         let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-        setsockopt(&socket, DeferAccept, &seconds)?;
+        setsockopt(socket, DeferAccept, &seconds)?;
     }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
+    Ok(())
 }
 
 /// Names a listening address for the life of the process.
@@ -241,14 +263,35 @@ impl Listeners {
     }
 
     /// Takes every connection that waits at this one and closes it.
-    pub fn remove(&mut self, id: ListenerId, take: impl FnMut(Socket, SocketAddr)) {
+    pub fn remove(
+        &mut self,
+        id: ListenerId,
+        registry: &Registry,
+        take: impl FnMut(Socket, SocketAddr),
+    ) {
         let gone = self.list.extract_if(.., |listener| listener.id == id).collect();
-        empty(gone, take);
+        empty(gone, registry, take);
     }
 
-    /// How many there are.
+    /// Closes this one and leaves what waits there to another process, which has the same sockets.
+    pub fn release(&mut self, id: ListenerId, registry: &Registry) {
+        let gone = self.list.extract_if(.., |listener| listener.id == id);
+        gone.for_each(|listener| listener.close(registry));
+    }
+
+    /// A descriptor of each socket, for another process.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn lend(&self) -> io::Result<Vec<(ListenerId, OwnedFd)>> {
+        let lent = |it: &Listener| Ok((it.id, it.socket.as_fd().try_clone_to_owned()?));
+        self.list.iter().map(lent).collect()
+    }
+
+    /// How many there are. One may have several sockets.
     pub fn count(&self) -> usize {
-        self.list.len()
+        let earlier = |at: usize, id| self.list[..at].iter().any(|it| it.id == id);
+        self.list.iter().enumerate().filter(|(at, it)| !earlier(*at, it.id)).count()
     }
 
     /// Connections wait on the listener with this token.
@@ -302,21 +345,28 @@ impl Listeners {
     }
 
     /// Takes every connection that waits and closes the listeners.
-    pub fn close(&mut self, take: impl FnMut(Socket, SocketAddr)) {
-        empty(std::mem::take(&mut self.list), take);
+    pub fn close(&mut self, registry: &Registry, take: impl FnMut(Socket, SocketAddr)) {
+        empty(std::mem::take(&mut self.list), registry, take);
     }
 }
 
 /// Takes every connection that waits at these and closes them.
-fn empty(listeners: Vec<Listener>, mut take: impl FnMut(Socket, SocketAddr)) {
+fn empty(listeners: Vec<Listener>, registry: &Registry, mut take: impl FnMut(Socket, SocketAddr)) {
     for listener in listeners {
         while let Accepted::One(stream, peer) = listener.accept_one() {
             take(stream, peer);
         }
+        listener.close(registry);
     }
 }
 
 impl Listener {
+    /// Another process may have the socket too: then closing it does not end its registration (epoll(7)).
+    fn close(mut self, registry: &Registry) {
+        // It ends by closing, if nobody else has it.
+        let _ = registry.deregister(&mut self.socket);
+    }
+
     /// An accept that finds nothing costs six times what it costs to ask the poll to raise the event again, so a
     /// batch ends before that; it grows while more connections wait than it takes.
     fn accept_batch(

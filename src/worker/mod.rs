@@ -10,12 +10,14 @@ mod stage;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::cache::Cache;
+use crossbeam::channel::Sender;
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 use mio::{Events, Poll, Waker};
@@ -75,6 +77,10 @@ pub enum Errand {
     Return,
     /// To accept what waits there, and to close it.
     Unlisten(ListenerId),
+    /// To accept nothing more there: another process does, from the same sockets.
+    Release(ListenerId),
+    /// To send a descriptor of each of its listening sockets, for another process.
+    Lend(Sender<io::Result<Vec<(ListenerId, OwnedFd)>>>),
     /// To hand the entries of the access log over to this one from now on.
     Log(Option<Outlet>),
     /// To show that it runs.
@@ -99,12 +105,25 @@ pub struct Crew {
     cap: AtomicUsize,
     /// Connections to clients and targets that each may have.
     share: AtomicUsize,
+    /// How long idle connections are left alone after the drain has begun, in microseconds.
+    patience: AtomicU64,
 }
 
 impl Crew {
     /// How far they have been asked to stop.
     pub fn stage(&self) -> Stage {
         self.stages.now()
+    }
+
+    /// Leaves idle connections alone for so long after the drain has begun: a request that comes by one is served, and its response
+    /// ends it. Without this they are closed soon.
+    pub fn set_patience(&self, patience: Duration) {
+        let micros = u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
+        self.patience.store(micros, Ordering::Relaxed);
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_micros(self.patience.load(Ordering::Relaxed))
     }
 
     /// Asks the workers to stop, as far as `stage` says. The main thread alone does, and may take it back:
@@ -248,6 +267,7 @@ pub fn prepare(
         panics: AtomicU64::new(0),
         cap: cap.into(),
         share: share.into(),
+        patience: AtomicU64::new(0),
     };
     Ok((Arc::new(workers), stations))
 }
@@ -307,6 +327,8 @@ struct Worker<'a> {
     dates: Dates,
     /// When the access log's entries go to the writer.
     hand_over_at: Option<Tick>,
+    /// It drains, and from then on idle connections are closed.
+    let_idle_go_at: Option<Tick>,
     /// Until when no other line about missing descriptors is logged.
     quiet_until: Tick,
 }
@@ -401,6 +423,7 @@ impl<'a> Worker<'a> {
             asked: job.me,
             dates: Dates::new(Tick(0), SystemTime::now()),
             hand_over_at: None,
+            let_idle_go_at: None,
             quiet_until: Tick(0),
         }
     }
@@ -418,8 +441,9 @@ impl<'a> Worker<'a> {
         if self.engine.has_work() {
             return Some(Duration::ZERO);
         }
-        let wakes = [self.engine.next_deadline(), listeners.next(now), self.hand_over_at];
-        let wake = wakes.into_iter().flatten().min();
+        let own = [self.hand_over_at, self.let_idle_go_at];
+        let wakes = [self.engine.next_deadline(), listeners.next(now)].into_iter().chain(own);
+        let wake = wakes.flatten().min();
         wake.map(|at| at.since(now))
     }
 
@@ -602,10 +626,17 @@ impl<'a> Worker<'a> {
                 // It is stopping.
                 Errand::Listen(..) | Errand::Beat => {}
                 Errand::Return => (station.left, self.is_empty) = (false, false),
-                Errand::Unlisten(id) => station.listeners.remove(id, |stream, address| {
-                    self.job.workers.peers[self.job.me].load.fetch_add(1, Ordering::Relaxed);
-                    self.engine.accept(stream, address, now);
-                }),
+                Errand::Unlisten(id) => {
+                    station.listeners.remove(id, station.poll.registry(), |stream, address| {
+                        self.job.workers.peers[self.job.me].load.fetch_add(1, Ordering::Relaxed);
+                        self.engine.accept(stream, address, now);
+                    });
+                }
+                Errand::Release(id) => station.listeners.release(id, station.poll.registry()),
+                Errand::Lend(borrower) => {
+                    // Whoever asked may have stopped waiting.
+                    let _ = borrower.send(station.listeners.lend());
+                }
                 Errand::Log(outlet) => {
                     self.hand_entries_over(station.outlet.as_ref(), now, true);
                     station.outlet = outlet;
@@ -627,7 +658,8 @@ impl<'a> Worker<'a> {
                 self.engine.accept(stream, address, now);
             };
             self.parked.take().into_iter().for_each(&mut take);
-            station.listeners.close(|stream, address| take((stream, address)));
+            let registry = station.poll.registry();
+            station.listeners.close(registry, |stream, address| take((stream, address)));
             station.left = true;
             if workers.stages.leave() {
                 // No worker hands connections over from now on: the others may have nothing left to finish.
@@ -637,14 +669,22 @@ impl<'a> Worker<'a> {
         if stage < self.stage {
             // It was taken back, and may have begun again since.
             self.engine.return_to_service(now);
+            self.let_idle_go_at = None;
         }
         if stage != self.stage {
             self.stage = stage;
             match stage {
                 Stage::Leaving => self.engine.leave(),
-                Stage::Draining => self.engine.drain(now),
+                Stage::Draining => {
+                    self.engine.leave();
+                    self.let_idle_go_at = Some(now.after(workers.patience()));
+                }
                 Stage::Running | Stage::Stopping => {}
             }
+        }
+        if self.let_idle_go_at.is_some_and(|at| at <= now) {
+            self.let_idle_go_at = None;
+            self.engine.drain(now);
         }
         if stage == Stage::Draining && !self.is_empty {
             // One that was just accepted may have been closed already.

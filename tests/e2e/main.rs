@@ -18,6 +18,7 @@
 //! | `stopping` | signals and the drain |
 //! | `draining` | the drain by a command, and how it is taken back |
 //! | `reload` | a changed file: what is applied, what is refused, and what nobody notices |
+//! | `successor` | upgrades: one process takes the place of another |
 //! | `unix` | targets that are Unix sockets |
 //! | `names` | targets that are names, before a name server of the tests' own |
 //! | `surface` | command line, listen addresses, logs |
@@ -41,6 +42,7 @@ mod resources;
 mod sharing;
 mod stalls;
 mod stopping;
+mod successor;
 mod surface;
 mod unix;
 mod upgrade;

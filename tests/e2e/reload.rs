@@ -532,10 +532,11 @@ fn a_service_manager_is_not_told_of_a_stop_that_may_be_taken_back() {
 }
 
 #[test]
-fn the_unit_file_is_one_that_systemd_takes() {
+fn the_unit_files_are_ones_that_systemd_takes() {
     let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/config/evenly.service");
+    let sockets = concat!(env!("CARGO_MANIFEST_DIR"), "/config/evenly.socket");
     let run = |args: &[&str]| Command::new("systemd-analyze").args(args).output();
-    let Ok(verified) = run(&["verify", unit]) else {
+    let Ok(verified) = run(&["verify", unit, sockets]) else {
         return eprintln!("skipped: systemd-analyze is not here (Debian: apt-get install systemd)");
     };
     let said = String::from_utf8_lossy(&verified.stderr).into_owned();

@@ -396,6 +396,12 @@ pub(super) static TIMEOUTS: Table = Table {
             duration(|draft| &mut draft.plan.timeouts.drain),
             "From then to the end of the process; then what is still in flight is closed",
         ),
+        key(
+            "upgrade",
+            duration(|draft| &mut draft.plan.timeouts.upgrade),
+            "From the start of a successor (`evenly upgrade`) until it serves; then it is ended, and this process serves on",
+        )
+        .long("The successor checks every target before it serves"),
     ],
 };
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -32,6 +33,9 @@ pub(crate) struct Start {
     /// The whole file, in place of all that is above.
     text: Option<String>,
     environment: Vec<(&'static str, String)>,
+    /// These are all its arguments.
+    bare: Option<Vec<&'static str>>,
+    input: Option<OwnedFd>,
 }
 
 impl Start {
@@ -48,6 +52,8 @@ impl Start {
             without_file: false,
             text: None,
             environment: Vec::new(),
+            bare: None,
+            input: None,
         }
     }
 
@@ -119,6 +125,18 @@ impl Start {
         self
     }
 
+    /// With this as its standard input.
+    pub(crate) fn input(mut self, input: OwnedFd) -> Start {
+        self.input = Some(input);
+        self
+    }
+
+    /// With these arguments and no others.
+    pub(crate) fn bare(mut self, arguments: &[&'static str]) -> Start {
+        self.bare = Some(arguments.to_vec());
+        self
+    }
+
     fn toml(&self) -> String {
         if let Some(text) = &self.text {
             return text.clone();
@@ -167,22 +185,15 @@ impl Start {
         let file = folder.path().join("evenly.toml");
         std::fs::write(&file, self.toml()).unwrap();
         let mut command = self.command();
-        command.arg("run");
-        if self.text.is_none() {
-            command.args(["--workers", &self.workers.to_string()]);
-            command.args(self.listen.iter().flat_map(|address| ["--listen", address]));
+        match &self.bare {
+            Some(arguments) => drop(command.args(arguments)),
+            None => self.arguments(&mut command, &file),
         }
-        if self.without_file {
-            command.args(["--health-check-endpoint", "/healthz"]);
-            command.args(self.targets.iter().flat_map(|at| ["--target", at]));
-        } else {
-            command.arg("--config").arg(&file);
-        }
-        command.args(&self.args).env_remove("RUST_LOG").env_remove("EVENLY_LOG");
+        command.env_remove("RUST_LOG").env_remove("EVENLY_LOG");
         // Its control socket is made there.
         command.env("RUNTIME_DIRECTORY", folder.path()).envs(self.environment);
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(self.input.map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -202,6 +213,23 @@ impl Start {
         });
         let reader = Some(reader);
         Evenly { child, addresses: Vec::new(), log, reader, unread, folder }
+    }
+}
+
+impl Start {
+    fn arguments(&self, command: &mut Command, file: &Path) {
+        command.arg("run");
+        if self.text.is_none() {
+            command.args(["--workers", &self.workers.to_string()]);
+            command.args(self.listen.iter().flat_map(|address| ["--listen", address]));
+        }
+        if self.without_file {
+            command.args(["--health-check-endpoint", "/healthz"]);
+            command.args(self.targets.iter().flat_map(|at| ["--target", at]));
+        } else {
+            command.arg("--config").arg(file);
+        }
+        command.args(&self.args);
     }
 }
 
@@ -368,15 +396,22 @@ impl Evenly {
     /// Waits until it has ended by itself: its exit code.
     #[track_caller]
     pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        let code = self.own_exit_code();
+        self.read_on();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        code
+    }
+
+    /// Likewise, where another process may write to its log on.
+    #[track_caller]
+    pub(crate) fn own_exit_code(&mut self) -> Option<i32> {
         let mut status = None;
         until("its end", || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
-        self.read_on();
-        if let Some(reader) = self.reader.take() {
-            reader.join().unwrap();
-        }
         status.and_then(|status| status.code())
     }
 
