@@ -134,6 +134,8 @@ enum Run {
     },
     /// 200 reloads in 20 s, then 800 more, under keep-alive clients, tunnels and a download [default: 60 seconds]
     ReloadStorm,
+    /// 50 upgrades under keep-alive clients and clients that connect for each request, five of them with what must be refused
+    UpgradeStorm,
     /// SIGTERM with requests under way, and with clients that learn of it 10 s later
     DrainStorm,
     /// A server behind evenly that records which requests it saw; `chaos` starts it
@@ -185,7 +187,7 @@ impl Arguments {
 
     /// Whether it is one of those that end with a word.
     fn is_storm(&self) -> bool {
-        matches!(self.run, Run::ReloadStorm | Run::DrainStorm)
+        matches!(self.run, Run::ReloadStorm | Run::UpgradeStorm | Run::DrainStorm)
     }
 }
 
@@ -296,7 +298,7 @@ fn drive_alone(drive: &generator::drive::Drive, arguments: &Arguments) -> Result
 fn needed(arguments: &Arguments) -> Vec<tools::Tool> {
     let mut tools = vec![tools::SETPRIV, tools::TASKSET, tools::NGINX];
     match arguments.run {
-        Run::ReloadStorm | Run::DrainStorm => return vec![tools::SETPRIV],
+        Run::ReloadStorm | Run::UpgradeStorm | Run::DrainStorm => return vec![tools::SETPRIV],
         Run::Load => tools.extend([tools::WRK, tools::STRACE]),
         Run::Compare { peers: None, .. } => tools.extend([tools::WRK, tools::HAPROXY]),
         Run::Compare { .. } => tools.push(tools::WRK),
@@ -317,6 +319,7 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
         let bench = Bench::on(Cores::shared(), arguments.evenly.clone(), None)?;
         return match arguments.run {
             Run::ReloadStorm => storms::reload::reload_storm(&bench, arguments.time(60), report),
+            Run::UpgradeStorm => storms::upgrade::upgrade_storm(&bench, report),
             _ => storms::drain::drain_storm(&bench, report),
         };
     }
@@ -328,6 +331,7 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
     match &arguments.run {
         Run::Chaos { .. }
         | Run::ReloadStorm
+        | Run::UpgradeStorm
         | Run::DrainStorm
         | Run::Origin(_)
         | Run::Benchmarks(_)

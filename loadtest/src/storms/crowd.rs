@@ -31,6 +31,8 @@ pub(super) enum Habit {
     Kept,
     /// A connection for each request; every other one says in its request that it is the last.
     Fresh,
+    /// As [`Habit::Kept`], with requests that take [`SLOW`](super::target::SLOW).
+    Slow,
 }
 
 /// What all clients of one habit have seen.
@@ -102,9 +104,10 @@ pub(super) struct Crowd {
     pub(super) address: SocketAddr,
     pub(super) began: Instant,
     pub(super) over: AtomicBool,
-    /// Of [`Habit::Kept`] and [`Habit::Fresh`].
+    /// Of each [`Habit`].
     pub(super) kept: Tally,
     pub(super) fresh: Tally,
+    pub(super) slow: Tally,
 }
 
 impl Crowd {
@@ -115,6 +118,7 @@ impl Crowd {
             over: AtomicBool::new(false),
             kept: Tally::default(),
             fresh: Tally::default(),
+            slow: Tally::default(),
         }
     }
 
@@ -134,7 +138,11 @@ impl Crowd {
 
     /// The same elsewhere.
     pub(super) fn ask_at(&self, address: SocketAddr, who: &str, habit: Habit, pause: Duration) {
-        let tally = if habit == Habit::Kept { &self.kept } else { &self.fresh };
+        let tally = match habit {
+            Habit::Kept => &self.kept,
+            Habit::Fresh => &self.fresh,
+            Habit::Slow => &self.slow,
+        };
         let mut open: Option<Client> = None;
         for number in 0.. {
             if self.is_over() {
@@ -183,7 +191,8 @@ impl Crowd {
             }
         };
         let last = habit == Habit::Fresh && number % 2 == 0;
-        let (request, wanted) = message(id, number % POSTS == 0, last);
+        let path = if habit == Habit::Slow { "/slow" } else { "/id" };
+        let (request, wanted) = message(path, id, number % POSTS == 0, last);
         let mut body = Vec::new();
         let head = client.ask(&request, &mut body).map_err(|error| {
             let on = if is_reused { "a kept connection" } else { "a new connection" };
@@ -197,27 +206,26 @@ impl Crowd {
             200 => {}
             status => return Err(format!("status {status}")),
         }
-        if habit == Habit::Kept && head.last {
-            tally.announced.fetch_add(1, Ordering::Relaxed);
-        }
-        if habit == Habit::Kept && !head.last {
-            *open = Some(client);
+        match head.last {
+            _ if habit == Habit::Fresh => {}
+            true => drop(tally.announced.fetch_add(1, Ordering::Relaxed)),
+            false => *open = Some(client),
         }
         Ok(())
     }
 }
 
 /// The bytes of a request, and the body that its answer must have.
-fn message(id: &str, post: bool, last: bool) -> (Vec<u8>, Vec<u8>) {
+fn message(path: &str, id: &str, post: bool, last: bool) -> (Vec<u8>, Vec<u8>) {
     let close = if last { "Connection: close\r\n" } else { "" };
     if !post {
-        let head = format!("GET /id HTTP/1.1\r\nHost: storm\r\nX-Request: {id}\r\n{close}\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: storm\r\nX-Request: {id}\r\n{close}\r\n");
         return (head.into_bytes(), padded(id));
     }
     let body = id.repeat(REPEATS);
     let length = body.len();
     let message = format!(
-        "POST /id HTTP/1.1\r\nHost: storm\r\nX-Request: {id}\r\n{close}Content-Length: {length}\r\n\r\n{body}"
+        "POST {path} HTTP/1.1\r\nHost: storm\r\nX-Request: {id}\r\n{close}Content-Length: {length}\r\n\r\n{body}"
     );
     (message.into_bytes(), body.into_bytes())
 }

@@ -38,7 +38,7 @@ pub(crate) fn drain_storm(bench: &Bench, report: &mut Report) -> Result<(), Fail
 }
 
 fn text(places: &Places, targets: &[Target; 2], delay: Duration) -> String {
-    let mut text = format!("listen = \"{}\"\n{}", places.first, places.admin());
+    let mut text = format!("listen = \"{}\"\nworkers = 2\n{}", places.first, places.admin());
     for Target { address, .. } in targets {
         text += &format!(
             "[[targets]]\naddress = \"{address}\"\nhealth_check_endpoint = \"/healthz\"\n"

@@ -9,6 +9,7 @@ mod program;
 pub(crate) mod reload;
 mod streams;
 mod target;
+pub(crate) mod upgrade;
 
 use std::thread;
 use std::time::{Duration, Instant};

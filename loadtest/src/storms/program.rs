@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,7 @@ impl Program {
         };
         let file = bench.file("storm.toml", &text(&places))?;
         let mut run = command(&binary, bench.cores.subject);
-        run.arg("run").arg(&file).args(["--workers", "2"]);
+        run.arg("run").arg(&file);
         let began = Instant::now();
         let mut process = Process::start("evenly", &mut run)?;
         let serves = |line: &str| line.contains("listening on http://").then_some(());
@@ -114,6 +114,18 @@ impl Program {
                 Ok(Answer { applied: None, text: String::new() })
             }
         }
+    }
+
+    /// Has its successor started, of another program if there is one: its exit code, and what was said.
+    pub(super) fn upgrade(&self, program: Option<&Path>) -> Result<(Option<i32>, String), Failure> {
+        let mut command = Command::new(&self.binary);
+        command.arg("upgrade").arg("--socket").arg(&self.socket).stdin(Stdio::null());
+        if let Some(program) = program {
+            command.arg("--binary").arg(program);
+        }
+        let output = command.output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
     }
 
     /// The whole response to a request over the control socket.

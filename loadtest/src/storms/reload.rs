@@ -1,6 +1,9 @@
 //! Reloads under load: what clients notice, how soon each is effective, and what a thousand of them leave behind.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,7 +56,7 @@ struct Plan {
     /// Whether each target is in it.
     targets: [bool; 5],
     second_listener: bool,
-    /// Short timeouts, and a head of 1 KiB at most.
+    /// Short timeouts, a head of 1 KiB at most, and another access log.
     is_tight: bool,
 }
 
@@ -92,7 +95,8 @@ impl Plan {
     fn text(&self, places: &Places, targets: &[Target]) -> String {
         let second = format!(", \"{}\"", places.second);
         let second = if self.second_listener { &*second } else { "" };
-        let mut text = format!("listen = [\"{}\"{second}]\n{}", places.first, places.admin());
+        let mut text =
+            format!("listen = [\"{}\"{second}]\nworkers = 2\n{}", places.first, places.admin());
         for (target, _) in targets.iter().zip(self.targets).filter(|(_, is_in)| *is_in) {
             let address = target.address;
             text += &format!(
@@ -102,7 +106,7 @@ impl Plan {
         let (head, connect) = if self.is_tight { ("1KiB", "2s") } else { ("16KiB", "4s") };
         text += &format!("[limits]\nhead = \"{head}\"\n[timeouts]\nconnect = \"{connect}\"\n");
         text += &format!("response_header = \"{}\"\n", if self.is_tight { "20s" } else { "60s" });
-        text
+        text + &format!("[log]\naccess = {:?}\n", logs(&places.socket)[usize::from(self.is_tight)])
     }
 
     fn after(mut self, step: Step) -> Plan {
@@ -123,6 +127,11 @@ impl Plan {
     }
 }
 
+/// Where the access log goes, by turns.
+fn logs(socket: &Path) -> [PathBuf; 2] {
+    ["one.log", "two.log"].map(|name| socket.with_file_name(name))
+}
+
 /// What came of the reloads.
 #[derive(Default)]
 struct Record {
@@ -140,6 +149,7 @@ pub(crate) fn reload_storm(
     time: Duration,
     report: &mut Report,
 ) -> Result<(), Failure> {
+    let looked_at = looked_at(time)?;
     let began = Instant::now();
     let targets = ["a", "b", "c", "d", "e"];
     let targets: Vec<Target> =
@@ -163,7 +173,7 @@ pub(crate) fn reload_storm(
         }
         let download = scope.spawn(move || streams.download(first, time));
         let outcome = storm.play(
-            time,
+            looked_at,
             |guest| {
                 let second = program.second;
                 let name = format!("guest-{guest}");
@@ -178,6 +188,7 @@ pub(crate) fn reload_storm(
         streams.end();
         outcome
     })?;
+    let entries = entries(&program)?;
     let seen = program.ask("GET", "/metrics")?;
     report.section(format!(
         "{} reloads under {CLIENTS} keep-alive clients, {FRESH} that connect for each request, {TUNNELS} tunnels and a download of {time:?}",
@@ -187,8 +198,37 @@ pub(crate) fn reload_storm(
     tell_clients(&crowd, &streams, report);
     tell_holdings(held, report);
     tell_program(&program, &seen, report);
+    let requests = metric(&seen, "evenly_requests_total").unwrap_or(f64::NAN);
+    report.exactly("entries of the access logs", size(entries), "", requests);
     report.verdict();
     Ok(())
+}
+
+/// How many lines both access logs have, when no more come.
+fn entries(program: &Program) -> Result<usize, Failure> {
+    let count = || -> Result<usize, Failure> {
+        let lines =
+            |path: &PathBuf| Ok::<_, Failure>(BufReader::new(File::open(path)?).lines().count());
+        Ok(logs(&program.socket).iter().map(lines).collect::<Result<Vec<_>, _>>()?.iter().sum())
+    };
+    let (mut before, mut same) = (0, 0);
+    until("the access logs are written", || {
+        thread::sleep(Duration::from_millis(100));
+        let now = count()?;
+        same = if now == before { same + 1 } else { 0 };
+        before = now;
+        Ok(same == 3)
+    })?;
+    Ok(before)
+}
+
+/// How many reloads are looked at in so much time: whole cycles, so that all is as it was when a tenth of all is done.
+fn looked_at(time: Duration) -> Result<usize, Failure> {
+    let most = usize::try_from(time.as_millis() / EVERY.as_millis())? / SHARE;
+    match most / (2 * CYCLE) * (2 * CYCLE) {
+        0 => Err(Failure::new("too short for a cycle of reloads: --seconds 6 is the least")),
+        some => Ok(some),
+    }
 }
 
 struct Storm<'a> {
@@ -202,14 +242,12 @@ impl Storm<'_> {
     /// All reloads; what the process held after the first tenth, and after all.
     fn play(
         &mut self,
-        time: Duration,
+        looked_at: usize,
         mut welcome: impl FnMut(usize),
         streams: &Streams,
     ) -> Result<[Holdings; 2], Failure> {
         until("all tunnels are agreed", || Ok(streams.agreed() == TUNNELS))?;
         thread::sleep(CALM);
-        let looked_at = usize::try_from(time.as_millis() / EVERY.as_millis())? / SHARE;
-        let looked_at = looked_at / (2 * CYCLE) * (2 * CYCLE);
         let all = looked_at * TIMES;
         let (mut after_some, mut guests) = (None, 0);
         let mut due = Instant::now();
@@ -232,7 +270,7 @@ impl Storm<'_> {
                 after_some = Some(self.settled()?);
             }
         }
-        let after_some = after_some.ok_or_else(|| Failure::new("too short for a single cycle"))?;
+        let after_some = after_some.ok_or_else(|| Failure::new("there was no reload"))?;
         Ok([after_some, self.settled()?])
     }
 
@@ -359,7 +397,6 @@ impl Storm<'_> {
 }
 
 fn answers(mut stream: TcpStream) -> bool {
-    use std::io::{BufReader, Write};
     let request = b"GET /id HTTP/1.1\r\nHost: storm\r\nX-Request: 1\r\nConnection: close\r\n\r\n";
     stream.set_read_timeout(Some(PATIENCE)).is_ok()
         && stream.write_all(request).is_ok()
@@ -426,6 +463,7 @@ fn tell_program(program: &Program, metrics: &str, report: &mut Report) {
         "evenly_impossible_states_total",
         "evenly_unavailable_answers_total",
         "evenly_upstream_connect_failures_total",
+        "evenly_access_entries_lost_total",
     ] {
         report.exactly(name, metric(metrics, name).unwrap_or(f64::NAN), "", 0.0);
     }
@@ -450,6 +488,12 @@ mod tests {
             plan = plan.after(step);
         }
         assert_eq!(plan, BASE);
+    }
+
+    #[test]
+    fn a_minute_has_two_hundred_reloads_that_are_looked_at() {
+        let of = |seconds| looked_at(Duration::from_secs(seconds)).ok();
+        assert_eq!([of(60), of(12), of(6), of(5)], [Some(200), Some(40), Some(20), None]);
     }
 
     #[test]

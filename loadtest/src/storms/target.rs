@@ -32,6 +32,8 @@ pub(super) struct Target {
 struct Seen {
     name: String,
     began: Instant,
+    /// Whether health checks succeed. It serves requests all the same.
+    is_healthy: bool,
     /// Requests that were no health checks.
     served: AtomicU64,
     /// When the last one came, and when the first one since [`Target::watch`].
@@ -55,11 +57,21 @@ fn micros(began: Instant, now: Instant) -> u64 {
 impl Target {
     /// Starts serving. Every target of a run has the same beginning of time.
     pub(super) fn start(name: &str, began: Instant) -> Result<Target, Failure> {
+        Target::begin(name, began, true)
+    }
+
+    /// The same with one whose health checks fail.
+    pub(super) fn start_failing(name: &str, began: Instant) -> Result<Target, Failure> {
+        Target::begin(name, began, false)
+    }
+
+    fn begin(name: &str, began: Instant, is_healthy: bool) -> Result<Target, Failure> {
         let listener = TcpListener::bind((ADDRESS, 0))?;
         let address = listener.local_addr()?;
         let seen = Arc::new(Seen {
             name: name.to_owned(),
             began,
+            is_healthy,
             served: AtomicU64::new(0),
             last: AtomicU64::new(0),
             first: AtomicU64::new(NEVER),
@@ -107,7 +119,9 @@ fn converse(stream: TcpStream, seen: &Seen) -> io::Result<()> {
         let mut body = Vec::new();
         (&mut stream).take(request.length).read_to_end(&mut body)?;
         if request.path == "/healthz" {
-            stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+            let status = if seen.is_healthy { "200 OK" } else { "503 Service Unavailable" };
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+            stream.get_mut().write_all(head.as_bytes())?;
             continue;
         }
         seen.note();
