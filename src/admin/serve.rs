@@ -20,11 +20,15 @@ use super::{AdminOrder, Door, Sources, answer};
 use crate::command::Reply;
 
 /// Visitors at once, and if they come by the control socket alone. One more takes the place of the one that has been silent
-/// longest.
+/// longest, or, by the control socket, waits in the kernel while nobody is silent.
 const VISITS: usize = 32;
 const COMMANDERS: usize = 4;
 /// How long a visit may take.
 const VISIT_TIME: Duration = Duration::from_secs(5);
+/// How long a visitor may be silent before one of the control socket takes its place, and how long if it waits for what it asked
+/// for: a drain may last.
+const SILENCE: Duration = Duration::from_secs(1);
+const DOING_TIME: Duration = Duration::from_secs(10);
 /// How long one may wait for what it asked for to be done.
 const COMMAND_TIME: Duration = Duration::from_secs(60);
 /// How long a reply may take when all ends.
@@ -53,7 +57,6 @@ impl Serve {
         // On Linux this is for the calling thread alone. Without it the thread is merely less polite.
         let own = rustix::process::getpriority_process(None).unwrap_or(0);
         let _ = rustix::process::setpriority_process(None, (own + NICENESS).min(19));
-        let most = most_visits(self.doors.iter().any(|door| !door.is_trusted));
         let (mut visits, mut frozen) = (Vec::new(), None);
         while let Some(ready) = self.wait(&visits, frozen.is_some()) {
             for order in self.orders.try_iter() {
@@ -70,7 +73,7 @@ impl Serve {
             self.step(&mut visits, &ready, frozen.as_ref());
             for (door, _) in self.doors.iter().zip(&ready.doors).filter(|(_, is_ready)| **is_ready)
             {
-                admit(door, &mut visits, most);
+                admit(door, &mut visits, self.most());
             }
         }
         let host = Host { sources: &self.sources, replies: &self.bell, frozen: frozen.as_ref() };
@@ -84,7 +87,11 @@ impl Serve {
     /// `None` when the thread is to end.
     fn wait(&self, visits: &[Visit], is_frozen: bool) -> Option<Woken> {
         let doors: &[Door] = if is_frozen { &[] } else { &self.doors };
-        wait(doors, &self.stop, &self.bell, visits)
+        wait((doors, self.most()), &self.stop, &self.bell, visits)
+    }
+
+    fn most(&self) -> usize {
+        most_visits(self.doors.iter().any(|door| !door.is_trusted))
     }
 }
 
@@ -136,15 +143,29 @@ impl Respond for Host<'_> {
 }
 
 /// `None` when the thread is to end.
-fn wait(doors: &[Door], stop: &OwnedFd, replies: &OwnedFd, visits: &[Visit]) -> Option<Woken> {
+fn wait(
+    (doors, most): (&[Door], usize),
+    stop: &OwnedFd,
+    replies: &OwnedFd,
+    visits: &[Visit],
+) -> Option<Woken> {
+    let now = Instant::now();
+    let looks = |door: &Door| match is_open(door, visits, most, now) {
+        true => PollFlags::IN,
+        false => PollFlags::empty(),
+    };
+    let closed = doors.iter().any(|door| looks(door).is_empty());
+    let opens = visits.iter().filter(|_| closed).map(silent_at);
     let own = [PollFd::new(stop, PollFlags::IN), PollFd::new(replies, PollFlags::IN)];
-    let of_doors = doors.iter().map(|door| PollFd::new(&door.socket, PollFlags::IN));
+    let of_doors = doors.iter().map(|door| PollFd::new(&door.socket, looks(door)));
     let theirs = visits.iter().map(|visit| PollFd::new(&visit.stream, visit.wants()));
     let mut sockets: Vec<PollFd<'_>> = own.into_iter().chain(of_doors).chain(theirs).collect();
     let timeout = visits
         .iter()
-        .min_by_key(|visit| visit.until)
-        .map(|first| first.until.saturating_duration_since(Instant::now()))
+        .map(|visit| visit.until)
+        .chain(opens)
+        .min()
+        .map(|first| first.saturating_duration_since(now))
         .and_then(|wait| Timespec::try_from(wait).ok());
     if let Err(error) = poll(&mut sockets, timeout.as_ref()) {
         if error != Errno::INTR {
@@ -179,11 +200,28 @@ fn step(visits: &mut Vec<Visit>, woken: &Woken, host: &Host<'_>) {
     });
 }
 
+/// Whether it may give way to a visitor of the control socket.
+fn is_silent(visit: &Visit, now: Instant) -> bool {
+    silent_at(visit) <= now
+}
+
+/// When it has been silent for so long that it may.
+fn silent_at(visit: &Visit) -> Instant {
+    visit.moved + if visit.is_waiting() { DOING_TIME } else { SILENCE }
+}
+
+/// Whether one more visitor is taken here now. Commands that come together are done one after another, and each is answered:
+/// whoever gives one waits in the kernel rather than in the place of another.
+fn is_open(door: &Door, visits: &[Visit], most: usize, now: Instant) -> bool {
+    !door.is_trusted || visits.len() < most || visits.iter().any(|visit| is_silent(visit, now))
+}
+
 /// Ends the visit in which nothing has moved for the longest time: who is silent keeps nobody out, and who is being
-/// answered is answered. One that waits for what it asked for gives way only to others that do.
-fn give_way(visits: &mut Vec<Visit>) {
-    let silent =
-        visits.iter().enumerate().min_by_key(|(_, visit)| (visit.is_waiting(), visit.moved));
+/// answered is answered. One that waits for what it asked for gives way only to others that do, or if there is no other.
+fn give_way(visits: &mut Vec<Visit>, to_trusted: bool, now: Instant) {
+    let others = visits.iter().enumerate();
+    let others = others.filter(|(_, visit)| !to_trusted || is_silent(visit, now));
+    let silent = others.min_by_key(|(_, visit)| (visit.is_waiting(), visit.moved));
     if let Some((at, _)) = silent {
         visits.remove(at);
     }
@@ -191,16 +229,19 @@ fn give_way(visits: &mut Vec<Visit>) {
 
 /// Takes one visitor; if more wait, the next poll says so.
 fn admit(door: &Door, visits: &mut Vec<Visit>, most: usize) {
+    if !is_open(door, visits, most, Instant::now()) {
+        return;
+    }
     let accepted = door.socket.accept().and_then(|(stream, _)| {
         stream.set_nonblocking(true)?;
         Ok(stream)
     });
     match accepted {
         Ok(stream) => {
-            if visits.len() >= most {
-                give_way(visits);
-            }
             let now = Instant::now();
+            if visits.len() >= most {
+                give_way(visits, door.is_trusted, now);
+            }
             visits.push(Visit::new(stream, door.is_trusted, now, now + VISIT_TIME));
         }
         // The visitor left before it was accepted.
@@ -232,9 +273,26 @@ mod tests {
         let moved = |visits: &[Visit]| -> Vec<u128> {
             visits.iter().map(|visit| (visit.moved - now).as_millis()).collect()
         };
-        give_way(&mut visits);
+        give_way(&mut visits, false, now);
         assert_eq!(moved(&visits), [90, 20, 30]);
-        give_way(&mut visits);
+        give_way(&mut visits, false, now);
         assert_eq!(moved(&visits), [90, 30]);
+    }
+
+    #[test]
+    fn who_commands_waits_while_nobody_is_silent_and_who_scrapes_does_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let now = Instant::now();
+        let visit = || {
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            Visit::new(stream.into(), true, now, now + VISIT_TIME)
+        };
+        let door = |is_trusted| Door { socket: listener.try_clone().unwrap().into(), is_trusted };
+        let visits = [visit(), visit()];
+        let is_open = |trusted, most, later| is_open(&door(trusted), &visits, most, now + later);
+        assert!(is_open(true, 3, Duration::ZERO));
+        assert!(!is_open(true, 2, SILENCE / 2));
+        assert!(is_open(true, 2, SILENCE));
+        assert!(is_open(false, 2, Duration::ZERO));
     }
 }

@@ -395,6 +395,21 @@ fn a_command_says_what_was_applied_and_its_exit_code_does_too() {
 }
 
 #[test]
+fn commands_that_come_together_are_all_answered() {
+    let a = origin("a");
+    let evenly = start(&file(ANY, &[&a], ""));
+    let ask = || evenly.ask(&["reload"]);
+    thread::scope(|scope| {
+        let all: Vec<_> = (0..24).map(|_| scope.spawn(ask)).collect();
+        for command in all {
+            let (said, code) = command.join().unwrap();
+            assert_eq!(code, Some(0), "{said}");
+            assert!(said.starts_with("nothing has changed"), "{said}");
+        }
+    });
+}
+
+#[test]
 fn the_file_says_which_evenly_is_meant() {
     let a = origin("a");
     let evenly = start(&file(ANY, &[&a], ""));
