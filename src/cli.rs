@@ -33,6 +33,8 @@ Examples:
       Have the evenly that runs with this file read it again and apply it.
   evenly drain --wait /etc/evenly.toml
       Have it finish what it has begun and end, and wait for that.
+  evenly reload --admin 10.0.0.1:9901 --token-file token
+      Have an evenly on another machine do it.
   evenly keys timeouts
       List the keys of a table of the file; evenly keys timeouts.drain explains one.
 
@@ -63,7 +65,8 @@ Signals:
   SIGUSR1          reopen the access log, after its file was renamed
 
 Environment:
-  EVENLY_LOG, RUST_LOG  the log level, where --log-level does not give it";
+  EVENLY_LOG, RUST_LOG  the log level, where --log-level does not give it
+  EVENLY_ADMIN_TOKEN    the token of --admin, where --token-file does not give it";
 
 /// What follows the options of `evenly run --help`.
 const AFTER_RUN_HELP: &str = "\
@@ -206,6 +209,12 @@ pub struct RemoteArgs {
     /// Its control socket, in place of a file
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath, conflicts_with_all = ["file", "config"])]
     pub socket: Option<PathBuf>,
+    /// Its admin listener (admin.listen), as host:port, in place of a file. Needs the token of admin.token_file
+    #[arg(long, value_name = "ADDR", value_parser = admin_address, conflicts_with_all = ["file", "config", "socket"])]
+    pub admin: Option<String>,
+    /// With --admin: a file with the token [default: EVENLY_ADMIN_TOKEN in the environment is the token]
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath, requires = "admin")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// The arguments of `evenly reload`.
@@ -313,6 +322,20 @@ impl ValueEnum for LogFormat {
             LogFormat::Human => PossibleValue::new("human").help("Time, level and message"),
             LogFormat::Json => PossibleValue::new("json").help("One JSON object per line"),
         })
+    }
+}
+
+/// What is connected to need not be an IP address, unlike what is listened on.
+fn admin_address(text: &str) -> Result<String, String> {
+    let is_host = |host: &str| {
+        let odd = |c: char| c.is_whitespace() || c.is_control() || c == '/' || c == '@';
+        !host.is_empty() && !host.contains(odd) && (!host.contains(':') || host.starts_with('['))
+    };
+    match text.rsplit_once(':') {
+        Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok_and(|port| port != 0) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("write host:port, such as 127.0.0.1:9901".to_owned()),
     }
 }
 

@@ -23,6 +23,7 @@
 //! balance/     snapshot, cursor, pick, retry budget
 //! metrics/     counters with one writer each, summed on read
 //! command      what can be asked of a running evenly, and what it says
+//! token        what somebody must know who gives commands over TCP
 //! settings     what the program runs by: what holds for the process (boot), what snapshots carry (plan); every default
 //! base/        addresses, chunks, slab, tick, timer wheel, log line, atomics
 //! ```
@@ -45,4 +46,5 @@ pub mod metrics;
 pub mod remote;
 pub mod server;
 pub mod settings;
+pub mod token;
 pub mod worker;

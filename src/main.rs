@@ -1,17 +1,17 @@
 //! The `evenly` program: arguments to settings to run; error to exit code.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use evenly::base::log;
 use evenly::cli::{self, CheckArgs, Cli, CliCommand, DrainArgs, RemoteArgs, RunArgs};
 use evenly::config::{self, ConfigError, Places};
-use evenly::remote::{self, RemoteError};
+use evenly::remote::{self, Contact, RemoteError};
 use evenly::server::{
     self, Activation, Launch, Predecessor, Reread, ServerError, SocketSource, Start,
 };
+use evenly::token::{AdminToken, TokenFile};
 
 /// Why the program ends other than cleanly.
 enum ExitReason {
@@ -21,6 +21,8 @@ enum ExitReason {
     Server(ServerError, Places),
     /// Standard output takes no more: 1.
     Output(io::Error),
+    /// The command line lacks something: 2.
+    Usage(String),
     /// No running evenly could be asked: 1.
     Remote(RemoteError),
     /// A running evenly did not do all of what it was asked: 1.
@@ -41,7 +43,7 @@ impl ExitReason {
             }
             ExitReason::Output(error) => vec![format!("standard output: {error}")],
             ExitReason::Remote(error) => vec![error.to_string()],
-            ExitReason::Refused(lines) | ExitReason::Failed(lines) => {
+            ExitReason::Usage(lines) | ExitReason::Refused(lines) | ExitReason::Failed(lines) => {
                 lines.lines().map(str::to_owned).collect()
             }
         }
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(ExitReason::Configuration(error)) => fail_at(2, &error),
             Err(ExitReason::Server(error, places)) => stopped(&error, &places),
+            Err(ExitReason::Usage(problem)) => fail(2, &problem),
             Err(ExitReason::Remote(error)) => fail(1, &error.to_string()),
             Err(ExitReason::Failed(line)) => fail(1, line.trim_end()),
             Err(ExitReason::Refused(lines)) => {
@@ -122,7 +125,7 @@ fn dispatch(command: &CliCommand) -> Result<(), ExitReason> {
             let program = program.map_err(ExitReason::Output)?;
             // The process bounds it (timeouts.upgrade).
             let target = remote::upgrade_target(program.as_deref());
-            say(remote::ask_patiently(&socket(&args.remote)?, &target))
+            say(remote::ask_patiently(&contact(&args.remote)?, &target))
         }
         CliCommand::Rollback(args) => ask(args, "/rollback"),
         CliCommand::Drain(args) if args.wait => wait(args),
@@ -165,14 +168,14 @@ fn serve(args: &RunArgs, launch: Launch, source: SocketSource) -> Result<(), Exi
 
 /// Has a running evenly do something, and prints what it says.
 fn ask(args: &RemoteArgs, target: &str) -> Result<(), ExitReason> {
-    say(remote::ask(&socket(args)?, "POST", target))
+    say(remote::ask(&contact(args)?, "POST", target))
 }
 
 /// Has a running evenly drain, and waits for its end.
 fn wait(args: &DrainArgs) -> Result<(), ExitReason> {
     let shows = args.verbose || io::stderr().is_terminal();
     let mut before = None;
-    say(remote::wait(&socket(&args.remote)?, "/drain?wait", |left| {
+    say(remote::wait(&contact(&args.remote)?, "/drain?wait", |left| {
         if shows && before.replace(left) != Some(left) {
             // Nobody may be there to read it.
             let _ = writeln!(io::stderr(), "client connections left: {left}");
@@ -180,13 +183,30 @@ fn wait(args: &DrainArgs) -> Result<(), ExitReason> {
     }))
 }
 
-/// The control socket of the running evenly that is meant.
-fn socket(args: &RemoteArgs) -> Result<PathBuf, ExitReason> {
+/// How the running evenly that is meant is reached.
+fn contact(args: &RemoteArgs) -> Result<Contact, ExitReason> {
+    if let Some(address) = &args.admin {
+        return Ok(Contact::Admin(address.clone(), token(args).map_err(ExitReason::Usage)?));
+    }
     if let Some(path) = &args.socket {
-        return Ok(path.clone());
+        return Ok(Contact::Socket(path.clone()));
     }
     let settings = cli::remote_settings(args).map_err(ExitReason::Configuration)?;
-    remote::find(&settings).map_err(ExitReason::Remote)
+    remote::find(&settings).map(Contact::Socket).map_err(ExitReason::Remote)
+}
+
+/// The token that goes with `--admin`.
+fn token(args: &RemoteArgs) -> Result<AdminToken, String> {
+    if let Some(path) = &args.token_file {
+        let read = TokenFile::read(path).map_err(|error| format!("--token-file: {error}"))?;
+        return Ok(read.token);
+    }
+    let text = std::env::var_os("EVENLY_ADMIN_TOKEN").ok_or(
+        "--admin needs the token of that evenly: give --token-file PATH, or have EVENLY_ADMIN_TOKEN in the environment",
+    )?;
+    AdminToken::new(text.as_encoded_bytes()).map_err(|fault| {
+        format!("EVENLY_ADMIN_TOKEN in the environment is not a token: {fault}; copy what is in the file of admin.token_file")
+    })
 }
 
 /// Prints what a running evenly says.

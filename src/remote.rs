@@ -1,11 +1,11 @@
-//! A running evenly from outside: where its control socket is, and one question over it.
+//! A running evenly from outside: where its control socket is, and one question over it, or over its admin listener.
 //!
 //! Owns the rules for the socket's path, which the program that makes it and the commands that look for it share.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,12 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::settings::{ControlSocket, Settings};
+use crate::token::AdminToken;
 
 /// How long an answer may take: longer than a reload waits for workers.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a TCP connection may take, to each address of a name.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// How long a read waits for something before it is looked whether to wait on.
 const LOOK: Duration = Duration::from_secs(1);
 /// The longest answer that is read.
@@ -64,6 +67,24 @@ pub fn is_alive(path: &Path) -> bool {
     connect().err().is_none_or(|error| error.kind() != io::ErrorKind::ConnectionRefused)
 }
 
+/// How a running evenly is reached.
+#[derive(Debug, Clone)]
+pub enum Contact {
+    /// By its control socket.
+    Socket(PathBuf),
+    /// By its admin listener, as `host:port`, with its token.
+    Admin(String, AdminToken),
+}
+
+impl fmt::Display for Contact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Contact::Socket(path) => write!(f, "{}", path.display()),
+            Contact::Admin(address, _) => f.write_str(address),
+        }
+    }
+}
+
 /// Why a running evenly did not do what it was asked.
 #[derive(Debug)]
 pub enum RemoteError {
@@ -74,9 +95,9 @@ pub enum RemoteError {
     /// `admin.socket` is off.
     Off,
     /// It cannot be connected to.
-    Connect(PathBuf, io::Error),
+    Connect(Contact, io::Error),
     /// The connection broke, or the answer is none.
-    Answer(PathBuf, io::Error),
+    Answer(Contact, io::Error),
 }
 
 impl fmt::Display for RemoteError {
@@ -104,21 +125,24 @@ impl fmt::Display for RemoteError {
             RemoteError::Off => {
                 write!(f, "admin.socket is \"off\" in this file; send the process SIGHUP instead")
             }
-            RemoteError::Connect(path, error) => {
-                let why = match error.kind() {
-                    io::ErrorKind::PermissionDenied => {
+            RemoteError::Connect(contact, error) => {
+                let why = match (contact, error.kind()) {
+                    (Contact::Socket(_), io::ErrorKind::PermissionDenied) => {
                         "run this as the user that evenly runs as, or as root"
                     }
-                    io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
-                        "nobody listens there: evenly has ended"
+                    (
+                        Contact::Socket(_),
+                        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound,
+                    ) => "nobody listens there: evenly has ended",
+                    (Contact::Socket(_), _) => "is it the control socket of evenly?",
+                    (Contact::Admin(..), io::ErrorKind::ConnectionRefused) => {
+                        "nobody listens there: does evenly run, with this address in admin.listen?"
                     }
-                    _ => "is it the control socket of evenly?",
+                    (Contact::Admin(..), _) => "is it the address of admin.listen?",
                 };
-                write!(f, "cannot connect to {}: {error}; {why}", path.display())
+                write!(f, "cannot connect to {contact}: {error}; {why}")
             }
-            RemoteError::Answer(path, error) => {
-                write!(f, "no answer from {}: {error}", path.display())
-            }
+            RemoteError::Answer(contact, error) => write!(f, "no answer from {contact}: {error}"),
         }
     }
 }
@@ -193,17 +217,17 @@ pub fn upgrade_target(program: Option<&Path>) -> String {
 ///
 /// # Errors
 /// Nobody listens there, or the response does not come.
-pub fn ask(socket: &Path, method: &str, target: &str) -> Result<(u16, String), RemoteError> {
+pub fn ask(contact: &Contact, method: &str, target: &str) -> Result<(u16, String), RemoteError> {
     let begun = Instant::now();
-    exchange(socket, method, target, || begun.elapsed() < PATIENCE)
+    exchange(contact, method, target, || begun.elapsed() < PATIENCE)
 }
 
 /// Likewise, to be done, for a response that may take as long as the process lives.
 ///
 /// # Errors
 /// As of [`ask`].
-pub fn ask_patiently(socket: &Path, target: &str) -> Result<(u16, String), RemoteError> {
-    exchange(socket, "POST", target, || true)
+pub fn ask_patiently(contact: &Contact, target: &str) -> Result<(u16, String), RemoteError> {
+    exchange(contact, "POST", target, || true)
 }
 
 /// Likewise, for a response that comes when the process ends, whenever that is: it has ended then. `meanwhile` is called each second
@@ -212,13 +236,13 @@ pub fn ask_patiently(socket: &Path, target: &str) -> Result<(u16, String), Remot
 /// # Errors
 /// As of [`ask`]; and the process may end without a response.
 pub fn wait(
-    socket: &Path,
+    contact: &Contact,
     target: &str,
     mut meanwhile: impl FnMut(u64),
 ) -> Result<(u16, String), RemoteError> {
-    exchange(socket, "POST", target, || {
+    exchange(contact, "POST", target, || {
         // It may be about to end.
-        if let Some(left) = ask(socket, "GET", "/status").ok().and_then(|(_, text)| left(&text)) {
+        if let Some(left) = ask(contact, "GET", "/status").ok().and_then(|(_, text)| left(&text)) {
             meanwhile(left);
         }
         true
@@ -230,24 +254,48 @@ fn left(status: &str) -> Option<u64> {
     serde_json::from_str::<serde_json::Value>(status).ok()?.get("connections")?.as_u64()
 }
 
+fn connect(contact: &Contact) -> io::Result<Socket> {
+    match contact {
+        Contact::Socket(path) => UnixStream::connect(path).map(Socket::from),
+        Contact::Admin(address, _) => {
+            let mut last = io::Error::other("this name has no address");
+            for address in address.to_socket_addrs()? {
+                match TcpStream::connect_timeout(&address, CONNECT_TIME) {
+                    Ok(stream) => return Ok(stream.into()),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        }
+    }
+}
+
 /// Asks, and reads to the end of the connection. After each second of silence `goes_on` says whether to wait on.
 fn exchange(
-    socket: &Path,
+    contact: &Contact,
     method: &str,
     target: &str,
     mut goes_on: impl FnMut() -> bool,
 ) -> Result<(u16, String), RemoteError> {
-    let failed = |error| RemoteError::Answer(socket.to_owned(), error);
-    let mut stream = UnixStream::connect(socket)
-        .map_err(|error| RemoteError::Connect(socket.to_owned(), error))?;
-    let request =
-        format!("{method} {target} HTTP/1.1\r\nHost: evenly\r\nContent-Length: 0\r\n\r\n");
+    let failed = |error| RemoteError::Answer(contact.clone(), error);
+    let mut stream =
+        connect(contact).map_err(|error| RemoteError::Connect(contact.clone(), error))?;
+    // Only who gives a command needs it.
+    let credentials = match contact {
+        Contact::Admin(_, token) if method == "POST" => {
+            format!("Authorization: {}\r\n", token.credentials())
+        }
+        _ => String::new(),
+    };
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: evenly\r\n{credentials}Content-Length: 0\r\n\r\n"
+    );
     let mut read = || -> io::Result<Vec<u8>> {
         stream.set_read_timeout(Some(LOOK))?;
         stream.write_all(request.as_bytes())?;
         let mut bytes = Vec::new();
         loop {
-            match (&stream).take(MOST).read_to_end(&mut bytes) {
+            match (&mut stream).take(MOST).read_to_end(&mut bytes) {
                 Ok(_) => return Ok(bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && goes_on() => {}
                 // It ended with something unread, or was killed: what it said counts.

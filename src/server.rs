@@ -37,6 +37,7 @@ use crate::command::{Answer, Command, Commands, Reply};
 use crate::health::Health;
 use crate::metrics::Counters;
 use crate::settings::{AccessSink, Boot, ControlSocket, Settings, Workers};
+use crate::token::{AdminToken, TokenFile};
 use crate::worker::listener::{self, ListenerId, Scope};
 use crate::worker::{self, Job, Station, net};
 
@@ -163,12 +164,11 @@ fn serve(
     let (mut before, mut inherited) = Before::of(source, &settings)?;
     let open = descriptors::open_now().saturating_sub(inherited.descriptors());
     let shares = descriptors::share_out(&settings, count, open)?;
-    let cap = shares.clients;
-    let memory = log_start(&settings, count, cap);
-    let Opened { grounds, scopes, door, held, admin, confinement } =
+    let memory = log_start(&settings, count, shares.clients);
+    let Opened { grounds, scopes, door, held, admin, token, confinement } =
         open_all(&settings, count, reread.as_ref(), &mut inherited)?;
     pass_on(signals, events.clone())?;
-    let losses = Arc::default();
+    let (losses, cap) = (Arc::default(), shares.clients);
     let (writer, outlet) = open_log(&settings, &losses, &confinement, &mut inherited)?;
     let Settings { boot, plan } = worked_out(settings, count, cap, &grounds);
     let plan = Arc::new(plan);
@@ -191,6 +191,7 @@ fn serve(
         inherited: Arc::clone(&before.counted),
         started,
         commands: commands_as(events.clone()),
+        token,
         confinement: confinement.to_string().into(),
     };
     let admin = start_admin(admin, door, sources.clone())?;
@@ -244,6 +245,7 @@ struct Opened {
     door: Option<Door>,
     held: Option<Held>,
     admin: Option<admin::AdminClaim>,
+    token: Option<Arc<AdminToken>>,
     confinement: Confinement,
 }
 
@@ -261,9 +263,28 @@ fn open_all(
     let control = open_control(settings, &grounds, user.as_ref(), inherited)?;
     let (door, held) = control.unzip();
     let admin = settings.boot.admin.map(|it| claim_admin(it, inherited)).transpose()?;
+    let token = read_token(&settings.boot)?;
     let path = held.as_ref().map(Held::path);
     let confinement = confine::enter(settings, user, (&mut grounds, workers), path, reread)?;
-    Ok(Opened { grounds, scopes, door, held, admin, confinement })
+    Ok(Opened { grounds, scopes, door, held, admin, token, confinement })
+}
+
+/// Reads the token of commands, which may be in a file of root's.
+fn read_token(boot: &Boot) -> Result<Option<Arc<AdminToken>>, ServerError> {
+    let Some(path) = &boot.token_file else { return Ok(None) };
+    let TokenFile { token, is_exposed } = TokenFile::read(path).map_err(ServerError::Token)?;
+    let shown = path.display();
+    if is_exposed {
+        log::warn!(
+            "admin.token_file: every user of this machine may read {shown}, and give commands then; chmod o= {shown}, and make another token"
+        );
+    }
+    if boot.admin.is_none() {
+        log::warn!(
+            "admin.token_file is of no use without admin.listen, by which its commands come"
+        );
+    }
+    Ok(Some(Arc::new(token)))
 }
 
 /// Makes events of commands.

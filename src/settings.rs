@@ -33,6 +33,8 @@ pub struct Boot {
     pub dns: Dns,
     /// Where the admin listener binds; `None` (the default) means there is none.
     pub admin: Option<SocketAddr>,
+    /// The file with the token of commands by the admin listener; `None` (the default): none are taken there.
+    pub token_file: Option<PathBuf>,
     /// Where the control socket is. Default [`ControlSocket::Auto`].
     pub socket: ControlSocket,
     /// Whom a process that was started as root becomes once it has opened what only root may. `None` (the default): it stays.

@@ -98,22 +98,24 @@ const ROOMS: &[Room] = &[
     Room { name: "lib", imports: &[], without: PURE },
     Room {
         name: "main",
-        imports: &["cli", "server", "remote", "config", "base::log"],
+        imports: &["cli", "server", "remote", "config", "token", "base::log"],
         without: &[],
     },
     Room { name: "cli", imports: &["config", "settings", "base"], without: &[&SOCKETS, &LOCKS] },
     Room {
         name: "server",
         imports: &[
-            "worker", "health", "admin", "remote", "config", "command", "access", "balance",
-            "metrics", "settings", "base",
+            "worker", "health", "admin", "remote", "config", "command", "token", "access",
+            "balance", "metrics", "settings", "base",
         ],
         without: &[],
     },
-    Room { name: "remote", imports: &["settings"], without: &[] },
+    Room { name: "remote", imports: &["token", "settings"], without: &[] },
     Room {
         name: "admin",
-        imports: &["worker", "balance", "http", "http1", "metrics", "command", "settings", "base"],
+        imports: &[
+            "worker", "balance", "http", "http1", "metrics", "command", "token", "settings", "base",
+        ],
         without: &[],
     },
     Room {
@@ -150,6 +152,7 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "metrics", imports: &[], without: PURE },
     Room { name: "command", imports: &[], without: &[] },
+    Room { name: "token", imports: &[], without: &[&CLOCKS, &LOCKS, &DYN] },
     Room { name: "settings", imports: &[], without: PURE },
     Room { name: "base", imports: &[], without: PURE },
 ];

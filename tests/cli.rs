@@ -254,7 +254,7 @@ fn check_never_binds() {
 
 #[test]
 fn usage_errors_exit_with_2_and_say_what_is_missing() {
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 17] = [
         (&[], "Usage: evenly <COMMAND>"),
         (
             &["run"],
@@ -275,6 +275,17 @@ fn usage_errors_exit_with_2_and_say_what_is_missing() {
         (&["run", "--target", "a:1", "--log-level", "loud"], "\"loud\" is not a level"),
         (&["run", "--target", "a:1", "--log-format", "xml"], "[possible values: human, json]"),
         (&["run", "--config", "f", "--health-check-endpoint", "/"], "--target <ADDR>"),
+        (
+            &["reload", "--admin", "127.0.0.1:1", "--socket", "/s"],
+            "'--admin <ADDR>' cannot be used",
+        ),
+        (&["drain", "--admin", "127.0.0.1:1", "f.toml"], "'--admin <ADDR>' cannot be used"),
+        (&["undrain", "--token-file", "f"], "--admin <ADDR>"),
+        (&["reload", "--admin", "http://a:1/"], "write host:port, such as 127.0.0.1:9901"),
+        (
+            &["rollback", "--admin", "127.0.0.1:1", "--token-file", "no/such"],
+            "--token-file: no token can be read from no/such: No such file",
+        ),
         (&["completions", "tcsh"], "[possible values: bash, elvish, fish, powershell, zsh]"),
     ];
     for (arguments, said) in cases {
@@ -282,6 +293,37 @@ fn usage_errors_exit_with_2_and_say_what_is_missing() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(stderr(&output).contains(said), "{arguments:?}: {}", stderr(&output));
         assert_eq!(stdout(&output), "");
+    }
+}
+
+#[test]
+fn commands_over_tcp_need_a_token_before_anybody_is_asked() {
+    let run = |token: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenly"));
+        command.args(["reload", "--admin", "127.0.0.1:1"]).stdin(Stdio::null());
+        command.env_remove("EVENLY_ADMIN_TOKEN");
+        command.envs(token.map(|token| ("EVENLY_ADMIN_TOKEN", token)));
+        command.output().expect("the binary runs")
+    };
+    for (token, said) in [
+        (None, "give --token-file PATH, or have EVENLY_ADMIN_TOKEN in the environment"),
+        (Some(""), "EVENLY_ADMIN_TOKEN in the environment is not a token: it is empty"),
+        (Some("t00-short"), "its 9 characters are too few; a token has 16 to 1024"),
+    ] {
+        let output = run(token);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("t00-short"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn check_does_not_read_the_token() {
+    for (value, code) in [("/no/such/token", 0), ("token", 2), ("~/token", 2), ("", 2)] {
+        let text = format!("[admin]\ntoken_file = {value:?}\n{ONE_TARGET}");
+        let (_file, name) = file(text.as_bytes());
+        let output = evenly(&["check", "--config", &name]);
+        assert_eq!(output.status.code(), Some(code), "{value}: {}", stderr(&output));
     }
 }
 
@@ -298,6 +340,7 @@ fn help_has_examples_exit_codes_and_signals() {
         "Signals:",
         "SIGTERM, SIGINT",
         "EVENLY_LOG, RUST_LOG",
+        "EVENLY_ADMIN_TOKEN",
     ];
     for part in parts {
         assert!(stdout(&output).contains(part), "{part}");

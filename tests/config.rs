@@ -164,6 +164,7 @@ fn every_key_reaches_its_setting() {
         [admin]
         listen = "127.0.0.1:3"
         socket = "/run/a.sock"
+        token_file = "/etc/evenly/token"
         [security]
         landlock = "auto"
         seccomp = "on"
@@ -193,6 +194,7 @@ fn every_key_reaches_its_setting() {
         dns: Dns { servers: vec![local(53), "[::1]:5353".parse().unwrap()] },
         admin: Some(local(3)),
         socket: ControlSocket::Path("/run/a.sock".into()),
+        token_file: Some("/etc/evenly/token".into()),
         user: Some(RunAs { user: "evenly".to_owned(), group: Some("www".to_owned()) }),
         security: Security { landlock: Lockdown::Auto, seccomp: Lockdown::On },
     };

@@ -10,6 +10,7 @@ use crate::command::{Command, Reply};
 use crate::http::reason;
 use crate::worker::Stage;
 
+use super::permit::Denial;
 use super::request::{Refusal, Request};
 use super::view::View;
 use super::{prometheus, status};
@@ -47,7 +48,7 @@ const ROUTES: [Route; 6] = [
 ];
 
 /// Where commands are taken.
-const COMMANDS: [&str; 4] = ["/reload", "/rollback", "/drain", "/undrain"];
+const COMMANDS: [&str; 5] = ["/reload", "/rollback", "/drain", "/undrain", "/upgrade"];
 
 /// A response before it is bytes.
 #[derive(Debug)]
@@ -92,6 +93,9 @@ fn written(answer: &Response, with_body: bool) -> Vec<u8> {
     if answer.status == 405 {
         let _ = write!(text, "Allow: {}\r\n", answer.allow);
     }
+    if answer.status == 401 {
+        text.push_str("WWW-Authenticate: Bearer\r\n");
+    }
     text.push_str("X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n");
     if with_body {
         text.push_str(&answer.body);
@@ -99,8 +103,8 @@ fn written(answer: &Response, with_body: bool) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// What a request asks to be done, by one who `is_trusted`; else the answer that refuses it.
-pub(super) fn command(request: &Request, is_trusted: bool) -> Result<Command, Vec<u8>> {
+/// What a request asks to be done, by one whose commands are taken or not; else the answer that refuses it.
+pub(super) fn command(request: &Request, permit: Result<(), Denial>) -> Result<Command, Vec<u8>> {
     let refused = |response| Err(written(&response, true));
     let command = match (&*request.path, &*request.query) {
         ("/reload", "") => Command::Reload,
@@ -117,7 +121,7 @@ pub(super) fn command(request: &Request, is_trusted: bool) -> Result<Command, Ve
             );
             return refused(Response::plain(400, &why));
         }
-        (path, _) if !is_trusted || ROUTES.iter().any(|route| route.path == path) => {
+        (path, _) if permit.is_err() || ROUTES.iter().any(|route| route.path == path) => {
             return refused(refuse(Refusal::Method));
         }
         _ => {
@@ -127,12 +131,31 @@ pub(super) fn command(request: &Request, is_trusted: bool) -> Result<Command, Ve
             ));
         }
     };
-    match is_trusted {
-        true => Ok(command),
-        false => refused(Response::plain(
+    permit.map(|()| command).map_err(|denial| written(&deny(denial), true))
+}
+
+/// Why a command is not taken, and what to do.
+fn deny(denial: Denial) -> Response {
+    match denial {
+        Denial::Browser => Response::plain(
             403,
-            "commands are taken on the control socket only: evenly reload, rollback, drain, undrain, upgrade",
-        )),
+            "a request with an Origin field comes from a page in a browser, which gives no commands here: it may act without \
+             the knowledge of who looks at it; use evenly's own commands, or a program that sends no Origin",
+        ),
+        Denial::NoToken => Response::plain(
+            403,
+            "commands are taken here only with a token, and there is none: set admin.token_file and restart evenly, or give \
+             commands over the control socket (evenly reload FILE, or --socket PATH)",
+        ),
+        Denial::Missing => Response::plain(
+            401,
+            "a token is needed: what is in the file of admin.token_file, as Authorization: Bearer TOKEN; evenly's own commands \
+             take --token-file PATH, or EVENLY_ADMIN_TOKEN",
+        ),
+        Denial::Wrong => Response::plain(
+            401,
+            "this is not the token; it is what was in the file of admin.token_file when evenly was started",
+        ),
     }
 }
 
@@ -233,7 +256,14 @@ mod tests {
     use crate::http::Fault;
 
     fn ask(path: &str, head_only: bool) -> Result<Request, Refusal> {
-        Ok(Request { path: path.into(), query: String::new(), head_only, is_command: false })
+        Ok(Request {
+            path: path.into(),
+            query: String::new(),
+            head_only,
+            is_command: false,
+            credentials: None,
+            has_origin: false,
+        })
     }
 
     fn answer(asked: &Result<Request, Refusal>, view: &View) -> String {
@@ -294,6 +324,27 @@ mod tests {
         ] {
             let answer = readyz(&View { stage, ..View::sample() });
             assert_eq!((answer.status, answer.body.as_str()), (status, body));
+        }
+    }
+
+    #[test]
+    fn a_command_is_refused_whichever_it_is_and_with_a_remedy() {
+        let cases = [
+            (Denial::Browser, "403 Forbidden", "a page in a browser"),
+            (Denial::NoToken, "403 Forbidden", "set admin.token_file"),
+            (Denial::Missing, "401 Unauthorized", "--token-file PATH"),
+            (Denial::Wrong, "401 Unauthorized", "this is not the token"),
+        ];
+        for path in COMMANDS {
+            let request = ask(path, false).unwrap();
+            assert!(command(&request, Ok(())).is_ok(), "{path}");
+            for (denial, status, why) in cases {
+                let text = String::from_utf8(command(&request, Err(denial)).unwrap_err()).unwrap();
+                assert!(text.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{text}");
+                assert!(text.contains(why), "{text}");
+                let asks = text.contains("\r\nWWW-Authenticate: Bearer\r\n");
+                assert_eq!(asks, status.starts_with("401"), "{text}");
+            }
         }
     }
 

@@ -11,11 +11,13 @@
 //! | `visit` | one visitor's connection: ask, answer, leave |
 //! | `serve` | the thread: wait, admit, step, expire |
 //! | `request` | the bytes of a head to what is asked for (pure) |
+//! | `permit` | who may give commands |
 //! | `answer` | what is asked for to the bytes of an answer (pure) |
 //! | `view` | what is shown, read at one moment |
 //! | `prometheus`, `status` | a view as text, a view as JSON (pure) |
 
 mod answer;
+mod permit;
 mod prometheus;
 mod request;
 mod serve;
@@ -38,6 +40,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::balance::Shared;
 use crate::command::Commands;
 use crate::metrics::{Counters, Counts};
+use crate::token::AdminToken;
 use crate::worker::Crew;
 use serve::Serve;
 
@@ -60,7 +63,7 @@ pub struct Sources {
     pub workers: Arc<Crew>,
     /// The published snapshot.
     pub shared: Arc<Shared>,
-    /// What no worker counts: what the access log's writer lost.
+    /// What no worker counts: what the access log's writer lost, and whose commands were not taken.
     pub others: Arc<Counters>,
     /// What was counted by the processes before this one.
     pub inherited: Arc<CountedBefore>,
@@ -68,6 +71,8 @@ pub struct Sources {
     pub started: Instant,
     /// Who takes commands.
     pub commands: Commands,
+    /// What whoever gives commands by the admin listener must know; `None`: nobody gives any there.
+    pub token: Option<Arc<AdminToken>>,
     /// What the process may not do any more: `user evenly, no_new_privs, seccomp`.
     pub confinement: Arc<str>,
 }
@@ -97,7 +102,7 @@ pub struct Totals {
 pub struct Door {
     /// The socket.
     pub socket: Socket,
-    /// Commands that come by it are taken.
+    /// Commands that come by it are taken without a token.
     pub is_trusted: bool,
 }
 

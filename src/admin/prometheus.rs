@@ -170,6 +170,7 @@ evenly_memory_answers_total 0
 evenly_memory_waits_total 0
 evenly_requests_replayed_total 0
 evenly_access_entries_lost_total 0
+evenly_commands_denied_total 0
 evenly_impossible_states_total 0
 evenly_client_connections{worker=\"0\"} 2
 evenly_client_connections{worker=\"1\"} 3

@@ -3,6 +3,8 @@
 //! Every connection ends after one answer, so a message that could be read two ways can do no more harm
 //! than to be refused or answered; bodies are never read as anything.
 
+use std::fmt;
+
 use crate::http::{Fault, Method};
 use crate::http1::{FieldSpace, HeadLimits, Progress, RequestHead, parse_request};
 
@@ -10,6 +12,24 @@ use crate::http1::{FieldSpace, HeadLimits, Progress, RequestHead, parse_request}
 pub(super) const HEAD_BYTES: usize = 8 * 1024;
 /// The most fields of a head; then 431.
 const FIELDS: usize = 64;
+
+/// What somebody says to be the token (RFC 6750 section 2.1).
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Credentials(Box<[u8]>);
+
+impl Credentials {
+    /// What was said.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Credentials {
+    /// Without what was said, which may be right.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
+}
 
 /// What somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +42,10 @@ pub(super) struct Request {
     pub(super) head_only: bool,
     /// Something is to be done: POST.
     pub(super) is_command: bool,
+    /// What it has in its Authorization field for `Bearer`. `None`: nothing, something for another scheme, or several such fields.
+    pub(super) credentials: Option<Credentials>,
+    /// It has an Origin field, which browsers send with every POST of a page (Fetch, section 3.2).
+    pub(super) has_origin: bool,
 }
 
 /// Why a request is not served.
@@ -54,7 +78,19 @@ fn read(head: &RequestHead<'_, '_>) -> Result<Request, Refusal> {
         query: head.target.split_once('?').map_or("", |(_, query)| query).to_owned(),
         head_only: head.method == Method::Head,
         is_command: head.method == Method::Post,
+        credentials: credentials(head),
+        has_origin: head.field("Origin").is_some(),
     })
+}
+
+/// The scheme is written in any case, and followed by one space or more (RFC 9110 section 11.4).
+fn credentials(head: &RequestHead<'_, '_>) -> Option<Credentials> {
+    let mut values = head.fields.all_named("Authorization");
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, said) = value.split_at_checked("Bearer".len())?;
+    let said = said.strip_prefix(b" ")?.trim_ascii();
+    let is_one = scheme.eq_ignore_ascii_case(b"Bearer") && !said.is_empty();
+    is_one.then(|| Credentials(said.into()))
 }
 
 /// The path of a target in origin-form or absolute-form (RFC 9112 section 3.2.2), without its query.
@@ -100,6 +136,8 @@ mod tests {
             query: String::new(),
             head_only: false,
             is_command: false,
+            credentials: None,
+            has_origin: false,
         };
         let get = |path: &str| Ok(plain(path));
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(FIELDS));
@@ -132,6 +170,14 @@ mod tests {
         for (bytes, expected) in cases {
             assert_eq!(parse(bytes), Some(expected), "{}", bytes.escape_ascii());
         }
+    }
+
+    #[test]
+    fn what_is_said_to_be_the_token_is_shown_nowhere() {
+        let head = b"POST /reload HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a-secret\r\nOrigin: b\r\n\r\n";
+        let request = parse(head).unwrap().unwrap();
+        assert_eq!(request.credentials.as_ref().unwrap().bytes(), b"a-secret");
+        assert!(request.has_origin && !format!("{request:?}").contains("secret"));
     }
 
     #[test]

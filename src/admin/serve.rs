@@ -13,6 +13,7 @@ use crossbeam::channel::{Receiver, bounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::permit::{self, Doorkeeper, Visitor};
 use super::request::{Refusal, Request};
 use super::view::View;
 use super::visit::{Handled, Respond, Visit};
@@ -58,6 +59,7 @@ impl Serve {
         let own = rustix::process::getpriority_process(None).unwrap_or(0);
         let _ = rustix::process::setpriority_process(None, (own + NICENESS).min(19));
         let (mut visits, mut frozen) = (Vec::new(), None);
+        let keeper = Doorkeeper::default();
         while let Some(ready) = self.wait(&visits, frozen.is_some()) {
             for order in self.orders.try_iter() {
                 frozen = match order {
@@ -70,18 +72,18 @@ impl Serve {
                     }
                 };
             }
-            self.step(&mut visits, &ready, frozen.as_ref());
+            step(&mut visits, &ready, &self.host(frozen.as_ref(), &keeper));
             for (door, _) in self.doors.iter().zip(&ready.doors).filter(|(_, is_ready)| **is_ready)
             {
                 admit(door, &mut visits, self.most());
             }
         }
-        let host = Host { sources: &self.sources, replies: &self.bell, frozen: frozen.as_ref() };
+        let host = self.host(frozen.as_ref(), &keeper);
         visits.into_iter().for_each(|visit| visit.part(LAST_TIME, &host));
     }
 
-    fn step(&self, visits: &mut Vec<Visit>, ready: &Woken, frozen: Option<&View>) {
-        step(visits, ready, &Host { sources: &self.sources, replies: &self.bell, frozen });
+    fn host<'a>(&'a self, frozen: Option<&'a View>, keeper: &'a Doorkeeper) -> Host<'a> {
+        Host { sources: &self.sources, replies: &self.bell, frozen, keeper }
     }
 
     /// `None` when the thread is to end.
@@ -109,12 +111,20 @@ struct Host<'a> {
     replies: &'a Arc<OwnedFd>,
     /// What is shown, unless it is what there is.
     frozen: Option<&'a View>,
+    keeper: &'a Doorkeeper,
 }
 
 impl Respond for Host<'_> {
-    fn respond(&self, asked: &Result<Request, Refusal>, is_trusted: bool) -> Handled {
+    fn respond(&self, asked: &Result<Request, Refusal>, visitor: Visitor) -> Handled {
         let command = match asked {
-            Ok(request) if request.is_command => answer::command(request, is_trusted),
+            Ok(request) if request.is_command => {
+                let permit = permit::judge(request, visitor, self.sources.token.as_deref());
+                if let Err(denial) = permit {
+                    self.sources.others.commands_denied.bump();
+                    self.keeper.note(visitor, denial, Instant::now());
+                }
+                answer::command(request, permit)
+            }
             _ => {
                 let fresh = || View::read(self.sources);
                 let view = self.frozen.cloned().unwrap_or_else(fresh);
@@ -232,17 +242,21 @@ fn admit(door: &Door, visits: &mut Vec<Visit>, most: usize) {
     if !is_open(door, visits, most, Instant::now()) {
         return;
     }
-    let accepted = door.socket.accept().and_then(|(stream, _)| {
+    let accepted = door.socket.accept().and_then(|(stream, address)| {
         stream.set_nonblocking(true)?;
-        Ok(stream)
+        Ok((stream, address))
     });
     match accepted {
-        Ok(stream) => {
+        Ok((stream, address)) => {
             let now = Instant::now();
+            let visitor = match door.is_trusted {
+                true => Visitor::Local,
+                false => Visitor::Remote(address.as_socket()),
+            };
             if visits.len() >= most {
                 give_way(visits, door.is_trusted, now);
             }
-            visits.push(Visit::new(stream, door.is_trusted, now, now + VISIT_TIME));
+            visits.push(Visit::new(stream, visitor, now, now + VISIT_TIME));
         }
         // The visitor left before it was accepted.
         Err(error)
@@ -266,7 +280,7 @@ mod tests {
         let (now, until) = (Instant::now(), Instant::now() + VISIT_TIME);
         let visit = |moved: u64| {
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            Visit::new(stream.into(), false, now + Duration::from_millis(moved), until)
+            Visit::new(stream.into(), Visitor::Local, now + Duration::from_millis(moved), until)
         };
         // By age; the first is still being answered.
         let mut visits = vec![visit(90), visit(20), visit(10), visit(30)];
@@ -285,7 +299,7 @@ mod tests {
         let now = Instant::now();
         let visit = || {
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            Visit::new(stream.into(), true, now, now + VISIT_TIME)
+            Visit::new(stream.into(), Visitor::Local, now, now + VISIT_TIME)
         };
         let door = |is_trusted| Door { socket: listener.try_clone().unwrap().into(), is_trusted };
         let visits = [visit(), visit()];

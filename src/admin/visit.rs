@@ -14,14 +14,15 @@ use socket2::Socket;
 
 use crate::command::Reply;
 
+use super::permit::Visitor;
 use super::request::{self, HEAD_BYTES, Refusal, Request};
 
 /// A connection and how far its visit has come.
 #[derive(Debug)]
 pub(super) struct Visit {
     pub(super) stream: Socket,
-    /// It came by the control socket: its commands are taken.
-    pub(super) is_trusted: bool,
+    /// Who asks.
+    visitor: Visitor,
     /// When it is ended, whatever it does.
     pub(super) until: Instant,
     /// When a byte last came or went.
@@ -53,16 +54,16 @@ pub(super) enum Handled {
 
 /// How answers are made.
 pub(super) trait Respond {
-    /// What follows this request; commands are taken if it `is_trusted`.
-    fn respond(&self, asked: &Result<Request, Refusal>, is_trusted: bool) -> Handled;
+    /// What follows this request of that visitor.
+    fn respond(&self, asked: &Result<Request, Refusal>, visitor: Visitor) -> Handled;
     /// The answer to a command: of nobody's, if it was not taken in the end.
     fn conclude(&self, reply: Option<Reply>) -> Vec<u8>;
 }
 
 impl Visit {
     /// One that begins `now`.
-    pub(super) fn new(stream: Socket, is_trusted: bool, now: Instant, until: Instant) -> Visit {
-        Visit { stream, is_trusted, until, moved: now, phase: VisitPhase::Asking(Vec::new()) }
+    pub(super) fn new(stream: Socket, visitor: Visitor, now: Instant, until: Instant) -> Visit {
+        Visit { stream, visitor, until, moved: now, phase: VisitPhase::Asking(Vec::new()) }
     }
 
     /// Whether it waits for something to be done.
@@ -106,7 +107,7 @@ impl Visit {
             head.extend_from_slice(&room[..count]);
             match request::parse(head) {
                 Some(asked) => {
-                    self.phase = match respond.respond(&asked, self.is_trusted) {
+                    self.phase = match respond.respond(&asked, self.visitor) {
                         Handled::Now(answer) => VisitPhase::Answering(answer, 0),
                         Handled::Later(reply) => VisitPhase::Waiting(reply),
                     }
@@ -155,7 +156,7 @@ mod tests {
     struct Plain<F>(F);
 
     impl<F: Fn(&Result<Request, Refusal>) -> Vec<u8>> Respond for Plain<F> {
-        fn respond(&self, asked: &Result<Request, Refusal>, _: bool) -> Handled {
+        fn respond(&self, asked: &Result<Request, Refusal>, _: Visitor) -> Handled {
             Handled::Now(self.0(asked))
         }
 
@@ -171,7 +172,7 @@ mod tests {
         let (stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let now = Instant::now();
-        (Visit::new(stream.into(), false, now, now), visitor)
+        (Visit::new(stream.into(), Visitor::Local, now, now), visitor)
     }
 
     /// Steps until the visit wants something else than now, or is over: `false`. Waits for its socket, however long a busy

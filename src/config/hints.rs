@@ -85,8 +85,10 @@ const HINTS: &[Hint] = &[
         "did you mean \"expect\"?"),
     (&["address", "addr", "bind", "port"], &["[admin]"],
         "did you mean listen = \"127.0.0.1:9901\"?"),
-    (&["user", "password", "auth", "token", "basic_auth"], &["[admin]"],
-        "the admin listener has no authentication; keep it on loopback"),
+    (&["token", "tokens", "auth_token", "bearer_token", "api_key", "secret", "admin_token"], &["[admin]"],
+        "a file has the token of commands: write token_file = \"/etc/evenly/token\""),
+    (&["user", "password", "auth", "basic_auth"], &["[admin]"],
+        "what the admin listener shows needs no password, so keep it on loopback; for commands there is token_file"),
     (&["file", "path", "output", "destination", "access_log", "target"], &["[log]"],
         "did you mean \"access\"?"),
 

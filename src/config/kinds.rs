@@ -186,6 +186,21 @@ pub(super) fn access_sink(text: &str) -> Result<AccessSink, String> {
         _ if text.is_empty() || text.contains('\0') => {
             format!("{shown} is not a path; write \"off\", \"stdout\" or a path")
         }
+        _ => return path(text).map(AccessSink::File),
+    };
+    Err(problem)
+}
+
+/// What to write for a file.
+pub(super) const PATH_EXAMPLE: &str = r#"the path of a file, such as "/etc/evenly/token""#;
+
+/// The path of a file. One that only a shell would expand is a slip, and so is one without a folder.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    let shown = quoted(text);
+    Err(match text {
+        _ if text.is_empty() || text.contains('\0') => {
+            format!("{shown} is not a path; write {PATH_EXAMPLE}")
+        }
         _ if text.starts_with('~') => {
             format!("{shown} begins with \"~\", which only a shell expands; write the whole path")
         }
@@ -199,9 +214,8 @@ pub(super) fn access_sink(text: &str) -> Result<AccessSink, String> {
                 "{shown} has no folder; write {here} for the one evenly is started in, or the whole path"
             )
         }
-        _ => return Ok(AccessSink::File(PathBuf::from(text))),
-    };
-    Err(problem)
+        _ => return Ok(PathBuf::from(text)),
+    })
 }
 
 /// A destination as it is written.

@@ -8,13 +8,14 @@ use super::Overrides;
 use super::error::{ConfigError, Diagnostic, Location, Mistake, Page};
 
 /// The keys a start may fail by. Of a list each element has its place.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "listen",
     "user",
     "security.landlock",
     "security.seccomp",
     "admin.listen",
     "admin.socket",
+    "admin.token_file",
     "log.access",
     "tcp.congestion",
     "tcp.defer_accept",

@@ -88,6 +88,8 @@ pub struct Counters {
     pub replayed: Counter,
     /// Access log entries that were not written: no room on their way to the writer, or a write that failed.
     pub entries_lost: Counter,
+    /// Commands over the admin listener that were not taken: 401 and 403.
+    pub commands_denied: Counter,
     /// States that the program excludes and met anyway: faults of evenly.
     pub impossible: Counter,
 }
@@ -152,6 +154,7 @@ pub const COUNTERS: [Description; COUNT] = describe! {
     memory_waits "evenly_memory_waits_total" "How often a connection was not read for a while because the buffers held all of limits.memory."
     replayed "evenly_requests_replayed_total" "Requests that were retried."
     entries_lost "evenly_access_entries_lost_total" "Access log entries that were dropped: the buffer was full, or a write failed."
+    commands_denied "evenly_commands_denied_total" "Commands over HTTP that were refused for lack of the right token, or because a browser sent them (401, 403)."
     impossible "evenly_impossible_states_total" "States that the program excludes and met anyway: a fault of evenly, please report it."
 };
 

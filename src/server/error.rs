@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::settings::{AccessSink, RunAs};
+use crate::token::TokenFileError;
 
 use super::descriptors;
 use super::sockets::ActivationError;
@@ -24,6 +25,8 @@ pub enum ServerError {
     Socket(PathBuf, io::Error),
     /// The admin address cannot be listened on.
     BindAdmin(SocketAddr, io::Error),
+    /// The token of commands cannot be read.
+    Token(TokenFileError),
     /// The congestion control of this name is not available.
     Congestion(String, io::Error),
     /// The access log of this path, or standard output, cannot be opened.
@@ -63,6 +66,7 @@ impl fmt::Display for ServerError {
             ServerError::Bind(_, address, error) => fmt_bind(f, *address, error),
             ServerError::BindAdmin(address, error) => fmt_bind(f, *address, error),
             ServerError::Socket(path, error) => fmt_socket(f, path, error),
+            ServerError::Token(error) => write!(f, "{error}"),
             ServerError::Congestion(name, error) => fmt_congestion(f, name, error),
             ServerError::User(user, why) => write!(f, "cannot become user {user}: {why}"),
             ServerError::LowPort(_, address, user) => write!(
@@ -116,6 +120,7 @@ impl ServerError {
             ServerError::Landlocked(_) => Some("log.access".to_owned()),
             ServerError::BindAdmin(..) => Some("admin.listen".to_owned()),
             ServerError::Socket(..) => Some("admin.socket".to_owned()),
+            ServerError::Token(_) => Some("admin.token_file".to_owned()),
             ServerError::Congestion(..) => Some("tcp.congestion".to_owned()),
             ServerError::AccessLog(..) => Some("log.access".to_owned()),
             ServerError::Start(..)

@@ -19,6 +19,7 @@
 //! | `draining` | the drain by a command, and how it is taken back |
 //! | `reload` | a changed file: what is applied, what is refused, and what nobody notices |
 //! | `successor` | upgrades: one process takes the place of another |
+//! | `tokens` | commands over TCP |
 //! | `unix` | targets that are Unix sockets |
 //! | `names` | targets that are names, before a name server of the tests' own |
 //! | `surface` | command line, listen addresses, logs |
@@ -44,5 +45,6 @@ mod stalls;
 mod stopping;
 mod successor;
 mod surface;
+mod tokens;
 mod unix;
 mod upgrade;

@@ -674,8 +674,8 @@ pub(super) static ADMIN: Table = Table {
         )
         .example("\"127.0.0.1:9901\"")
         .long(
-            "It must not overlap with a `listen` address: `0.0.0.0` and `[::]` overlap with every address of the same port. It \
-             has no password",
+            "It must not overlap with a `listen` address: `0.0.0.0` and `[::]` overlap with every address of the same port. What \
+             it shows needs no password",
         )
         .at_start(),
         key(
@@ -697,6 +697,27 @@ pub(super) static ADMIN: Table = Table {
             "`\"auto\"` makes it in `$RUNTIME_DIRECTORY`, `/run/evenly` or `$XDG_RUNTIME_DIR/evenly`, the first of them that can \
              be written, and names it after the first `listen` address; where none can, there is none, and the log says so. One that \
              a process left behind is taken over; a second process that would have the same one does not start",
+        )
+        .at_start(),
+        key(
+            "token_file",
+            Text {
+                kind: "path",
+                range: "the path of a file",
+                read: |draft, item| {
+                    draft.boot.token_file = Some(item.read(kinds::PATH_EXAMPLE, kinds::path)?);
+                    Ok(())
+                },
+                show: |draft| {
+                    draft.boot.token_file.as_ref().map(|path| quoted(&path.to_string_lossy()))
+                },
+            },
+            "File with a token; whoever sends it may give commands by the admin listener. If unset nobody may",
+        )
+        .example("\"/etc/evenly/token\"")
+        .long(
+            "16 to 1024 visible ASCII characters; white space around them is left out. It is read at startup, before evenly becomes `user`, so that it may be a \
+             file that only root can read. It is sent as `Authorization: Bearer TOKEN`; `evenly reload --admin ADDR --token-file PATH` and the other commands do that",
         )
         .at_start(),
     ],

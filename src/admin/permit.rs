@@ -1,0 +1,155 @@
+//! Who may give commands: all who come by the control socket, and by TCP those who know the token.
+//!
+//! Owns that decision, which is the same for every command, and what the log says of those who were turned away.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::request::Request;
+use crate::token::AdminToken;
+
+/// How long after a line of the log the next one may follow: whoever guesses does not fill the log.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Where a visitor comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visitor {
+    /// The control socket: whoever can open it may do what this user may.
+    Local,
+    /// The admin listener, from this address, if it is still known.
+    Remote(Option<SocketAddr>),
+}
+
+/// Why a command is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Denial {
+    /// A page in a browser asks, which may do so by a person's network and cookies, and without that person knowing.
+    Browser,
+    /// There is no token that one could know.
+    NoToken,
+    /// The request has none.
+    Missing,
+    /// The request has another.
+    Wrong,
+}
+
+/// Whether commands of this request are taken.
+pub(super) fn judge(
+    request: &Request,
+    visitor: Visitor,
+    token: Option<&AdminToken>,
+) -> Result<(), Denial> {
+    if request.has_origin {
+        return Err(Denial::Browser);
+    }
+    match (visitor, token, &request.credentials) {
+        (Visitor::Local, ..) => Ok(()),
+        (_, None, _) => Err(Denial::NoToken),
+        (_, _, None) => Err(Denial::Missing),
+        (_, Some(token), Some(said)) if token.is(said.bytes()) => Ok(()),
+        _ => Err(Denial::Wrong),
+    }
+}
+
+/// Logs who was turned away, now and then.
+#[derive(Debug, Default)]
+pub(super) struct Doorkeeper {
+    spoke: Cell<Option<Instant>>,
+    /// Since that.
+    silent: Cell<u64>,
+}
+
+impl Doorkeeper {
+    /// A command of this visitor was not taken.
+    pub(super) fn note(&self, visitor: Visitor, denial: Denial, now: Instant) {
+        if let Some(line) = self.line(visitor, denial, now) {
+            log::warn!("{line}");
+        }
+    }
+
+    fn line(&self, visitor: Visitor, denial: Denial, now: Instant) -> Option<String> {
+        if self.spoke.get().is_some_and(|at| now.saturating_duration_since(at) < PAUSE) {
+            self.silent.set(self.silent.get() + 1);
+            return None;
+        }
+        self.spoke.set(Some(now));
+        let from = match visitor {
+            Visitor::Local => "the control socket".to_owned(),
+            Visitor::Remote(None) => "the admin listener".to_owned(),
+            Visitor::Remote(Some(address)) => address.to_string(),
+        };
+        let why = match denial {
+            Denial::Browser => "it has an Origin field, so a page in a browser sent it",
+            Denial::NoToken => "there is no admin.token_file",
+            Denial::Missing => "it has no token",
+            Denial::Wrong => "its token is wrong",
+        };
+        let more = match self.silent.take() {
+            0 => String::new(),
+            count => format!("; {count} more since the last line about this"),
+        };
+        Some(format!("a command from {from} was refused: {why}{more}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::parse;
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef";
+    const ANYBODY: Visitor = Visitor::Remote(None);
+
+    fn judged(fields: &str, visitor: Visitor, has_token: bool) -> Result<(), Denial> {
+        let head = format!("POST /reload HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let request = parse(head.as_bytes()).unwrap().unwrap();
+        let token = AdminToken::new(TOKEN.as_bytes()).unwrap();
+        judge(&request, visitor, has_token.then_some(&token))
+    }
+
+    #[test]
+    fn whoever_knows_the_token_or_comes_by_the_socket_may() {
+        let right = format!("Authorization: Bearer {TOKEN}\r\n");
+        let cases = [
+            (right.clone(), Ok(())),
+            (right.replace("Bearer ", "bEARER   "), Ok(())),
+            (right.replace("Authorization", "AUTHORIZATION"), Ok(())),
+            (String::new(), Err(Denial::Missing)),
+            ("Authorization: Bearer\r\n".into(), Err(Denial::Missing)),
+            (right.replace("Bearer", "Basic"), Err(Denial::Missing)),
+            (right.replace("Bearer ", "Bearer"), Err(Denial::Missing)),
+            // Which of them counts could be read in two ways.
+            (right.repeat(2), Err(Denial::Missing)),
+            (right.replace('f', "g"), Err(Denial::Wrong)),
+            (right.replace('f', "f, x"), Err(Denial::Wrong)),
+            (format!("{right}Origin: null\r\n"), Err(Denial::Browser)),
+            (format!("oRIGIN: http://a\r\n{right}"), Err(Denial::Browser)),
+        ];
+        for (fields, expected) in cases {
+            assert_eq!(judged(&fields, ANYBODY, true), expected, "{fields}");
+            let without = expected.and(Err(Denial::NoToken));
+            let without = without.map_err(|denial| match denial {
+                Denial::Browser => denial,
+                _ => Denial::NoToken,
+            });
+            assert_eq!(judged(&fields, ANYBODY, false), without, "{fields}");
+            let local = if expected == Err(Denial::Browser) { expected } else { Ok(()) };
+            assert_eq!(judged(&fields, Visitor::Local, false), local, "{fields}");
+        }
+    }
+
+    #[test]
+    fn the_log_says_who_was_turned_away_but_not_each_time() {
+        let keeper = Doorkeeper::default();
+        let (now, who) = (Instant::now(), Visitor::Remote(Some(([192, 0, 2, 1], 5).into())));
+        let line = |after| keeper.line(who, Denial::Wrong, now + after);
+        let said = "a command from 192.0.2.1:5 was refused: its token is wrong";
+        assert_eq!(line(Duration::ZERO).as_deref(), Some(said));
+        assert_eq!(line(Duration::from_millis(1)), None);
+        assert_eq!(line(PAUSE - Duration::from_millis(1)), None);
+        let more = format!("{said}; 2 more since the last line about this");
+        assert_eq!(line(PAUSE), Some(more));
+        assert_eq!(line(PAUSE * 2).as_deref(), Some(said));
+    }
+}
