@@ -553,8 +553,8 @@ fn whatever_standard_error_is_requests_are_served_and_the_end_comes_in_time() {
         let log = folder.path().join("access.log");
         let mut evenly = Program::run_by(script, log.to_str().unwrap(), stderr);
         for _ in 0..100 {
-            // A line of the log.
-            evenly.signal(Signal::USR2);
+            // A line of the log: it is reopened.
+            evenly.signal(Signal::USR1);
             evenly.get("/");
         }
         let took = evenly.stop();
