@@ -245,8 +245,8 @@ pub struct DrainArgs {
 /// The arguments of `evenly upgrade`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct UpgradeArgs {
-    /// The program to start [default: what is now at the path from which the running one was started]
-    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::ExecutablePath)]
+    /// The program to start [default: what is now at the path from which the running one was started]. Not with --admin
+    #[arg(long, value_name = "PATH", conflicts_with = "admin", value_hint = clap::ValueHint::ExecutablePath)]
     pub binary: Option<PathBuf>,
     /// Which evenly is meant.
     #[command(flatten)]

@@ -156,6 +156,11 @@ fn deny(denial: Denial) -> Response {
             401,
             "this is not the token; it is what was in the file of admin.token_file when evenly was started",
         ),
+        Denial::Program => Response::plain(
+            403,
+            "the program of an upgrade is named over the control socket only (evenly upgrade --binary PATH FILE); without one \
+             the upgrade starts what is now at the path from which evenly was started",
+        ),
     }
 }
 
@@ -334,6 +339,7 @@ mod tests {
             (Denial::NoToken, "403 Forbidden", "set admin.token_file"),
             (Denial::Missing, "401 Unauthorized", "--token-file PATH"),
             (Denial::Wrong, "401 Unauthorized", "this is not the token"),
+            (Denial::Program, "403 Forbidden", "over the control socket only"),
         ];
         for path in COMMANDS {
             let request = ask(path, false).unwrap();

@@ -32,6 +32,8 @@ pub(super) enum Denial {
     Missing,
     /// The request has another.
     Wrong,
+    /// It names the program to run, which whoever reads a token on its way must not be able to choose.
+    Program,
 }
 
 /// Whether commands of this request are taken.
@@ -47,8 +49,9 @@ pub(super) fn judge(
         (Visitor::Local, ..) => Ok(()),
         (_, None, _) => Err(Denial::NoToken),
         (_, _, None) => Err(Denial::Missing),
-        (_, Some(token), Some(said)) if token.is(said.bytes()) => Ok(()),
-        _ => Err(Denial::Wrong),
+        (_, Some(token), Some(said)) if !token.is(said.bytes()) => Err(Denial::Wrong),
+        _ if request.path == "/upgrade" && !request.query.is_empty() => Err(Denial::Program),
+        _ => Ok(()),
     }
 }
 
@@ -84,6 +87,7 @@ impl Doorkeeper {
             Denial::NoToken => "there is no admin.token_file",
             Denial::Missing => "it has no token",
             Denial::Wrong => "its token is wrong",
+            Denial::Program => "it names a program",
         };
         let more = match self.silent.take() {
             0 => String::new(),
@@ -137,6 +141,25 @@ mod tests {
             let local = if expected == Err(Denial::Browser) { expected } else { Ok(()) };
             assert_eq!(judged(&fields, Visitor::Local, false), local, "{fields}");
         }
+    }
+
+    #[test]
+    fn a_program_is_named_over_the_control_socket_alone() {
+        let token = AdminToken::new(TOKEN.as_bytes()).unwrap();
+        let asked = |query: &str, token: &str| {
+            let head = format!(
+                "POST /upgrade{query} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"
+            );
+            parse(head.as_bytes()).unwrap().unwrap()
+        };
+        let judged = |query, said, visitor| judge(&asked(query, said), visitor, Some(&token));
+        assert_eq!(judged("?binary=/bin/false", TOKEN, ANYBODY), Err(Denial::Program));
+        assert_eq!(judged("?binary=/bin/false", TOKEN, Visitor::Local), Ok(()));
+        assert_eq!(
+            judged("?binary=/bin/false", "another token, as long", ANYBODY),
+            Err(Denial::Wrong)
+        );
+        assert_eq!(judged("", TOKEN, ANYBODY), Ok(()));
     }
 
     #[test]
