@@ -50,10 +50,10 @@ The smallest file:
 Exit codes:
   0  it stopped cleanly, the file is valid, or a reload was applied
   1  it failed while running, for example because an address is in use;
-     reload, rollback, drain, undrain: no evenly was found, or it gave no
-     answer; drain --wait: connections were cut, or it was taken back
+     reload, rollback, drain, undrain, upgrade: no evenly was found, or it
+     gave no answer; drain --wait: connections were cut, or it was taken back
   2  the command line or the configuration is wrong;
-     reload, rollback, undrain: it was refused, and nothing changed
+     reload, rollback, undrain, upgrade: it was refused, and nothing changed
 
 Signals:
   SIGTERM, SIGINT, SIGQUIT
@@ -63,6 +63,7 @@ Signals:
   SIGHUP           as evenly reload: read the file again and apply what has
                    changed, all of it or nothing; the log says what
   SIGUSR1          reopen the access log, after its file was renamed
+  SIGUSR2          as evenly upgrade: have another process take its place
 
 Environment:
   EVENLY_LOG, RUST_LOG  the log level, where --log-level does not give it
@@ -77,7 +78,8 @@ everything else in the file, [health] included, still counts.
 Exit codes: 0 clean stop, 1 run-time failure, 2 usage or configuration.
 Signals: SIGTERM, SIGINT and SIGQUIT drain, a second one stops immediately;
 SIGHUP reads the file again and applies it, as evenly reload does;
-SIGUSR1 reopens the access log.";
+SIGUSR1 reopens the access log; SIGUSR2 has another process take its place, as
+evenly upgrade does.";
 
 /// The arguments of one call of `evenly`.
 #[derive(Debug, Parser)]

@@ -230,7 +230,7 @@ fn is_wanted(
     writer: Option<&Writer>,
 ) -> Result<bool, ServerError> {
     before.listen(events)?;
-    let is_wanted = first_round(health, events, inbox, writer)
+    let is_wanted = first_round(before, health, (events, inbox), writer)?
         && before.take_over(shared, events, inbox, writer)?;
     if !is_wanted {
         log::info!("stopped before serving");
@@ -319,11 +319,12 @@ fn log_control_socket(held: Option<&Held>, setting: &ControlSocket) {
 /// Ends what is not a worker. Whoever waits for the end hears of it last, so that nothing is left to do then.
 fn end(running: Running, upgrades: Upgrades, before: &Before, inbox: &Receiver<Event>) {
     running.health.stop();
+    let is_hurried = || inbox.try_iter().any(|event| event.is_stop());
     if let Some(writer) = running.writer {
-        writer.finish(|| inbox.try_iter().any(|event| event.is_stop()));
+        writer.finish(is_hurried);
     }
     if upgrades.has_successor() {
-        before.wait_for_end();
+        before.wait_for_end(is_hurried);
     }
     let admin = upgrades.finish();
     log::info!("stopped");
@@ -427,22 +428,23 @@ fn start_admin(
 /// Waits for the first round of probes, so that nobody meets a 503 because the program is young.
 /// `false` if a signal ended the wait.
 fn first_round(
+    before: &Before,
     health: &Health,
-    events: &Sender<Event>,
-    inbox: &Receiver<Event>,
+    (events, inbox): (&Sender<Event>, &Receiver<Event>),
     writer: Option<&Writer>,
-) -> bool {
+) -> Result<bool, ServerError> {
     let mut reload = false;
     while !health.wait_first_round(Duration::from_millis(20)) {
         for event in inbox.try_iter() {
             match event {
-                event if event.is_stop() => return false,
+                event if event.is_stop() => return Ok(false),
                 Event::Signal(SIGHUP) => reload = true,
                 Event::Signal(signal) => heed(signal, writer),
-                // It is known to be gone when it is asked.
-                Event::Predecessor(_) => {}
+                // Whoever starts evenly again is to find its addresses free.
+                Event::Predecessor(PredecessorNews::Gone) => return Err(before.is_over()),
                 // Nobody can ask yet.
-                Event::Command(..)
+                Event::Predecessor(_)
+                | Event::Command(..)
                 | Event::WorkerEmpty
                 | Event::WorkerEnded
                 | Event::Successor(_) => {}
@@ -453,7 +455,7 @@ fn first_round(
         // Done as soon as somebody serves; the channel is open as long as the caller has its end.
         let _ = events.send(Event::Signal(SIGHUP));
     }
-    true
+    Ok(true)
 }
 
 /// Signals that come from here on wait for [`pass_on`].

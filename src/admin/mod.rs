@@ -122,8 +122,23 @@ pub struct Admin {
 enum AdminOrder {
     /// To let nobody in, and to show what there is now from now on, so that who shows more comes after it; and to say what it shows.
     Freeze(Sender<Totals>),
+    /// To do so for those alone who come by the doors that another process has.
+    Keep(Shut),
     /// To go on as before that.
     Thaw,
+}
+
+/// By which doors nobody is let in.
+#[derive(Debug, Clone, Copy)]
+struct Shut {
+    listener: bool,
+    control: bool,
+}
+
+impl Shut {
+    fn is(self, is_trusted: bool) -> bool {
+        if is_trusted { self.control } else { self.listener }
+    }
 }
 
 /// The admin address, taken but not listened on yet. Unlike the workers' listeners it shares it with nobody.
@@ -219,6 +234,12 @@ impl Admin {
         let (sender, totals) = bounded(1);
         self.order(AdminOrder::Freeze(sender));
         totals.recv_timeout(PATIENCE).ok()
+    }
+
+    /// Another process serves who comes by the listener, or by the control socket: who comes by what is left to this one is let in
+    /// again.
+    pub fn keep_from(&self, listener: bool, control: bool) {
+        self.order(AdminOrder::Keep(Shut { listener, control }));
     }
 
     /// Lets visitors in again.

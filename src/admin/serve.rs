@@ -17,7 +17,7 @@ use super::permit::{self, Doorkeeper, Visitor};
 use super::request::{Refusal, Request};
 use super::view::View;
 use super::visit::{Handled, Respond, Visit};
-use super::{AdminOrder, Door, Sources, answer};
+use super::{AdminOrder, Door, Shut, Sources, answer};
 use crate::command::Reply;
 
 /// Visitors at once, and if they come by the control socket alone. One more takes the place of the one that has been silent
@@ -60,15 +60,16 @@ impl Serve {
         let _ = rustix::process::setpriority_process(None, (own + NICENESS).min(19));
         let (mut visits, mut frozen) = (Vec::new(), None);
         let keeper = Doorkeeper::default();
-        while let Some(ready) = self.wait(&visits, frozen.is_some()) {
+        while let Some(ready) = self.wait(&visits, frozen.as_ref()) {
             for order in self.orders.try_iter() {
                 frozen = match order {
                     AdminOrder::Thaw => None,
+                    AdminOrder::Keep(shut) => frozen.map(|it| Frozen { shut, ..it }),
                     AdminOrder::Freeze(totals) => {
                         let view = View::read(&self.sources);
                         // Whoever asked may have stopped waiting.
                         let _ = totals.send(view.sums());
-                        Some(view)
+                        Some(Frozen { view, shut: Shut { listener: true, control: true } })
                     }
                 };
             }
@@ -82,19 +83,28 @@ impl Serve {
         visits.into_iter().for_each(|visit| visit.part(LAST_TIME, &host));
     }
 
-    fn host<'a>(&'a self, frozen: Option<&'a View>, keeper: &'a Doorkeeper) -> Host<'a> {
+    fn host<'a>(&'a self, frozen: Option<&'a Frozen>, keeper: &'a Doorkeeper) -> Host<'a> {
         Host { sources: &self.sources, replies: &self.bell, frozen, keeper }
     }
 
     /// `None` when the thread is to end.
-    fn wait(&self, visits: &[Visit], is_frozen: bool) -> Option<Woken> {
-        let doors: &[Door] = if is_frozen { &[] } else { &self.doors };
-        wait((doors, self.most()), &self.stop, &self.bell, visits)
+    fn wait(&self, visits: &[Visit], frozen: Option<&Frozen>) -> Option<Woken> {
+        let is_shut = |door: &Door| frozen.is_some_and(|it| it.shut.is(door.is_trusted));
+        let doors: Vec<_> = self.doors.iter().map(|door| (door, is_shut(door))).collect();
+        wait((&doors, self.most()), &self.stop, &self.bell, visits)
     }
 
     fn most(&self) -> usize {
         most_visits(self.doors.iter().any(|door| !door.is_trusted))
     }
+}
+
+/// Another process is about to serve who comes, or does.
+struct Frozen {
+    /// What is shown to those who are here.
+    view: View,
+    /// By these doors.
+    shut: Shut,
 }
 
 /// What the wait was ended by.
@@ -110,7 +120,7 @@ struct Host<'a> {
     sources: &'a Sources,
     replies: &'a Arc<OwnedFd>,
     /// What is shown, unless it is what there is.
-    frozen: Option<&'a View>,
+    frozen: Option<&'a Frozen>,
     keeper: &'a Doorkeeper,
 }
 
@@ -127,7 +137,8 @@ impl Respond for Host<'_> {
             }
             _ => {
                 let fresh = || View::read(self.sources);
-                let view = self.frozen.cloned().unwrap_or_else(fresh);
+                let frozen = self.frozen.filter(|it| it.shut.is(visitor == Visitor::Local));
+                let view = frozen.map_or_else(fresh, |it| it.view.clone());
                 return Handled::Now(answer::bytes(asked, &view));
             }
         };
@@ -154,20 +165,21 @@ impl Respond for Host<'_> {
 
 /// `None` when the thread is to end.
 fn wait(
-    (doors, most): (&[Door], usize),
+    (doors, most): (&[(&Door, bool)], usize),
     stop: &OwnedFd,
     replies: &OwnedFd,
     visits: &[Visit],
 ) -> Option<Woken> {
     let now = Instant::now();
-    let looks = |door: &Door| match is_open(door, visits, most, now) {
-        true => PollFlags::IN,
-        false => PollFlags::empty(),
-    };
-    let closed = doors.iter().any(|door| looks(door).is_empty());
+    let looks =
+        |&(door, is_shut): &(&Door, bool)| match !is_shut && is_open(door, visits, most, now) {
+            true => PollFlags::IN,
+            false => PollFlags::empty(),
+        };
+    let closed = doors.iter().any(|door| !door.1 && looks(door).is_empty());
     let opens = visits.iter().filter(|_| closed).map(silent_at);
     let own = [PollFd::new(stop, PollFlags::IN), PollFd::new(replies, PollFlags::IN)];
-    let of_doors = doors.iter().map(|door| PollFd::new(&door.socket, looks(door)));
+    let of_doors = doors.iter().map(|door| PollFd::new(&door.0.socket, looks(door)));
     let theirs = visits.iter().map(|visit| PollFd::new(&visit.stream, visit.wants()));
     let mut sockets: Vec<PollFd<'_>> = own.into_iter().chain(of_doors).chain(theirs).collect();
     let timeout = visits

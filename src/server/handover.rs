@@ -130,6 +130,8 @@ pub(super) struct Serving {
     pub(super) generation: u64,
     /// The listeners that it has sockets of, by their numbers.
     pub(super) listeners: Vec<u32>,
+    /// Whether it has the admin listener.
+    pub(super) admin: bool,
     /// Whether it has the control socket.
     pub(super) control: bool,
 }

@@ -3,12 +3,14 @@
 //! Owns the way to it. Until it says that this process is to take over, nothing here has touched a client; from then on it is only
 //! asked what it has counted.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender};
+use rustix::net::SocketType;
+use rustix::net::sockopt::socket_type;
 use rustix::stdio::dup2_stdin;
 use signal_hook::consts::SIGHUP;
 
@@ -62,8 +64,31 @@ impl Predecessor {
     pub fn meet() -> Result<Option<Predecessor>, ServerError> {
         let parent = std::os::unix::process::parent_id();
         let named = std::env::var(VARIABLE).ok().and_then(|pid| pid.parse::<u32>().ok());
-        let Some(pid) = named.filter(|&pid| pid == parent) else { return Ok(None) };
-        let failed = |error: io::Error| ServerError::Predecessor(pid, error.to_string());
+        let Some(pid) = named else { return Ok(None) };
+        let is_way = socket_type(io::stdin()) == Ok(SocketType::SEQPACKET);
+        let wrong = |why: &str| Err(ServerError::Predecessor(pid, why.to_owned()));
+        match (pid == parent, is_way) {
+            (true, true) => {}
+            // Of a process that a successor has started.
+            (false, false) => return Ok(None),
+            (false, true) => {
+                return wrong(
+                    "it has not started this one itself, or has ended; a script that it starts must become evenly (exec)",
+                );
+            }
+            (true, false) => {
+                return wrong(
+                    "it is not at the other end of standard input; unset EVENLY_PREDECESSOR, which evenly upgrade sets",
+                );
+            }
+        }
+        let failed = |error: io::Error| {
+            let why = match error.kind() {
+                ErrorKind::WouldBlock => format!("it has said nothing within {PATIENCE:?}"),
+                _ => error.to_string(),
+            };
+            ServerError::Predecessor(pid, why)
+        };
         let end = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3);
         let pair = Arc::new(Pair::of(end.map_err(|errno| failed(errno.into()))?));
         let null = std::fs::File::open("/dev/null").map_err(failed)?;
@@ -163,6 +188,12 @@ impl Before {
             .map_err(|error| ServerError::Start("the thread that hears the predecessor", error))
     }
 
+    /// The predecessor has gone before it handed over.
+    pub(super) fn is_over(&self) -> ServerError {
+        let pid = self.counted.predecessor.unwrap_or_default();
+        ServerError::Predecessor(pid, "it has ended, or wants no successor any more".to_owned())
+    }
+
     /// Waits until a predecessor hands over. `false` if a signal ended the wait.
     pub(super) fn take_over(
         &self,
@@ -172,9 +203,7 @@ impl Before {
         writer: Option<&Writer>,
     ) -> Result<bool, ServerError> {
         let Some(link) = &self.link else { return Ok(true) };
-        let pid = self.counted.predecessor.unwrap_or_default();
-        let failed = |why: &str| ServerError::Predecessor(pid, why.to_owned());
-        link.say_prepared().map_err(|error| failed(&error.to_string()))?;
+        link.say_prepared().map_err(|_| self.is_over())?;
         let mut reload = false;
         loop {
             match inbox.recv() {
@@ -187,7 +216,7 @@ impl Before {
                     return Ok(true);
                 }
                 Ok(Event::Predecessor(PredecessorNews::Gone)) | Err(_) => {
-                    return Err(failed("it has ended, or wants no successor any more"));
+                    return Err(self.is_over());
                 }
                 Ok(event) if event.is_stop() => return Ok(false),
                 Ok(Event::Signal(SIGHUP)) => reload = true,
@@ -203,6 +232,7 @@ impl Before {
         let serving = Serving {
             generation: running.generation(),
             listeners: inherited.taken().to_vec(),
+            admin: inherited.has_given_admin(),
             control: inherited.has_given_control(),
         };
         let drain = running.timeouts().drain + STOP_TIME;
@@ -213,10 +243,11 @@ impl Before {
         drop(inherited);
     }
 
-    /// Waits until a predecessor has ended and everything that it counted is known here.
-    pub(super) fn wait_for_end(&self) {
+    /// Waits until a predecessor has ended and everything that it counted is known here, or `is_hurried` says that nobody waits for
+    /// that.
+    pub(super) fn wait_for_end(&self, is_hurried: impl Fn() -> bool) {
         if let Some(link) = &self.link {
-            link.wait_for_end();
+            link.wait_for_end(is_hurried);
         }
     }
 }
@@ -285,10 +316,9 @@ impl PredecessorLink {
         self.pair.say(&Word::Serving(serving), &[], Some(PATIENCE))
     }
 
-    /// Waits until it has ended and everything that it counted is known here.
-    pub(super) fn wait_for_end(&self) {
+    fn wait_for_end(&self, is_hurried: impl Fn() -> bool) {
         let until = self.until.unwrap_or_else(Instant::now);
-        while !self.gone.load(Ordering::Acquire) && Instant::now() < until {
+        while !self.gone.load(Ordering::Acquire) && Instant::now() < until && !is_hurried() {
             std::thread::sleep(LOOK);
         }
     }

@@ -35,6 +35,12 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// The file is this process's from now on: until it serves, it is its predecessor's.
+    pub(super) fn kept(mut self) -> Held {
+        self.is_left = false;
+        self
+    }
+
     /// Leaves the file to a successor, which has the socket too.
     pub(super) fn leave(mut self) {
         self.is_left = true;
@@ -79,7 +85,8 @@ pub(super) fn open(
     if let Some((path, socket)) = inherited.control(is_ours)
         && let Ok(identity) = identity(&path)
     {
-        let held = Held { path, identity, is_left: false };
+        // Whoever does not come to serve takes nothing away.
+        let held = Held { path, identity, is_left: true };
         return Ok(Some((Door { socket, is_trusted: true }, held)));
     }
     match setting {

@@ -42,6 +42,8 @@ pub(super) struct Inherited {
     admin: Option<(SocketAddr, Socket)>,
     control: Option<(PathBuf, Socket)>,
     log: Option<(PathBuf, OwnedFd)>,
+    /// The admin listener was taken.
+    gave_admin: bool,
     /// The control socket was.
     gave_control: bool,
     /// Whether a worker without a socket of its own gets a new one beside those. Where a service manager holds the sockets, only
@@ -199,7 +201,14 @@ impl Inherited {
 
     /// The admin listener, if it has this address.
     pub(super) fn admin(&mut self, wanted: SocketAddr) -> Option<Socket> {
-        self.admin.take_if(|(address, _)| *address == wanted).map(|(_, socket)| socket)
+        let admin = self.admin.take_if(|(address, _)| *address == wanted);
+        self.gave_admin |= admin.is_some();
+        admin.map(|(_, socket)| socket)
+    }
+
+    /// Whether the admin listener was taken.
+    pub(super) fn has_given_admin(&self) -> bool {
+        self.gave_admin
     }
 
     /// The control socket and its path, if that is wanted.

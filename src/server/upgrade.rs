@@ -134,6 +134,8 @@ impl Upgrades {
         sources: Sources,
     ) -> Self {
         let (attempt, succession) = (None, None);
+        // This process serves.
+        let held = held.map(Held::kept);
         Upgrades { launch, events, admin, held, sources, attempt, succession }
     }
 
@@ -294,6 +296,9 @@ impl Upgrades {
         let _ = attempt.pair.say(&Word::Lead, &[], None);
         if let Some(held) = self.held.take_if(|_| serving.control) {
             held.leave();
+        }
+        if let Some(admin) = &self.admin {
+            admin.keep_from(serving.admin, serving.control);
         }
         let crew = &running.crew;
         let taken = running.listeners.iter().map(|it| it.id);

@@ -341,6 +341,10 @@ fn a_successor_that_does_not_come_to_serve_changes_nothing() {
     service.write(&[&origin], &[], "nonsense = 1\n");
     let said = service.refused(&[]);
     assert!(said.contains("evenly.toml:3") && said.contains("nonsense"), "{said}");
+    // It has the control socket by then.
+    service.write(&[&origin], &[], "[log]\naccess = \"/nowhere/access.log\"\n");
+    let said = service.refused(&[]);
+    assert!(said.contains("/nowhere/access.log"), "{said}");
     assert!(!kept.get("/").closes(), "its connection stays");
     assert_eq!(service.client().get("/").text(), "a");
     assert!(service.admin("/readyz").contains("ok"));
@@ -465,6 +469,26 @@ fn a_stop_during_an_upgrade_ends_the_successor() {
         assert!(attempt.join().unwrap().contains("evenly is stopping"));
     });
     assert_eq!(service.evenly_mut().own_exit_code(), Some(0));
+}
+
+#[test]
+fn a_signal_ends_a_process_that_waits_for_its_predecessor() {
+    let origin = Origin::named("a");
+    let service = Service::before(&[&origin], "");
+    let mut idle = service.client();
+    assert_eq!(idle.get("/").status, 200);
+    let middle = service.upgrade();
+    service.upgrade();
+    // It has nothing left to do but to pass on what the first one counts, which drains for 30 s.
+    let begun = Instant::now();
+    service.logs("draining: finishing 0 connections", 1);
+    until("it ends", || {
+        // The first one may come before it waits.
+        let _ = kill_process(process(middle), Signal::TERM);
+        service.evenly().logged("INFO  stopped") == 1
+    });
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(idle.get("/").status, 200);
 }
 
 #[test]
@@ -601,6 +625,67 @@ fn variables_for_another_process_do_not_count() {
     let script = "export LISTEN_PID=1 LISTEN_FDS=1 EVENLY_PREDECESSOR=1; exec \"$0\" \"$@\"";
     let evenly = Start::before(&[&origin]).through(script).start();
     assert_eq!(evenly.client().get("/").text(), "a");
+}
+
+#[test]
+fn a_predecessor_that_is_none_is_an_error_that_says_what_to_do() {
+    let origin = Origin::named("a");
+    let script = "EVENLY_PREDECESSOR=$$ \"$0\" \"$@\" </dev/null";
+    let mut evenly = Start::before(&[&origin]).through(script).begin();
+    assert_eq!(evenly.exit_code(), Some(1));
+    assert_eq!(evenly.logged("unset EVENLY_PREDECESSOR"), 1, "{:#?}", evenly.log());
+    // A script that stays between the two.
+    let service = Service::before(&[&origin], "");
+    let program = format!("{} \"$@\"; exit 7", env!("CARGO_BIN_EXE_evenly"));
+    let said = service.refused(&["--binary", &service.program(&program)]);
+    assert!(said.contains("exit status: 7"), "{said}");
+    service.logs("a script that it starts must become evenly (exec)", 1);
+}
+
+#[test]
+fn a_successor_whose_predecessor_is_killed_frees_the_addresses() {
+    let origin = Origin::named("a");
+    let health = "[health]\ninterval = \"1m\"\ntimeout = \"1m\"\n";
+    let service = Service::before(&[&origin], health);
+    // Its check says nothing, so that the successor has not served when its predecessor ends.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = format!(
+        "{health}[[targets]]\naddress = \"{}\"\nhealth_check_endpoint = \"/\"\n",
+        silent.local_addr().unwrap()
+    );
+    service.write(&[&origin], &[], &target);
+    service.evenly().signal(Signal::USR2);
+    let check = silent.accept().unwrap();
+    service.evenly().signal(Signal::KILL);
+    let address = service.evenly().address();
+    until("the address is free", || std::net::TcpListener::bind(address).is_ok());
+    drop(check);
+    service.logs("it has ended, or wants no successor any more", 1);
+}
+
+#[test]
+fn the_old_process_is_asked_by_what_its_successor_does_not_have() {
+    let origin = Origin::named("a");
+    let service = Service::before(&[&origin], "");
+    let mut idle = service.client();
+    assert_eq!(idle.get("/").status, 200);
+    // Another control socket, and no admin listener.
+    let text = std::fs::read_to_string(&service.file).unwrap();
+    let (head, _) = text.split_once("[admin]").unwrap();
+    let target = format!(
+        "[[targets]]\naddress = \"{}\"\nhealth_check_endpoint = \"/healthz\"\n",
+        origin.target()
+    );
+    let other =
+        format!("{head}[admin]\nsocket = {:?}\n{target}", service.folder.path().join("other.sock"));
+    std::fs::write(&service.file, other).unwrap();
+    service.upgrade();
+    assert!(service.admin("/readyz").contains("draining"));
+    let (said, code) = service.command(&["undrain"]);
+    assert!(said.contains("evenly is stopping") && code == Some(2), "{said}");
+    let (said, code) = service.command(&["drain"]);
+    assert!(said.contains("already draining") && code == Some(0), "{said}");
+    assert!(idle.get("/").closes());
 }
 
 #[test]
