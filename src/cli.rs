@@ -33,6 +33,8 @@ Examples:
       Have the evenly that runs with this file read it again and apply it.
   evenly drain --wait /etc/evenly.toml
       Have it finish what it has begun and end, and wait for that.
+  evenly upgrade /etc/evenly.toml
+      Have a process of the program that is now installed take its place.
   evenly reload --admin 10.0.0.1:9901 --token-file token
       Have an evenly on another machine do it.
   evenly keys timeouts
@@ -48,7 +50,7 @@ The smallest file:
   health_check_endpoint = \"/healthz\"
 
 Exit codes:
-  0  it stopped cleanly, the file is valid, or a reload was applied
+  0  it stopped cleanly, the file is valid, or what was asked for was done
   1  it failed while running, for example because an address is in use;
      reload, rollback, drain, undrain, upgrade: no evenly was found, or it
      gave no answer; drain --wait: connections were cut, or it was taken back
@@ -122,13 +124,18 @@ pub enum CliCommand {
     /// Have a running evenly read its file again and apply it
     ///
     /// All of it or nothing: prints what was applied, or why nothing was. The file says which process is meant: the one that
-    /// listens on its first address.
+    /// listens on its first address, or else runs by this file. Without a file: the one that listens on the default address, or else
+    /// the only one there is.
     #[command(
         after_help = "Exit codes: 0 applied, 2 refused and nothing changed, 1 no evenly was found or it gave no answer."
     )]
     Reload(ReloadArgs),
     /// Have a running evenly apply again what was in force before its last reload
-    #[command(after_help = "Exit codes: as of reload.")]
+    ///
+    /// Its file stays as it is, and need not be valid: mend it before the next reload. Doing it twice changes nothing.
+    #[command(
+        after_help = "Exit codes: 0 applied, 2 refused and nothing changed, 1 no evenly was found or it gave no answer."
+    )]
     Rollback(RemoteArgs),
     /// Have a running evenly finish what it has begun and end
     ///
@@ -217,6 +224,14 @@ pub struct RemoteArgs {
     /// With --admin: a file with the token [default: EVENLY_ADMIN_TOKEN in the environment is the token]
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath, requires = "admin")]
     pub token_file: Option<PathBuf>,
+}
+
+impl RemoteArgs {
+    /// The file, however it was given; `None` for standard input.
+    pub fn path(&self) -> Option<&Path> {
+        let path = self.file.as_deref().or(self.config.as_deref());
+        path.filter(|path| path.as_os_str() != "-")
+    }
 }
 
 /// The arguments of `evenly reload`.

@@ -117,6 +117,10 @@ fn dispatch(command: &CliCommand) -> Result<(), ExitReason> {
             print(cli::keys(args).map_err(ExitReason::Configuration)?.as_bytes())
         }
         CliCommand::Reload(args) => {
+            if args.remote.socket.is_none() && args.remote.admin.is_none() {
+                // What is wrong with the file is shown here, with its lines, and asked of nobody.
+                cli::remote_settings(&args.remote).map_err(ExitReason::Configuration)?;
+            }
             let target = if args.dry_run { "/reload?dry-run" } else { "/reload" };
             ask(&args.remote, target)
         }
@@ -191,8 +195,15 @@ fn contact(args: &RemoteArgs) -> Result<Contact, ExitReason> {
     if let Some(path) = &args.socket {
         return Ok(Contact::Socket(path.clone()));
     }
-    let settings = cli::remote_settings(args).map_err(ExitReason::Configuration)?;
-    remote::find(&settings).map(Contact::Socket).map_err(ExitReason::Remote)
+    let socket = match (cli::remote_settings(args), args.path()) {
+        (Ok(settings), file) => remote::find(&settings, file).map_err(ExitReason::Remote),
+        // It need not be valid to say who is meant.
+        (Err(error), file) => {
+            let mut found = file.map_or_else(Vec::new, remote::running_by);
+            found.pop().filter(|_| found.is_empty()).ok_or(ExitReason::Configuration(error))
+        }
+    };
+    socket.map(Contact::Socket)
 }
 
 /// The token that goes with `--admin`.

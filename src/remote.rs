@@ -35,7 +35,13 @@ pub fn folders() -> Vec<PathBuf> {
     });
     let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
     let own = own.map(|path| PathBuf::from(path).join("evenly"));
-    given.into_iter().chain([PathBuf::from("/run/evenly")]).chain(own).collect()
+    let mut folders: Vec<PathBuf> =
+        given.into_iter().chain([PathBuf::from("/run/evenly")]).collect();
+    folders.extend(own);
+    // systemd gives a unit the system's.
+    let mut seen = std::collections::HashSet::new();
+    folders.retain(|folder| seen.insert(folder.clone()));
+    folders
 }
 
 /// The name of the socket of a process that listens on `first` alone.
@@ -117,7 +123,7 @@ impl fmt::Display for RemoteError {
                     sockets.iter().map(|it| it.display().to_string()).collect();
                 write!(
                     f,
-                    "{} evenly run by this file; say which is meant: --socket {}",
+                    "{} evenly may be meant; say which: --socket {}",
                     sockets.len(),
                     sockets.join(" or --socket ")
                 )
@@ -149,34 +155,36 @@ impl fmt::Display for RemoteError {
 
 impl std::error::Error for RemoteError {}
 
-/// The control socket of the process that runs by these settings.
+/// The control socket of the process that runs by these settings, which are those of `file` if there is one.
 ///
 /// # Errors
 /// There is none, or it is off.
-pub fn find(settings: &Settings) -> Result<PathBuf, RemoteError> {
+pub fn find(settings: &Settings, file: Option<&Path>) -> Result<PathBuf, RemoteError> {
     match &settings.boot.socket {
         ControlSocket::Off => Err(RemoteError::Off),
         ControlSocket::Path(path) => Ok(path.clone()),
         ControlSocket::Auto => {
             let first = settings.plan.listen.first().copied();
-            let all = sockets();
-            let is_it = |path: &&PathBuf| {
+            let is_it = |path: &PathBuf| {
                 path.file_name().zip(first).is_some_and(|(name, first)| is_name_of(first, name))
             };
-            let mut found: Vec<PathBuf> = all.iter().filter(is_it).cloned().collect();
+            let mut found = sockets();
+            found.retain(is_it);
+            if found.is_empty() {
+                // The first address may be what has changed in the file.
+                found = file.map_or_else(sockets, running_by);
+            }
             if found.len() > 1 {
                 // One that was killed leaves its own.
                 found.retain(|path| is_alive(path));
             }
-            match (found.pop(), &all[..]) {
-                (Some(last), _) if !found.is_empty() => {
+            match found.pop() {
+                Some(last) if found.is_empty() => Ok(last),
+                Some(last) => {
                     found.push(last);
                     Err(RemoteError::Several(found))
                 }
-                (Some(it), _) => Ok(it),
-                // The first address may be what has changed in the file.
-                (None, [only]) => Ok(only.clone()),
-                (None, _) => {
+                None => {
                     let names = first.map(name);
                     let place = |folder: PathBuf| Some(folder.join(names.as_ref()?));
                     Err(RemoteError::NotFound(folders().into_iter().filter_map(place).collect()))
@@ -184,6 +192,20 @@ pub fn find(settings: &Settings) -> Result<PathBuf, RemoteError> {
             }
         }
     }
+}
+
+/// The control sockets in the folders whose processes say that they run by this file.
+pub fn running_by(file: &Path) -> Vec<PathBuf> {
+    let Ok(file) = file.canonicalize() else { return Vec::new() };
+    let is_its = |socket: &PathBuf| {
+        let contact = Contact::Socket(socket.clone());
+        let said = is_alive(socket).then(|| ask(&contact, "GET", "/status").ok()).flatten();
+        let status: Option<serde_json::Value> =
+            said.and_then(|(_, text)| serde_json::from_str(&text).ok());
+        let path = status.as_ref().and_then(|status| status.get("file")?.as_str());
+        path.and_then(|path| Path::new(path).canonicalize().ok()).is_some_and(|it| it == file)
+    };
+    sockets().into_iter().filter(is_its).collect()
 }
 
 /// Every control socket in the folders, the most likely first.
@@ -297,7 +319,13 @@ fn exchange(
         loop {
             match (&mut stream).take(MOST).read_to_end(&mut bytes) {
                 Ok(_) => return Ok(bytes),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && goes_on() => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !goes_on() {
+                        let why = "it is silent: it may be busy, stopped or hung, and may yet do what it was asked; \
+                                   its log says";
+                        return Err(io::Error::other(why));
+                    }
+                }
                 // It ended with something unread, or was killed: what it said counts.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(bytes),
                 Err(error) => return Err(error),

@@ -39,9 +39,10 @@ use crate::metrics::Counters;
 use crate::settings::{AccessSink, Boot, ControlSocket, Settings, Workers};
 use crate::token::{AdminToken, TokenFile};
 use crate::worker::listener::{self, ListenerId, Scope};
-use crate::worker::{self, Job, Station, net};
+use crate::worker::{self, Crew, Job, Station, net};
 
 use confine::{Confinement, Identity};
+use descriptors::Shares;
 pub use error::ServerError;
 use predecessor::{Before, PredecessorNews};
 pub use predecessor::{Predecessor, SuccessorRefusal};
@@ -158,17 +159,16 @@ fn serve(
     events: &Sender<Event>,
     inbox: &Receiver<Event>,
 ) -> Result<(), ServerError> {
-    let (started, settings) = (Instant::now(), written.clone());
+    let (started, settings, losses) = (Instant::now(), written.clone(), Arc::default());
     try_congestion(settings.boot.tcp.congestion.as_deref())?;
     let count = worker_count(settings.boot.workers);
     let (mut before, mut inherited) = Before::of(source, &settings)?;
     let open = descriptors::open_now().saturating_sub(inherited.descriptors());
-    let shares = descriptors::share_out(&settings, count, open)?;
-    let memory = log_start(&settings, count, shares.clients);
+    let Shares { clients: cap, of_worker } = descriptors::share_out(&settings, count, open)?;
+    let memory = log_start(&settings, count, cap);
     let Opened { grounds, scopes, door, held, admin, token, confinement } =
         open_all(&settings, count, reread.as_ref(), &mut inherited)?;
     pass_on(signals, events.clone())?;
-    let (losses, cap) = (Arc::default(), shares.clients);
     let (writer, outlet) = open_log(&settings, &losses, &confinement, &mut inherited)?;
     let Settings { boot, plan } = worked_out(settings, count, cap, &grounds);
     let plan = Arc::new(plan);
@@ -179,11 +179,10 @@ fn serve(
     }
     let (listeners, grounds) = numbered(&written, grounds);
     let sockets = sockets::listen_all(grounds, count)?;
-    let (workers, stations) = worker::prepare(sockets, outlet.as_ref(), cap, shares.of_worker)
+    let (workers, stations) = worker::prepare(sockets, outlet.as_ref(), cap, of_worker)
         .map_err(|error| ServerError::Start("a worker's poll", error))?;
     drop(outlet);
-    let woken = Arc::clone(&workers);
-    shared.bell.hang(move || woken.wake());
+    hang_bell(&shared, &workers);
     let sources = Sources {
         workers: Arc::clone(&workers),
         shared: Arc::clone(&shared),
@@ -193,6 +192,7 @@ fn serve(
         commands: commands_as(events.clone()),
         token,
         confinement: confinement.to_string().into(),
+        file: reread.as_ref().and_then(Reread::written),
     };
     let admin = start_admin(admin, door, sources.clone())?;
     log_control_socket(held.as_ref(), &boot.socket);
@@ -202,6 +202,7 @@ fn serve(
         settings: written,
         previous: None,
         reread,
+        watch,
         open,
         confinement,
         crew: workers,
@@ -214,12 +215,18 @@ fn serve(
     log_addresses(&running.listeners, &scopes);
     before.say_serving(&running, inherited);
     let mut upgrades = Upgrades::new((launch, events.clone()), admin, held, sources);
-    let outcome = wait(&mut running, watch, before.is_there(), &mut upgrades, inbox);
+    let outcome = wait(&mut running, before.is_there(), &mut upgrades, inbox);
     if !matches!(outcome, Err(ServerError::Stuck(_))) {
         threads.into_iter().for_each(|thread| thread::end(thread, "worker"));
     }
     end(running, upgrades, &before, inbox);
     outcome
+}
+
+/// Has whoever publishes a snapshot wake the workers.
+fn hang_bell(shared: &Shared, workers: &Arc<Crew>) {
+    let woken = Arc::clone(workers);
+    shared.bell.hang(move || woken.wake());
 }
 
 /// Waits for the first round of probes, and for the word of a predecessor. `false` if a signal ended the wait.
@@ -547,7 +554,6 @@ fn start_workers(
 /// Waits until the workers have ended, and does meanwhile what is asked for. A successor that serves has it drain, too.
 fn wait(
     running: &mut Running,
-    mut watch: Option<FileWatch>,
     follows: bool,
     upgrades: &mut Upgrades,
     inbox: &Receiver<Event>,
@@ -559,7 +565,7 @@ fn wait(
     while left > 0 {
         let until = running.stop.as_ref().map(Stop::until);
         let is_still = until.is_none() && !upgrades.is_under_way();
-        let look = watch.as_ref().filter(|_| is_still).map(FileWatch::next);
+        let look = running.watch.as_ref().filter(|_| is_still).map(FileWatch::next);
         let beats = supervisor.next_beat().into_iter().chain(upgrades.next_report());
         let event = match until.into_iter().chain(beats).chain(look).min() {
             Some(until) => inbox.recv_deadline(until),
@@ -568,7 +574,8 @@ fn wait(
         supervisor.beat(&workers);
         upgrades.report();
         let now = Instant::now();
-        if look.is_some_and(|at| at <= now) && watch.as_mut().is_some_and(|it| it.look(now)) {
+        let is_due = look.is_some_and(|at| at <= now);
+        if is_due && running.watch.as_mut().is_some_and(|it| it.look(now)) {
             obey(running, &supervisor, &Command::Reload);
         }
         match event {

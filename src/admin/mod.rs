@@ -75,6 +75,8 @@ pub struct Sources {
     pub token: Option<Arc<AdminToken>>,
     /// What the process may not do any more: `user evenly, no_new_privs, seccomp`.
     pub confinement: Arc<str>,
+    /// The file it runs by, as an absolute path; `None` without one that can be read again.
+    pub file: Option<Arc<str>>,
 }
 
 /// What a process has of those whose place it took.

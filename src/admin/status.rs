@@ -25,6 +25,7 @@ struct Status<'a> {
     buffer_bytes_limit: usize,
     worker_panics: u64,
     confinement: &'a str,
+    file: Option<&'a str>,
     #[serde(serialize_with = "by_key")]
     counters: Counts,
     workers: Vec<WorkerRow>,
@@ -101,6 +102,7 @@ fn status(view: &View) -> Status<'_> {
         buffer_bytes_limit: view.memory.1,
         worker_panics: view.panics,
         confinement: &view.confinement,
+        file: view.file.as_deref(),
         counters: view.totals(),
         workers: workers.collect(),
         generation: view.snapshot.generation,
@@ -149,6 +151,7 @@ mod tests {
             "buffer_bytes_limit": 1073741824,
             "worker_panics": 1,
             "confinement": "user evenly, no_new_privs",
+            "file": "/etc/evenly.toml",
             "counters": null,
             "workers": [
                 { "worker": 0, "connections": 2, "counters": null },

@@ -22,6 +22,8 @@ pub(super) struct View {
     pub(super) panics: u64,
     /// What the process may not do any more.
     pub(super) confinement: Arc<str>,
+    /// The file it runs by.
+    pub(super) file: Option<Arc<str>>,
     /// Bytes that buffers hold, and that they may hold.
     pub(super) memory: (usize, usize),
     pub(super) workers: Vec<WorkerView>,
@@ -58,6 +60,7 @@ impl View {
                 .map(|count| count.load(Ordering::Relaxed))
                 .sum(),
             confinement: Arc::clone(&sources.confinement),
+            file: sources.file.clone(),
             memory: (sources.shared.memory.held(), sources.shared.memory.limit()),
             workers: peers.collect(),
             others: [&*sources.others, &sources.inherited.counters]
@@ -112,6 +115,7 @@ impl View {
             cap: 500,
             panics: 1,
             confinement: "user evenly, no_new_privs".into(),
+            file: Some("/etc/evenly.toml".into()),
             memory: (1 << 19, 1 << 30),
             workers: vec![worker, WorkerView { connections: 3, ..worker }],
             others: Counts::default(),

@@ -41,6 +41,7 @@ pub use changes::{Change, ChangeKind, changes};
 pub use error::ConfigError;
 use error::{Mistake, Page};
 pub use places::Places;
+pub(crate) use source::MAX_FILE;
 
 use crate::settings::Settings;
 

@@ -15,7 +15,7 @@ use super::address;
 use super::error::ConfigError;
 
 /// The largest file that is read, in bytes.
-const MAX_FILE: u64 = 16 << 20;
+pub(crate) const MAX_FILE: u64 = 16 << 20;
 /// How long a pipe may say nothing.
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
@@ -84,6 +84,9 @@ fn unreadable(error: &io::Error, name: &str) -> String {
         // Somebody listed servers behind one --target, or instead of a file.
         io::ErrorKind::NotFound if address::target(name).is_ok() => {
             return format!("is not a file; write --target {name}, once for each server");
+        }
+        _ if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE)) => {
+            "raise the limit of open files (ulimit -n, LimitNOFILE=)"
         }
         io::ErrorKind::NotFound => "check the path",
         io::ErrorKind::PermissionDenied => "let this user read it",

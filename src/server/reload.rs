@@ -23,6 +23,7 @@ use crate::worker::{Crew, Errand};
 
 use super::confine::Confinement;
 use super::stop::Stop;
+use super::watch::FileWatch;
 use super::{ServerError, descriptors, memory};
 
 /// How long workers may take to follow a plan. One that is at a long turn does it after that.
@@ -38,6 +39,13 @@ pub struct Reread {
     pub read: Box<dyn Fn() -> Result<(Settings, Places), ConfigError> + Send>,
 }
 
+impl Reread {
+    /// The absolute path of the file, if it is text.
+    pub(super) fn written(&self) -> Option<Arc<str>> {
+        std::path::absolute(&self.path).ok()?.to_str().map(Arc::from)
+    }
+}
+
 /// What a reload works on: what is in force, and who is to follow.
 pub(super) struct Running {
     /// As they were written.
@@ -46,6 +54,8 @@ pub(super) struct Running {
     pub(super) previous: Option<Settings>,
     /// `None`: there is no file.
     pub(super) reread: Option<Reread>,
+    /// `None`: changes of the file are not looked for.
+    pub(super) watch: Option<FileWatch>,
     /// Descriptors that were open when it started.
     pub(super) open: u64,
     /// The addresses that are listened on, in the order of the file.
@@ -126,7 +136,7 @@ impl ReloadError {
             ReloadError::File(error) => error.lines(),
             ReloadError::AtStart(changes) => changes
                 .iter()
-                .map(|change| format!("{change}: read at startup only; restart evenly to apply it"))
+                .map(|change| format!("{change}: read at startup only; evenly upgrade or a restart applies it"))
                 .collect(),
             ReloadError::Scope(address) => vec![format!(
                 "listen: what {address} takes would change with the other addresses; restart evenly to apply it"
@@ -167,6 +177,10 @@ impl Running {
 
     /// Reads the file again and applies what it says.
     pub(super) fn reload(&mut self) -> Result<Applied, ReloadError> {
+        // Before it is read: what is written meanwhile is another change.
+        if let Some(watch) = &mut self.watch {
+            watch.note();
+        }
         let (settings, places) = self.reread()?;
         self.follow(settings, places)
     }

@@ -168,7 +168,12 @@ impl Upgrades {
 
     fn start(&self, running: &Running, program: &Path) -> Result<Attempt, String> {
         let (pair, theirs) =
-            Pair::new().map_err(|error| format!("there is no way to a successor: {error}"))?;
+            Pair::new().map_err(|error| {
+                format!(
+                    "no socket to a successor can be made: {error}; for lack of descriptors raise the limit of open files \
+                     (ulimit -n, LimitNOFILE=)"
+                )
+            })?;
         let pair = Arc::new(pair);
         let log = match &running.settings.plan.log.access {
             AccessSink::File(path) => running.writer.as_ref().map(|it| (path.clone(), it.lender())),

@@ -2,13 +2,20 @@
 //!
 //! The path is followed again each time, so that it may be a symbolic link that is swapped, as Kubernetes does with `..data`. A change
 //! counts when there was no other for a while: editors truncate a file and then write it. A file that is gone is no change: what
-//! is in force stays.
+//! is in force stays. What is no file, is endless or cannot be read is a change, so that the reload says what is wrong with it; nothing here
+//! waits for it, because the thread that looks is the one that obeys signals.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+
+use crate::config::MAX_FILE;
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(1);
@@ -30,12 +37,38 @@ pub(super) struct FileWatch {
     next: Instant,
 }
 
+/// What is at a path.
+enum AtPath {
+    /// A file, by its content; or something that is read as none, by what is wrong with it.
+    There {
+        content: u64,
+        /// What is wrong may end without a change of the metadata, such as a lack of rights.
+        is_wrong: bool,
+    },
+    Gone,
+    /// It is not known now, for lack of a descriptor perhaps.
+    Unknown,
+}
+
 impl FileWatch {
     /// Of the file at `path`, whose content is in force.
     pub(super) fn new(path: PathBuf, now: Instant) -> Self {
-        let stamp = stamp(&path);
-        let seen = content(&path).unwrap_or_default();
-        FileWatch { path, stamp, restless: false, seen, next: now + LOOK }
+        let mut watch = FileWatch { path, stamp: None, restless: false, seen: 0, next: now + LOOK };
+        watch.note();
+        watch
+    }
+
+    /// The file is about to be read for another reason: what is there now is no change any more.
+    pub(super) fn note(&mut self) {
+        self.stamp = stamp(&self.path);
+        match find(&self.path) {
+            AtPath::There { content, is_wrong } => {
+                self.seen = content;
+                self.restless = is_wrong;
+            }
+            AtPath::Gone => self.restless = false,
+            AtPath::Unknown => self.restless = true,
+        }
     }
 
     /// When [`FileWatch::look`] is due.
@@ -56,27 +89,59 @@ impl FileWatch {
         if !std::mem::take(&mut self.restless) {
             return false;
         }
-        match content(&self.path) {
-            Some(now) => std::mem::replace(&mut self.seen, now) != now,
-            None => {
-                // It is there and cannot be read, for lack of a descriptor perhaps: it is tried again.
-                self.restless = self.stamp.is_some();
+        match find(&self.path) {
+            AtPath::There { content, is_wrong } => {
+                self.restless = is_wrong;
+                std::mem::replace(&mut self.seen, content) != content
+            }
+            AtPath::Gone => {
+                let path = self.path.display();
+                log::warn!("the watched file {path} is gone: what is in force stays");
+                false
+            }
+            AtPath::Unknown => {
+                self.restless = true;
                 false
             }
         }
     }
 }
 
-fn stamp(path: &PathBuf) -> Option<FileStamp> {
+fn stamp(path: &Path) -> Option<FileStamp> {
     let it = fs::metadata(path).ok()?;
     Some((it.dev(), it.ino(), it.len(), it.mtime(), it.mtime_nsec()))
 }
 
-fn content(path: &PathBuf) -> Option<u64> {
-    let bytes = fs::read(path).ok()?;
+fn find(path: &Path) -> AtPath {
     let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    Some(hasher.finish())
+    let is_wrong = match read(path) {
+        Ok(bytes) => {
+            bytes.hash(&mut hasher);
+            false
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return AtPath::Gone,
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return AtPath::Unknown,
+            errno => {
+                errno.map(Errno::raw_os_error).hash(&mut hasher);
+                true
+            }
+        },
+    };
+    AtPath::There { content: hasher.finish(), is_wrong }
+}
+
+/// As much of a file as a reload may read. Anything else is not opened: a pipe may have no writer.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(Errno::ISDIR.into());
+    }
+    // It may be a pipe by now.
+    let nonblocking = i32::try_from(PipeFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -154,10 +219,39 @@ mod tests {
         // What stands for it is a folder, which anybody may look at and nobody can read, root included.
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert_eq!(scene.changes(), 0);
+        assert_eq!((scene.changes(), scene.changes()), (1, 0), "a reload says it once");
         assert!(scene.watch.restless, "it is tried again");
         fs::remove_dir(&path).unwrap();
         fs::write(&path, "two").unwrap();
+        assert_eq!(scene.changes(), 1);
+    }
+
+    #[test]
+    fn what_is_no_file_or_has_no_end_is_a_change_and_nothing_waits_for_it() {
+        let mut scene = Scene::new();
+        let path = scene.at("evenly.toml");
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert_eq!((scene.changes(), scene.changes()), (1, 0), "a pipe without a writer");
+        fs::remove_file(&path).unwrap();
+        fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!((scene.changes(), scene.changes()), (1, 0), "a terabyte");
+        fs::remove_file(&path).unwrap();
+        symlink("/dev/zero", &path).unwrap();
+        assert_eq!((scene.changes(), scene.changes()), (1, 0), "a device");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "two").unwrap();
+        assert_eq!(scene.changes(), 1);
+    }
+
+    #[test]
+    fn what_was_read_for_another_reason_is_no_change() {
+        let mut scene = Scene::new();
+        fs::write(scene.at("evenly.toml"), "two").unwrap();
+        scene.watch.note();
+        assert_eq!(scene.changes(), 0);
+        fs::write(scene.at("evenly.toml"), "three").unwrap();
         assert_eq!(scene.changes(), 1);
     }
 

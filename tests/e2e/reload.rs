@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
@@ -103,7 +104,10 @@ fn what_only_a_start_reads_is_refused_by_name() {
     let whole = file(ANY, &[&a], "");
     let evenly = start(&whole);
     let said = evenly.reload(&whole.replace("workers = 2", "workers = 3"));
-    assert!(said.contains("refused: workers 2 -> 3: read at startup only; restart"), "{said}");
+    assert!(
+        said.contains("refused: workers 2 -> 3: read at startup only; evenly upgrade or"),
+        "{said}"
+    );
     assert!(evenly.reload(&whole).contains("nothing has changed"));
 }
 
@@ -426,6 +430,79 @@ fn the_file_says_which_evenly_is_meant() {
     assert!(said.starts_with("nothing has changed"), "{said} {:?}", output.stderr);
     std::fs::write(&other, "nonsense").unwrap();
     assert_eq!(reload(other.to_str().unwrap()).status.code(), Some(2));
+}
+
+#[test]
+fn a_command_reaches_the_evenly_that_runs_by_its_file_and_no_other() {
+    let a = origin("a");
+    let runtime = tempfile::tempdir().unwrap();
+    let begin = || {
+        let start = Start::of(&file(ANY, &[&a], "[tcp]\nreuse_port = true\n"));
+        start.variable("RUNTIME_DIRECTORY", runtime.path().to_str().unwrap()).start()
+    };
+    let (first, mut second) = (begin(), begin());
+    let ask = |command: &str, file: &Path| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_evenly"));
+        program.arg(command).arg(file).env("RUNTIME_DIRECTORY", runtime.path());
+        let output = program.output().unwrap();
+        (String::from_utf8([output.stdout, output.stderr].concat()).unwrap(), output.status.code())
+    };
+    // Neither listens on the first address of this file, and one of them runs by it.
+    let text = file(&[&a.target()], &[], "[[targets]]\naddress = \"127.0.0.1:9\"\n");
+    std::fs::write(second.file(), &text).unwrap();
+    let (said, code) = ask("reload", &second.file());
+    assert_eq!(
+        (code, second.logged("reload refused"), first.logged("reload")),
+        (Some(2), 1, 0),
+        "{said}"
+    );
+    // Its file need not be valid for that.
+    std::fs::write(second.file(), "nonsense").unwrap();
+    let (said, code) = ask("undrain", &second.file());
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("evenly is not draining"), "{said}");
+    assert_eq!(ask("drain", &second.file()).1, Some(0));
+    assert_eq!(second.exit_code(), Some(0));
+    // The one that is left does not run by another file.
+    let other = runtime.path().join("other.toml");
+    std::fs::write(&other, &text).unwrap();
+    let (said, code) = ask("drain", &other);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no running evenly was found"), "{said}");
+    assert_eq!(name(&mut first.client()), "a");
+}
+
+#[test]
+fn a_control_socket_in_the_folder_of_the_unit_and_of_the_system_is_one() {
+    // As `ExecReload=` has it: RUNTIME_DIRECTORY is the folder that is looked in anyway.
+    let folder = Path::new("/run/evenly");
+    if !rustix::process::geteuid().is_root()
+        || (!folder.exists() && std::fs::create_dir(folder).is_err())
+    {
+        eprintln!("skipped: only root writes in /run");
+        return;
+    }
+    let a = origin("a");
+    let evenly = Start::of(&file(ANY, &[&a], "[tcp]\nreuse_port = true\n"))
+        .variable("RUNTIME_DIRECTORY", "/run/evenly")
+        .start();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_evenly"));
+    program.arg("reload").arg(evenly.file()).env("RUNTIME_DIRECTORY", "/run/evenly");
+    let output = program.output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(said.starts_with("nothing has changed"), "{said}");
+}
+
+#[test]
+fn a_watched_file_that_is_a_pipe_is_refused_and_evenly_stops_when_asked() {
+    let a = origin("a");
+    let (mut evenly, _) = watched(&a);
+    std::fs::remove_file(evenly.file()).unwrap();
+    assert!(Command::new("mkfifo").arg(evenly.file()).status().unwrap().success());
+    until("it is refused", || evenly.logged("is a pipe that nobody wrote to") == 1);
+    assert_eq!(name(&mut evenly.client()), "a");
+    evenly.signal(Signal::TERM);
+    assert_eq!(evenly.exit_code(), Some(0));
 }
 
 #[test]

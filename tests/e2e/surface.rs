@@ -311,7 +311,7 @@ fn two_that_share_an_address_both_serve_and_have_a_control_socket_each() {
     };
     let output = ask(&second.file());
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("2 evenly run by this file; say which is meant: --socket "), "{said}");
+    assert!(said.contains("2 evenly may be meant; say which: --socket "), "{said}");
     assert!(said.contains(&first.socket()) && said.contains(&second.socket()), "{said}");
     assert_eq!(output.status.code(), Some(1));
     // One that does not say that it shares is refused, and one that ends leaves the other alone.
