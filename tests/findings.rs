@@ -1,11 +1,11 @@
 //! What fuzzing and the differential tests found, each as a plain test.
 
-use std::net::IpAddr;
+mod exchanges;
 
-use evenly::exchange::{Break, Ending, ExchangeRules, Failure, Flow, Halves, Next, Output, Remedy};
-use evenly::http1::{
-    ClientAddress, ClientHalf, Fault, FieldSpace, HeadLimits, ServerHalf, parse_request,
-};
+use evenly::exchange::{Break, ExchangeRules, Failure, Next, Remedy};
+use evenly::http1::{Fault, FieldSpace, HeadLimits, parse_request};
+
+use exchanges::Exchanges;
 
 fn rules() -> ExchangeRules {
     ExchangeRules {
@@ -19,58 +19,12 @@ fn rules() -> ExchangeRules {
     }
 }
 
-/// One exchange after the other between a client and targets.
-struct Exchanges {
-    rules: ExchangeRules,
-    flow: Flow,
-    client: ServerHalf,
-    target: ClientHalf,
-    out: Output,
-}
-
-impl Exchanges {
-    fn new() -> Exchanges {
-        Exchanges {
-            rules: rules(),
-            flow: Flow::READY,
-            client: ServerHalf::READY,
-            target: ClientHalf::READY,
-            out: Output::default(),
-        }
-    }
-
-    fn client_says(&mut self, input: &mut [u8]) -> Next {
-        let Exchanges { rules, flow, client, target, out } = self;
-        out.clear();
-        let address = ClientAddress { ip: IpAddr::from([192, 0, 2, 1]), trusted: false };
-        flow.client_bytes(rules, &address, Halves { client, target }, input, out).next
-    }
-
-    fn target_says(&mut self, input: &mut [u8]) -> Next {
-        let Exchanges { rules, flow, client, target, out } = self;
-        out.clear();
-        flow.upstream_bytes(rules, Halves { client, target }, input, out).next
-    }
-
-    /// The target closes the connection before its response is whole.
-    fn target_closes(&mut self) -> Remedy {
-        let broken = Break {
-            failure: Failure::Closed,
-            sent: true,
-            held: false,
-            budget: true,
-            elsewhere: true,
-        };
-        self.flow.upstream_failed(&self.rules, &mut self.client, broken, &mut self.out)
-    }
-
-    /// The exchange is over, and its connection is kept.
-    fn next_request(&mut self) {
-        assert_eq!(self.flow.ending(&self.client), Ending::KeepAlive);
-        self.flow = Flow::READY;
-        self.client.next_request();
-        self.target = ClientHalf::READY;
-    }
+/// The target closes the connection before its response is whole.
+fn target_closes(exchanges: &mut Exchanges) -> Remedy {
+    let broken =
+        Break { failure: Failure::Closed, sent: true, held: false, budget: true, elsewhere: true };
+    let Exchanges { rules, flow, client, out, .. } = exchanges;
+    flow.upstream_failed(rules, client, broken, out)
 }
 
 /// A request whose body is longer than the head, and without a line end.
@@ -82,27 +36,27 @@ fn upload() -> Vec<u8> {
 /// How far an unfinished head was looked at was remembered beyond the exchange: the next head was not seen.
 #[test]
 fn a_request_behind_an_unfinished_response_head_is_seen() {
-    let mut exchanges = Exchanges::new();
+    let mut exchanges = Exchanges::new(rules());
     let mut get = *b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    assert_eq!(exchanges.client_says(&mut get), Next::NeedUpstream);
+    assert_eq!(exchanges.client_bytes(&mut get).next, Next::NeedUpstream);
     let mut part = *b"HTTP/1.1 200 OK\r\nX-Long-Enough: to reach behind the next head, and cut he";
-    assert_eq!(exchanges.target_says(&mut part), Next::NeedMore);
-    assert_eq!(exchanges.target_closes(), Remedy::Answer(502));
-    exchanges.next_request();
-    assert_eq!(exchanges.client_says(&mut upload()), Next::NeedUpstream);
+    assert_eq!(exchanges.upstream_bytes(&mut part).next, Next::NeedMore);
+    assert_eq!(target_closes(&mut exchanges), Remedy::Answer(502));
+    assert!(exchanges.next_request());
+    assert_eq!(exchanges.client_bytes(&mut upload()).next, Next::NeedUpstream);
 }
 
 /// Likewise behind a head that came in two parts and was answered by us.
 #[test]
 fn a_request_behind_an_answer_of_ours_is_seen() {
-    let mut exchanges = Exchanges::new();
+    let mut exchanges = Exchanges::new(rules());
     let mut options =
         b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nX: abcdefghij\r\n\r\n".to_vec();
     let last = options.len() - 1;
-    assert_eq!(exchanges.client_says(&mut options[..last]), Next::NeedMore);
-    assert_eq!(exchanges.client_says(&mut options), Next::Answered);
-    exchanges.next_request();
-    assert_eq!(exchanges.client_says(&mut upload()), Next::NeedUpstream);
+    assert_eq!(exchanges.client_bytes(&mut options[..last]).next, Next::NeedMore);
+    assert_eq!(exchanges.client_bytes(&mut options).next, Next::Answered);
+    assert!(exchanges.next_request());
+    assert_eq!(exchanges.client_bytes(&mut upload()).next, Next::NeedUpstream);
 }
 
 /// The status of a refused request head.

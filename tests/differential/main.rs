@@ -4,6 +4,8 @@
 //! another method, target, field, body, or another place where the next message begins. `ALLOWED` lists the
 //! exceptions, each with its reason. `CASES=100000 SEED=7 cargo test --release --test differential` runs more.
 
+#[path = "../exchanges/mod.rs"]
+mod exchanges;
 mod hyper_side;
 mod kawa_side;
 mod ours;

@@ -1,14 +1,13 @@
 //! Our own reading of the same bytes: by the codec alone, and through an exchange to what is sent on.
 
-use std::net::IpAddr;
-
-use evenly::exchange::{Ending, ExchangeRules, Flow, Halves, Next, Output, Step};
+use evenly::exchange::{ExchangeRules, Halves, Next, Step};
 use evenly::http1::{
-    BodyDecoder, BodyLength, ClientAddress, ClientHalf, FieldSpace, HeadLimits, Method, Progress,
-    RequestHead, ServerHalf, Version, parse_request, parse_response,
+    BodyDecoder, BodyLength, FieldSpace, HeadLimits, Method, Progress, RequestHead, Version,
+    parse_request, parse_response,
 };
 use evenly::settings::Limits;
 
+use crate::exchanges::Exchanges;
 use crate::{Dialogue, Message, Stop};
 
 pub(crate) fn limits() -> HeadLimits {
@@ -186,76 +185,39 @@ fn rules() -> ExchangeRules {
     }
 }
 
-/// One exchange after the other between a client and targets.
-struct Exchanges {
-    rules: ExchangeRules,
-    flow: Flow,
-    client: ServerHalf,
-    target: ClientHalf,
-    out: Output,
+/// The target ends its connection.
+fn upstream_closed(exchanges: &mut Exchanges) -> Next {
+    let Exchanges { flow, client, target, out, .. } = exchanges;
+    out.clear();
+    flow.upstream_closed(Halves { client, target }, out)
 }
 
-impl Exchanges {
-    fn new() -> Exchanges {
-        Exchanges {
-            rules: rules(),
-            flow: Flow::READY,
-            client: ServerHalf::READY,
-            target: ClientHalf::READY,
-            out: Output::default(),
-        }
-    }
+/// Appends what a step passes on.
+fn pass(exchanges: &Exchanges, input: &[u8], step: &Step, to: &mut Vec<u8>) {
+    to.extend_from_slice(&exchanges.out.head);
+    to.extend_from_slice(&input[step.body.clone()]);
+    to.extend_from_slice(&exchanges.out.tail);
+}
 
-    fn client_bytes(&mut self, input: &mut [u8]) -> Step {
-        let Exchanges { rules, flow, client, target, out } = self;
-        out.clear();
-        let address = ClientAddress { ip: IpAddr::from([192, 0, 2, 1]), trusted: false };
-        flow.client_bytes(rules, &address, Halves { client, target }, input, out)
-    }
-
-    fn upstream_bytes(&mut self, input: &mut [u8]) -> Step {
-        let Exchanges { rules, flow, client, target, out } = self;
-        out.clear();
-        flow.upstream_bytes(rules, Halves { client, target }, input, out)
-    }
-
-    fn upstream_closed(&mut self) -> Next {
-        let Exchanges { flow, client, target, out, .. } = self;
-        out.clear();
-        flow.upstream_closed(Halves { client, target }, out)
-    }
-
-    /// Appends what a step passes on.
-    fn pass(&self, input: &[u8], step: &Step, to: &mut Vec<u8>) {
-        to.extend_from_slice(&self.out.head);
-        to.extend_from_slice(&input[step.body.clone()]);
-        to.extend_from_slice(&self.out.tail);
-    }
-
-    /// Gives the request an empty 200. Whether another may follow.
-    fn answer(&mut self) -> bool {
-        let mut answer = *b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        let step = self.upstream_bytes(&mut answer);
-        assert!(matches!(step.next, Next::Finished { .. }), "{:?}", step.next);
-        let goes_on = self.flow.ending(&self.client) == Ending::KeepAlive;
-        self.flow = Flow::READY;
-        self.client.next_request();
-        self.target = ClientHalf::READY;
-        goes_on
-    }
+/// Gives the request an empty 200. Whether another may follow.
+fn answer(exchanges: &mut Exchanges) -> bool {
+    let mut answer = *b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let step = exchanges.upstream_bytes(&mut answer);
+    assert!(matches!(step.next, Next::Finished { .. }), "{:?}", step.next);
+    exchanges.next_request()
 }
 
 /// What goes upstream of each request in `input` that is read to its end, handed in `step` bytes at a time.
 /// Each is answered with an empty 200.
 pub(crate) fn sent_on(input: &[u8], step: usize) -> Vec<Vec<u8>> {
-    let mut exchanges = Exchanges::new();
+    let mut exchanges = Exchanges::new(rules());
     let (mut sent, mut current, mut held) = (Vec::new(), Vec::new(), Vec::new());
     let mut pieces = input.chunks(step.max(1));
     loop {
         let taken = exchanges.client_bytes(&mut held);
         match taken.next {
             Next::NeedUpstream | Next::ToUpstream => {
-                exchanges.pass(&held, &taken, &mut current);
+                pass(&exchanges, &held, &taken, &mut current);
                 held.drain(..taken.consumed);
             }
             Next::NeedMore => {}
@@ -263,7 +225,7 @@ pub(crate) fn sent_on(input: &[u8], step: usize) -> Vec<Vec<u8>> {
         }
         if exchanges.flow.request_complete() {
             sent.push(std::mem::take(&mut current));
-            if !exchanges.answer() {
+            if !answer(&mut exchanges) {
                 return sent;
             }
         } else if let Some(piece) = pieces.next() {
@@ -277,7 +239,7 @@ pub(crate) fn sent_on(input: &[u8], step: usize) -> Vec<Vec<u8>> {
 /// What a client of `version` gets of the response in `input`, handed in `step` bytes at a time and then ended.
 /// `None` unless all of it was passed on.
 pub(crate) fn passed_on(method: &str, version: &str, input: &[u8], step: usize) -> Option<Vec<u8>> {
-    let mut exchanges = Exchanges::new();
+    let mut exchanges = Exchanges::new(rules());
     let mut request = format!("{method} / {version}\r\nHost: a\r\n\r\n").into_bytes();
     assert_eq!(exchanges.client_bytes(&mut request).next, Next::NeedUpstream);
     let (mut passed, mut held) = (Vec::new(), Vec::new());
@@ -286,7 +248,7 @@ pub(crate) fn passed_on(method: &str, version: &str, input: &[u8], step: usize) 
         let taken = exchanges.upstream_bytes(&mut held);
         match taken.next {
             Next::ToClient | Next::Finished { .. } => {
-                exchanges.pass(&held, &taken, &mut passed);
+                pass(&exchanges, &held, &taken, &mut passed);
                 held.drain(..taken.consumed);
             }
             Next::NeedMore => assert_eq!(taken.consumed, 0),
@@ -296,7 +258,7 @@ pub(crate) fn passed_on(method: &str, version: &str, input: &[u8], step: usize) 
             return Some(passed);
         }
     }
-    match exchanges.upstream_closed() {
+    match upstream_closed(&mut exchanges) {
         Next::Finished { .. } => {
             passed.extend_from_slice(&exchanges.out.head);
             passed.extend_from_slice(&exchanges.out.tail);
