@@ -36,11 +36,7 @@ impl ExitReason {
     fn lines(&self) -> Vec<String> {
         match self {
             ExitReason::Configuration(error) => error.lines(),
-            ExitReason::Server(error, places) => {
-                let problem = error.to_string();
-                let placed = error.key().and_then(|key| places.error(&key, &problem));
-                placed.map_or_else(|| vec![problem], |error| error.lines())
-            }
+            ExitReason::Server(error, places) => error.lines(places),
             ExitReason::Output(error) => vec![format!("standard output: {error}")],
             ExitReason::Remote(error) => vec![error.to_string()],
             ExitReason::Usage(lines) | ExitReason::Refused(lines) | ExitReason::Failed(lines) => {
@@ -87,10 +83,11 @@ fn fail_at(code: u8, error: &ConfigError) -> ExitCode {
 
 /// The server ended by an error: where the value that was wrong is written, if it is.
 fn stopped(error: &ServerError, places: &Places) -> ExitCode {
-    let problem = error.to_string();
-    let placed = error.key().and_then(|key| places.error(&key, &problem));
     let code = if error.is_of_configuration() { 2 } else { 1 };
-    placed.map_or_else(|| fail(code, &problem), |error| fail_at(code, &error))
+    match error.placed(places) {
+        None => fail(code, &error.to_string()),
+        Some(placed) => fail_at(code, &placed),
+    }
 }
 
 /// Arguments that are not valid: 2, and what was meant where that can be guessed. Help and version are asked for: 0.

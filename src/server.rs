@@ -50,7 +50,7 @@ pub use reload::Reread;
 use reload::{Listening, Running};
 use socket::Held;
 pub use sockets::{Activation, ActivationError};
-use sockets::{Ground, Inherited};
+use sockets::{Inherited, PreparedAddress};
 use stop::Stop;
 use supervisor::Supervisor;
 pub use upgrade::Launch;
@@ -166,19 +166,19 @@ fn serve(
     let open = descriptors::open_now().saturating_sub(inherited.descriptors());
     let Shares { clients: cap, of_worker } = descriptors::share_out(&settings, count, open)?;
     let memory = log_start(&settings, count, cap);
-    let Opened { grounds, scopes, door, held, admin, token, confinement } =
+    let Opened { prepared, scopes, door, held, admin, token, confinement } =
         open_all(&settings, count, reread.as_ref(), &mut inherited)?;
     pass_on(signals, events.clone())?;
     let (writer, outlet) = open_log(&settings, &losses, &confinement, &mut inherited)?;
-    let Settings { boot, plan } = worked_out(settings, count, cap, &grounds);
+    let Settings { boot, plan } = worked_out(settings, count, cap, &prepared);
     let plan = Arc::new(plan);
     let shared = Arc::new(before.shared(&plan, Ledger::new(memory, count)));
     let health = before.start_health(plan, &boot.dns, &shared)?;
     if !is_wanted(&before, (&health, &shared), (events, inbox), writer.as_ref())? {
         return Ok(());
     }
-    let (listeners, grounds) = numbered(&written, grounds);
-    let sockets = sockets::listen_all(grounds, count)?;
+    let (listeners, prepared) = numbered(&written, prepared);
+    let sockets = sockets::listen_all(prepared, count)?;
     let (workers, stations) = worker::prepare(sockets, outlet.as_ref(), cap, of_worker)
         .map_err(|error| ServerError::Start("a worker's poll", error))?;
     drop(outlet);
@@ -247,7 +247,7 @@ fn is_wanted(
 
 /// What a start opens while the process has its first thread alone, perhaps as root.
 struct Opened {
-    grounds: Vec<Ground>,
+    prepared: Vec<PreparedAddress>,
     scopes: Vec<Scope>,
     door: Option<Door>,
     held: Option<Held>,
@@ -266,14 +266,14 @@ fn open_all(
 ) -> Result<Opened, ServerError> {
     let user = Identity::of(settings)?;
     let scopes = listener::scopes(&settings.plan.listen);
-    let mut grounds = sockets::claim_all(settings, &scopes, workers, inherited)?;
-    let control = open_control(settings, &grounds, user.as_ref(), inherited)?;
+    let mut prepared = sockets::claim_all(settings, &scopes, workers, inherited)?;
+    let control = open_control(settings, &prepared, user.as_ref(), inherited)?;
     let (door, held) = control.unzip();
     let admin = settings.boot.admin.map(|it| claim_admin(it, inherited)).transpose()?;
     let token = read_token(&settings.boot)?;
     let path = held.as_ref().map(Held::path);
-    let confinement = confine::enter(settings, user, (&mut grounds, workers), path, reread)?;
-    Ok(Opened { grounds, scopes, door, held, admin, token, confinement })
+    let confinement = confine::enter(settings, user, (&mut prepared, workers), path, reread)?;
+    Ok(Opened { prepared, scopes, door, held, admin, token, confinement })
 }
 
 /// Reads the token of commands, which may be in a file of root's.
@@ -305,11 +305,11 @@ fn commands_as(events: Sender<Event>) -> Commands {
 /// Makes the control socket, which is named after the first address.
 fn open_control(
     settings: &Settings,
-    grounds: &[Ground],
+    prepared: &[PreparedAddress],
     user: Option<&Identity>,
     inherited: &mut Inherited,
 ) -> Result<Option<(Door, Held)>, ServerError> {
-    let first = grounds.first().map_or(([0, 0, 0, 0], 0).into(), Ground::address);
+    let first = prepared.first().map_or(([0, 0, 0, 0], 0).into(), PreparedAddress::address);
     socket::open(&settings.boot.socket, first, settings.boot.tcp.reuse_port, user, inherited)
 }
 
@@ -372,11 +372,11 @@ fn worked_out(
     mut settings: Settings,
     workers: usize,
     clients: usize,
-    grounds: &[Ground],
+    prepared: &[PreparedAddress],
 ) -> Settings {
     settings.boot.workers = Workers::Count(workers);
     settings.plan.limits.connections = Some(clients);
-    settings.plan.listen = grounds.iter().map(Ground::address).collect();
+    settings.plan.listen = prepared.iter().map(PreparedAddress::address).collect();
     settings
 }
 
@@ -432,6 +432,12 @@ fn start_admin(
     Ok(Some(admin))
 }
 
+/// Has a reload follow that was asked for when none could be done: as soon as the main thread waits for events.
+fn reload_later(events: &Sender<Event>) {
+    // The channel is open as long as the caller has its end.
+    let _ = events.send(Event::Signal(SIGHUP));
+}
+
 /// Waits for the first round of probes, so that nobody meets a 503 because the program is young.
 /// `false` if a signal ended the wait.
 fn first_round(
@@ -459,8 +465,7 @@ fn first_round(
         }
     }
     if reload {
-        // Done as soon as somebody serves; the channel is open as long as the caller has its end.
-        let _ = events.send(Event::Signal(SIGHUP));
+        reload_later(events);
     }
     Ok(true)
 }
@@ -502,16 +507,17 @@ fn worker_count(workers: Workers) -> usize {
 /// Numbers the listeners in the order of the file.
 fn numbered(
     written: &Settings,
-    grounds: Vec<Ground>,
-) -> (Vec<Listening>, Vec<(ListenerId, Ground)>) {
-    let grounds: Vec<(ListenerId, Ground)> = (0..).map(ListenerId).zip(grounds).collect();
-    let addresses = written.plan.listen.iter().zip(&grounds);
-    let listening = addresses.map(|(&written, (id, ground))| Listening {
+    prepared: Vec<PreparedAddress>,
+) -> (Vec<Listening>, Vec<(ListenerId, PreparedAddress)>) {
+    let prepared: Vec<(ListenerId, PreparedAddress)> =
+        (0..).map(ListenerId).zip(prepared).collect();
+    let addresses = written.plan.listen.iter().zip(&prepared);
+    let listening = addresses.map(|(&written, (id, prepared))| Listening {
         written,
-        bound: ground.address(),
+        bound: prepared.address(),
         id: *id,
     });
-    (listening.collect(), grounds)
+    (listening.collect(), prepared)
 }
 
 /// Starts a worker at each station.
@@ -594,7 +600,13 @@ fn wait(
                 answer(stop::take_back(running, &supervisor));
             }
             Ok(Event::WorkerEmpty) | Err(RecvTimeoutError::Timeout) => stop::go_on(running, left)?,
-            Ok(event) if running.stop.is_some() => refuse(event, running.writer.as_ref()),
+            Ok(event) if running.stop.is_some() => {
+                let why = match upgrades.has_successor() {
+                    true => "another process serves, and this one is stopping",
+                    false => "evenly is stopping",
+                };
+                refuse(event, why, running.writer.as_ref());
+            }
             Ok(event) if upgrades.is_under_way() => match event {
                 Event::Signal(SIGHUP) => upgrades.note_reload(),
                 Event::Command(Command::Compare, answer) => {
@@ -625,12 +637,10 @@ fn follow(news: &PredecessorNews, running: &Running, supervisor: &mut Supervisor
 }
 
 /// What is asked for while it stops.
-fn refuse(event: Event, writer: Option<&Writer>) {
+fn refuse(event: Event, why: &str, writer: Option<&Writer>) {
     match event {
-        Event::Command(_, answer) => {
-            answer(Reply::Refused(vec!["evenly is stopping".to_owned()]));
-        }
-        Event::Signal(SIGHUP) => log::warn!("no reload: evenly is stopping"),
+        Event::Command(_, answer) => answer(Reply::Refused(vec![why.to_owned()])),
+        Event::Signal(SIGHUP) => log::warn!("no reload: {why}"),
         Event::Signal(signal) => heed(signal, writer),
         Event::WorkerEmpty | Event::WorkerEnded | Event::Predecessor(_) | Event::Successor(_) => {}
     }

@@ -24,7 +24,7 @@ use nix::unistd::{self, Gid, Group, Uid, User};
 use crate::settings::{AccessSink, Lockdown, RunAs, Settings};
 
 use super::reload::Reread;
-use super::sockets::Ground;
+use super::sockets::PreparedAddress;
 use super::{ServerError, calls, error};
 
 /// Variable of a process whose predecessor has confined it: a second layer of Landlock would forbid nothing more, and the kernel
@@ -201,12 +201,11 @@ impl Identity {
 
     /// Has the sockets of these addresses, one for each worker, which others of this user may join: the kernel shares an address
     /// among the sockets of one user only.
-    fn bind(&self, grounds: &mut [Ground], workers: usize) -> Result<(), ServerError> {
+    fn bind(&self, prepared: &mut [PreparedAddress], workers: usize) -> Result<(), ServerError> {
         let (uid, gid) = (self.uid.as_raw(), self.gid.as_raw());
-        for (at, ground) in grounds.iter_mut().enumerate() {
-            let address = ground.address();
-            ground
-                .bind_for(workers, |socket| std::os::unix::fs::fchown(socket, Some(uid), Some(gid)))
+        for (at, one) in prepared.iter_mut().enumerate() {
+            let address = one.address();
+            one.bind_for(workers, |socket| std::os::unix::fs::fchown(socket, Some(uid), Some(gid)))
                 .map_err(|error| ServerError::Bind(at, address, error))?;
         }
         Ok(())
@@ -278,14 +277,14 @@ fn folder_of(path: &Path) -> &Path {
 pub(super) fn enter(
     settings: &Settings,
     user: Option<Identity>,
-    (grounds, workers): (&mut [Ground], usize),
+    (prepared, workers): (&mut [PreparedAddress], usize),
     socket: Option<&Path>,
     reread: Option<&Reread>,
 ) -> Result<Confinement, ServerError> {
     let mut confinement =
         Confinement { user: settings.boot.user.clone(), ..Confinement::default() };
     if let Some(user) = user {
-        user.bind(grounds, workers)?;
+        user.bind(prepared, workers)?;
         user.make_log(&settings.plan.log.access);
         user.assume()?;
         if let Some(Err(error)) = reread.map(|reread| fs::File::open(&reread.path)) {

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::config::{ConfigError, Places};
 use crate::settings::{AccessSink, RunAs};
 use crate::token::TokenFileError;
 
@@ -109,8 +110,18 @@ impl ServerError {
         matches!(self, ServerError::Activation(_))
     }
 
+    /// Itself with the place of the value that it is about, if it is about one that is written.
+    pub fn placed(&self, places: &Places) -> Option<ConfigError> {
+        places.error(&self.key()?, &self.to_string())
+    }
+
+    /// A line for each thing that is wrong, with the place of the value if it is written.
+    pub fn lines(&self, places: &Places) -> Vec<String> {
+        self.placed(places).map_or_else(|| vec![self.to_string()], |error| error.lines())
+    }
+
     /// The key of the configuration whose value it is about, if it is about one: `listen[1]`.
-    pub fn key(&self) -> Option<String> {
+    fn key(&self) -> Option<String> {
         match self {
             ServerError::Bind(at, ..) | ServerError::LowPort(at, ..) => {
                 Some(format!("listen[{at}]"))

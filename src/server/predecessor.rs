@@ -25,7 +25,7 @@ use super::handover::{Counted, PROTOCOL, Pair, Serving, State, Takeover, Word};
 use super::reload::Running;
 use super::sockets::Inherited;
 use super::stop::STOP_TIME;
-use super::{Event, ServerError, SocketSource, heed};
+use super::{Event, ServerError, SocketSource, heed, reload_later};
 
 /// The variable that says that standard input is a way to a predecessor: the number of its process, so that it means nothing to a
 /// process further down.
@@ -210,8 +210,7 @@ impl Before {
                 Ok(Event::Predecessor(PredecessorNews::TakeOver(takeover))) => {
                     shared.cursor.go_on_from(takeover.cursor);
                     if reload {
-                        // Done as soon as somebody serves; the channel is open as long as the caller has its end.
-                        let _ = events.send(Event::Signal(SIGHUP));
+                        reload_later(events);
                     }
                     return Ok(true);
                 }

@@ -141,11 +141,7 @@ impl ReloadError {
             ReloadError::Scope(address) => vec![format!(
                 "listen: what {address} takes would change with the other addresses; restart evenly to apply it"
             )],
-            ReloadError::Server(error, places) => {
-                let problem = error.to_string();
-                let placed = error.key().and_then(|key| places.error(&key, &problem));
-                placed.map_or_else(|| vec![problem], |error| error.lines())
-            }
+            ReloadError::Server(error, places) => error.lines(places),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Where listening sockets come from: a predecessor, a service manager (sd_listen_fds(3)), or they are bound.
 //!
-//! Owns which of the inherited ones is which. Invariants: nobody listens on a new socket before [`Ground::listen`], so that what
+//! Owns which of the inherited ones is which. Invariants: nobody listens on a new socket before [`PreparedAddress::listen`], so that what
 //! goes wrong before that costs no client; a socket that was inherited is never closed with connections in its queue unless
 //! whoever it came from still has it.
 
@@ -251,7 +251,7 @@ impl Inherited {
 
 /// An address that this process is to listen on, and can.
 #[derive(Debug)]
-pub(super) enum Ground {
+pub(super) enum PreparedAddress {
     /// It is bound, and nobody listens there yet.
     Claimed(Claim),
     /// Sockets of it were inherited.
@@ -264,12 +264,12 @@ pub(super) enum Ground {
     },
 }
 
-impl Ground {
+impl PreparedAddress {
     /// The address, with its port.
     pub(super) fn address(&self) -> SocketAddr {
         match self {
-            Ground::Claimed(claim) => claim.address(),
-            Ground::Adopted { address, .. } => *address,
+            PreparedAddress::Claimed(claim) => claim.address(),
+            PreparedAddress::Adopted { address, .. } => *address,
         }
     }
 
@@ -280,9 +280,9 @@ impl Ground {
         prepare: impl Fn(&Socket) -> io::Result<()>,
     ) -> io::Result<()> {
         match self {
-            Ground::Claimed(claim) => claim.bind_for(count, prepare),
+            PreparedAddress::Claimed(claim) => claim.bind_for(count, prepare),
             // They are bound.
-            Ground::Adopted { .. } => Ok(()),
+            PreparedAddress::Adopted { .. } => Ok(()),
         }
     }
 
@@ -290,8 +290,8 @@ impl Ground {
     fn listen(self, workers: usize) -> io::Result<Vec<Vec<TcpListener>>> {
         let mut lists: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
         let mut all = match self {
-            Ground::Claimed(claim) => claim.listen(workers)?,
-            Ground::Adopted { mut sockets, more, tcp, .. } => {
+            PreparedAddress::Claimed(claim) => claim.listen(workers)?,
+            PreparedAddress::Adopted { mut sockets, more, tcp, .. } => {
                 sockets.iter().for_each(|socket| listener::adopt(socket, &tcp));
                 for claim in more {
                     sockets.extend(claim.listen(1)?);
@@ -314,38 +314,42 @@ pub(super) fn claim_all(
     scopes: &[Scope],
     workers: usize,
     inherited: &mut Inherited,
-) -> Result<Vec<Ground>, ServerError> {
+) -> Result<Vec<PreparedAddress>, ServerError> {
     let tcp = &settings.boot.tcp;
-    let mut grounds = Vec::new();
+    let mut prepared = Vec::new();
     for (at, (&address, &scope)) in settings.plan.listen.iter().zip(scopes).enumerate() {
-        let ground = match inherited.take(address) {
+        let one = match inherited.take(address) {
             Some(Found { address, sockets, .. }) => {
                 let missing =
                     if inherited.grows { workers.saturating_sub(sockets.len()) } else { 0 };
                 // Another user's sockets cannot be joined: then workers share those that there are.
                 let more =
                     (0..missing).map_while(|_| listener::claim_beside(address, scope, tcp).ok());
-                Ground::Adopted { address, sockets, more: more.collect(), tcp: tcp.clone() }
+                PreparedAddress::Adopted {
+                    address,
+                    sockets,
+                    more: more.collect(),
+                    tcp: tcp.clone(),
+                }
             }
             None => listener::claim(address, scope, tcp)
-                .map(Ground::Claimed)
+                .map(PreparedAddress::Claimed)
                 .map_err(|error| ServerError::Bind(at, address, error))?,
         };
-        grounds.push(ground);
+        prepared.push(one);
     }
-    Ok(grounds)
+    Ok(prepared)
 }
 
 /// Listens: the sockets of each worker.
 pub(super) fn listen_all(
-    grounds: Vec<(ListenerId, Ground)>,
+    prepared: Vec<(ListenerId, PreparedAddress)>,
     workers: usize,
 ) -> Result<Vec<Vec<(ListenerId, TcpListener)>>, ServerError> {
     let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for (at, (id, ground)) in grounds.into_iter().enumerate() {
-        let address = ground.address();
-        let lists =
-            ground.listen(workers).map_err(|error| ServerError::Bind(at, address, error))?;
+    for (at, (id, one)) in prepared.into_iter().enumerate() {
+        let address = one.address();
+        let lists = one.listen(workers).map_err(|error| ServerError::Bind(at, address, error))?;
         for (list, sockets) in listeners.iter_mut().zip(lists) {
             list.extend(sockets.into_iter().map(|socket| (id, socket)));
         }

@@ -13,7 +13,7 @@ use crate::worker::{Crew, Stage};
 
 use super::ServerError;
 use super::reload::{FOLLOW_TIME, LOOK, Running};
-use super::sockets::{Ground, listen_all};
+use super::sockets::{PreparedAddress, listen_all};
 use super::supervisor::Supervisor;
 
 /// How long workers may take to end at once.
@@ -245,13 +245,13 @@ fn listen_again(running: &Running) -> Result<(), String> {
     let claim = |(at, (listening, scope)): (usize, (&super::reload::Listening, _))| {
         let claim = listener::claim(listening.bound, scope, &boot.tcp);
         claim
-            .map(|claim| (listening.id, Ground::Claimed(claim)))
+            .map(|claim| (listening.id, PreparedAddress::Claimed(claim)))
             .map_err(|error| ServerError::Bind(at, listening.bound, error))
     };
     let scopes = listener::scopes(&plan.listen);
     let claims = running.listeners.iter().zip(scopes).enumerate().map(claim);
     let sockets = claims
-        .collect::<Result<Vec<(_, Ground)>, _>>()
+        .collect::<Result<Vec<(_, PreparedAddress)>, _>>()
         .and_then(|claims| listen_all(claims, running.crew.peers.len()))
         .map_err(|error| format!("{error}; the drain goes on"))?;
     running.crew.reopen(sockets);

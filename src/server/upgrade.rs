@@ -181,7 +181,7 @@ impl Upgrades {
         };
         let time = running.timeouts().upgrade;
         let given_up = Arc::<AtomicBool>::default();
-        let midwife = Midwife {
+        let attend = AttemptThread {
             given_up: Arc::clone(&given_up),
             pair: Arc::clone(&pair),
             events: self.events.clone(),
@@ -207,7 +207,7 @@ impl Upgrades {
             .stdin(Stdio::from(theirs));
         let thread = std::thread::Builder::new()
             .name("upgrade".into())
-            .spawn(move || midwife.run(command))
+            .spawn(move || attend.run(command))
             .map_err(|error| format!("no thread can be started: {error}"))?;
         Ok(Attempt {
             pair,
@@ -334,8 +334,7 @@ impl Upgrades {
             refuse(attempt.answers, lines);
         }
         if attempt.reload {
-            // The channel is open as long as the main thread listens.
-            let _ = self.events.send(Event::Signal(signal_hook::consts::SIGHUP));
+            super::reload_later(&self.events);
         }
     }
 
@@ -402,7 +401,7 @@ fn process(pid: u32) -> Option<Pid> {
 }
 
 /// Starts a successor and attends to it, on a thread of its own.
-struct Midwife {
+struct AttemptThread {
     given_up: Arc<AtomicBool>,
     pair: Arc<Pair>,
     events: Sender<Event>,
@@ -437,7 +436,7 @@ impl Trouble {
     }
 }
 
-impl Midwife {
+impl AttemptThread {
     fn run(mut self, mut command: Command) {
         let program = command.get_program().to_string_lossy().into_owned();
         let spawned = command.spawn();

@@ -682,7 +682,7 @@ fn the_old_process_is_asked_by_what_its_successor_does_not_have() {
     service.upgrade();
     assert!(service.admin("/readyz").contains("draining"));
     let (said, code) = service.command(&["undrain"]);
-    assert!(said.contains("evenly is stopping") && code == Some(2), "{said}");
+    assert!(said.contains("another process serves") && code == Some(2), "{said}");
     let (said, code) = service.command(&["drain"]);
     assert!(said.contains("already draining") && code == Some(0), "{said}");
     assert!(idle.get("/").closes());
