@@ -296,10 +296,19 @@ pub(super) fn enter(
     }
     let security = settings.boot.security;
     let landlocked = |why| wanted(security.landlock, "security.landlock", why);
-    if security.landlock != Lockdown::Off {
-        let files = Files::of(&settings.plan.log.access, socket);
-        confinement.landlock = files.lock().map(Some).or_else(landlocked)?;
-    }
+    let files = Files::of(&settings.plan.log.access, socket);
+    confinement.landlock = match (files.inherited(), security.landlock) {
+        (Some(locked), Lockdown::Off) => {
+            log::warn!(
+                "security.landlock is off, but the process whose place this one takes had it on, and it stays in force; \
+                 restart evenly to end it"
+            );
+            Some(locked)
+        }
+        (Some(locked), _) => Some(locked),
+        (None, Lockdown::Off) => None,
+        (None, _) => files.lock().map(Some).or_else(landlocked)?,
+    };
     if security.seccomp != Lockdown::Off {
         let filtered = calls::filter().map(Some);
         let filtered = filtered.or_else(|why| wanted(security.seccomp, "security.seccomp", why))?;
@@ -338,13 +347,18 @@ impl Files {
         Files { logs, sockets: socket.map(|path| folder_of(path).to_owned()).into_iter().collect() }
     }
 
+    fn folders(&self) -> Vec<PathBuf> {
+        self.logs.iter().filter_map(|folder| fs::canonicalize(folder).ok()).collect()
+    }
+
+    /// What a predecessor has put in force, whatever is wanted now: nothing takes it away.
+    fn inherited(&self) -> Option<Locked> {
+        let abi = std::env::var(MARK).ok()?.parse().ok()?;
+        is_locked().then(|| Locked { abi, folders: self.folders(), is_inherited: true })
+    }
+
     /// What holds from now on, or what the kernel lacks.
     fn lock(&self) -> Result<Locked, String> {
-        let folders = self.logs.iter().filter_map(|folder| fs::canonicalize(folder).ok()).collect();
-        let mark = std::env::var(MARK).ok().and_then(|mark| mark.parse().ok());
-        if let Some(abi) = mark.filter(|_| is_locked()) {
-            return Ok(Locked { abi, folders, is_inherited: true });
-        }
         let status = self.restrict().map_err(|error| format!("Landlock: {error}"))?;
         match (status.ruleset, status.landlock) {
             (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
@@ -355,7 +369,7 @@ impl Files {
             }
             (_, status) => {
                 let abi = ABI::from(status) as u32;
-                Ok(Locked { abi, folders, is_inherited: false })
+                Ok(Locked { abi, folders: self.folders(), is_inherited: false })
             }
         }
     }

@@ -492,6 +492,24 @@ fn a_signal_ends_a_process_that_waits_for_its_predecessor() {
 }
 
 #[test]
+fn landlock_stays_in_force_where_a_successor_is_to_be_without_it_and_is_shown() {
+    let origin = Origin::named("a");
+    let service = Service::before(&[&origin], "[security]\nlandlock = \"auto\"\n");
+    service.logs("confined: ", 1);
+    if service.evenly().logged("landlock ABI ") == 0 {
+        return println!("skipped: this kernel has no Landlock");
+    }
+    for (number, lockdown) in [(2, "off"), (3, "auto"), (4, "off")] {
+        service.write(&[&origin], &[], &format!("[security]\nlandlock = \"{lockdown}\"\n"));
+        service.upgrade();
+        service.logs("landlock ABI ", number);
+    }
+    service
+        .logs("security.landlock is off, but the process whose place this one takes had it on", 2);
+    assert_eq!(service.client().get("/").status, 200);
+}
+
+#[test]
 fn a_process_that_drains_has_no_successor() {
     let origin = Origin::hanging();
     let service = Service::before(&[&origin], "");
