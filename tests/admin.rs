@@ -310,16 +310,20 @@ fn sample(line: &str) -> Option<&str> {
 /// Checks the whole text as promtool would, and returns its families.
 fn families(text: &str) -> BTreeSet<&str> {
     assert!(text.ends_with('\n'));
-    let (mut families, mut samples, mut current) = (BTreeSet::new(), BTreeSet::new(), "");
+    let (mut families, mut samples, mut current) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|l| l.split_once(' ')) {
             assert!(is_name(name) && help.ends_with('.') && families.insert(name), "{line}");
-            let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
-            assert_eq!(lines.next(), Some(format!("# TYPE {name} {kind}").as_str()));
-            current = name;
+            let kind = lines.next().and_then(|line| line.strip_prefix(&format!("# TYPE {name} ")));
+            assert_eq!(kind == Some("counter"), name.ends_with("_total"), "{line}");
+            let parts = ["_bucket", "_sum", "_count"].map(|part| format!("{name}{part}"));
+            current = match kind {
+                Some("histogram") => parts.into(),
+                _ => vec![name.to_owned()],
+            };
         } else {
-            assert_eq!(sample(line), Some(current), "{line}");
+            assert!(current.iter().any(|it| sample(line) == Some(it)), "{line}");
             assert!(samples.insert(line.rsplit_once(' ').unwrap().0), "twice: {line}");
         }
     }

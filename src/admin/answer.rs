@@ -10,6 +10,7 @@ use crate::command::{Command, Reply};
 use crate::http::reason;
 use crate::worker::Stage;
 
+use super::exposition::Exposition;
 use super::permit::Denial;
 use super::request::{Refusal, Request};
 use super::view::View;
@@ -31,7 +32,7 @@ const ROUTES: [Route; 6] = [
     Route {
         path: "/metrics",
         what: "counters and gauges for Prometheus",
-        render: |view| Response::ok(prometheus::CONTENT_TYPE, prometheus::render(view)),
+        render: |view| metrics(view, Exposition::Plain),
     },
     Route {
         path: "/status",
@@ -73,6 +74,7 @@ impl Response {
 /// The whole answer to `asked`, after which the connection ends.
 pub(super) fn bytes(asked: &Result<Request, Refusal>, view: &View) -> Vec<u8> {
     let answer = match asked {
+        Ok(request) if request.path == "/metrics" => metrics(view, request.form),
         Ok(request) => route(&request.path, view),
         Err(refusal) => refuse(*refusal),
     };
@@ -193,6 +195,10 @@ pub(super) fn conclude(reply: Option<Reply>) -> Vec<u8> {
     written(&response, true)
 }
 
+fn metrics(view: &View, form: Exposition) -> Response {
+    Response::ok(form.content_type(), prometheus::render(view, form))
+}
+
 fn route(path: &str, view: &View) -> Response {
     match ROUTES.iter().find(|route| route.path == path) {
         Some(route) => (route.render)(view),
@@ -268,6 +274,7 @@ mod tests {
             is_command: false,
             credentials: None,
             has_origin: false,
+            form: Exposition::Plain,
         })
     }
 

@@ -14,9 +14,13 @@
 //! | `permit` | who may give commands |
 //! | `answer` | what is asked for to the bytes of an answer (pure) |
 //! | `view` | what is shown, read at one moment |
-//! | `prometheus`, `status` | a view as text, a view as JSON (pure) |
+//! | `prometheus`, `exchanges` | a view as metrics, family by family (pure) |
+//! | `exposition` | the two formats of metrics, and which one is asked for (pure) |
+//! | `status` | a view as JSON (pure) |
 
 mod answer;
+mod exchanges;
+mod exposition;
 mod permit;
 mod prometheus;
 mod request;
@@ -39,6 +43,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::balance::Shared;
 use crate::command::Commands;
+use crate::metrics::traffic::{Traffic, TrafficCounts};
 use crate::metrics::{Counters, Counts};
 use crate::token::AdminToken;
 use crate::worker::Crew;
@@ -86,15 +91,19 @@ pub struct CountedBefore {
     pub predecessor: Option<u32>,
     /// What they counted.
     pub counters: Counters,
+    /// Of exchanges.
+    pub traffic: Traffic,
     /// Workers of theirs that were restarted after a panic.
     pub panics: AtomicU64,
 }
 
 /// What a process has counted, and those before it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Totals {
     /// The counters.
     pub counts: Counts,
+    /// What was counted of exchanges.
+    pub traffic: TrafficCounts,
     /// Workers that were restarted after a panic.
     pub panics: u64,
 }
@@ -193,8 +202,15 @@ impl Sources {
         let panics = [&self.workers.panics, &self.inherited.panics];
         Totals {
             counts: workers.chain(others).sum(),
+            traffic: self.traffic(),
             panics: panics.iter().map(|count| count.load(Ordering::Relaxed)).sum(),
         }
+    }
+
+    /// What has been counted of exchanges so far.
+    fn traffic(&self) -> TrafficCounts {
+        let workers = self.workers.peers.iter().map(|peer| &peer.counters.traffic);
+        workers.chain([&self.inherited.traffic]).map(TrafficCounts::of).sum()
     }
 }
 

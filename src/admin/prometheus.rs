@@ -1,34 +1,24 @@
-//! A view as Prometheus text, format 0.0.4. Pure.
+//! A view as metrics. Pure.
 //!
 //! Invariant: a family's lines are together, `HELP` and `TYPE` first, and no family is repeated.
 
-use std::fmt::{Display, Write as _};
-
 use crate::balance::EndpointState;
-use crate::base::text::is_active;
 
+use super::exchanges;
+use super::exposition::{Exposition, Label, MetricKind, Text};
 use super::view::View;
 
-/// The media type of the text.
-pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// How a family's values behave.
-#[derive(Debug, Clone, Copy)]
-enum MetricKind {
-    Counter,
-    Gauge,
-}
-
 /// All metrics of `view`.
-pub(super) fn render(view: &View) -> String {
-    let mut text = Text::default();
+pub(super) fn render(view: &View, form: Exposition) -> String {
+    let mut text = Text::new(form);
     process(view, &mut text);
     for (it, count) in view.totals().iter() {
         text.single(it.metric, MetricKind::Counter, it.help, count);
     }
+    exchanges::render(view, &mut text);
     connections(view, &mut text);
     endpoints(view, &mut text);
-    text.0
+    text.finish()
 }
 
 fn process(view: &View, text: &mut Text) {
@@ -87,54 +77,6 @@ fn endpoints(view: &View, text: &mut Text) {
     }
 }
 
-/// A label's name and value.
-type Label<'a> = (&'static str, &'a dyn Display);
-
-/// Text under way. Writing to a string cannot fail.
-#[derive(Debug, Default)]
-struct Text(String);
-
-impl Text {
-    fn family(&mut self, name: &str, kind: MetricKind, help: &str) {
-        let kind = match kind {
-            MetricKind::Counter => "counter",
-            MetricKind::Gauge => "gauge",
-        };
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[Label<'_>], value: impl Display) {
-        self.0.push_str(name);
-        for (at, (label, text)) in labels.iter().enumerate() {
-            let open = if at == 0 { '{' } else { ',' };
-            let _ = write!(self.0, "{open}{label}=\"{}\"", escaped(&text.to_string()));
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.0, "{close} {value}");
-    }
-
-    /// A family of one sample without labels.
-    fn single(&mut self, name: &str, kind: MetricKind, help: &str, value: impl Display) {
-        self.family(name, kind, help);
-        self.sample(name, &[], value);
-    }
-}
-
-/// A label's value as the format wants it: `\`, `"` and line feeds escaped. What would drive the terminal of somebody who
-/// looks at the text is replaced by its name, since the format has no escape for it.
-fn escaped(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
-    for c in value.chars() {
-        match c {
-            '\\' | '"' => text.extend(['\\', c]),
-            '\n' => text.push_str("\\n"),
-            _ if is_active(c) => text.extend(c.escape_unicode().filter(|&c| c != '\\')),
-            _ => text.push(c),
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,7 +86,7 @@ mod tests {
     use crate::base::address::Address;
 
     fn lines(view: &View) -> Vec<String> {
-        render(view).lines().map(str::to_owned).collect()
+        render(view, Exposition::Plain).lines().map(str::to_owned).collect()
     }
 
     #[test]
@@ -172,6 +114,46 @@ evenly_requests_replayed_total 0
 evenly_access_entries_lost_total 0
 evenly_commands_denied_total 0
 evenly_impossible_states_total 0
+evenly_responses_total{method=\"GET\",code=\"200\"} 1
+evenly_request_duration_seconds_bucket{le=\"0.005\"} 0
+evenly_request_duration_seconds_bucket{le=\"0.01\"} 1
+evenly_request_duration_seconds_bucket{le=\"0.025\"} 1
+evenly_request_duration_seconds_bucket{le=\"0.05\"} 1
+evenly_request_duration_seconds_bucket{le=\"0.075\"} 1
+evenly_request_duration_seconds_bucket{le=\"0.1\"} 1
+evenly_request_duration_seconds_bucket{le=\"0.25\"} 1
+evenly_request_duration_seconds_bucket{le=\"0.5\"} 1
+evenly_request_duration_seconds_bucket{le=\"0.75\"} 1
+evenly_request_duration_seconds_bucket{le=\"1.0\"} 1
+evenly_request_duration_seconds_bucket{le=\"2.5\"} 1
+evenly_request_duration_seconds_bucket{le=\"5.0\"} 1
+evenly_request_duration_seconds_bucket{le=\"7.5\"} 1
+evenly_request_duration_seconds_bucket{le=\"10.0\"} 1
+evenly_request_duration_seconds_bucket{le=\"+Inf\"} 1
+evenly_request_duration_seconds_sum 0.007000
+evenly_request_duration_seconds_count 1
+evenly_response_first_byte_seconds_bucket{le=\"0.005\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"0.01\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"0.025\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"0.05\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"0.075\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"0.1\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"0.25\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"0.5\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"0.75\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"1.0\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"2.5\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"5.0\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"7.5\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"10.0\"} 0
+evenly_response_first_byte_seconds_bucket{le=\"+Inf\"} 0
+evenly_response_first_byte_seconds_sum 0.000000
+evenly_response_first_byte_seconds_count 0
+evenly_requests_in_flight 2
+evenly_client_received_bytes_total 0
+evenly_client_sent_bytes_total 40
+evenly_upstream_received_bytes_total 0
+evenly_upstream_sent_bytes_total 0
 evenly_client_connections{worker=\"0\"} 2
 evenly_client_connections{worker=\"1\"} 3
 evenly_client_connections_limit 500
@@ -194,16 +176,18 @@ evenly_endpoint_up{target=\"api-1:80\",address=\"192.0.2.1:8002\"} 0";
     #[test]
     fn every_family_begins_with_its_help_and_type_and_is_there_once() {
         let lines = lines(&View::sample());
-        let mut families = Vec::new();
+        let (mut families, mut current) = (Vec::new(), Vec::new());
         for (at, line) in lines.iter().enumerate() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').unwrap();
                 assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+                let parts = ["_bucket", "_sum", "_count"].map(|part| format!("{name}{part}"));
+                current = if kind == "histogram" { parts.into() } else { vec![name.to_owned()] };
                 assert!(lines[at - 1].starts_with(&format!("# HELP {name} ")), "{line}");
                 families.push(name);
             } else if !line.starts_with('#') {
                 let name = line.split(['{', ' ']).next().unwrap();
-                assert_eq!(families.last(), Some(&name), "{line}");
+                assert!(current.iter().any(|it| it == name), "{line}");
             }
         }
         let count = families.len();
@@ -214,11 +198,6 @@ evenly_endpoint_up{target=\"api-1:80\",address=\"192.0.2.1:8002\"} 0";
 
     #[test]
     fn labels_are_escaped() {
-        for (value, expected) in
-            [("a:1", "a:1"), ("a\"b", "a\\\"b"), ("a\\b", "a\\\\b"), ("a\nb", "a\\nb")]
-        {
-            assert_eq!(escaped(value), expected);
-        }
         let endpoint = Endpoint {
             id: EndpointId(0),
             address: Address::Unix("/run/\"a".into()),
@@ -236,7 +215,8 @@ evenly_endpoint_up{target=\"api-1:80\",address=\"192.0.2.1:8002\"} 0";
     #[test]
     fn without_endpoints_the_families_are_still_there() {
         let view = View { snapshot: Arc::default(), ..View::sample() };
-        assert!(render(&view).ends_with("# TYPE evenly_endpoint_up gauge\n"));
-        assert!(render(&view).contains("\nevenly_endpoints 0\n"));
+        let text = render(&view, Exposition::Plain);
+        assert!(text.ends_with("# TYPE evenly_endpoint_up gauge\n"));
+        assert!(text.contains("\nevenly_endpoints 0\n"));
     }
 }

@@ -8,6 +8,8 @@ use std::fmt;
 use crate::http::{Fault, Method};
 use crate::http1::{FieldSpace, HeadLimits, Progress, RequestHead, parse_request};
 
+use super::exposition::Exposition;
+
 /// The longest head, in bytes; then 431.
 pub(super) const HEAD_BYTES: usize = 8 * 1024;
 /// The most fields of a head; then 431.
@@ -46,6 +48,8 @@ pub(super) struct Request {
     pub(super) credentials: Option<Credentials>,
     /// It has an Origin field, which browsers send with every POST of a page (Fetch, section 3.2).
     pub(super) has_origin: bool,
+    /// How metrics are to be written.
+    pub(super) form: Exposition,
 }
 
 /// Why a request is not served.
@@ -80,6 +84,10 @@ fn read(head: &RequestHead<'_, '_>) -> Result<Request, Refusal> {
         is_command: head.method == Method::Post,
         credentials: credentials(head),
         has_origin: head.field("Origin").is_some(),
+        form: head
+            .field("Accept")
+            .and_then(|accept| std::str::from_utf8(accept).ok())
+            .map_or(Exposition::Plain, Exposition::wanted),
     })
 }
 
@@ -138,6 +146,7 @@ mod tests {
             is_command: false,
             credentials: None,
             has_origin: false,
+            form: Exposition::Plain,
         };
         let get = |path: &str| Ok(plain(path));
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(FIELDS));

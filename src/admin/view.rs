@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::balance::Snapshot;
 use crate::metrics::Counts;
+use crate::metrics::traffic::TrafficCounts;
 use crate::worker::Stage;
 
 use super::{Sources, Totals};
@@ -29,6 +30,10 @@ pub(super) struct View {
     pub(super) workers: Vec<WorkerView>,
     /// What no worker of this process counts.
     pub(super) others: Counts,
+    /// What was counted of exchanges.
+    pub(super) traffic: TrafficCounts,
+    /// Exchanges that have begun and not ended.
+    pub(super) in_flight: u64,
     /// The process whose place this one took.
     pub(super) predecessor: Option<u32>,
     pub(super) snapshot: Arc<Snapshot>,
@@ -67,6 +72,8 @@ impl View {
                 .map(Counts::of)
                 .into_iter()
                 .sum(),
+            traffic: sources.traffic(),
+            in_flight: workers.peers.iter().map(|it| it.counters.traffic.in_flight.get()).sum(),
             predecessor: sources.inherited.predecessor,
             snapshot: sources.shared.snapshot.load_full(),
         }
@@ -79,7 +86,7 @@ impl View {
 
     /// What it shows that another process goes on from.
     pub(super) fn sums(&self) -> Totals {
-        Totals { counts: self.totals(), panics: self.panics }
+        Totals { counts: self.totals(), traffic: self.traffic.clone(), panics: self.panics }
     }
 
     /// Client connections of all workers.
@@ -93,6 +100,7 @@ impl View {
         use std::net::SocketAddr;
 
         use crate::balance::{Endpoint, EndpointId, EndpointState, Preference, Served, Unresolved};
+        use crate::metrics::traffic::{Traffic, Way};
         let endpoint = |id: u32, state| Endpoint {
             id: EndpointId(id),
             address: SocketAddr::from(([192, 0, 2, 1], 8001 + u16::try_from(id).unwrap())).into(),
@@ -106,6 +114,10 @@ impl View {
             Unresolved { target: "api-2:80".into(), reason: "no name server responded".into() };
         let counters = crate::metrics::Counters::default();
         counters.requests.bump();
+        let traffic = Traffic::default();
+        traffic.ended(0, 200);
+        traffic.durations.observe(7_000);
+        traffic.moved(Way::ToClients, 40);
         let worker = WorkerView { connections: 2, counts: Counts::of(&counters) };
         View {
             version: "1.2.3",
@@ -119,6 +131,8 @@ impl View {
             memory: (1 << 19, 1 << 30),
             workers: vec![worker, WorkerView { connections: 3, ..worker }],
             others: Counts::default(),
+            traffic: TrafficCounts::of(&traffic),
+            in_flight: 2,
             predecessor: None,
             snapshot: Arc::new(
                 Snapshot::new(

@@ -16,6 +16,7 @@ use crate::balance::{self, EndpointId, Report, Streak};
 use crate::base::buffer::Pool;
 use crate::base::shortage::Shortage;
 use crate::exchange::Output;
+use crate::metrics::traffic::Way;
 
 /// Result of the search for an upstream connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,7 +43,7 @@ impl<N: Net> Pump<N> {
         let Some(client) = self.clients.get_mut(key) else {
             return self.impossible("a client that runs is there");
         };
-        client.exchange.ticket = ticket;
+        client.exchange.set_ticket(ticket);
         let (endpoint, idle) = match self.pools.enter_and_pop(endpoint, self.now) {
             Some(idle) => (endpoint, idle),
             None => match self.enter_other(ticket, &[]) {
@@ -72,7 +73,7 @@ impl<N: Net> Pump<N> {
             return Search::NoMemory;
         }
         if let Some(client) = self.clients.get_mut(key) {
-            client.exchange.ticket = ticket;
+            client.exchange.set_ticket(ticket);
             client.exchange.hold = Some(self.buffers.lend(&pieces));
         }
         self.dial(key, endpoint)
@@ -137,7 +138,7 @@ impl<N: Net> Pump<N> {
     /// Sends a request's first bytes on a connection that has carried others. `false` if it cannot: it is closed then, and not a
     /// byte was taken.
     fn send_on(&mut self, key: ClientKey, idle: UpstreamKey, pieces: [&[u8]; 3]) -> bool {
-        let Pump { clients, upstreams, pools, net, buffers, rules, .. } = self;
+        let Pump { clients, upstreams, pools, net, buffers, rules, counters, .. } = self;
         let (Some(client), Some(upstream)) = (clients.get_mut(key), upstreams.get_mut(idle)) else {
             return self.impossible("a client and its upstream connection name each other");
         };
@@ -154,6 +155,7 @@ impl<N: Net> Pump<N> {
             self.close_upstream(idle);
             return false;
         };
+        counters.traffic.moved(Way::ToTargets, sent);
         upstream.state = UpstreamState::Busy(Busy::new(key, true, sent > 0));
         client.exchange.upstream = Some(idle);
         client.exchange.half.attached();
@@ -235,7 +237,7 @@ impl<N: Net> Pump<N> {
         let entered =
             picked.map(|(ticket, endpoint)| (ticket, endpoint.id)).and_then(|(ticket, id)| {
                 if let Some(client) = self.clients.get_mut(key) {
-                    client.exchange.ticket = ticket;
+                    client.exchange.set_ticket(ticket);
                 }
                 match self.pools.enter(id) {
                     true => Some(id),
@@ -333,7 +335,10 @@ impl<N: Net> Pump<N> {
         };
         match upstream.conn.send_chunk(net, buffers, &hold) {
             Ok(0) => {}
-            Ok(_) => upstream.note_sent(),
+            Ok(sent) => {
+                self.counters.traffic.moved(Way::ToTargets, sent);
+                upstream.note_sent();
+            }
             Err(_) => upstream.break_writes(buffers),
         }
         if client.exchange.flow.may_replay(rules) || !upstream.has_sent() {
@@ -352,7 +357,7 @@ impl<N: Net> Pump<N> {
     pub(super) fn next_after(&mut self, key: ClientKey, failed: EndpointId) -> Option<EndpointId> {
         let client = self.clients.get_mut(key)?;
         let mut tried = client.exchange.tried.take().unwrap_or_default();
-        let ticket = client.exchange.ticket;
+        let ticket = client.exchange.ticket();
         tried.endpoints.push(failed);
         let more = tried.endpoints.len() < self.snapshot.plan.retry.connect_attempts;
         let next = match more {

@@ -9,6 +9,7 @@ use super::pump::Pump;
 use super::tables::{Client, Closing, Then};
 use super::waits::Moved;
 use crate::access::End;
+use crate::base::tick::CoarseTick;
 use crate::base::wheel::Due;
 use crate::exchange::{ClientEnd, Ending};
 
@@ -229,6 +230,10 @@ impl<N: Net> Pump<N> {
 
     pub(super) fn forget_client(&mut self, key: ClientKey) -> Option<Client<N::Conn>> {
         let mut client = self.clients.remove(key)?;
+        debug_assert!(
+            client.exchange.begun == CoarseTick::NEVER,
+            "an exchange that began has ended"
+        );
         client.conn.release(&mut self.buffers);
         client.exchange.let_go(&mut self.buffers);
         self.closed += 1;

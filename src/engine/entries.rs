@@ -26,6 +26,7 @@ impl<N: Net> Pump<N> {
 
     /// A request's head is whole, or was refused.
     pub(super) fn begin_entry(&mut self, key: ClientKey, line: &[u8]) {
+        self.begin_measures(key);
         // The log is off.
         let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
             return;
@@ -59,6 +60,7 @@ impl<N: Net> Pump<N> {
 
     /// The exchange ended.
     pub(super) fn end_entry(&mut self, key: ClientKey, end: End) {
+        self.end_measures(key, end);
         // The log is off.
         let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
             return;

@@ -114,8 +114,8 @@ impl<N: Net> Pump<N> {
         let tried: Vec<EndpointId> = refused.copied().chain([failed]).collect();
         let untried = |endpoint| !tried.contains(&endpoint);
         let has_room = |endpoint| untried(endpoint) && self.pools.has_room(endpoint);
-        balance::pick_such(&self.snapshot, client.exchange.ticket, has_room)
-            .or_else(|| balance::pick_such(&self.snapshot, client.exchange.ticket, untried))
+        balance::pick_such(&self.snapshot, client.exchange.ticket(), has_room)
+            .or_else(|| balance::pick_such(&self.snapshot, client.exchange.ticket(), untried))
             .map_or(failed, |endpoint| endpoint.id)
     }
 

@@ -17,6 +17,7 @@ mod entries;
 mod failures;
 mod hint;
 mod keys;
+mod measures;
 mod memory;
 mod net;
 mod parting;

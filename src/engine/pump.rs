@@ -21,7 +21,7 @@ use super::waits::{Lengths, Moved};
 use crate::balance::{Endpoint, EndpointId, EndpointState, Report, Shared, Snapshot};
 use crate::base::buffer::Pool;
 use crate::base::slab::Slab;
-use crate::base::tick::Tick;
+use crate::base::tick::{CoarseTick, Tick};
 use crate::base::wheel::{Fired, Wheel};
 use crate::exchange::{ExchangeRules, Output, Pseudonym};
 use crate::http1::ClientAddress;
@@ -82,6 +82,8 @@ pub(super) struct Pump<N: Net> {
     pub(super) sockets: usize,
     /// `None` while the access log is off.
     pub(super) entries: Option<Entries>,
+    /// Exchanges that are counted and have not ended.
+    pub(super) in_flight: u64,
     /// Client connections that ended since [`Engine::take_closed`](super::Engine::take_closed).
     pub(super) closed: usize,
     /// Requests the retry budget knows of.
@@ -109,6 +111,8 @@ impl<N: Net> Pump<N> {
         let asks_seen = shared.asks.count();
         let mut rules = ExchangeRules::default();
         follow_plan(&mut rules, &snapshot.plan, Pseudonym::new(shared.instance));
+        // Those of an engine before this one were lost in its panic.
+        counters.traffic.in_flight.set(0);
         Pump {
             net: Patient::new(net),
             shortages: Shortages::default(),
@@ -134,6 +138,7 @@ impl<N: Net> Pump<N> {
             counters,
             reports: Vec::new(),
             sockets: usize::MAX,
+            in_flight: 0,
             closed: 0,
             noted: 0,
             note_at: Tick::default(),
@@ -323,6 +328,9 @@ impl<N: Net> Pump<N> {
                 assert!(client.exchange.hold.is_none(), "an idle client holds no request");
             }
         }
+        let begun = self.clients.keys().filter_map(|key| self.clients.get(key));
+        let begun = begun.filter(|client| client.exchange.begun != CoarseTick::NEVER).count();
+        assert_eq!(begun as u64, self.in_flight, "every exchange that is counted has its client");
         let owned = self
             .upstreams
             .keys()

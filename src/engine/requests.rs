@@ -12,6 +12,7 @@ use super::tables::{Closing, Exchange, Then};
 use super::waits::Moved;
 use super::{Net, Token};
 use crate::exchange::{Failure, Halves, Next, Output, Phase, Step};
+use crate::metrics::traffic::Way;
 
 /// The most that is read at once while a request head is expected, which bounds what pipelined requests
 /// may pile up in memory.
@@ -79,6 +80,7 @@ impl<N: Net> Pump<N> {
         let Exchange { flow, half: target, .. } = &mut client.exchange;
         let halves = Halves { client: &mut client.half, target };
         let mut step = flow.client_bytes(rules, &client.address, halves, input, out);
+        self.counters.traffic.moved(Way::FromClients, step.consumed);
         let mut starved = match step.next {
             Next::NeedMore => true,
             Next::Answered => false,
@@ -169,7 +171,8 @@ impl<N: Net> Pump<N> {
             return self.impossible("a client and its upstream connection name each other");
         };
         match upstream.conn.send(net, buffers, pieces) {
-            Ok(_) => {
+            Ok(sent) => {
+                self.counters.traffic.moved(Way::ToTargets, sent);
                 upstream.note_sent();
                 self.settle_upstream(at, Moved::Written);
             }
@@ -210,6 +213,7 @@ impl<N: Net> Pump<N> {
                 Ok(0) => return,
                 Ok(count) => {
                     self.moved += count;
+                    self.counters.traffic.moved(Way::ToTargets, count);
                     upstream.note_sent();
                 }
                 Err(_) => upstream.break_writes(buffers),

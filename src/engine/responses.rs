@@ -12,6 +12,7 @@ use crate::access::End;
 use crate::balance::{Report, Streak};
 use crate::base::ledger::Level;
 use crate::exchange::{Ending, Failure, Halves, Next, Output, Reuse, Step};
+use crate::metrics::traffic::Way;
 
 impl<N: Net> Pump<N> {
     /// One step of an upstream connection: writes what waits for the target, then, depending on what the connection carries, reads
@@ -110,10 +111,16 @@ impl<N: Net> Pump<N> {
         }
         let Exchange { flow, half: target, .. } = &mut client.exchange;
         let halves = Halves { client: &mut client.half, target };
+        let awaited = flow.awaits_response();
         let step = flow.upstream_bytes(rules, halves, input, out);
+        let begins = awaited && !flow.awaits_response();
+        self.counters.traffic.moved(Way::FromTargets, step.consumed);
         if upstream.fresh && matches!(step.next, Next::ToClient | Next::Finished { .. }) {
             upstream.fresh = false;
             self.pools.matured(upstream.endpoint, key, Matured::Response, self.now);
+        }
+        if begins {
+            self.measure_first_byte(owner);
         }
         self.upstream_act(key, owner, &step, input, out);
         // The exchange is over.
@@ -285,6 +292,9 @@ impl<N: Net> Pump<N> {
     /// Sends a response that evenly generates; the upstream, if there is one, is not needed any more.
     pub(super) fn send_answer(&mut self, key: ClientKey, out: &mut Output) {
         self.counters.answered.bump();
+        // The head of a request that was too slow was never whole.
+        self.begin_measures(key);
+        self.measure_first_byte(key);
         self.note_reason(key, out.reason);
         self.add_to_entry(key, body_len(&out.head));
         self.part(key);
@@ -309,8 +319,12 @@ impl<N: Net> Pump<N> {
             return self.impossible("a client that runs is there");
         };
         match client.conn.send(net, buffers, pieces) {
-            Ok(_) if client.conn.outbox.is_some() => self.settle_client(key, Moved::Written),
-            Ok(_) => {}
+            Ok(sent) => {
+                self.counters.traffic.moved(Way::ToClients, sent);
+                if client.conn.outbox.is_some() {
+                    self.settle_client(key, Moved::Written);
+                }
+            }
             Err(_) => self.drop_client(key),
         }
     }
@@ -328,13 +342,13 @@ impl<N: Net> Pump<N> {
                     return false;
                 }
                 Ok(0) => return false,
-                Ok(count) if client.conn.outbox.is_some() => {
-                    self.moved += count;
-                    self.settle_client(key, Moved::Written);
-                    return false;
-                }
                 Ok(count) => {
                     self.moved += count;
+                    self.counters.traffic.moved(Way::ToClients, count);
+                    if client.conn.outbox.is_some() {
+                        self.settle_client(key, Moved::Written);
+                        return false;
+                    }
                     self.client_caught_up(key);
                 }
             }

@@ -8,7 +8,7 @@ use super::net::Token;
 use crate::access::Pending;
 use crate::balance::EndpointId;
 use crate::base::buffer::{Chunk, Pool};
-use crate::base::tick::Tick;
+use crate::base::tick::{CoarseTick, Tick};
 use crate::base::wheel::Due;
 use crate::exchange::Flow;
 use crate::http1::{ClientAddress, ClientHalf, ServerHalf};
@@ -56,8 +56,10 @@ pub(super) struct Exchange {
     pub(super) upstream: Option<UpstreamKey>,
     /// What was sent of the request, while it may have to be sent again or for the first time.
     pub(super) hold: Option<Chunk>,
-    /// Its round-robin ticket.
-    pub(super) ticket: usize,
+    /// The low bits of its round-robin ticket: by it requests that are tried elsewhere are spread over the others.
+    ticket: u32,
+    /// When it began, as far as it is counted; [`CoarseTick::NEVER`] otherwise.
+    pub(super) begun: CoarseTick,
     /// What the access log will say of it.
     pub(super) entry: Option<Box<Pending>>,
     /// Endpoints that refused it, and one that broke it.
@@ -77,11 +79,22 @@ impl Exchange {
         upstream: None,
         hold: None,
         ticket: 0,
+        begun: CoarseTick::NEVER,
         entry: None,
         tried: None,
         answered: false,
         unsent: 0,
     };
+
+    /// Its round-robin ticket, or one that spreads as well.
+    pub(super) fn ticket(&self) -> usize {
+        self.ticket as usize
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits are enough")]
+    pub(super) fn set_ticket(&mut self, ticket: usize) {
+        self.ticket = ticket as u32;
+    }
 
     /// Gives back what was held of the request.
     pub(super) fn let_go(&mut self, buffers: &mut Pool) {

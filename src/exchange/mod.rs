@@ -407,6 +407,12 @@ impl Flow {
         self.status
     }
 
+    /// The request's method; [`Method::Other`] before its head was read.
+    #[inline]
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
     /// Whether the request may be repeated without harm (RFC 9110 section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
         self.method.is_idempotent()

@@ -18,10 +18,16 @@
 //! assert_eq!(requests.map(|(_, count)| count), Some(3));
 //! ```
 
+pub mod histogram;
+pub mod traffic;
+
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
+
+use traffic::Traffic;
 
 /// A count that only its owner changes and anybody may read.
 #[derive(Debug, Default)]
@@ -46,6 +52,24 @@ impl Counter {
     }
 
     /// The count.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that only its owner changes, up and down, and anybody may read.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Is so much from now on. Only the owner may call this.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// How much it is.
+    #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -105,8 +129,24 @@ impl Counters {
     }
 }
 
-/// One worker's block, alone in its cache lines.
-pub type WorkerCounters = Arc<CachePadded<Counters>>;
+/// What one worker counts, alone in its cache lines.
+#[derive(Debug, Default)]
+pub struct WorkerBlock {
+    counters: CachePadded<Counters>,
+    /// Of exchanges, by method, code, time and bytes.
+    pub traffic: Traffic,
+}
+
+impl Deref for WorkerBlock {
+    type Target = Counters;
+
+    fn deref(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+/// One worker's block.
+pub type WorkerCounters = Arc<WorkerBlock>;
 
 /// What one counter is called, and which it is.
 #[derive(Debug, Clone, Copy)]

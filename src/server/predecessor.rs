@@ -325,5 +325,6 @@ impl PredecessorLink {
 
 fn take_note(counted: &CountedBefore, tally: &Counted) {
     counted.counters.raise(|key| tally.counters.get(key).copied());
+    counted.traffic.raise(|key| tally.counters.get(key).copied());
     counted.panics.fetch_max(tally.panics, Ordering::Relaxed);
 }

@@ -386,7 +386,8 @@ fn counts(sources: &Sources) -> Word {
 
 fn tally(totals: &Totals) -> Counted {
     let counters = totals.counts.iter().map(|(it, count)| (it.key.to_owned(), count));
-    Counted { counters: counters.collect(), panics: totals.panics }
+    let counters = counters.chain(totals.traffic.by_key()).collect();
+    Counted { counters, panics: totals.panics }
 }
 
 fn refuse(answer: Option<Answer>, lines: Vec<String>) {

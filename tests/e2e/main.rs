@@ -19,6 +19,7 @@
 //! | `draining` | the drain by a command, and how it is taken back |
 //! | `reload` | a changed file: what is applied, what is refused, and what nobody notices |
 //! | `successor` | upgrades: one process takes the place of another |
+//! | `metrics` | what is counted of exchanges, and whether Prometheus reads it |
 //! | `tokens` | commands over TCP |
 //! | `unix` | targets that are Unix sockets |
 //! | `names` | targets that are names, before a name server of the tests' own |
@@ -35,6 +36,7 @@ mod failover;
 mod fields;
 mod harness;
 mod leaving;
+mod metrics;
 mod names;
 #[path = "../nameserver/mod.rs"]
 mod nameserver;

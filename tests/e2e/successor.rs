@@ -153,12 +153,18 @@ impl Service {
         Client::to(address.expect("its admin listener")).get(path).text().to_owned()
     }
 
-    /// Each counter of `/metrics`.
-    fn counters(&self) -> BTreeMap<String, u64> {
+    /// Each counter of `/metrics`, and what histograms count.
+    fn counters(&self) -> BTreeMap<String, f64> {
         let text = self.admin("/metrics");
-        let counts = text.lines().filter_map(|line| line.split_once(' '));
-        let counts = counts.filter(|(name, _)| name.ends_with("_total"));
-        counts.map(|(name, count)| (name.to_owned(), count.parse().unwrap())).collect()
+        let (mut found, mut counts) = (BTreeMap::new(), false);
+        for line in text.lines() {
+            if line.starts_with('#') {
+                counts = line.ends_with(" counter") || line.ends_with(" histogram");
+            } else if let Some((sample, value)) = line.rsplit_once(' ').filter(|_| counts) {
+                found.insert(sample.to_owned(), value.parse().unwrap());
+            }
+        }
+        found
     }
 
     #[track_caller]
@@ -381,11 +387,14 @@ fn counters_go_on_where_they_were_and_never_back() {
         drop(clients);
         until("all are counted", || {
             let now = service.counters();
-            for (name, count) in &now {
-                assert!(*count >= last[name], "{name}: {count} after {}", last[name]);
+            for (name, count) in &last {
+                let is = now.get(name).copied().unwrap_or_default();
+                assert!(is >= *count, "{name}: {is} after {count}");
             }
             last = now;
-            last["evenly_requests_total"] == total
+            let responses = "evenly_responses_total{method=\"GET\",code=\"200\"}";
+            let counted = ["evenly_requests_total", responses].map(|name| last[name]);
+            counted == [f64::from(total); 2]
         });
     }
 }

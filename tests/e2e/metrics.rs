@@ -1,0 +1,207 @@
+//! What `/metrics` says of exchanges, and whether Prometheus can read it.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use crate::harness::{Client, Evenly, Gate, OpenOnDrop, Origin, Start, Then, answer, until};
+
+const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"";
+
+/// Every sample of `/metrics`, with its labels, as it is written.
+struct Scraped(BTreeMap<String, f64>);
+
+impl Scraped {
+    fn of(evenly: &Evenly) -> Scraped {
+        let text = metrics(evenly, "text/plain");
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let samples = samples.map(|line| line.rsplit_once(' ').unwrap());
+        Scraped(samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect())
+    }
+
+    /// 0 for one that is not there.
+    fn get(&self, sample: &str) -> f64 {
+        self.0.get(sample).copied().unwrap_or_default()
+    }
+}
+
+fn metrics(evenly: &Evenly, accept: &str) -> String {
+    let mut admin = Client::to(evenly.logged_after("admin listening on http://").parse().unwrap());
+    admin.send(format!("GET /metrics HTTP/1.1\r\nHost: admin\r\nAccept: {accept}\r\n\r\n"));
+    admin.response().text().to_owned()
+}
+
+/// Waits until a sample has this value.
+#[track_caller]
+fn counted(evenly: &Evenly, sample: &str, value: f64) {
+    until(&format!("{sample} {value}"), || same(Scraped::of(evenly).get(sample), value));
+}
+
+fn same(one: f64, other: f64) -> bool {
+    (one - other).abs() < 1e-9
+}
+
+fn responses(method: &str, code: &str) -> String {
+    format!("evenly_responses_total{{method=\"{method}\",code=\"{code}\"}}")
+}
+
+#[test]
+fn exchanges_are_counted_by_method_and_code() {
+    let origin = Origin::start(|wire, head| {
+        let code = head.target().trim_start_matches('/').to_owned();
+        match wire.send(format!("HTTP/1.1 {code} Some\r\nContent-Length: 0\r\n\r\n")) {
+            Ok(()) => Then::Next,
+            Err(_) => Then::Close,
+        }
+    });
+    let evenly = Start::before(&[&origin]).config(ADMIN).start();
+    let mut client = evenly.client();
+    for (method, code) in
+        [("GET", 200), ("GET", 200), ("GET", 404), ("DELETE", 204), ("BREW", 418), ("GET", 299)]
+    {
+        client.send(format!("{method} /{code} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(client.response().status, code);
+    }
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(client.response().status, 400);
+    for (method, code, count) in [
+        ("GET", "200", 2.0),
+        ("GET", "404", 1.0),
+        ("GET", "2xx", 1.0),
+        ("DELETE", "204", 1.0),
+        ("_OTHER", "418", 1.0),
+        ("_OTHER", "400", 1.0),
+    ] {
+        counted(&evenly, &responses(method, code), count);
+    }
+    let scraped = Scraped::of(&evenly);
+    assert!(same(scraped.get("evenly_request_duration_seconds_count"), 7.0));
+    assert!(same(scraped.get("evenly_response_first_byte_seconds_count"), 7.0));
+    assert!(same(scraped.get("evenly_requests_total"), 7.0));
+}
+
+#[test]
+fn an_exchange_is_in_flight_until_it_ends_and_takes_as_long() {
+    let gate = Arc::new(Gate::default());
+    let _open = OpenOnDrop(&gate);
+    let held = Arc::clone(&gate);
+    let origin = Origin::start(move |wire, _| {
+        held.wait();
+        answer(wire, "ok")
+    });
+    let evenly = Start::before(&[&origin]).config(ADMIN).start();
+    let mut clients: Vec<Client> = (0..3).map(|_| evenly.client()).collect();
+    clients.iter_mut().for_each(|it| it.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    counted(&evenly, "evenly_requests_in_flight", 3.0);
+    // One leaves before it was answered.
+    drop(clients.pop());
+    counted(&evenly, "evenly_requests_in_flight", 2.0);
+    counted(&evenly, &responses("GET", "none"), 1.0);
+    gate.open();
+    clients.iter_mut().for_each(|it| assert_eq!(it.response().status, 200));
+    counted(&evenly, "evenly_requests_in_flight", 0.0);
+    let scraped = Scraped::of(&evenly);
+    let count = |limit: &str| {
+        scraped.get(&format!("evenly_request_duration_seconds_bucket{{le=\"{limit}\"}}"))
+    };
+    assert!(same(count("+Inf"), 3.0) && count("0.005") <= count("10.0"));
+    assert!(scraped.get("evenly_request_duration_seconds_sum") > 0.0);
+}
+
+#[test]
+fn bytes_are_counted_both_ways_to_the_last_one() {
+    const LEN: usize = 300_000;
+    let origin = Origin::start(|wire, head| {
+        let Ok((body, _)) = crate::harness::body_of(wire, head) else { return Then::Close };
+        answer(wire, body)
+    });
+    let evenly = Start::before(&[&origin]).config(ADMIN).start();
+    let mut client = evenly.client();
+    let asked = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LEN}\r\n\r\n");
+    client.send(&asked);
+    client.send("x".repeat(LEN));
+    assert_eq!(client.response().body.len(), LEN);
+    #[expect(clippy::cast_precision_loss, reason = "it is small")]
+    let sent = (asked.len() + LEN) as f64;
+    counted(&evenly, "evenly_client_received_bytes_total", sent);
+    let scraped = Scraped::of(&evenly);
+    #[expect(clippy::cast_precision_loss, reason = "it is small")]
+    let (least, most) = (LEN as f64, (LEN + 1_000) as f64);
+    for way in ["client_sent", "upstream_sent", "upstream_received"] {
+        let bytes = scraped.get(&format!("evenly_{way}_bytes_total"));
+        assert!(bytes > least && bytes < most, "{way}: {bytes}");
+    }
+}
+
+/// What promtool says of `text`; `None` if there is no promtool here.
+fn promtool(arguments: &[&str], text: &str) -> Option<(bool, String)> {
+    let child = Command::new("promtool")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        eprintln!("skipped: there is no promtool (Debian's package prometheus has it)");
+        return None;
+    };
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    Some((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+}
+
+/// One that has something to show in every family.
+fn busy() -> (Evenly, [Origin; 2]) {
+    let origins = [Origin::named("a"), Origin::saying("HTTP/1.1 500 No\r\n\r\n", Then::Close)];
+    let evenly = Start::before(&[&origins[0], &origins[1]]).config(ADMIN).start();
+    for _ in 0..6 {
+        evenly.client().get("/");
+    }
+    (evenly, origins)
+}
+
+#[test]
+fn promtool_finds_nothing_to_object_to() {
+    let (evenly, _origins) = busy();
+    let text = metrics(&evenly, "text/plain");
+    if let Some((is_clean, said)) = promtool(&["check", "metrics"], &text) {
+        assert!(is_clean && said.trim().is_empty(), "{said}\n{text}");
+    }
+}
+
+#[test]
+fn prometheus_reads_what_is_written_as_openmetrics() {
+    let (evenly, _origins) = busy();
+    let text = metrics(&evenly, "application/openmetrics-text; version=1.0.0, text/plain; q=0.5");
+    assert!(text.ends_with("\n# EOF\n"), "{text}");
+    // What makes a database of it wants a time for each sample, and has the parser that scrapes do.
+    let timed: String = text
+        .lines()
+        .map(|line| match line.starts_with('#') {
+            true => format!("{line}\n"),
+            false => format!("{line} 1700000000\n"),
+        })
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("metrics");
+    std::fs::write(&file, timed).unwrap();
+    let blocks = folder.path().join("blocks");
+    let (file, blocks) = (file.to_str().unwrap(), blocks.to_str().unwrap());
+    let made = promtool(&["tsdb", "create-blocks-from", "openmetrics", file, blocks], "");
+    if let Some((is_read, said)) = made {
+        assert!(is_read, "{said}\n{text}");
+    }
+}
+
+#[test]
+fn both_forms_say_the_same() {
+    let (evenly, _origins) = busy();
+    let names = |accept| -> Vec<String> {
+        let text = metrics(&evenly, accept);
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        samples.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
+    };
+    assert_eq!(names("*/*"), names("application/openmetrics-text"));
+}
