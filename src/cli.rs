@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -33,6 +34,10 @@ Examples:
       Have the evenly that runs with this file read it again and apply it.
   evenly drain --wait /etc/evenly.toml
       Have it finish what it has begun and end, and wait for that.
+  evenly targets /etc/evenly.toml
+      List its targets: how each is, since when, and why.
+  evenly drain http-api-1:8001 --wait 30s /etc/evenly.toml
+      Take one target out; evenly auto http-api-1:8001 puts it back.
   evenly upgrade /etc/evenly.toml
       Have a process of the program that is now installed take its place.
   evenly reload --admin 10.0.0.1:9901 --token-file token
@@ -55,7 +60,9 @@ Exit codes:
      reload, rollback, drain, undrain, upgrade: no evenly was found, or it
      gave no answer; drain --wait: connections were cut, or it was taken back
   2  the command line or the configuration is wrong;
-     reload, rollback, undrain, upgrade: it was refused, and nothing changed
+     reload, rollback, undrain, upgrade: it was refused, and nothing changed;
+     drain TARGET, up, down, auto, why: no target has this name
+  3  status: it does not serve; why: the target gets no requests
 
 Signals:
   SIGTERM, SIGINT, SIGQUIT
@@ -137,14 +144,57 @@ pub enum CliCommand {
         after_help = "Exit codes: 0 applied, 2 refused and nothing changed, 1 no evenly was found or it gave no answer."
     )]
     Rollback(RemoteArgs),
-    /// Have a running evenly finish what it has begun and end
+    /// Show how a running evenly is
+    ///
+    /// Its version, stage, connections and how many of its endpoints get requests.
+    #[command(
+        after_help = "Exit codes: 0 it serves, 3 it does not (it drains, or no endpoint gets requests), 1 no evenly was found or it gave no answer."
+    )]
+    Status(SeeArgs),
+    /// List the targets of a running evenly: how each is, since when, and why
+    #[command(after_help = "Exit codes: 0, or 1: no evenly was found or it gave no answer.")]
+    Targets(SeeArgs),
+    /// Say why a target of a running evenly gets requests, or gets none
+    ///
+    /// With its last checks. TARGET is a target as it is configured, or the address of one of its endpoints.
+    #[command(
+        after_help = "Exit codes: 0 it gets requests, 3 it gets none, 2 no target has this name, 1 no evenly was found or it gave no answer."
+    )]
+    Why(TargetArgs),
+    /// Have a target of a running evenly get requests, whatever its checks say
+    ///
+    /// Until evenly auto, a restart, or the end of the target. A reload and an upgrade keep it.
+    #[command(
+        after_help = "Exit codes: 0 done, 2 no target has this name or it was refused, 1 no evenly was found or it gave no answer."
+    )]
+    Up(TargetArgs),
+    /// Have a target of a running evenly get no requests
+    ///
+    /// As one whose checks fail: requests that can be sent again are moved to others, the rest go on to their end. evenly drain TARGET
+    /// leaves all of them where they are. Until evenly auto TARGET or evenly up TARGET; a reload and an upgrade keep it.
+    #[command(
+        after_help = "Exit codes: 0 done, 2 no target has this name or it was refused, 1 no evenly was found or it gave no answer."
+    )]
+    Down(TargetArgs),
+    /// Have the checks of a target say again whether it gets requests
+    #[command(
+        after_help = "Exit codes: 0 done, 2 no target has this name or it was refused, 1 no evenly was found or it gave no answer."
+    )]
+    Auto(TargetArgs),
+    /// Take a target out; without TARGET: have a running evenly finish what it has begun and end
+    ///
+    /// With TARGET (as it is configured, or the address of one of its endpoints): it gets no new requests, and those under way, tunnels
+    /// too, go on to their end. evenly auto TARGET puts it back. The rest is about evenly drain without one.
     ///
     /// As SIGTERM does: it is not ready from then on, still accepts for timeouts.drain_delay, then accepts nothing new, finishes
     /// requests in flight for at most timeouts.drain, and ends. Prints what it does, until when. Doing it twice changes
     /// nothing; evenly undrain takes it back.
     #[command(
-        after_help = "Exit codes: 0 it has begun; with --wait, it has ended and all connections were finished. 1 no evenly was \
-                      found or it gave no answer; with --wait also: connections were cut, or it was taken back."
+        after_help = "What ends in .toml, or is a file and no address, is FILE; everything else is TARGET, and is never taken for less: one \
+                      that is unknown is an error.\n\n\
+                      Exit codes: 0 it has begun; with --wait, it has ended and all connections were finished. 1 no evenly was \
+                      found or it gave no answer; with --wait also: connections were cut, it was taken back, or requests of TARGET \
+                      were left when TIME was over. 2 no target has this name, and nothing changed."
     )]
     Drain(DrainArgs),
     /// Have a running evenly that drains serve on
@@ -245,18 +295,127 @@ pub struct ReloadArgs {
     pub remote: RemoteArgs,
 }
 
-/// The arguments of `evenly drain`.
+/// The arguments of a command that shows something.
 #[derive(Debug, Clone, Default, Args)]
-pub struct DrainArgs {
-    /// Return when it has ended, and say how
-    #[arg(short, long)]
-    pub wait: bool,
-    /// With --wait: print how many connections are left, as on a terminal
-    #[arg(short, long, requires = "wait")]
-    pub verbose: bool,
+pub struct SeeArgs {
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
     /// Which evenly is meant.
     #[command(flatten)]
     pub remote: RemoteArgs,
+}
+
+/// The arguments of a command about one target.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TargetArgs {
+    /// A target as it is configured, such as http-api-1:8001, or the address of an endpoint
+    #[arg(value_name = "TARGET")]
+    pub target: String,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+    /// Which evenly is meant.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// The arguments of `evenly drain`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DrainArgs {
+    /// Return when it has ended, and say how; with TARGET when its requests have, or TIME (30s, 5m) is over
+    #[arg(short, long, value_name = "TIME", num_args = 0..=1, default_missing_value = "")]
+    wait: Option<String>,
+    /// With --wait: print how many connections or requests are left, as on a terminal
+    #[arg(short, long, requires = "wait")]
+    pub verbose: bool,
+    /// The target to take out; or, in the place of FILE, the configuration file of the evenly that is to end
+    #[arg(value_name = "TARGET")]
+    target: Option<String>,
+    /// Which evenly is meant.
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// What `evenly drain` is to drain.
+#[derive(Debug, Clone, Default)]
+pub struct Drain {
+    /// A target of the running evenly; `None`: that evenly.
+    pub target: Option<String>,
+    /// The end is waited for, no longer than this.
+    pub wait: Option<Option<Duration>>,
+    /// Which evenly is meant.
+    pub remote: RemoteArgs,
+}
+
+impl DrainArgs {
+    /// Which of its words is what. A word that could be the name of a target is never taken for a file, so that nobody drains more
+    /// than he means.
+    ///
+    /// # Errors
+    /// Why they do not go together, and what to write instead.
+    pub fn resolve(&self) -> Result<Drain, String> {
+        let mut remote = self.remote.clone();
+        let time =
+            self.wait.as_deref().filter(|text| !text.is_empty()).map(|text| (text, time(text)));
+        // What follows --wait and is no time is the word that would stand there without it.
+        let behind = time.filter(|(_, time)| time.is_none()).map(|(text, _)| text.to_owned());
+        let wait = self.wait.as_ref().map(|_| time.and_then(|(_, time)| time));
+        let second = remote.file.take().map(|path| path.to_string_lossy().into_owned());
+        let mut target = None;
+        for word in behind.into_iter().chain(self.target.clone()).chain(second) {
+            match is_file(&word)? {
+                true if remote.file.is_none() => remote.file = Some(PathBuf::from(word)),
+                false if target.is_none() => target = Some(word),
+                is_file => {
+                    let what = if is_file { "files" } else { "targets" };
+                    return Err(format!("these are two {what}; write evenly drain TARGET FILE"));
+                }
+            }
+        }
+        let other = [
+            (remote.config.is_some(), "--config <FILE>"),
+            (remote.socket.is_some(), "--socket <PATH>"),
+            (remote.admin.is_some(), "--admin <ADDR>"),
+        ];
+        if let Some((_, option)) = other.iter().find(|(given, _)| *given && remote.file.is_some()) {
+            return Err(format!("the argument '{option}' cannot be used with a file"));
+        }
+        if let (None, Some(Some(_))) = (&target, wait) {
+            return Err(
+                "--wait takes a time with TARGET only; timeouts.drain bounds how long evenly itself drains".to_owned(),
+            );
+        }
+        Ok(Drain { target, wait, remote })
+    }
+}
+
+/// Whether a word of `evenly drain` is a file; if not it is a target.
+fn is_file(word: &str) -> Result<bool, String> {
+    if word == "-" || word.ends_with(".toml") {
+        return Ok(true);
+    }
+    match (Path::new(word).is_file(), config::is_target(word)) {
+        (true, true) => Err(format!(
+            "{word} is a file, and may be a target; write --config {word} if the file is meant, and remove or rename it if not"
+        )),
+        (is_file, _) => Ok(is_file),
+    }
+}
+
+/// A time as it is written: `30s`, `500ms`, `5m`, `1h`.
+fn time(text: &str) -> Option<Duration> {
+    let at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(at);
+    let number: u64 = number.parse().ok()?;
+    let ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(ms).map(Duration::from_millis)
 }
 
 /// The arguments of `evenly upgrade`.
@@ -404,7 +563,7 @@ const OTHER_OPTIONS: &[(&[&str], &str)] = &[
 /// Commands of other programs, and what they are called here.
 const OTHER_COMMANDS: &[(&[&str], &str)] = &[
     (
-        &["serve", "start", "server", "proxy", "reverse-proxy", "balance", "up", "listen"],
+        &["serve", "start", "server", "proxy", "reverse-proxy", "balance", "listen"],
         "evenly run FILE, or evenly run --target HOST:PORT",
     ),
     (&["validate", "verify", "test", "lint", "configtest", "validate-config"], "evenly check FILE"),

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::settings::TargetState;
+
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -20,6 +22,15 @@ pub enum Command {
     },
     /// To serve on after all.
     Undrain,
+    /// To decide whether a target gets requests, whatever its checks say.
+    Steer {
+        /// A target as it is configured, or an address of one.
+        name: String,
+        /// Whether it does; `None`: as before.
+        state: Option<TargetState>,
+        /// The weight of the address among those of its target, `Some(None)` that of DNS; `None`: as before.
+        weight: Option<Option<u16>>,
+    },
     /// To have another process take the place of this one: of the program at this path, or of the same.
     Upgrade(Option<PathBuf>),
 }
@@ -31,6 +42,8 @@ pub enum Reply {
     Done(String),
     /// Nothing has changed: why, a line for each thing that is wrong.
     Refused(Vec<String>),
+    /// Nothing has changed, since what is to change is not there: what may have been meant, in a line.
+    Missing(String),
     /// It was begun, and did not end as it should: how it ended, in a line.
     Failed(String),
 }

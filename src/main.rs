@@ -2,16 +2,23 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use evenly::base::log;
-use evenly::cli::{self, CheckArgs, Cli, CliCommand, DrainArgs, RemoteArgs, RunArgs};
+use evenly::cli::{
+    self, CheckArgs, Cli, CliCommand, Drain, RemoteArgs, RunArgs, SeeArgs, TargetArgs,
+};
 use evenly::config::{self, ConfigError, Places};
-use evenly::remote::{self, Contact, RemoteError};
+use evenly::remote::{self, Contact, RemoteError, show};
 use evenly::server::{
     self, Activation, Launch, Predecessor, Reread, ServerError, SocketSource, Start,
 };
+use evenly::settings::TargetState;
 use evenly::token::{AdminToken, TokenFile};
+
+/// How often it is looked whether requests are left.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Why the program ends other than cleanly.
 enum ExitReason {
@@ -29,6 +36,8 @@ enum ExitReason {
     Failed(String),
     /// A running evenly refused what it was asked, and changed nothing: 2.
     Refused(String),
+    /// What was asked about is not as one would like it to be, which was said: 3.
+    No,
 }
 
 impl ExitReason {
@@ -39,6 +48,7 @@ impl ExitReason {
             ExitReason::Server(error, places) => error.lines(places),
             ExitReason::Output(error) => vec![format!("standard output: {error}")],
             ExitReason::Remote(error) => vec![error.to_string()],
+            ExitReason::No => Vec::new(),
             ExitReason::Usage(lines) | ExitReason::Refused(lines) | ExitReason::Failed(lines) => {
                 lines.lines().map(str::to_owned).collect()
             }
@@ -61,6 +71,7 @@ fn main() -> ExitCode {
                 ExitCode::from(2)
             }
             Err(ExitReason::Output(error)) => fail(1, &format!("standard output: {error}")),
+            Err(ExitReason::No) => ExitCode::from(3),
         },
     };
     log::finish();
@@ -129,8 +140,16 @@ fn dispatch(command: &CliCommand) -> Result<(), ExitReason> {
             say(remote::ask_patiently(&contact(&args.remote)?, &target))
         }
         CliCommand::Rollback(args) => ask(args, "/rollback"),
-        CliCommand::Drain(args) if args.wait => wait(args),
-        CliCommand::Drain(args) => ask(&args.remote, "/drain"),
+        CliCommand::Drain(args) => drain(&args.resolve().map_err(ExitReason::Usage)?, args.verbose),
+        CliCommand::Status(args) => see(args, "/status", show::status, show::serves),
+        CliCommand::Targets(args) => see(args, "/targets", show::targets, |_| true),
+        CliCommand::Why(TargetArgs { target, json, remote }) => {
+            let args = SeeArgs { json: *json, remote: remote.clone() };
+            see(&args, &remote::target_path(target), show::one, show::gets_requests)
+        }
+        CliCommand::Up(args) => steer(args, TargetState::Up),
+        CliCommand::Down(args) => steer(args, TargetState::Down),
+        CliCommand::Auto(args) => steer(args, TargetState::Auto),
         CliCommand::Undrain(args) => ask(args, "/undrain"),
         CliCommand::Completions(args) => print(&cli::completions(args.shell)),
         CliCommand::Man => print(&cli::man().map_err(ExitReason::Output)?),
@@ -172,22 +191,113 @@ fn ask(args: &RemoteArgs, target: &str) -> Result<(), ExitReason> {
     say(remote::ask(&contact(args)?, "POST", target))
 }
 
-/// Has a running evenly drain, and waits for its end.
-fn wait(args: &DrainArgs) -> Result<(), ExitReason> {
-    let shows = args.verbose || io::stderr().is_terminal();
+/// Has a target of a running evenly drain, or that evenly, and waits for the end of it if that is asked for.
+fn drain(args: &Drain, verbose: bool) -> Result<(), ExitReason> {
+    if let Some(target) = &args.target {
+        let contact = contact(&args.remote)?;
+        decide(&contact, target, TargetState::Drain)?;
+        return match args.wait {
+            None => Ok(()),
+            Some(most) => wait_for_target(&contact, target, most, verbose),
+        };
+    }
+    if args.wait.is_none() {
+        return ask(&args.remote, "/drain");
+    }
+    let tell = teller("client connections left", verbose);
+    say(remote::wait(&contact(&args.remote)?, "/drain?wait", tell))
+}
+
+/// Says how many are left, each time that is another number, if somebody looks.
+fn teller(what: &'static str, verbose: bool) -> impl FnMut(u64) {
+    let shows = verbose || io::stderr().is_terminal();
     let mut before = None;
-    say(remote::wait(&contact(&args.remote)?, "/drain?wait", |left| {
+    move |left| {
         if shows && before.replace(left) != Some(left) {
             // Nobody may be there to read it.
-            let _ = writeln!(io::stderr(), "client connections left: {left}");
+            let _ = writeln!(io::stderr(), "{what}: {left}");
         }
-    }))
+    }
+}
+
+/// Waits until no request is with a target that was drained.
+fn wait_for_target(
+    contact: &Contact,
+    target: &str,
+    most: Option<Duration>,
+    verbose: bool,
+) -> Result<(), ExitReason> {
+    let (begun, path) = (Instant::now(), remote::target_path(target));
+    let mut tell = teller("requests left", verbose);
+    loop {
+        let (_, said) = remote::ask(contact, "GET", &path).map_err(ExitReason::Remote)?;
+        let left = serde_json::from_str(&said).ok().as_ref().and_then(show::requests_left);
+        let left = left.ok_or_else(|| {
+            ExitReason::Failed("it was not drained for as long as that was waited for".to_owned())
+        })?;
+        tell(left);
+        if left == 0 {
+            return print(b"no request is left\n");
+        }
+        if most.is_some_and(|most| begun.elapsed() >= most) {
+            let were = if left == 1 { "request is" } else { "requests are" };
+            return Err(ExitReason::Failed(format!(
+                "{left} {were} left after {:?}; the target stays drained",
+                most.unwrap_or_default()
+            )));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Decides about a target of a running evenly.
+fn steer(args: &TargetArgs, state: TargetState) -> Result<(), ExitReason> {
+    decide(&contact(&args.remote)?, &args.target, state)
+}
+
+fn decide(contact: &Contact, target: &str, state: TargetState) -> Result<(), ExitReason> {
+    let content = serde_json::json!({ "state": state.name() });
+    match remote::put(contact, &remote::target_path(target), &content) {
+        // What follows is for whoever typed the name.
+        Ok((404, said)) => Err(ExitReason::Refused(format!("{target}: {said}"))),
+        said => say(said),
+    }
+}
+
+/// Shows what a running evenly says at `path`: the JSON as it comes, or what `shown` makes of it. `is_well`: what it says is as
+/// one would like it to be.
+fn see(
+    args: &SeeArgs,
+    path: &str,
+    shown: fn(&serde_json::Value) -> String,
+    is_well: fn(&serde_json::Value) -> bool,
+) -> Result<(), ExitReason> {
+    let contact = reading_contact(&args.remote)?;
+    let said = match remote::ask(&contact, "GET", path).map_err(ExitReason::Remote)? {
+        (200, said) => said,
+        (404, said) => return Err(ExitReason::Refused(said)),
+        (_, said) => return Err(ExitReason::Failed(said)),
+    };
+    let value = serde_json::from_str(&said)
+        .map_err(|error| ExitReason::Failed(format!("what it says is not JSON: {error}")))?;
+    let text = if args.json { said } else { shown(&value) };
+    print(text.as_bytes())?;
+    if is_well(&value) { Ok(()) } else { Err(ExitReason::No) }
+}
+
+/// How the running evenly that is meant is reached to read, which needs no token.
+fn reading_contact(args: &RemoteArgs) -> Result<Contact, ExitReason> {
+    match &args.admin {
+        Some(address) => Ok(Contact::Admin(address.clone(), token(args).ok())),
+        None => contact(args),
+    }
 }
 
 /// How the running evenly that is meant is reached.
 fn contact(args: &RemoteArgs) -> Result<Contact, ExitReason> {
     if let Some(address) = &args.admin {
-        return Ok(Contact::Admin(address.clone(), token(args).map_err(ExitReason::Usage)?));
+        let token = token(args).map_err(ExitReason::Usage)?;
+        return Ok(Contact::Admin(address.clone(), Some(token)));
     }
     if let Some(path) = &args.socket {
         return Ok(Contact::Socket(path.clone()));

@@ -12,6 +12,7 @@ mod predecessor;
 mod reload;
 mod socket;
 mod sockets;
+mod steer;
 mod stop;
 mod supervisor;
 mod upgrade;
@@ -34,7 +35,7 @@ use crate::balance::Shared;
 use crate::base::ledger::Ledger;
 use crate::base::{self, thread};
 use crate::command::{Answer, Command, Commands, Reply};
-use crate::health::Health;
+use crate::health::{Health, SteerOrder};
 use crate::metrics::Counters;
 use crate::settings::{AccessSink, Boot, ControlSocket, Settings, Workers};
 use crate::token::{AdminToken, TokenFile};
@@ -93,6 +94,10 @@ fn obey(running: &mut Running, supervisor: &Supervisor, command: &Command) -> Re
             Ok(changes) => Reply::Done(changes),
             Err(refusal) => Reply::Refused(refusal.lines()),
         };
+    }
+    if let Command::Steer { name, state, weight } = command {
+        let order = SteerOrder { name: name.clone(), state: *state, weight: *weight };
+        return running.steer(order);
     }
     if let (Command::Reload, Some(writer)) = (command, &running.writer) {
         writer.reopen();

@@ -155,6 +155,42 @@ pub enum Via {
     All,
 }
 
+/// Whether an endpoint gets requests, as somebody has decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TargetState {
+    /// As its checks and its requests say.
+    #[default]
+    Auto,
+    /// It does, whatever its checks say.
+    Up,
+    /// It gets no new ones; those under way, tunnels too, go on to their end.
+    Drain,
+    /// It gets none: requests that wait for its response go on, and those that another endpoint can take are moved there, as from
+    /// one whose checks fail.
+    Down,
+}
+
+impl TargetState {
+    /// Every one.
+    pub const ALL: [TargetState; 4] =
+        [TargetState::Auto, TargetState::Up, TargetState::Drain, TargetState::Down];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            TargetState::Auto => "auto",
+            TargetState::Up => "up",
+            TargetState::Drain => "drain",
+            TargetState::Down => "down",
+        }
+    }
+
+    /// That of this word.
+    pub fn of(name: &str) -> Option<TargetState> {
+        TargetState::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
 /// How many worker threads to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Workers {

@@ -14,7 +14,7 @@ use super::exposition::Exposition;
 use super::permit::Denial;
 use super::request::{Refusal, Request};
 use super::view::View;
-use super::{prometheus, status};
+use super::{prometheus, status, targets};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -27,7 +27,7 @@ struct Route {
     render: fn(&View) -> Response,
 }
 
-const ROUTES: [Route; 6] = [
+const ROUTES: [Route; 7] = [
     Route { path: "/", what: "this page", render: |view| Response::ok(HTML, page(view)) },
     Route {
         path: "/metrics",
@@ -40,6 +40,11 @@ const ROUTES: [Route; 6] = [
         render: |view| Response::ok(status::CONTENT_TYPE, status::render(view)),
     },
     Route {
+        path: "/targets",
+        what: "each target as JSON: how it is, since when, why, and its last checks",
+        render: |view| Response::ok(status::CONTENT_TYPE, targets::render(view)),
+    },
+    Route {
         path: "/readyz",
         what: "200 while it wants new connections, 503 as soon as it drains",
         render: readyz,
@@ -47,6 +52,9 @@ const ROUTES: [Route; 6] = [
     Route { path: "/healthz", what: "as /readyz", render: readyz },
     Route { path: "/livez", what: "200 until it ends", render: |_| Response::plain(200, "ok") },
 ];
+
+/// What the path of one target begins with; its name follows, percent-encoded.
+const TARGET: &str = "/targets/";
 
 /// Where commands are taken.
 const COMMANDS: [&str; 5] = ["/reload", "/rollback", "/drain", "/undrain", "/upgrade"];
@@ -108,6 +116,9 @@ fn written(answer: &Response, with_body: bool) -> Vec<u8> {
 /// What a request asks to be done, by one whose commands are taken or not; else the answer that refuses it.
 pub(super) fn command(request: &Request, permit: Result<(), Denial>) -> Result<Command, Vec<u8>> {
     let refused = |response| Err(written(&response, true));
+    if let Some(content) = &request.content {
+        return steer(request, content, permit).map_err(|response| written(&response, true));
+    }
     let command = match (&*request.path, &*request.query) {
         ("/reload", "") => Command::Reload,
         ("/reload", "dry-run") => Command::Compare,
@@ -134,6 +145,27 @@ pub(super) fn command(request: &Request, permit: Result<(), Denial>) -> Result<C
         }
     };
     permit.map(|()| command).map_err(|denial| written(&deny(denial), true))
+}
+
+/// A decision about a target.
+fn steer(
+    request: &Request,
+    content: &[u8],
+    permit: Result<(), Denial>,
+) -> Result<Command, Response> {
+    let Some(name) = request.path.strip_prefix(TARGET) else {
+        let allow = if COMMANDS.contains(&&*request.path) { "POST" } else { "GET, HEAD" };
+        return Err(Response {
+            allow,
+            ..Response::plain(405, "PUT is taken at /targets/NAME only")
+        });
+    };
+    permit.map_err(deny)?;
+    let name = decoded(name).and_then(|name| String::from_utf8(name).ok());
+    let name = name.ok_or_else(|| {
+        Response::plain(400, "the name of the target is not percent-encoded UTF-8 (RFC 3986)")
+    })?;
+    super::steer::command(name, content).map_err(|why| Response::plain(400, &why))
 }
 
 /// Why a command is not taken, and what to do.
@@ -166,10 +198,9 @@ fn deny(denial: Denial) -> Response {
     }
 }
 
-/// The program of an upgrade: an absolute path, percent-encoded (RFC 3986 section 2.1).
-fn path_in(query: &str) -> Option<PathBuf> {
-    let query = query.strip_prefix("binary=")?;
-    let (mut bytes, mut rest) = (Vec::new(), query.as_bytes());
+/// What `text` says, percent-encoded (RFC 3986 section 2.1).
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((&first, after)) = rest.split_first() {
         rest = after;
         if first != b'%' {
@@ -180,8 +211,15 @@ fn path_in(query: &str) -> Option<PathBuf> {
         bytes.push(u8::from_str_radix(digits, 16).ok()?);
         rest = &rest[2..];
     }
+    Some(bytes)
+}
+
+/// The program of an upgrade: an absolute path.
+fn path_in(query: &str) -> Option<PathBuf> {
+    let bytes = decoded(query.strip_prefix("binary=")?)?;
+    let is_whole = !bytes.contains(&0);
     let path = PathBuf::from(OsString::from_vec(bytes));
-    (path.is_absolute() && !query.contains("%00")).then_some(path)
+    (path.is_absolute() && is_whole).then_some(path)
 }
 
 /// The answer to a command.
@@ -189,6 +227,7 @@ pub(super) fn conclude(reply: Option<Reply>) -> Vec<u8> {
     let response = match reply {
         Some(Reply::Done(line)) => Response::plain(200, &line),
         Some(Reply::Refused(lines)) => Response::plain(409, &lines.join("\n")),
+        Some(Reply::Missing(line)) => Response::plain(404, &line),
         Some(Reply::Failed(line)) => Response::plain(500, &line),
         None => Response::plain(503, "evenly is stopping"),
     };
@@ -205,7 +244,21 @@ fn route(path: &str, view: &View) -> Response {
         None if COMMANDS.contains(&path) => {
             Response { allow: "POST", ..Response::plain(405, "this takes POST only") }
         }
-        None => Response::plain(404, "not found; see / for what there is"),
+        None => match path.strip_prefix(TARGET) {
+            Some(name) => target(name, view),
+            None => Response::plain(404, "not found; see / for what there is"),
+        },
+    }
+}
+
+fn target(name: &str, view: &View) -> Response {
+    let name = decoded(name).and_then(|name| String::from_utf8(name).ok());
+    match name.and_then(|name| targets::render_one(view, &name)) {
+        Some(text) => Response::ok(status::CONTENT_TYPE, text),
+        None => Response::plain(
+            404,
+            "no target has this name or address; see /targets for those there are",
+        ),
     }
 }
 
@@ -215,6 +268,10 @@ fn refuse(refusal: Refusal) -> Response {
             allow: "GET, HEAD",
             ..Response::plain(405, "only GET and HEAD are served here")
         },
+        Refusal::Length => Response::plain(411, "the content needs a Content-Length"),
+        Refusal::Content => {
+            Response::plain(413, "the content is longer than any that is taken here")
+        }
         Refusal::Invalid(fault) => Response::plain(fault.status(), fault.why()),
     }
 }
@@ -272,6 +329,7 @@ mod tests {
             query: String::new(),
             head_only,
             is_command: false,
+            content: None,
             credentials: None,
             has_origin: false,
             form: Exposition::Plain,

@@ -16,7 +16,8 @@
 //! | `view` | what is shown, read at one moment |
 //! | `prometheus`, `exchanges` | a view as metrics, family by family (pure) |
 //! | `exposition` | the two formats of metrics, and which one is asked for (pure) |
-//! | `status` | a view as JSON (pure) |
+//! | `status`, `targets` | a view as JSON, and its targets (pure) |
+//! | `steer` | the request to decide about a target (pure) |
 
 mod answer;
 mod exchanges;
@@ -26,6 +27,8 @@ mod prometheus;
 mod request;
 mod serve;
 mod status;
+mod steer;
+mod targets;
 mod view;
 mod visit;
 

@@ -6,12 +6,16 @@
 use std::fmt;
 
 use crate::http::{Fault, Method};
-use crate::http1::{FieldSpace, HeadLimits, Progress, RequestHead, parse_request};
+use crate::http1::{BodyLength, FieldSpace, HeadLimits, Progress, RequestHead, parse_request};
 
 use super::exposition::Exposition;
 
 /// The longest head, in bytes; then 431.
 pub(super) const HEAD_BYTES: usize = 8 * 1024;
+/// The most content of a request, in bytes; then 413.
+const CONTENT_BYTES: usize = 4 * 1024;
+/// The most bytes of a request.
+pub(super) const REQUEST_BYTES: usize = HEAD_BYTES + CONTENT_BYTES;
 /// The most fields of a head; then 431.
 const FIELDS: usize = 64;
 
@@ -42,8 +46,10 @@ pub(super) struct Request {
     pub(super) query: String,
     /// The answer is to have no body.
     pub(super) head_only: bool,
-    /// Something is to be done: POST.
+    /// Something is to be done: POST or PUT.
     pub(super) is_command: bool,
+    /// The content of a PUT.
+    pub(super) content: Option<Box<[u8]>>,
     /// What it has in its Authorization field for `Bearer`. `None`: nothing, something for another scheme, or several such fields.
     pub(super) credentials: Option<Credentials>,
     /// It has an Origin field, which browsers send with every POST of a page (Fetch, section 3.2).
@@ -55,18 +61,36 @@ pub(super) struct Request {
 /// Why a request is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// 405: neither GET, HEAD nor POST.
+    /// 405: neither GET, HEAD, POST nor PUT.
     Method,
+    /// 411: a PUT whose content has no length.
+    Length,
+    /// 413: more content than is read.
+    Content,
     /// It is not a valid request.
     Invalid(Fault),
 }
 
-/// Reads the head at the start of `bytes`, which are all that came and at most [`HEAD_BYTES`], as strictly as that of any client.
-/// `None`: there is more to come.
+/// Reads the head at the start of `bytes`, which are all that came and at most [`REQUEST_BYTES`], as strictly as that of any
+/// client, and the content of a PUT. `None`: there is more to come.
 pub(super) fn parse(bytes: &[u8]) -> Option<Result<Request, Refusal>> {
     const LIMITS: HeadLimits = HeadLimits { bytes: HEAD_BYTES, fields: FIELDS };
     match parse_request(bytes, LIMITS, &mut FieldSpace::new()) {
         Ok(Progress::Partial) => None,
+        Ok(Progress::Complete(head)) if head.method == Method::Put => {
+            let length = match head.body {
+                BodyLength::None => 0,
+                BodyLength::Length(length) => length,
+                BodyLength::Chunked | BodyLength::UntilClose => return Some(Err(Refusal::Length)),
+            };
+            if length > CONTENT_BYTES as u64 {
+                return Some(Err(Refusal::Content));
+            }
+            let end = head.len.saturating_add(usize::try_from(length).unwrap_or(usize::MAX));
+            let content = bytes.get(head.len..end)?;
+            let request = read(&head);
+            Some(request.map(|request| Request { content: Some(content.into()), ..request }))
+        }
         Ok(Progress::Complete(head)) => Some(read(&head)),
         Err(Fault::Connect | Fault::Trace) => Some(Err(Refusal::Method)),
         Err(fault) => Some(Err(Refusal::Invalid(fault))),
@@ -74,14 +98,15 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Result<Request, Refusal>> {
 }
 
 fn read(head: &RequestHead<'_, '_>) -> Result<Request, Refusal> {
-    if !matches!(head.method, Method::Get | Method::Head | Method::Post) {
+    if !matches!(head.method, Method::Get | Method::Head | Method::Post | Method::Put) {
         return Err(Refusal::Method);
     }
     Ok(Request {
         path: path(head.target).to_owned(),
         query: head.target.split_once('?').map_or("", |(_, query)| query).to_owned(),
         head_only: head.method == Method::Head,
-        is_command: head.method == Method::Post,
+        is_command: matches!(head.method, Method::Post | Method::Put),
+        content: None,
         credentials: credentials(head),
         has_origin: head.field("Origin").is_some(),
         form: head
@@ -144,6 +169,7 @@ mod tests {
             query: String::new(),
             head_only: false,
             is_command: false,
+            content: None,
             credentials: None,
             has_origin: false,
             form: Exposition::Plain,
@@ -161,7 +187,7 @@ mod tests {
                 b"POST /reload?dry-run HTTP/1.1\r\nHost: a\r\n\r\n",
                 Ok(Request { query: "dry-run".into(), is_command: true, ..plain("/reload") }),
             ),
-            (b"PUT / HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),
+            (b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),
             (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),
             (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),
             (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", Err(Refusal::Method)),
@@ -196,6 +222,20 @@ mod tests {
             assert_eq!(parse(&head[..cut]), None, "{cut}");
         }
         assert!(parse(head).unwrap().is_ok());
+    }
+
+    #[test]
+    fn the_content_of_a_put_is_read_if_it_has_a_length_that_is_bounded() {
+        let put = |length: &str| format!("PUT /targets/a HTTP/1.1\r\nHost: a\r\n{length}\r\n");
+        let read = |text: String| parse(text.as_bytes());
+        assert_eq!(read(put("Content-Length: 3\r\n") + "{}"), None);
+        let whole = read(put("Content-Length: 2\r\n") + "{}more").unwrap().unwrap();
+        assert_eq!((whole.content.as_deref(), whole.is_command), (Some(&b"{}"[..]), true));
+        assert_eq!(read(put("")).unwrap().unwrap().content.as_deref(), Some(&b""[..]));
+        let chunked = put("Transfer-Encoding: chunked\r\n");
+        assert_eq!(read(chunked), Some(Err(Refusal::Length)));
+        let long = put(&format!("Content-Length: {}\r\n", CONTENT_BYTES + 1));
+        assert_eq!(read(long), Some(Err(Refusal::Content)));
     }
 
     #[test]

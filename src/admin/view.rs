@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::balance::Snapshot;
+use crate::balance::detail::Moment;
 use crate::metrics::Counts;
 use crate::metrics::traffic::TrafficCounts;
 use crate::worker::Stage;
@@ -15,6 +16,8 @@ use super::{Sources, Totals};
 #[derive(Debug, Clone)]
 pub(super) struct View {
     pub(super) version: &'static str,
+    /// When this is.
+    pub(super) now: Moment,
     pub(super) pid: u32,
     pub(super) uptime: Duration,
     pub(super) stage: Stage,
@@ -56,6 +59,7 @@ impl View {
         });
         View {
             version: env!("CARGO_PKG_VERSION"),
+            now: Moment::now(),
             pid: std::process::id(),
             uptime: sources.started.elapsed(),
             stage: workers.stage(),
@@ -121,6 +125,7 @@ impl View {
         let worker = WorkerView { connections: 2, counts: Counts::of(&counters) };
         View {
             version: "1.2.3",
+            now: Moment::now(),
             pid: 4711,
             uptime: Duration::from_millis(12_345),
             stage: Stage::Running,

@@ -1,7 +1,7 @@
 //! One visitor's connection: it asks, it is answered, it leaves.
 //!
 //! Owns the socket, which never blocks, and how far the visit has come. Invariants: a visit is answered
-//! once; it holds at most [`HEAD_BYTES`] of what was sent; it ends at `until` at the latest.
+//! once; it holds at most [`REQUEST_BYTES`] of what was sent; it ends at `until` at the latest.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -15,7 +15,7 @@ use socket2::Socket;
 use crate::command::Reply;
 
 use super::permit::Visitor;
-use super::request::{self, HEAD_BYTES, Refusal, Request};
+use super::request::{self, REQUEST_BYTES, Refusal, Request};
 
 /// A connection and how far its visit has come.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Visit {
     }
 
     fn advance(&mut self, now: Instant, respond: &impl Respond) -> io::Result<bool> {
-        let mut room = [0; HEAD_BYTES];
+        let mut room = [0; REQUEST_BYTES];
         if let VisitPhase::Asking(head) = &mut self.phase {
             let room = &mut room[head.len()..];
             let count = self.stream.read(room)?;

@@ -39,6 +39,7 @@
 pub mod asks;
 pub mod bell;
 pub mod budget;
+pub mod detail;
 pub mod links;
 #[cfg(all(test, loom))]
 mod models;
@@ -58,6 +59,7 @@ use crate::settings::Plan;
 use asks::Asks;
 use bell::Bell;
 use budget::Budget;
+use detail::DetailCell;
 use links::Links;
 use rotation::Order;
 
@@ -129,6 +131,21 @@ impl Served {
     pub fn take(&self) -> bool {
         self.0.take()
     }
+
+    /// The endpoint is out, and so many requests of one worker are still with it.
+    pub fn remain(&self, requests: usize) {
+        self.0.remaining.fetch_add(requests, Ordering::Relaxed);
+    }
+
+    /// So many of them are not any more, or it is back.
+    pub fn end(&self, requests: usize) {
+        self.0.remaining.fetch_sub(requests, Ordering::Relaxed);
+    }
+
+    /// Requests that are with it although it is out.
+    pub fn remaining(&self) -> usize {
+        self.0.remaining.load(Ordering::Relaxed)
+    }
 }
 
 impl PartialEq for Served {
@@ -141,18 +158,22 @@ impl Eq for Served {}
 
 /// What [`Served`] shares. A mark that is set while another thread takes it may be taken as an earlier one; it is never lost.
 #[derive(Debug, Default)]
-struct Mark(AtomicBool);
+struct Mark {
+    served: AtomicBool,
+    /// Requests that are with it although it is out: no request of an endpoint that is healthy pays for that count.
+    remaining: AtomicUsize,
+}
 
 impl Mark {
     #[inline]
     fn set(&self) {
-        if !self.0.load(Ordering::Relaxed) {
-            self.0.store(true, Ordering::Relaxed);
+        if !self.served.load(Ordering::Relaxed) {
+            self.served.store(true, Ordering::Relaxed);
         }
     }
 
     fn take(&self) -> bool {
-        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
+        self.served.load(Ordering::Relaxed) && self.served.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -167,6 +188,10 @@ pub enum EndpointState {
     Down,
     /// Its probes succeed, but it failed requests: it is out for a time.
     Ejected,
+    /// Somebody has decided that it gets no new requests; those under way go on.
+    Drained,
+    /// Somebody has decided that it gets none.
+    Disabled,
 }
 
 impl fmt::Display for EndpointState {
@@ -176,6 +201,8 @@ impl fmt::Display for EndpointState {
             EndpointState::Up => "up",
             EndpointState::Down => "down",
             EndpointState::Ejected => "ejected",
+            EndpointState::Drained => "drained",
+            EndpointState::Disabled => "disabled",
         })
     }
 }
@@ -250,6 +277,7 @@ pub struct Snapshot {
     endpoints: Box<[Endpoint]>,
     targets: usize,
     unresolved: Box<[Unresolved]>,
+    details: Box<[Arc<DetailCell>]>,
     healthy: usize,
     order: Order,
 }
@@ -265,6 +293,7 @@ impl Snapshot {
             endpoints: endpoints.into_boxed_slice(),
             targets: 0,
             unresolved: Box::default(),
+            details: Box::default(),
             healthy,
             order,
         }
@@ -273,6 +302,16 @@ impl Snapshot {
     /// The same, of so many targets, of which these have no endpoint.
     pub fn of_targets(self, targets: usize, unresolved: Vec<Unresolved>) -> Self {
         Snapshot { targets, unresolved: unresolved.into_boxed_slice(), ..self }
+    }
+
+    /// The same, with what else is known of each endpoint, in their order.
+    pub fn detailed(self, details: Vec<Arc<DetailCell>>) -> Self {
+        Snapshot { details: details.into_boxed_slice(), ..self }
+    }
+
+    /// What else is known of each endpoint, in the order of [`Snapshot::endpoints`]; none if nobody has said.
+    pub fn details(&self) -> &[Arc<DetailCell>] {
+        &self.details
     }
 
     /// The same, under this plan.

@@ -8,7 +8,7 @@ use super::keys::{ClientKey, UpstreamKey};
 use super::pump::Pump;
 use super::tables::{Client, Upstream, UpstreamState};
 use super::waits::{LAST_WORDS, Moved};
-use crate::balance::{self, EndpointId, Report, Streak};
+use crate::balance::{self, EndpointId, EndpointState, Report, Streak};
 use crate::base::tick::Tick;
 use crate::base::wheel::Due;
 use crate::exchange::{Break, Failure, Flow, Output, Remedy};
@@ -158,6 +158,7 @@ impl<N: Net> Pump<N> {
             self.upstream_failed(owner, Failure::Down, out);
         } else if client.exchange.flow.awaits_response()
             && !is_clients_turn(upstream.conn.waits(), client, upstream)
+            && !self.is_disabled(upstream.endpoint)
         {
             let until = self.now.after(LAST_WORDS);
             if Due::at(until) < upstream.conn.deadline()
@@ -167,6 +168,12 @@ impl<N: Net> Pump<N> {
                 self.settle_upstream(key, Moved::None);
             }
         }
+    }
+
+    /// Whether it is well, as far as is known, and somebody has decided that it gets no requests.
+    fn is_disabled(&self, endpoint: EndpointId) -> bool {
+        let found = self.snapshot.endpoint(endpoint);
+        found.is_some_and(|it| it.state == EndpointState::Disabled)
     }
 }
 

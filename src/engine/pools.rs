@@ -242,6 +242,9 @@ impl Drop for Pools {
     fn drop(&mut self) {
         for pool in self.pools.values() {
             pool.link.iter().for_each(|link| link.leave(pool.busy as usize));
+            if !pool.healthy {
+                pool.served.end(pool.busy as usize);
+            }
         }
     }
 }
@@ -310,8 +313,9 @@ impl Pools {
     pub(super) fn leave(&mut self, endpoint: EndpointId) {
         let Some(pool) = self.pools.get_mut(&endpoint) else { return };
         pool.leave();
-        if pool.busy == 0 && !pool.healthy {
-            self.pools.remove(&endpoint);
+        if !pool.healthy {
+            pool.served.end(1);
+            self.forget_empty(endpoint);
         }
     }
 
@@ -344,7 +348,11 @@ impl Pools {
     pub(super) fn enter_absent(&mut self, endpoint: &Endpoint, links: &Links) -> bool {
         let most = self.most;
         let fresh = EndpointPool { healthy: false, ..self.fresh(endpoint, links) };
-        let entered = self.pools.entry(endpoint.id).or_insert(fresh).enter(most);
+        let pool = self.pools.entry(endpoint.id).or_insert(fresh);
+        let entered = pool.enter(most);
+        if entered && !pool.healthy {
+            pool.served.remain(1);
+        }
         if !entered {
             self.forget_empty(endpoint.id);
         }
@@ -535,7 +543,9 @@ impl Pools {
                 continue;
             }
             let mut pool = left.remove(&endpoint.id).unwrap_or_else(|| self.fresh(endpoint, links));
-            pool.healthy = true;
+            if !std::mem::replace(&mut pool.healthy, true) {
+                pool.served.end(pool.busy as usize);
+            }
             pool.share_with(self.most, endpoint.id, links);
             if let Most::Shares(all) = self.most {
                 pool.share = share(all, turns, round);
@@ -546,7 +556,9 @@ impl Pools {
             out.extend(pool.idle.drain(..).map(|idle| idle.key));
             pool.patience = Patience::default();
             pool.serves_several = false;
-            pool.healthy = false;
+            if std::mem::replace(&mut pool.healthy, false) {
+                pool.served.remain(pool.busy as usize);
+            }
             pool.streaks = Streaks::default();
             if pool.busy > 0 {
                 self.pools.insert(id, pool);

@@ -205,7 +205,8 @@ impl<N: Net> Pump<N> {
 
     pub(super) fn follow(&mut self, snapshot: Arc<Snapshot>) {
         let is_lost = |endpoint: &&Endpoint| {
-            endpoint.state == EndpointState::Down && self.pools.address(endpoint.id).is_some()
+            matches!(endpoint.state, EndpointState::Down | EndpointState::Disabled)
+                && self.pools.address(endpoint.id).is_some()
         };
         self.lost.extend(snapshot.endpoints().iter().filter(is_lost).map(|endpoint| endpoint.id));
         let mut out = Vec::new();

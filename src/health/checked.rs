@@ -6,11 +6,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::balance::detail::{Moment, Override};
 use crate::balance::{EndpointId, EndpointState, Preference, Served, Streak};
 use crate::base::address::Address;
-use crate::settings::Ejection;
+use crate::settings::{Ejection, TargetState};
 
 use super::ejection::{Ejections, EndpointCounts, allows};
+use super::history::{History, Standpoint};
 use super::judge::{Judge, Judgement, Transition};
 use super::place::Place;
 use super::record::{EndpointRecord, ms, ms_between};
@@ -73,6 +75,9 @@ pub(super) struct Checked {
     pub(super) inherited: bool,
     /// Its name no longer has this address; it goes as soon as its successors have been probed.
     pub(super) leaving: bool,
+    /// What somebody has decided about it.
+    pub(super) decided: Override,
+    pub(super) history: History,
 }
 
 /// How it stands with the others when a verdict comes.
@@ -104,6 +109,8 @@ impl Checked {
             known: false,
             inherited: false,
             leaving: false,
+            decided: Override::default(),
+            history: History::new(),
         }
     }
 
@@ -116,6 +123,10 @@ impl Checked {
         self.ejections = Ejections::resume(until, record.ejections, came_in);
         (self.absent, self.known) = (record.absent, record.known);
         self.inherited = true;
+        self.decided = record.decided();
+        if let Some(ago) = record.since_ms {
+            self.history.resume(self.state(), ms(ago), record.reason.as_deref());
+        }
     }
 
     /// What another process is to go on from.
@@ -132,6 +143,10 @@ impl Checked {
             ejected_ms: until.map(|until| ms_between(now, until)),
             ejections,
             returned_ms: came_in.map(|at| ms_between(at, now)),
+            since_ms: self.history.since().map(|at| ms_between(at, now)),
+            reason: self.history.reason(self.health()).map(ToString::to_string),
+            override_state: self.decided.state.map(|state| state.name().to_owned()),
+            override_weight: self.decided.weight,
         }
     }
 
@@ -143,7 +158,18 @@ impl Checked {
         before != (preference, place.host)
     }
 
+    /// As workers are to see it: what somebody has decided comes first.
     pub(super) fn state(&self) -> EndpointState {
+        match self.decided.state.unwrap_or_default() {
+            TargetState::Auto => self.health(),
+            TargetState::Up => EndpointState::Up,
+            TargetState::Drain => EndpointState::Drained,
+            TargetState::Down => EndpointState::Disabled,
+        }
+    }
+
+    /// As its checks and its requests say.
+    pub(super) fn health(&self) -> EndpointState {
         match (self.judge.is_unknown(), self.judge.is_healthy(), self.ejections.is_out()) {
             (true, ..) => EndpointState::Unknown,
             (_, false, _) => EndpointState::Down,
@@ -154,6 +180,29 @@ impl Checked {
 
     pub(super) fn is_up(&self) -> bool {
         self.state() == EndpointState::Up
+    }
+
+    /// Decides about it. What workers suspect of it is of another time.
+    pub(super) fn decide(&mut self, decided: Override) {
+        self.decided = decided;
+        self.suspicion = None;
+    }
+
+    /// Where it has its turns: as DNS says, unless somebody has decided otherwise.
+    pub(super) fn preference(&self) -> Preference {
+        let weight = self.decided.weight.unwrap_or(self.preference.weight);
+        Preference { weight, ..self.preference }
+    }
+
+    /// Shows how it is.
+    pub(super) fn show(&mut self, now: Moment) {
+        let is = Standpoint {
+            state: self.state(),
+            health: self.health(),
+            ejected_until: self.ejections.until(),
+            decided: self.decided,
+        };
+        self.history.show(is, now);
     }
 
     /// Whether no check of it has even been tried.

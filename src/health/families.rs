@@ -57,7 +57,7 @@ impl Families {
 
     /// Whether nobody ever answered in its family, but in the other one: what listens there alone is whole.
     pub(super) fn leave_out(&self, endpoint: &Checked) -> bool {
-        let tried = endpoint.state() == EndpointState::Down || endpoint.tried;
+        let tried = endpoint.health() == EndpointState::Down || endpoint.tried;
         tried && self.both(endpoint).is_some_and(|(own, other)| !own.known && other.known)
     }
 }

@@ -15,6 +15,8 @@
 //! | `checked` | one endpoint: what checks and workers make of it (pure) |
 //! | `ejection` | who is taken out for what workers saw, and how long (pure) |
 //! | `place` | where a name says that endpoints are (pure) |
+//! | `history` | the past of an endpoint, for people (pure) |
+//! | `steering` | what somebody decides about a target meanwhile (pure) |
 //! | `families` | which address family of a host has its turns (pure) |
 //! | `roster` | which endpoints there are; makes snapshots (pure) |
 //! | `record` | what is known of an endpoint, for another process (pure) |
@@ -34,6 +36,7 @@ mod ejection;
 mod families;
 mod flight;
 mod handover;
+mod history;
 mod hosts;
 mod judge;
 mod lookup;
@@ -47,6 +50,7 @@ mod roster;
 mod schedule;
 mod servers;
 mod sockets;
+mod steering;
 mod wake;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -63,10 +67,11 @@ use crate::settings::{Dns, Plan};
 
 use flight::InFlight;
 use handover::Handover;
-use monitor::{Inputs, Monitor, NewPlan};
+use monitor::{Inputs, Monitor, NewOrder, NewPlan};
 pub use record::EndpointRecord;
 use resolve::{NameSource, Resolvers};
 use roster::Roster;
+pub use steering::{SteerError, SteerOrder, Steered};
 use wake::Wake;
 
 /// Reports that wait for the health thread at most; more are dropped, and lose nothing: whoever
@@ -133,6 +138,7 @@ fn silent() -> io::Error {
 pub struct Health {
     reporter: Reporter,
     plans: Sender<NewPlan>,
+    orders: Sender<NewOrder>,
     records: Sender<Sender<Vec<EndpointRecord>>>,
     first_round: Arc<Latch>,
     thread: Option<JoinHandle<()>>,
@@ -195,10 +201,12 @@ impl Health {
         let resolvers = Resolvers::start(roster.names().count(), source, &wake)?;
         let (sender, reports) = bounded(REPORTS);
         let (plans, new_plans) = bounded(1);
+        let (orders, new_orders) = bounded(1);
         let (records, asked) = bounded(1);
         let inputs = Inputs {
             reports,
             plans: new_plans,
+            orders: new_orders,
             records: asked,
             resolvers,
             wake: Arc::clone(&wake),
@@ -211,7 +219,7 @@ impl Health {
         let monitor = Monitor::new(roster, flight, inputs, shared, latch, seed, Instant::now());
         let thread = thread::Builder::new().name("health".into()).spawn(|| monitor.run())?;
         let reporter = Reporter { reports: sender, wake };
-        Ok(Health { reporter, plans, records, first_round, thread: Some(thread) })
+        Ok(Health { reporter, plans, orders, records, first_round, thread: Some(thread) })
     }
 
     /// A way to report failures, for a worker.
@@ -245,6 +253,18 @@ impl Health {
             // It is being applied, which waits for nothing.
             Err(_) => reply.recv().unwrap_or_else(|_| Err(silent())),
         }
+    }
+
+    /// Decides about a target, and publishes that. What was decided, and the generation of the first snapshot that shows it.
+    ///
+    /// # Errors
+    /// The health thread does not answer.
+    pub fn steer(&self, order: SteerOrder) -> io::Result<(Result<Steered, SteerError>, u64)> {
+        let (decided, reply) = bounded(1);
+        let order = NewOrder { order, decided };
+        self.orders.send_timeout(order, PATIENCE).map_err(|_| silent())?;
+        self.reporter.wake.wake();
+        reply.recv_timeout(PATIENCE).map_err(|_| silent())
     }
 
     /// A way to ask for what is known of all endpoints, for another thread.

@@ -11,11 +11,12 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam::channel::{Receiver, Sender};
 use log::Level;
 
+use crate::balance::detail::{CheckNote, Moment};
 use crate::balance::{EndpointId, EndpointState, Report, Shared, Snapshot, Streak};
 use crate::base::shortage::Shortage;
 use crate::settings::Plan;
@@ -32,6 +33,7 @@ use super::record::EndpointRecord;
 use super::resolve::{Query, Resolved, Resolvers};
 use super::roster::Roster;
 use super::schedule::{Schedule, Urgency};
+use super::steering::{SteerError, SteerOrder, Steered};
 use super::wake::Wake;
 use super::{Latch, REPORTS, Received};
 
@@ -107,6 +109,7 @@ pub(super) struct Monitor {
 pub(super) struct Inputs {
     pub(super) reports: Receiver<Received>,
     pub(super) plans: Receiver<NewPlan>,
+    pub(super) orders: Receiver<NewOrder>,
     pub(super) records: Receiver<Sender<Vec<EndpointRecord>>>,
     pub(super) resolvers: Resolvers,
     pub(super) wake: Arc<Wake>,
@@ -120,6 +123,16 @@ pub(super) struct NewPlan {
     /// Gets the generation of the first snapshot under it.
     pub(super) applied: Sender<io::Result<u64>>,
 }
+
+/// Something that somebody decides about a target.
+pub(super) struct NewOrder {
+    pub(super) order: SteerOrder,
+    /// Gets what was decided, and the generation of the first snapshot that shows it.
+    pub(super) decided: Sender<OrderOutcome>,
+}
+
+/// What became of an order, and the generation that shows it.
+type OrderOutcome = (Result<Steered, SteerError>, u64);
 
 /// The first probe of everything: what a start waits for.
 struct FirstRound {
@@ -198,6 +211,7 @@ impl Monitor {
         }
         self.take_reports(now);
         let applied = self.take_plans(now);
+        let decided = self.take_orders(now);
         for asked in self.inputs.records.try_iter() {
             // Whoever asked may have stopped waiting.
             let _ = asked.send(self.roster.records(now));
@@ -216,6 +230,10 @@ impl Monitor {
         for reply in applied {
             // Whoever asked may have stopped waiting.
             let _ = reply.send(Ok(self.shared.snapshot.load().generation));
+        }
+        for (reply, outcome) in decided {
+            // Likewise.
+            let _ = reply.send((outcome, self.shared.snapshot.load().generation));
         }
         // While nothing is healthy, the first request after a return is to be served.
         let hurry = self.shared.snapshot.load().healthy_count() == 0;
@@ -302,6 +320,20 @@ impl Monitor {
             outcome.as_ref().map_or_else(super::probe::Reason::verdict, |_| Judgement::Good);
         let first = self.roster.is_new(id);
         let Some(ruling) = self.roster.observe(id, verdict, now) else { return };
+        let moment = Moment { wall: SystemTime::now(), at: now };
+        let check = CheckNote {
+            ended: moment.wall,
+            took,
+            passed: outcome.is_ok(),
+            result: match outcome {
+                Ok(success) => success.to_string().into(),
+                Err(reason) => reason.to_string().into(),
+            },
+        };
+        if let Some(HealthEvent::Ejected(streak, count)) = ruling.change {
+            self.roster.note_ejection(id, &Report::Streak(streak, count).to_string());
+        }
+        self.roster.note_check(id, check, moment);
         self.barred.remove(&id);
         self.schedule.finish(id, now, ruling.standing);
         self.changed |= ruling.looks_different;
@@ -352,7 +384,10 @@ impl Monitor {
         let Some(endpoint) = self.roster.assignment(id) else { return };
         let who = format!("target {} ({})", endpoint.label, endpoint.address);
         let healthy = self.roster.healthy_count();
-        self.lines.push((level, format!("{who} is {what}; healthy endpoints: {healthy}")));
+        let decided = self.roster.decided(id).state;
+        let decided = decided.map(|state| format!("; {} by hand", state.name()));
+        let decided = decided.unwrap_or_default();
+        self.lines.push((level, format!("{who} is {what}{decided}; healthy endpoints: {healthy}")));
     }
 
     /// Handles the reports of workers, at most [`REPORTS`] at once. A report about an endpoint that is no longer healthy is
@@ -378,6 +413,7 @@ impl Monitor {
     fn eject(&mut self, id: EndpointId, why: (Streak, u32), now: Instant) {
         if let Some(time) = self.roster.accuse(id, why, now) {
             let why = Report::Streak(why.0, why.1);
+            self.roster.note_ejection(id, &why.to_string());
             self.changed = true;
             self.terms.insert((now + time, id));
             let term = match time {
@@ -411,6 +447,23 @@ impl Monitor {
             self.changed = true;
             self.unpublished_until = now;
             waiting.push(applied);
+        }
+        waiting
+    }
+
+    /// Follows what somebody decides. Those who wait for the publication, and what became of it.
+    fn take_orders(
+        &mut self,
+        now: Instant,
+    ) -> Vec<(Sender<OrderOutcome>, Result<Steered, SteerError>)> {
+        let mut waiting = Vec::new();
+        while let Ok(NewOrder { order, decided }) = self.inputs.orders.try_recv() {
+            let outcome = self.roster.steer(&order);
+            if outcome.is_ok() {
+                self.changed = true;
+                self.unpublished_until = now;
+            }
+            waiting.push((decided, outcome));
         }
         waiting
     }
@@ -584,6 +637,7 @@ impl Monitor {
             let pause = PUBLISH_PAUSE_EACH.saturating_mul(endpoints).min(PUBLISH_PAUSE);
             self.unpublished_until = now + pause;
             let generation = self.shared.snapshot.load().generation + 1;
+            self.roster.show(Moment { wall: SystemTime::now(), at: now });
             self.shared.snapshot.store(Arc::new(self.roster.snapshot(generation)));
             // Requests may wait for one that has gone down.
             self.shared.bell.ring();
@@ -630,9 +684,11 @@ impl Monitor {
 fn why_none(snapshot: &Snapshot, unresolved: usize) -> String {
     let ejected = snapshot.count(EndpointState::Ejected);
     let failing = snapshot.count(EndpointState::Down);
+    let by_hand = [EndpointState::Drained, EndpointState::Disabled].map(|it| snapshot.count(it));
     let counts = [
         (ejected, "ejected for failing requests"),
         (failing, "failing health checks"),
+        (by_hand.iter().sum(), "taken out by hand"),
         (unresolved, "without an address"),
     ];
     let reasons = counts.iter().filter(|(count, _)| *count > 0);

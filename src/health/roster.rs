@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::balance::detail::{CheckNote, Moment, Override};
 use crate::balance::{
     Endpoint, EndpointId, EndpointState, Preference, Snapshot, Streak, Unresolved,
 };
 use crate::base::address::Address;
-use crate::settings::{Plan, Target, TargetAddress};
+use crate::settings::{Plan, Target, TargetAddress, TargetState};
 
 use super::checked::{Checked, Company, HealthEvent};
 use super::ejection::{EndpointCounts, allows};
@@ -25,6 +26,7 @@ use super::place::{Place, one_for_each_address};
 use super::probe::CheckSpec;
 use super::record::EndpointRecord;
 use super::schedule::Standing;
+use super::steering::{SteerError, SteerOrder, Steered, nearest};
 
 /// How long an answer waits at most to be taken together with others.
 const GATHER_TIME: Duration = Duration::from_millis(5);
@@ -47,6 +49,8 @@ struct Member {
     awaited: bool,
     /// The plan no longer has it; it goes with its last endpoint.
     retired: bool,
+    /// What somebody has decided about it, and so about endpoints that it does not have yet.
+    decided: Override,
 }
 
 /// What an answer changed.
@@ -139,7 +143,12 @@ impl Roster {
                 }
                 None => {
                     self.next_number += 1;
-                    Member::new(self.next_number - 1, target)
+                    let mut member = Member::new(self.next_number - 1, target);
+                    let of_all = (member.label.to_string(), String::new());
+                    if let Some(record) = self.inherited.remove(&of_all) {
+                        member.decided = record.decided();
+                    }
+                    member
                 }
             };
             self.members.push(member);
@@ -207,6 +216,7 @@ impl Roster {
                     let Some(id) = fresh_id() else { break };
                     let streaks = (member.rise, member.fall);
                     let mut endpoint = Checked::new(id, &place, streaks, now);
+                    endpoint.decide(Override { weight: None, ..member.decided });
                     let name = (member.label.to_string(), place.address.to_string());
                     if let Some(record) = self.inherited.remove(&name) {
                         endpoint.resume(&record, now);
@@ -269,11 +279,11 @@ impl Roster {
         let endpoint = self.find_mut(id)?;
         let absent = endpoint.absent;
         let change = endpoint.observe(verdict.into(), &company, now);
-        let standing = match endpoint.is_up() {
+        let standing = match endpoint.health() {
             _ if endpoint.judge.is_wavering() || endpoint.spared => Standing::Wavering,
-            true => Standing::Sound,
-            false if endpoint.absent => Standing::Absent,
-            false => Standing::Out,
+            EndpointState::Up => Standing::Sound,
+            _ if endpoint.absent => Standing::Absent,
+            _ => Standing::Out,
         };
         Some(Ruling {
             change,
@@ -310,7 +320,10 @@ impl Roster {
     /// What another process is to know of each endpoint.
     pub(super) fn records(&self, now: Instant) -> Vec<EndpointRecord> {
         let of = |member: &Member| -> Vec<EndpointRecord> {
-            member.endpoints.iter().map(|it| it.record(&member.label, now)).collect()
+            let of_all = member.decided.is_set();
+            let of_all = of_all.then(|| EndpointRecord::of_target(&member.label, member.decided));
+            let each = member.endpoints.iter().map(|it| it.record(&member.label, now));
+            of_all.into_iter().chain(each).collect()
         };
         self.planned().flat_map(of).collect()
     }
@@ -343,7 +356,11 @@ impl Roster {
         let (rules, allowed) = (self.plan.ejection, allows(&self.plan.ejection, self.counts()));
         let asks = self.find(id)?.0.spec.asks();
         let endpoint = self.find_mut(id)?;
-        if !allowed || !endpoint.is_up() {
+        // One that somebody wants in stays in.
+        if !allowed || endpoint.health() != EndpointState::Up || !endpoint.is_up() {
+            return None;
+        }
+        if endpoint.decided.state == Some(TargetState::Up) {
             return None;
         }
         endpoint.accuse((streak, count), asks, &rules, now)
@@ -443,11 +460,16 @@ impl Roster {
 
     /// The snapshot of this moment: endpoints by target, then by address.
     pub(super) fn snapshot(&self, generation: u64) -> Snapshot {
-        let endpoints = self.members.iter().flat_map(|member| {
+        let mut details = Some(Vec::new());
+        let mut endpoints = Vec::new();
+        for member in &self.members {
             let families = Families::of(&member.endpoints);
-            let shown = member.endpoints.iter().filter(|it| !families.leave_out(it));
-            shown
-                .map(|endpoint| Endpoint {
+            for endpoint in member.endpoints.iter().filter(|it| !families.leave_out(it)) {
+                details = details.zip(endpoint.history.cell()).map(|(mut all, cell)| {
+                    all.push(cell);
+                    all
+                });
+                endpoints.push(Endpoint {
                     id: endpoint.id,
                     address: endpoint.address.clone(),
                     target: Arc::clone(&member.label),
@@ -455,20 +477,96 @@ impl Roster {
                     absent: endpoint.absent,
                     preference: Preference {
                         alternate: families.stands_by(endpoint),
-                        ..endpoint.preference
+                        ..endpoint.preference()
                     },
                     served: endpoint.served.clone(),
-                })
-                .collect::<Vec<_>>()
-        });
+                });
+            }
+        }
         let unresolved = self.planned().filter(|member| member.endpoints.is_empty());
         let unresolved = unresolved.map(|member| Unresolved {
             target: Arc::clone(&member.label),
             reason: Arc::clone(&member.trouble),
         });
-        Snapshot::new(generation, endpoints.collect())
+        Snapshot::new(generation, endpoints)
             .of_targets(self.planned().count(), unresolved.collect())
+            .detailed(details.unwrap_or_default())
             .under(Arc::clone(&self.plan))
+    }
+
+    /// A check of it has ended, and found this.
+    pub(super) fn note_check(&mut self, id: EndpointId, check: CheckNote, now: Moment) {
+        if let Some(endpoint) = self.find_mut(id) {
+            endpoint.history.note_check(check);
+            endpoint.show(now);
+        }
+    }
+
+    /// It is ejected for this.
+    pub(super) fn note_ejection(&mut self, id: EndpointId, why: &str) {
+        if let Some(endpoint) = self.find_mut(id) {
+            endpoint.history.note_ejection(why);
+        }
+    }
+
+    /// Shows how every endpoint is.
+    pub(super) fn show(&mut self, now: Moment) {
+        let endpoints = self.members.iter_mut().flat_map(|member| &mut member.endpoints);
+        endpoints.for_each(|endpoint| endpoint.show(now));
+    }
+
+    /// What somebody has decided about this endpoint.
+    pub(super) fn decided(&self, id: EndpointId) -> Override {
+        self.find(id).map_or_else(Override::default, |(_, endpoint)| endpoint.decided)
+    }
+
+    /// Decides about every endpoint of a target, or of an address of which there may be several.
+    ///
+    /// # Errors
+    /// There is none of this name, or it has no weight that could be another.
+    pub(super) fn steer(&mut self, order: &SteerOrder) -> Result<Steered, SteerError> {
+        let named = |member: &&mut Member| !member.retired && *member.label == *order.name;
+        if let Some(member) = self.members.iter_mut().find(named) {
+            if order.weight.is_some() {
+                return Err(SteerError::Weight(member.name.is_some()));
+            }
+            let decided = order.over(member.decided);
+            member.decided = Override { weight: None, ..decided };
+            for endpoint in &mut member.endpoints {
+                endpoint.decide(order.over(endpoint.decided));
+            }
+            let endpoints = member.endpoints.len();
+            let label = Arc::clone(&member.label);
+            return Ok(Steered { label, address: None, endpoints, healthy: self.healthy_count() });
+        }
+        let mut found = None;
+        for member in self.members.iter_mut().filter(|member| !member.retired) {
+            for endpoint in &mut member.endpoints {
+                if endpoint.address.to_string() == order.name {
+                    endpoint.decide(order.over(endpoint.decided));
+                    let before = found.map_or(0, |(_, _, count)| count);
+                    let place = endpoint.address.clone();
+                    found = Some((Arc::clone(&member.label), place, before + 1));
+                }
+            }
+        }
+        match found {
+            Some((label, address, endpoints)) => {
+                let healthy = self.healthy_count();
+                Ok(Steered { label, address: Some(address), endpoints, healthy })
+            }
+            None => Err(SteerError::Unknown(self.nearest(&order.name))),
+        }
+    }
+
+    /// The name of a target or an address that may have been meant.
+    fn nearest(&self, name: &str) -> Option<String> {
+        let of = |member: &Member| -> Vec<String> {
+            let addresses = member.endpoints.iter().map(|it| it.address.to_string());
+            std::iter::once(member.label.to_string()).chain(addresses).collect()
+        };
+        let names: Vec<String> = self.planned().flat_map(of).collect();
+        nearest(name, &names)
     }
 
     fn counts(&self) -> EndpointCounts {
@@ -509,6 +607,7 @@ impl Member {
             trouble: "it has not been looked up yet".into(),
             awaited: Wanted::of(&target.address).is_some(),
             retired: false,
+            decided: Override::default(),
         }
     }
 

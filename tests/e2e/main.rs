@@ -17,6 +17,7 @@
 //! | `sharing` | connections to targets that clients share, or must not |
 //! | `stopping` | signals and the drain |
 //! | `draining` | the drain by a command, and how it is taken back |
+//! | `steering` | targets that are taken out and put back by hand, and what is told of them |
 //! | `reload` | a changed file: what is applied, what is refused, and what nobody notices |
 //! | `successor` | upgrades: one process takes the place of another |
 //! | `metrics` | what is counted of exchanges, and whether Prometheus reads it |
@@ -44,6 +45,7 @@ mod reload;
 mod resources;
 mod sharing;
 mod stalls;
+mod steering;
 mod stopping;
 mod successor;
 mod surface;

@@ -262,6 +262,29 @@ impl Drop for EndOnDrop<'_> {
 }
 
 #[test]
+fn what_was_decided_about_targets_goes_over_to_the_successor() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let service = Service::before(&[&a, &b], SHORT_DRAIN);
+    let (said, code) = service.command(&["drain", &a.target()]);
+    assert!(code == Some(0) && said.contains("drained by hand"), "{said}");
+    let seen = || {
+        let (said, _) = service.command(&["targets", "--json"]);
+        let seen: serde_json::Value = serde_json::from_str(&said).unwrap();
+        seen["targets"][0]["endpoints"][0].clone()
+    };
+    let before = seen();
+    service.upgrade();
+    let after = seen();
+    assert_eq!((&before["state"], &after["state"]), (&"drained".into(), &"drained".into()));
+    assert_eq!(before["override"], after["override"]);
+    let time = |of: &serde_json::Value| of["for_seconds"].as_f64().unwrap();
+    assert!(time(&after) >= time(&before), "{before} {after}");
+    (0..4).for_each(|_| assert_eq!(service.client().get("/").text(), "b"));
+    let (said, _) = service.command(&["auto", &a.target()]);
+    assert!(said.contains("healthy endpoints: 2"), "{said}");
+}
+
+#[test]
 fn no_request_fails_while_processes_take_one_anothers_place() {
     let origin = Origin::named("a");
     let mut service = Service::before(&[&origin], SHORT_DRAIN);

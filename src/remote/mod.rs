@@ -2,6 +2,8 @@
 //!
 //! Owns the rules for the socket's path, which the program that makes it and the commands that look for it share.
 
+pub mod show;
+
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::io::{self, Read, Write};
@@ -78,8 +80,8 @@ pub fn is_alive(path: &Path) -> bool {
 pub enum Contact {
     /// By its control socket.
     Socket(PathBuf),
-    /// By its admin listener, as `host:port`, with its token.
-    Admin(String, AdminToken),
+    /// By its admin listener, as `host:port`, with its token, which who only reads need not have.
+    Admin(String, Option<AdminToken>),
 }
 
 impl fmt::Display for Contact {
@@ -223,16 +225,40 @@ fn sockets() -> Vec<PathBuf> {
 /// The target of a request for an upgrade to the program at this path, or the same one.
 pub fn upgrade_target(program: Option<&Path>) -> String {
     let Some(program) = program else { return "/upgrade".to_owned() };
-    let mut target = "/upgrade?binary=".to_owned();
-    for &byte in program.as_os_str().as_bytes() {
+    format!("/upgrade?binary={}", encoded(program.as_os_str().as_bytes()))
+}
+
+/// The path of one target, or of all endpoints at one address.
+pub fn target_path(name: &str) -> String {
+    format!("/targets/{}", encoded(name.as_bytes()))
+}
+
+/// `bytes` as part of a target, percent-encoded (RFC 3986 section 2.1).
+fn encoded(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for &byte in bytes {
         match byte {
-            b'/' | b'-' | b'.' | b'_' | b'~' => target.push(char::from(byte)),
-            _ if byte.is_ascii_alphanumeric() => target.push(char::from(byte)),
+            b'/' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
             // Writing to a string cannot fail.
-            _ => drop(write!(target, "%{byte:02X}")),
+            _ => drop(write!(text, "%{byte:02X}")),
         }
     }
-    target
+    text
+}
+
+/// Sends a request with JSON as its content; the status and the body of its response.
+///
+/// # Errors
+/// As of [`ask`].
+pub fn put(
+    contact: &Contact,
+    target: &str,
+    content: &serde_json::Value,
+) -> Result<(u16, String), RemoteError> {
+    let begun = Instant::now();
+    let goes_on = || begun.elapsed() < PATIENCE;
+    exchange(contact, ("PUT", target, &content.to_string()), goes_on)
 }
 
 /// Sends a request without a body; the status and the body of its response.
@@ -241,7 +267,7 @@ pub fn upgrade_target(program: Option<&Path>) -> String {
 /// Nobody listens there, or the response does not come.
 pub fn ask(contact: &Contact, method: &str, target: &str) -> Result<(u16, String), RemoteError> {
     let begun = Instant::now();
-    exchange(contact, method, target, || begun.elapsed() < PATIENCE)
+    exchange(contact, (method, target, ""), || begun.elapsed() < PATIENCE)
 }
 
 /// Likewise, to be done, for a response that may take as long as the process lives.
@@ -249,7 +275,7 @@ pub fn ask(contact: &Contact, method: &str, target: &str) -> Result<(u16, String
 /// # Errors
 /// As of [`ask`].
 pub fn ask_patiently(contact: &Contact, target: &str) -> Result<(u16, String), RemoteError> {
-    exchange(contact, "POST", target, || true)
+    exchange(contact, ("POST", target, ""), || true)
 }
 
 /// Likewise, for a response that comes when the process ends, whenever that is: it has ended then. `meanwhile` is called each second
@@ -262,7 +288,7 @@ pub fn wait(
     target: &str,
     mut meanwhile: impl FnMut(u64),
 ) -> Result<(u16, String), RemoteError> {
-    exchange(contact, "POST", target, || {
+    exchange(contact, ("POST", target, ""), || {
         // It may be about to end.
         if let Some(left) = ask(contact, "GET", "/status").ok().and_then(|(_, text)| left(&text)) {
             meanwhile(left);
@@ -295,8 +321,7 @@ fn connect(contact: &Contact) -> io::Result<Socket> {
 /// Asks, and reads to the end of the connection. After each second of silence `goes_on` says whether to wait on.
 fn exchange(
     contact: &Contact,
-    method: &str,
-    target: &str,
+    (method, target, content): (&str, &str, &str),
     mut goes_on: impl FnMut() -> bool,
 ) -> Result<(u16, String), RemoteError> {
     let failed = |error| RemoteError::Answer(contact.clone(), error);
@@ -304,13 +329,14 @@ fn exchange(
         connect(contact).map_err(|error| RemoteError::Connect(contact.clone(), error))?;
     // Only who gives a command needs it.
     let credentials = match contact {
-        Contact::Admin(_, token) if method == "POST" => {
+        Contact::Admin(_, Some(token)) if method != "GET" => {
             format!("Authorization: {}\r\n", token.credentials())
         }
         _ => String::new(),
     };
     let request = format!(
-        "{method} {target} HTTP/1.1\r\nHost: evenly\r\n{credentials}Content-Length: 0\r\n\r\n"
+        "{method} {target} HTTP/1.1\r\nHost: evenly\r\n{credentials}Content-Length: {}\r\n\r\n{content}",
+        content.len()
     );
     let mut read = || -> io::Result<Vec<u8>> {
         stream.set_read_timeout(Some(LOOK))?;

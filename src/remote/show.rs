@@ -1,0 +1,237 @@
+//! What a running evenly says of itself as JSON, for people. Pure.
+//!
+//! Invariant: nothing that is not of this program gets to a terminal raw.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::base::text::is_active;
+
+/// A text of `value`, without what a terminal would follow; empty if it is none.
+fn text(value: &Value) -> String {
+    let shown = |c: char| if is_active(c) { char::REPLACEMENT_CHARACTER } else { c };
+    value.as_str().unwrap_or_default().chars().map(shown).collect()
+}
+
+/// The endpoints of each target of `/targets`, with the name of their target.
+fn endpoints(targets: &Value) -> impl Iterator<Item = (String, &Value)> {
+    let targets = targets["targets"].as_array().into_iter().flatten();
+    targets.flat_map(|target| {
+        let endpoints = target["endpoints"].as_array().into_iter().flatten();
+        endpoints.map(|endpoint| (text(&target["target"]), endpoint))
+    })
+}
+
+/// A time in two units at most: `41s`, `3h 12m`.
+pub fn time(seconds: f64) -> String {
+    // A time that is none, or before now, shows as 0.
+    let seconds = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
+    let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
+    let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {seconds}s"),
+        (0, ..) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+/// Why an endpoint is as it is, as far as its state does not say.
+fn why(endpoint: &Value) -> String {
+    let mut parts = Vec::new();
+    let decided = &endpoint["override"];
+    if let Some(state) = decided["state"].as_str() {
+        let unsaved = if decided["unsaved"] == true { ", unsaved" } else { "" };
+        parts.push(format!("{state} by hand{unsaved}"));
+    }
+    if let Some(weight) = decided["weight"].as_u64() {
+        parts.push(format!("weight {weight} by hand"));
+    }
+    let (state, health) = (text(&endpoint["state"]), text(&endpoint["health"]));
+    let reason = text(&endpoint["reason"]);
+    match (state == health, reason.is_empty()) {
+        (true, true) => {}
+        (true, false) => parts.push(reason),
+        (false, true) => parts.push(format!("its checks say {health}")),
+        (false, false) => parts.push(format!("its checks say {health}: {reason}")),
+    }
+    if let Some(until) = endpoint["ejected_until"].as_str() {
+        parts.push(format!("until {until}"));
+    }
+    if state == "up" && endpoint["in_rotation"] == false {
+        parts.push("stands by for others of its target".to_owned());
+    }
+    if let Some(left @ 1..) = endpoint["in_flight"].as_u64()
+        && state != "up"
+    {
+        parts.push(format!("requests left: {left}"));
+    }
+    parts.join("; ")
+}
+
+/// The last checks, the oldest first, a character each.
+fn strip(endpoint: &Value) -> String {
+    let checks = endpoint["checks"].as_array().into_iter().flatten();
+    checks.map(|check| if check["passed"] == true { '+' } else { '-' }).collect()
+}
+
+/// `/targets` as a table, a line for each endpoint.
+pub fn targets(targets: &Value) -> String {
+    let titles = ["target", "address", "state", "for", "last checks", "why"].map(str::to_owned);
+    let mut rows = vec![titles];
+    for (target, endpoint) in endpoints(targets) {
+        rows.push([
+            target,
+            text(&endpoint["address"]),
+            text(&endpoint["state"]),
+            endpoint["for_seconds"].as_f64().map(time).unwrap_or_default(),
+            strip(endpoint),
+            why(endpoint),
+        ]);
+    }
+    for target in targets["targets"].as_array().into_iter().flatten() {
+        if target["unresolved"].is_string() {
+            let why = text(&target["unresolved"]);
+            let (name, none) = (text(&target["target"]), String::new());
+            rows.push([name, "-".to_owned(), "unresolved".to_owned(), none.clone(), none, why]);
+        }
+    }
+    table(&rows)
+}
+
+/// Cells in columns, without white space at the end of a line.
+pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut lines = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            // Writing to a string cannot fail.
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        lines.push_str(line.trim_end());
+        lines.push('\n');
+    }
+    lines
+}
+
+/// One target of `/targets` at length.
+pub fn one(targets: &Value) -> String {
+    let mut lines = String::new();
+    for (target, endpoint) in endpoints(targets) {
+        let (address, state) = (text(&endpoint["address"]), text(&endpoint["state"]));
+        let name = if target == address { target } else { format!("{target} ({address})") };
+        let time = endpoint["for_seconds"].as_f64().map(time).unwrap_or_default();
+        let since = text(&endpoint["since"]);
+        let _ = writeln!(lines, "{name} is {state} for {time}, since {since}");
+        let why = why(endpoint);
+        if !why.is_empty() {
+            let _ = writeln!(lines, "  {why}");
+        }
+        for check in endpoint["checks"].as_array().into_iter().flatten() {
+            let passed = if check["passed"] == true { "passed" } else { "failed" };
+            let took = check["latency_ms"].as_f64().unwrap_or_default();
+            let (when, found) = (text(&check["time"]), text(&check["result"]));
+            let _ = writeln!(lines, "  {when}  {passed}  {took:.1} ms  {found}");
+        }
+    }
+    for target in targets["targets"].as_array().into_iter().flatten() {
+        if target["unresolved"].is_string() {
+            let (name, why) = (text(&target["target"]), text(&target["unresolved"]));
+            let _ = writeln!(lines, "{name} has no address: {why}");
+        }
+    }
+    lines
+}
+
+/// Whether one of the endpoints of `/targets` gets requests.
+pub fn gets_requests(targets: &Value) -> bool {
+    endpoints(targets).any(|(_, endpoint)| endpoint["in_rotation"] == true)
+}
+
+/// How many requests are with endpoints of `/targets` that are out; `None` if it does not say.
+pub fn requests_left(targets: &Value) -> Option<u64> {
+    endpoints(targets).map(|(_, endpoint)| endpoint["in_flight"].as_u64()).sum()
+}
+
+/// `/status` in a few lines.
+pub fn status(status: &Value) -> String {
+    let number = |key: &str| status[key].as_u64().unwrap_or_default();
+    let all = status["endpoints"].as_array().map_or(0, Vec::len);
+    let uptime = time(status["uptime_seconds"].as_f64().unwrap_or_default());
+    let mut lines = format!(
+        "evenly {}, process {}, {} for {uptime}, generation {}\n\
+         endpoints that get requests: {} of {all} ({} failing checks, {} ejected)\n\
+         client connections: {} of at most {}\n\
+         buffers: {} of at most {} MiB\n",
+        text(&status["version"]),
+        number("pid"),
+        text(&status["stage"]),
+        number("generation"),
+        number("endpoints_healthy"),
+        number("endpoints_failing"),
+        number("endpoints_ejected"),
+        number("connections"),
+        number("connections_limit"),
+        number("buffer_bytes") >> 20,
+        number("buffer_bytes_limit") >> 20,
+    );
+    if status["file"].is_string() {
+        let _ = writeln!(lines, "file: {}", text(&status["file"]));
+    }
+    lines
+}
+
+/// Whether `/status` says that it serves: it wants connections, and some endpoint gets requests.
+pub fn serves(status: &Value) -> bool {
+    status["stage"] == "running" && status["endpoints_healthy"].as_u64().is_some_and(|it| it > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sample() -> Value {
+        let check = |passed| json!({"time": "2026-12-01T10:00:00.000Z", "latency_ms": 1.25, "passed": passed, "result": "200"});
+        json!({"targets": [
+            {"target": "a:1", "unresolved": null, "endpoints": [
+                {"address": "10.0.0.1:1", "state": "drained", "health": "down", "in_rotation": false, "for_seconds": 61.5,
+                 "since": "2026-12-01T10:00:00.000Z", "reason": "connect refused", "ejected_until": null, "in_flight": 2,
+                 "override": {"state": "drain", "weight": null, "unsaved": true}, "checks": [check(true), check(false)]},
+                {"address": "10.0.0.2:1", "state": "up", "health": "up", "in_rotation": true, "for_seconds": 4000.0,
+                 "since": "x\u{1b}[31m", "reason": null, "ejected_until": null, "in_flight": null, "override": null, "checks": []},
+            ]},
+            {"target": "b:1", "unresolved": "no such name", "endpoints": []},
+        ]})
+    }
+
+    #[test]
+    fn targets_are_lines_in_columns() {
+        let shown = targets(&sample());
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "target  address     state       for    last checks  why",
+                "a:1     10.0.0.1:1  drained     1m 1s  +-           drain by hand, unsaved; its checks say down: connect refused; requests left: 2",
+                "a:1     10.0.0.2:1  up          1h 6m",
+                "b:1     -           unresolved                      no such name",
+            ]
+        );
+    }
+
+    #[test]
+    fn one_target_is_shown_at_length_and_nothing_drives_the_terminal() {
+        let shown = one(&sample());
+        assert!(shown.starts_with("a:1 (10.0.0.1:1) is drained for 1m 1s, since 2026"), "{shown}");
+        assert!(shown.contains("\n  2026-12-01T10:00:00.000Z  failed  1.2 ms  200\n"), "{shown}");
+        assert!(shown.contains("b:1 has no address: no such name\n"), "{shown}");
+        assert!(!shown.contains('\u{1b}'));
+        assert!(gets_requests(&sample()));
+        assert_eq!(requests_left(&sample()), None, "it is not known of one that is up");
+    }
+}
