@@ -25,9 +25,11 @@ use serde::Deserialize;
 
 use evenly::balance::{self, Shared};
 use evenly::http1::{
-    ClientAddress, ClientConnection, ClientFraming, FieldSpace, HeadLimits, Progress,
+    ClientAddress, ClientConnection, ClientFraming, FieldSpace, HeadLimits, Progress, RequestId,
     RequestRewrite, ResponseRewrite, parse_request, parse_response, rewrite,
 };
+
+use evenly::settings::Plan;
 
 use messages::{BROWSER, WRK, chunked, nginx, post};
 use wire::Rig;
@@ -44,7 +46,7 @@ const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, fields: 100 };
 /// One part of a request, run so many times.
 type Part = fn(u64);
 
-const PARTS: [(&str, Part); 11] = [
+const PARTS: [(&str, Part); 13] = [
     ("parse-request-wrk", |times| parse_requests(WRK, times)),
     ("parse-request-browser", |times| parse_requests(BROWSER, times)),
     ("parse-response-nginx", parse_responses),
@@ -53,6 +55,10 @@ const PARTS: [(&str, Part); 11] = [
     ("rewrite-response-nginx", rewrite_responses),
     ("pick", pick),
     ("engine-get-wrk", |times| exchange(WRK, &nginx(128), times)),
+    ("engine-get-request-id", |times| {
+        exchange_by(Plan { request_id: true, ..Plan::default() }, WRK, times);
+    }),
+    ("engine-get-trace", |times| exchange_by(Plan { trace: true, ..Plan::default() }, WRK, times)),
     ("engine-get-browser", |times| exchange(BROWSER, &nginx(128), times)),
     ("engine-get-chunked", |times| exchange(WRK, &chunked(3, 4096), times)),
     ("engine-post-1-kib", |times| exchange(&post(1024), &nginx(128), times)),
@@ -80,6 +86,8 @@ fn rewrite_requests(input: &[u8], times: u64) {
         client: ClientAddress { ip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)), trusted: false },
         fallback_host: "127.0.0.1:8080",
         via: None,
+        request_id: &RequestId::None,
+        span: None,
     };
     let mut space = FieldSpace::new();
     let Ok(Progress::Complete(head)) = parse_request(input, LIMITS, &mut space) else {
@@ -98,6 +106,7 @@ fn rewrite_responses(times: u64) {
         framing: ClientFraming::AsIs,
         connection: ClientConnection::Implicit,
         via: None,
+        request_id: &RequestId::None,
     };
     let input = nginx(0);
     let mut space = FieldSpace::new();
@@ -124,6 +133,15 @@ fn pick(times: u64) {
 /// Two turns of a whole engine for each time, the copies of the network in memory included.
 fn exchange(request: &[u8], response: &[u8], times: u64) {
     let mut rig = Rig::new(1, request, response);
+    for _ in 0..times {
+        rig.round(Duration::from_micros(100));
+    }
+    assert_eq!(rig.finished(), times);
+}
+
+/// Likewise, by this plan.
+fn exchange_by(plan: Plan, request: &[u8], times: u64) {
+    let mut rig = Rig::by(plan, 1, request, &nginx(128));
     for _ in 0..times {
         rig.round(Duration::from_micros(100));
     }

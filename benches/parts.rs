@@ -20,7 +20,7 @@ use evenly::base::tick::Tick;
 use evenly::base::wheel::{Due, Wheel};
 use evenly::http1::{
     BodyDecoder, BodyLength, ClientAddress, ClientConnection, ClientFraming, FieldSpace,
-    HeadLimits, Progress, RequestHead, RequestRewrite, ResponseHead, ResponseRewrite,
+    HeadLimits, Progress, RequestHead, RequestId, RequestRewrite, ResponseHead, ResponseRewrite,
     parse_request, parse_response, rewrite,
 };
 
@@ -72,6 +72,8 @@ fn rewriting(criterion: &mut Criterion) {
         client: ClientAddress { ip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)), trusted: false },
         fallback_host: "127.0.0.1:8080",
         via: None,
+        request_id: &RequestId::None,
+        span: None,
     };
     for (name, input) in REQUESTS {
         let mut space = FieldSpace::new();
@@ -88,6 +90,7 @@ fn rewriting(criterion: &mut Criterion) {
         framing: ClientFraming::AsIs,
         connection: ClientConnection::Implicit,
         via: None,
+        request_id: &RequestId::None,
     };
     let input = nginx(0);
     let mut space = FieldSpace::new();

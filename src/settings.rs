@@ -102,10 +102,16 @@ pub struct Plan {
     pub listen: Vec<SocketAddr>,
     /// The servers behind this one; never empty after validation.
     pub targets: Vec<Target>,
-    /// Clients whose `X-Forwarded-*` fields are trusted. Default: none.
+    /// Clients whose `X-Forwarded-*` fields and `X-Request-ID` are trusted. Default: none.
     pub trusted_proxies: Vec<IpNet>,
     /// Which forwarded messages get a `Via` field (RFC 9110 section 7.6.3). Default [`Via::Requests`].
     pub via: Via,
+    /// How often a request may come back to this process through a target; beyond it 508. Default 0: not at all; at most 100.
+    pub max_hops: usize,
+    /// Whether requests and responses get an `X-Request-ID`. Default false.
+    pub request_id: bool,
+    /// Whether traces (W3C Trace Context) are taken part in. Default false: both fields pass as they are.
+    pub trace: bool,
     /// How long each phase of an exchange may take.
     pub timeouts: Timeouts,
     /// How large anything may grow.
@@ -125,6 +131,9 @@ impl Default for Plan {
             targets: Vec::new(),
             trusted_proxies: Vec::new(),
             via: Via::default(),
+            max_hops: 0,
+            request_id: false,
+            trace: false,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             retry: Retry::default(),

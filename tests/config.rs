@@ -104,6 +104,9 @@ fn every_key_reaches_its_setting() {
         user = "evenly:www"
         trusted_proxies = ["10.0.0.0/8", "::1"]
         via = "all"
+        max_hops = 2
+        request_id = true
+        trace = true
 
         [[targets]]
         address = "A.example:1"
@@ -214,6 +217,9 @@ fn every_key_reaches_its_setting() {
         }],
         trusted_proxies: settings.plan.trusted_proxies.clone(),
         via: Via::All,
+        max_hops: 2,
+        request_id: true,
+        trace: true,
         timeouts: Timeouts {
             client_header: second(1),
             client_idle: second(2),
@@ -341,7 +347,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
         ),
         (
             "\"a\\nb\" = 1",
-            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, spin, watch, user, trusted_proxies, via, targets, health, timeouts, limits, retry, ejection, tcp, dns, admin, security, log",
+            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, spin, watch, user, trusted_proxies, via, max_hops, request_id, trace, targets, health, timeouts, limits, retry, ejection, tcp, dns, admin, security, log",
         ),
     ]);
 }

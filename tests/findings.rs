@@ -14,6 +14,7 @@ fn rules() -> ExchangeRules {
         replay: false,
         request_via: None,
         response_via: None,
+        max_hops: 0,
         describe: false,
         draining: false,
     }

@@ -375,6 +375,7 @@ impl Chain {
             // Both proxies share this: what the first has passed on has not come back.
             request_via: None,
             response_via: Some(Pseudonym::new(1)),
+            max_hops: 0,
             describe: true,
             draining: false,
         };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use evenly::http1::{
     BodyLength, ClientAddress, ClientConnection, ClientFraming, FieldSpace, Method, Progress,
-    Pseudonym, RequestRewrite, ResponseRewrite, parse_request, parse_response, rewrite,
+    Pseudonym, RequestId, RequestRewrite, ResponseRewrite, TraceParent, parse_request, parse_response, rewrite,
 };
 
 use crate::LIMITS;
@@ -72,10 +72,13 @@ static US: Pseudonym = Pseudonym::new(1);
 fn sent_request_is_sound(input: &[u8], trusted: bool) {
     let mut space = FieldSpace::new();
     let Ok(Progress::Complete(head)) = parse_request(input, LIMITS, &mut space) else { return };
+    let span = TraceParent::parse(b"00-12345678901234567890123456789012-1234567890123456-01");
     let by = RequestRewrite {
         client: ClientAddress { ip: IpAddr::from([192, 0, 2, 1]), trusted },
         fallback_host: "fallback",
         via: Some(&US),
+        request_id: &RequestId::Uuid([7; 16]),
+        span: span.as_ref(),
     };
     let mut sent = Vec::new();
     rewrite::request(&head, input, &by, &mut sent);
@@ -104,6 +107,7 @@ fn passed_response_is_sound(input: &[u8], framing: ClientFraming) {
         framing: as_sent,
         connection: ClientConnection::Implicit,
         via: Some(&US),
+        request_id: &RequestId::Uuid([7; 16]),
     };
     let mut passed = Vec::new();
     rewrite::response(&head, input, &by, &mut passed);

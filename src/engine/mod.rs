@@ -64,7 +64,19 @@ impl<N: Net> Engine<N> {
     /// An engine without connections, one of so many `workers`, by the plan of the snapshot that is published.
     pub fn new(net: N, workers: usize, shared: Arc<Shared>, counters: WorkerCounters) -> Self {
         let pump = Pump::new(net, workers, shared, counters);
-        Engine { pump, scratch: Scratch::new() }
+        let mut scratch = Scratch::new();
+        pump.set_ids(&mut scratch.out);
+        Engine { pump, scratch }
+    }
+
+    /// Sets where the random numbers in names of requests begin: elsewhere than those of any other engine.
+    pub fn seed(&mut self, seed: u64) {
+        self.scratch.out.ids.seed(seed);
+    }
+
+    /// Says how many microseconds it is since 1970, for names of requests: before each turn with a plan that has them.
+    pub fn set_wall_time(&mut self, micros: u64) {
+        self.scratch.out.ids.set_time(micros);
     }
 
     /// Sets how many connections of both sides there may be: one more takes the place of an idle one to a target.

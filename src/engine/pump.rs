@@ -148,6 +148,12 @@ impl<N: Net> Pump<N> {
         }
     }
 
+    /// Has requests be called as the plan says.
+    pub(super) fn set_ids(&self, out: &mut Output) {
+        out.ids.request_ids = self.snapshot.plan.request_id;
+        out.ids.traces = self.snapshot.plan.trace;
+    }
+
     /// A state that the program excludes was met: a fault of evenly. Tests fail; in production it is counted, and nothing is
     /// done in the place where it was met.
     #[cold]
@@ -370,5 +376,6 @@ fn follow_plan(rules: &mut ExchangeRules, plan: &Plan, pseudonym: Pseudonym) {
     rules.replay = plan.retry.replay;
     rules.request_via = (plan.via != Via::Off).then_some(pseudonym);
     rules.response_via = (plan.via == Via::All).then_some(pseudonym);
+    rules.max_hops = plan.max_hops;
     rules.describe = plan.log.access != AccessSink::Off;
 }

@@ -133,7 +133,8 @@ impl<S> Client<S> {
     /// Makes ready for the next request, after an exchange of which nothing is held any more.
     pub(super) fn next_request(&mut self) {
         self.half.next_request();
-        self.exchange = Exchange { upstream: self.exchange.upstream, ..Exchange::READY };
+        let flow = self.exchange.flow.for_next_request();
+        self.exchange = Exchange { flow, upstream: self.exchange.upstream, ..Exchange::READY };
     }
 
     /// It is not being closed.

@@ -41,6 +41,7 @@ impl<N: Net> Pump<N> {
         self.observe(now);
         if snapshot.generation != self.snapshot.generation {
             self.follow(Arc::clone(snapshot));
+            self.set_ids(&mut scratch.out);
         }
         if self.shared.asks.count() > self.asks_seen {
             self.follow_asks();

@@ -36,6 +36,7 @@
 //!     replay: true,
 //!     request_via: None,
 //!     response_via: None,
+//!     max_hops: 0,
 //!     describe: false,
 //!     draining: false,
 //! };
@@ -69,7 +70,7 @@ use std::ops::Range;
 
 use crate::http1::body::Decoded;
 use crate::http1::head::{HeadLimits, RequestHead};
-use crate::http1::{ClientHalf, Fault, Method, ServerHalf};
+use crate::http1::{ClientHalf, Fault, IdSource, Method, RequestId, ServerHalf};
 
 pub use crate::http1::{Pseudonym, Reuse};
 pub use retry::{Failure, Remedy};
@@ -89,10 +90,12 @@ pub struct ExchangeRules {
     pub fallback_host: String,
     /// Whether idempotent requests may be replayed (`retry.replay`).
     pub replay: bool,
-    /// What goes into the `Via` field of requests. One that has it already has come back, and goes no further.
+    /// What goes into the `Via` field of requests.
     pub request_via: Option<Pseudonym>,
     /// What goes into the `Via` field of responses.
     pub response_via: Option<Pseudonym>,
+    /// How often a request may have `request_via` already. One that has it more often goes round and round, and goes no further.
+    pub max_hops: usize,
     /// Whether requests are described in [`Output::line`], for the access log.
     pub describe: bool,
     /// Whether the worker is stopping: every response then says `Connection: close`.
@@ -128,6 +131,8 @@ pub struct Output {
     pub line: Vec<u8>,
     /// Why the exchange ended otherwise than by the target's whole response, in a sentence; empty if it did not.
     pub reason: &'static str,
+    /// What names of requests are made of. The one thing here that lasts.
+    pub ids: IdSource,
     trailers: Vec<u8>,
 }
 
@@ -286,11 +291,14 @@ enum Early {
     Enough,
 }
 
-/// A client's wish to upgrade. In a box of its own: nearly always there is none, and every exchange has
-/// room for it.
-#[derive(Debug)]
-struct Asked {
+/// What few requests have. In a box of its own: nearly always there is none, and every exchange has room for it. With requests that are
+/// named there is one, which one exchange of a connection leaves to the next.
+#[derive(Debug, Default)]
+struct Rarities {
+    /// The protocols that the client asks to upgrade to; empty if it does not.
     protocols: Vec<u8>,
+    /// How the request is called.
+    id: RequestId,
 }
 
 /// The state of one exchange: its request, its response, and what is known of both.
@@ -310,8 +318,7 @@ pub struct Flow {
     /// The request has content.
     has_content: bool,
     early: Early,
-    /// The protocol the client asked to upgrade to.
-    upgrade: Option<Box<Asked>>,
+    rarities: Option<Box<Rarities>>,
 }
 
 impl Flow {
@@ -327,8 +334,35 @@ impl Flow {
         at_hand: false,
         has_content: false,
         early: Early::No,
-        upgrade: None,
+        rarities: None,
     };
+
+    /// Before the next request. What is kept of this one takes no memory but its own.
+    #[must_use]
+    #[inline]
+    pub fn for_next_request(&mut self) -> Flow {
+        match self.rarities.take() {
+            None => Flow::READY,
+            Some(rarities) => Flow::reusing(rarities),
+        }
+    }
+
+    #[cold]
+    fn reusing(mut rarities: Box<Rarities>) -> Flow {
+        *rarities = Rarities::default();
+        Flow { rarities: Some(rarities), ..Flow::READY }
+    }
+
+    /// How the request is called.
+    pub fn id(&self) -> &RequestId {
+        self.rarities.as_ref().map_or(&RequestId::None, |rarities| &rarities.id)
+    }
+
+    fn set_id(&mut self, id: RequestId) {
+        if !id.is_none() {
+            self.rarities.get_or_insert_default().id = id;
+        }
+    }
 
     /// Begins with a request.
     fn begin(&mut self, head: &RequestHead<'_, '_>) {
@@ -340,9 +374,12 @@ impl Flow {
             },
             at_hand: true,
             has_content: head.has_content(),
-            upgrade: head.upgrade.map(|asked| Box::new(Asked { protocols: asked.to_vec() })),
+            rarities: self.rarities.take(),
             ..Flow::READY
         };
+        if let Some(asked) = head.upgrade {
+            self.rarities.get_or_insert_default().protocols = asked.to_vec();
+        }
     }
 
     /// How far it is.
@@ -438,7 +475,8 @@ impl Flow {
         if !self.request_complete() {
             client.end();
         }
-        client.answer(status, why, self.method == Method::Head, &mut out.head);
+        let head_only = self.method == Method::Head;
+        client.answer((status, why), self.id(), head_only, &mut out.head);
         self.answering = Answering::Complete;
         self.status = status;
     }

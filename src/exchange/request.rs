@@ -8,7 +8,7 @@ use crate::access::push_part;
 use crate::http1::body::Decoded;
 use crate::http1::head::{FieldSpace, RequestHead};
 use crate::http1::rewrite::RequestRewrite;
-use crate::http1::{BodyLength, ClientAddress, Fault, Progress, ServerHalf, Version};
+use crate::http1::{BodyLength, ClientAddress, Fault, Progress, ServerHalf, TraceParent, Version};
 
 impl Flow {
     /// Bytes of the client, which is at `address`: the head of a request, more of its body, or whatever runs through a tunnel.
@@ -75,19 +75,25 @@ impl Flow {
             }
             Ok(Progress::Complete(head)) => {
                 self.begin(&head);
+                if out.ids.request_ids {
+                    self.set_id(head.request_id(address.trusted, &mut out.ids));
+                }
                 if rules.describe {
                     describe(&head, &mut out.line);
                 }
-                if rules.request_via.is_some_and(|us| head.has_passed(&us)) {
+                if rules.request_via.is_some_and(|us| head.passes(&us) > rules.max_hops) {
                     return self.answer_loop(&head, client, out);
                 }
                 if head.max_forwards_zero {
                     return self.answer_for_target(&head, client, out);
                 }
+                let span = out.ids.traces.then(|| TraceParent::next(head.span(), &mut out.ids));
                 let by = RequestRewrite {
                     client: *address,
                     fallback_host: &rules.fallback_host,
                     via: rules.request_via.as_ref(),
+                    request_id: self.id(),
+                    span: span.as_ref(),
                 };
                 target.request_head(&head, input, &by, &mut out.head);
                 (head.len, head.body)
@@ -149,7 +155,7 @@ impl Flow {
         if head.has_content() {
             client.end();
         }
-        client.answer_options(&mut out.head);
+        client.answer_options(self.id(), &mut out.head);
         self.status = 200;
         self.answering = Answering::Complete;
         Step { consumed: head.len, body: 0..0, next: Next::Answered }
@@ -161,6 +167,9 @@ impl Flow {
         out.head.clear();
         out.tail.clear();
         out.reason = fault.why();
+        if out.ids.request_ids && self.id().is_none() {
+            self.set_id(out.ids.request_id());
+        }
         self.reading = Reading::Closed;
         client.end();
         if matches!(self.answering, Answering::Body | Answering::Complete) {

@@ -178,7 +178,8 @@ impl Flow {
         }
         let unasked = head.status == 100 && self.expects == Expects::Nothing;
         if client.takes_interim() && !unasked {
-            client.interim_head(head, input, rules.response_via.as_ref(), &mut out.head);
+            let added = (rules.response_via.as_ref(), self.id());
+            client.interim_head(head, input, added, &mut out.head);
             if head.status == 100 {
                 self.expects = Expects::NoMore;
             }
@@ -196,14 +197,15 @@ impl Flow {
         input: &[u8],
         out: &mut Output,
     ) -> Result<(), Fault> {
-        let agreed = match (&self.upgrade, head.upgrade) {
+        let agreed = match (&self.rarities, head.upgrade) {
             (Some(asked), Some(got)) => offers(&asked.protocols, got),
             _ => false,
         };
         if !agreed || !self.request_complete() {
             return Err(Fault::UnaskedSwitch);
         }
-        client.interim_head(head, input, rules.response_via.as_ref(), &mut out.head);
+        let added = (rules.response_via.as_ref(), self.id());
+        client.interim_head(head, input, added, &mut out.head);
         self.status = head.status;
         self.answering = Answering::Tunnel;
         self.reading = Reading::Tunnel;
@@ -228,8 +230,8 @@ impl Flow {
         if rules.draining || (!whole && self.early == Early::Enough) {
             client.end();
         }
-        let via = rules.response_via.as_ref();
-        client.response_head(head, input, length, via, &mut out.head);
+        let added = (rules.response_via.as_ref(), self.id());
+        client.response_head(head, input, length, added, &mut out.head);
         target.begin_body(head, length);
         self.status = head.status;
         if self.early != Early::No || may_have_stopped_reading(head.status, self.has_content) {

@@ -38,6 +38,12 @@ pub(crate) struct RequestFacts<'b> {
     pub(crate) may_expect: bool,
     /// What is sent on as Max-Forwards, if it counts.
     pub(crate) max_forwards: Option<u64>,
+    /// It gets an `X-Request-ID` of ours, or its own again.
+    pub(crate) is_named: bool,
+    /// It gets a `traceparent` of ours.
+    pub(crate) is_traced: bool,
+    /// Its `tracestate` belongs to the trace that it is sent on in, and is valid.
+    pub(crate) keeps_state: bool,
 }
 
 impl<'b> RequestFacts<'b> {
@@ -65,11 +71,16 @@ impl<'b> RequestFacts<'b> {
             Kind::XForwardedHost => stay_if(self.keeps_host),
             Kind::Forwarded => stay_if(self.trusted),
             Kind::Upgrade => stay_if(self.upgrades),
+            Kind::RequestId if self.is_named => Fate::Go,
+            Kind::TraceParent if self.is_traced => Fate::Go,
             _ if nominated => Fate::Go,
+            Kind::TraceState => stay_if(!self.is_traced || self.keeps_state),
             Kind::Trailer => stay_if(self.may_trail),
             Kind::Expect => stay_if(self.may_expect),
             Kind::MaxForwards => self.max_forwards.map_or(Fate::Stay, Fate::Number),
-            Kind::Plain | Kind::Credentials | Kind::Via => Fate::Stay,
+            Kind::Plain | Kind::Credentials | Kind::Via | Kind::RequestId | Kind::TraceParent => {
+                Fate::Stay
+            }
         }
     }
 }
@@ -83,6 +94,8 @@ pub(crate) struct ResponseFacts {
     pub(crate) upgrades: bool,
     /// It may have trailers: the client gets it in chunks.
     pub(crate) may_trail: bool,
+    /// It gets the `X-Request-ID` of its request.
+    pub(crate) is_named: bool,
 }
 
 impl ResponseFacts {
@@ -102,6 +115,7 @@ impl ResponseFacts {
             Kind::ContentLength if again || !self.keeps_length => Fate::Go,
             Kind::ContentLength => plain_length(value),
             Kind::Upgrade => stay_if(self.upgrades),
+            Kind::RequestId if self.is_named => Fate::Go,
             _ if nominated && !is_kept_although_nominated(name) => Fate::Go,
             Kind::Trailer => stay_if(self.may_trail),
             _ => Fate::Stay,

@@ -52,9 +52,9 @@ impl Pseudonym {
         words.nth(1).is_some_and(|name| name.eq_ignore_ascii_case(self.name()))
     }
 
-    /// Is one of the hops of this `Via` field by the instance that calls itself so?
-    pub(crate) fn is_in(&self, via: &[u8]) -> bool {
-        syntax::list(via).any(|hop| self.is_by(hop))
+    /// How many of the hops of this `Via` field are by the instance that calls itself so?
+    pub(crate) fn count_in(&self, via: &[u8]) -> usize {
+        syntax::list(via).filter(|hop| self.is_by(hop)).count()
     }
 
     /// Appends the field line for a message that was received as HTTP/1.1, or as HTTP/1.0 if it is `old`.

@@ -32,6 +32,12 @@ pub(crate) enum Kind {
     XForwardedProto,
     XForwardedHost,
     Via,
+    /// `X-Request-ID`, with underscores for dashes too, which some servers read as the same name.
+    RequestId,
+    /// `traceparent`
+    TraceParent,
+    /// `tracestate`
+    TraceState,
     /// `Authorization` and `Proxy-Authorization`.
     Credentials,
     /// `Forwarded`, `X-Real-IP` and every other `X-Forwarded-*`.
@@ -55,6 +61,8 @@ impl Kind {
             9 if is(name, b"forwarded") => Self::Forwarded,
             10 if is(name, b"connection") => Self::Connection,
             10 if is(name, b"keep-alive") => Self::KeepAlive,
+            10 if is(name, b"tracestate") => Self::TraceState,
+            11 if is(name, b"traceparent") => Self::TraceParent,
             12 if is(name, b"max-forwards") => Self::MaxForwards,
             13 if is(name, b"authorization") => Self::Credentials,
             14 if is(name, b"content-length") => Self::ContentLength,
@@ -66,8 +74,11 @@ impl Kind {
         }
     }
 
-    /// `X-Forwarded`, `X-Forwarded-*` and `X-Real-IP`, with underscores too.
+    /// `X-Forwarded`, `X-Forwarded-*`, `X-Real-IP` and `X-Request-ID`, with underscores too.
     fn of_x(name: &[u8]) -> Self {
+        if name.len() == 12 && reads_as(name, b"x-request-id") {
+            return Self::RequestId;
+        }
         let is_forwarded = name.get(..11).is_some_and(|start| reads_as(start, b"x-forwarded"))
             && matches!(name.get(11), None | Some(b'-' | b'_'));
         if !is_forwarded && !reads_as(name, b"x-real-ip") {

@@ -22,12 +22,16 @@
 pub(crate) mod fate;
 pub mod fault;
 pub(crate) mod forwarding;
+pub mod ids;
 pub(crate) mod kind;
 mod method;
 mod status;
 pub(crate) mod syntax;
+pub mod trace;
 
 pub use fault::Fault;
 pub use forwarding::{ClientAddress, Pseudonym};
+pub use ids::{IdSource, RequestId};
 pub use method::Method;
 pub(crate) use status::reason;
+pub use trace::TraceParent;

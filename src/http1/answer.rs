@@ -3,7 +3,7 @@
 //! Owns: their bytes. Does not own: when one is sent, or whether the connection goes on.
 
 use crate::base::decimal::number;
-use crate::http::reason;
+use crate::http::{RequestId, reason};
 
 /// The methods that are served: the Allow field of a 405 and of a response to OPTIONS.
 pub const ALLOW: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
@@ -11,7 +11,13 @@ pub const ALLOW: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 /// Appends a whole generated response. `why` is its body, a short sentence; where it is empty, and always for 503, the
 /// body is the reason phrase. After HEAD (`head_only`) the body is left out and Content-Length stays (RFC 9110 section
 /// 9.3.2).
-pub fn answer(status: u16, why: &str, close: bool, head_only: bool, out: &mut Vec<u8>) {
+pub fn answer(
+    (status, why): (u16, &str),
+    request_id: &RequestId,
+    close: bool,
+    head_only: bool,
+    out: &mut Vec<u8>,
+) {
     let reason = reason(status);
     let body = if why.is_empty() || status == 503 { reason } else { why };
     status_line(status, reason, out);
@@ -22,18 +28,18 @@ pub fn answer(status: u16, why: &str, close: bool, head_only: bool, out: &mut Ve
     out.extend_from_slice(b"Content-Length: ");
     number(out, body.len() as u64);
     out.extend_from_slice(b"\r\n");
-    end(close, out);
+    end(request_id, close, out);
     if !head_only {
         out.extend_from_slice(body.as_bytes());
     }
 }
 
 /// Appends the response to an OPTIONS whose Max-Forwards is 0 (RFC 9110 section 7.6.2).
-pub fn answer_options(close: bool, out: &mut Vec<u8>) {
+pub fn answer_options(request_id: &RequestId, close: bool, out: &mut Vec<u8>) {
     status_line(200, reason(200), out);
     field("Allow", ALLOW, out);
     field("Content-Length", "0", out);
-    end(close, out);
+    end(request_id, close, out);
 }
 
 fn status_line(status: u16, reason: &str, out: &mut Vec<u8>) {
@@ -50,7 +56,8 @@ fn field(name: &str, value: &str, out: &mut Vec<u8>) {
     }
 }
 
-fn end(close: bool, out: &mut Vec<u8>) {
+fn end(request_id: &RequestId, close: bool, out: &mut Vec<u8>) {
+    request_id.append_field(out);
     if close {
         field("Connection", "close", out);
     }

@@ -62,6 +62,8 @@ pub(crate) struct Survey<'b> {
     pub(crate) max_forwards: Values<'b>,
     /// There is a Via.
     via: bool,
+    /// There is an `X-Request-ID`, a `traceparent` or a `tracestate`.
+    names: bool,
     /// `TE` has `trailers`.
     pub(crate) takes_trailers: bool,
     /// Credentials are of a scheme that authenticates the connection.
@@ -94,6 +96,7 @@ impl<'b> Survey<'b> {
             Kind::Credentials => self.binds_connection |= names_bound_scheme(field.value),
             Kind::KeepAlive => self.idle_seconds = idle_seconds(field.value),
             Kind::Via => self.via = true,
+            Kind::RequestId | Kind::TraceParent | Kind::TraceState => self.names = true,
             _ => {}
         }
     }
@@ -113,6 +116,8 @@ pub(crate) struct Fields<'h, 'b> {
     nominates: bool,
     /// Is there a Via?
     via: bool,
+    /// Is there one of the fields that name a request?
+    names: bool,
 }
 
 impl<'h, 'b> Fields<'h, 'b> {
@@ -133,13 +138,18 @@ impl<'h, 'b> Fields<'h, 'b> {
             survey.add(index, field);
         }
         let nominates = survey.options.others > 0;
-        let (marks, kinds, via) = (survey.marks, survey.kinds, survey.via);
-        Some(Self { list, origin, end, marks, kinds, nominates, via })
+        let Survey { marks, kinds, via, names, .. } = *survey;
+        Some(Self { list, origin, end, marks, kinds, nominates, via, names })
     }
 
     /// Is there a Via? Nearly always there is none, and to look for it field by field costs more than all that is done with it.
     pub(crate) fn has_via(&self) -> bool {
         self.via
+    }
+
+    /// Likewise one of `X-Request-ID`, `traceparent` and `tracestate`.
+    pub(crate) fn has_names(&self) -> bool {
+        self.names
     }
 
     /// Where the field lines end.

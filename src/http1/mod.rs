@@ -14,7 +14,7 @@
 //! ```
 //! use evenly::http1::rewrite::{self, RequestRewrite};
 //! use evenly::http1::{
-//!     BodyLength, ClientAddress, Fault, FieldSpace, HeadLimits, Progress, parse_request,
+//!     BodyLength, ClientAddress, Fault, FieldSpace, HeadLimits, Progress, RequestId, parse_request,
 //! };
 //!
 //! let limits = HeadLimits { bytes: 1024, fields: 20 };
@@ -29,6 +29,8 @@
 //!     client: ClientAddress { ip: [192, 0, 2, 1].into(), trusted: false },
 //!     fallback_host: "localhost",
 //!     via: None,
+//!     request_id: &RequestId::None,
+//!     span: None,
 //! };
 //! rewrite::request(&head, input, &by, &mut out);
 //! assert_eq!(
@@ -61,7 +63,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use crate::http::{ClientAddress, Fault, Method, Pseudonym};
+pub use crate::http::{ClientAddress, Fault, IdSource, Method, Pseudonym, RequestId, TraceParent};
 pub use answer::{ALLOW, answer, answer_options};
 pub use body::{BodyDecoder, BodyEncoder, Decoded, LAST_CHUNK, chunk_head};
 pub use client::{ClientHalf, Reuse};

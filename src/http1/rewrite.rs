@@ -13,7 +13,7 @@ use super::{BodyLength, RequestHead, ResponseHead, Version};
 use crate::base::decimal;
 use crate::http::fate::{Fate, RequestFacts, ResponseFacts};
 use crate::http::kind::Kind;
-use crate::http::{ClientAddress, Pseudonym};
+use crate::http::{ClientAddress, IdSource, Pseudonym, RequestId, TraceParent, trace};
 
 /// How a request is sent on.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,10 @@ pub struct RequestRewrite<'a> {
     pub fallback_host: &'a str,
     /// What we call ourselves in an added `Via` (RFC 9110 section 7.6.3).
     pub via: Option<&'a Pseudonym>,
+    /// How the request is called.
+    pub request_id: &'a RequestId,
+    /// Its place in a trace that is taken part in.
+    pub span: Option<&'a TraceParent>,
 }
 
 /// How a response is sent on.
@@ -35,13 +39,43 @@ pub struct ResponseRewrite<'a> {
     pub connection: ClientConnection,
     /// What we call ourselves in an added `Via`.
     pub via: Option<&'a Pseudonym>,
+    /// How its request is called.
+    pub request_id: &'a RequestId,
 }
 
 impl RequestHead<'_, '_> {
-    /// Has the instance that calls itself so passed this request on already? Whoever says so in our place is answered as if.
+    /// How often the instance that calls itself so has passed this request on already. Whoever says so in our place is answered as if.
     #[must_use]
-    pub fn has_passed(&self, by: &Pseudonym) -> bool {
-        self.fields.has_via() && self.fields.values(Kind::Via).any(|value| by.is_in(value))
+    pub fn passes(&self, by: &Pseudonym) -> usize {
+        if !self.fields.has_via() {
+            return 0;
+        }
+        self.fields.values(Kind::Via).map(|value| by.count_in(value)).sum()
+    }
+
+    /// How it is called: as its client says, if that is trusted and says it once, else by a new name; as `ids` has it, not at all.
+    pub fn request_id(&self, trusted: bool, ids: &mut IdSource) -> RequestId {
+        if ids.request_ids && trusted && self.fields.has_names() {
+            let mut values = self
+                .fields
+                .marked()
+                .filter(|field| field.kind == Kind::RequestId && !field.name.contains(&b'_'));
+            if let (Some(one), None) = (values.next(), values.next())
+                && let Some(kept) = RequestId::keep(one.value)
+            {
+                return kept;
+            }
+        }
+        ids.request_id()
+    }
+
+    /// What its `traceparent` says; `None` if it has none that is valid, or several.
+    #[must_use]
+    pub fn span(&self) -> Option<TraceParent> {
+        if !self.fields.has_names() {
+            return None;
+        }
+        TraceParent::only(self.fields.values(Kind::TraceParent))
     }
 }
 
@@ -88,6 +122,9 @@ pub fn request(
         may_trail: head.body == BodyLength::Chunked,
         may_expect: head.version == Version::Http11,
         max_forwards: head.max_forwards,
+        is_named: !by.request_id.is_none(),
+        is_traced: by.span.is_some(),
+        keeps_state: by.span.is_some() && keeps_state(head),
     };
     let mut runs = Runs { input, from, out };
     let mut content_lengths = 0;
@@ -110,7 +147,18 @@ pub fn request(
     if let Some(pseudonym) = by.via {
         pseudonym.append(head.version == Version::Http10, out);
     }
+    if facts.is_named {
+        by.request_id.append_field(out);
+    }
+    if let Some(span) = by.span {
+        span.append_field(out);
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether the `tracestate` goes on with the trace: without a `traceparent` that is valid it belongs to none.
+fn keeps_state(head: &RequestHead<'_, '_>) -> bool {
+    head.span().is_some() && trace::state_is_valid(head.fields.values(Kind::TraceState))
 }
 
 /// Writes what of the request line is not as sent, and the Host of a client without one. Returns from where on
@@ -205,6 +253,7 @@ pub fn response(
         keeps_length: by.framing == ClientFraming::AsIs && !head.forbids_content_length(),
         upgrades: by.connection == ClientConnection::Upgrade,
         may_trail: by.framing == ClientFraming::Chunked,
+        is_named: !by.request_id.is_none(),
     };
     let mut runs = Runs { input, from, out };
     let mut content_lengths = 0;
@@ -226,6 +275,9 @@ pub fn response(
     });
     if let Some(pseudonym) = by.via {
         pseudonym.append(head.version == Version::Http10, out);
+    }
+    if facts.is_named {
+        by.request_id.append_field(out);
     }
     out.extend_from_slice(b"\r\n");
 }

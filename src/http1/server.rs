@@ -11,7 +11,7 @@ use super::body::{BodyDecoder, BodyEncoder, Decoded};
 use super::head::{self, FieldSpace, Scan};
 use super::rewrite::{self, ClientConnection, ClientFraming, ResponseRewrite};
 use super::{BodyLength, Fault, HeadLimits, Progress, RequestHead, ResponseHead, Version};
-use crate::http::Pseudonym;
+use crate::http::{Pseudonym, RequestId};
 
 /// HTTP/1 on the connection of one client, for one request and its response after the other.
 #[derive(Debug)]
@@ -123,19 +123,20 @@ impl ServerHalf {
         self.version == Version::Http11
     }
 
-    /// Appends the head of an interim response, from the `input` that it was read from.
+    /// Appends the head of an interim response, from the `input` that it was read from. Only a 101, which is the last that is said of the
+    /// request, says what it is called.
     pub fn interim_head(
         &self,
         head: &ResponseHead<'_, '_>,
         input: &[u8],
-        via: Option<&Pseudonym>,
+        (via, request_id): (Option<&Pseudonym>, &RequestId),
         out: &mut Vec<u8>,
     ) {
-        let connection = match head.status {
-            101 => ClientConnection::Upgrade,
-            _ => ClientConnection::Implicit,
+        let (connection, request_id) = match head.status {
+            101 => (ClientConnection::Upgrade, request_id),
+            _ => (ClientConnection::Implicit, &RequestId::None),
         };
-        let by = ResponseRewrite { framing: ClientFraming::AsIs, connection, via };
+        let by = ResponseRewrite { framing: ClientFraming::AsIs, connection, via, request_id };
         rewrite::response(head, input, &by, out);
     }
 
@@ -147,7 +148,7 @@ impl ServerHalf {
         head: &ResponseHead<'_, '_>,
         input: &[u8],
         length: BodyLength,
-        via: Option<&Pseudonym>,
+        (via, request_id): (Option<&Pseudonym>, &RequestId),
         out: &mut Vec<u8>,
     ) {
         let modern = self.version == Version::Http11;
@@ -166,7 +167,7 @@ impl ServerHalf {
             (true, false) => ClientConnection::KeepAlive,
             (false, _) => ClientConnection::Close,
         };
-        let by = ResponseRewrite { framing: self.framing, connection, via };
+        let by = ResponseRewrite { framing: self.framing, connection, via, request_id };
         rewrite::response(head, input, &by, out);
     }
 
@@ -182,17 +183,23 @@ impl ServerHalf {
     }
 
     /// Appends a whole response of our own, as [`answer`] has it. The connection of a 1.0 client ends behind it: that is rare enough.
-    pub fn answer(&mut self, status: u16, why: &str, head_only: bool, out: &mut Vec<u8>) {
+    pub fn answer(
+        &mut self,
+        (status, why): (u16, &str),
+        request_id: &RequestId,
+        head_only: bool,
+        out: &mut Vec<u8>,
+    ) {
         if self.version == Version::Http10 {
             self.end();
         }
         self.framing = ClientFraming::AsIs;
-        answer(status, why, !self.is_kept(), head_only, out);
+        answer((status, why), request_id, !self.is_kept(), head_only, out);
     }
 
     /// Appends the response to an OPTIONS whose Max-Forwards is 0 (RFC 9110 section 7.6.2).
-    pub fn answer_options(&mut self, out: &mut Vec<u8>) {
-        answer_options(!self.is_kept(), out);
+    pub fn answer_options(&mut self, request_id: &RequestId, out: &mut Vec<u8>) {
+        answer_options(request_id, !self.is_kept(), out);
     }
 
     /// The connection is not kept behind the response, whatever the client asked for.

@@ -8,13 +8,14 @@ pub mod listener;
 pub mod net;
 mod stage;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::cache::Cache;
 use crossbeam::channel::Sender;
@@ -345,9 +346,6 @@ fn work(station: &mut Station, job: &Job) {
             continue;
         }
         now = worker.now();
-        if station.outlet.is_some() {
-            worker.dates.follow(now, SystemTime::now());
-        }
         worker.mark(&events, &mut station.listeners);
         worker.take_over(now);
         worker.accept(station, now);
@@ -355,6 +353,7 @@ fn work(station: &mut Station, job: &Job) {
             worker.run_errands(station, now);
         }
         let snapshot = snapshot.load();
+        worker.read_wall_clock(now, station.outlet.is_some(), snapshot.plan.request_id);
         let is_new = worker.generation != Some(snapshot.generation);
         if is_new {
             // With another plan there may be no log to hand them over to.
@@ -407,12 +406,13 @@ impl<'a> Worker<'a> {
             Ok(registry) => registry,
             Err(error) => panic!("the poll cannot be shared: {error}"),
         };
-        let engine = Engine::new(
+        let mut engine = Engine::new(
             Sockets::new(registry, job.boot.tcp.congestion.clone()),
             job.workers.peers.len(),
             Arc::clone(&job.shared),
             Arc::clone(&job.workers.peers[job.me].counters),
         );
+        engine.seed(RandomState::new().build_hasher().finish());
         Worker {
             job,
             engine,
@@ -425,6 +425,21 @@ impl<'a> Worker<'a> {
             hand_over_at: None,
             let_idle_go_at: None,
             quiet_until: Tick(0),
+        }
+    }
+
+    /// Once a turn, for those who need to know it.
+    fn read_wall_clock(&mut self, now: Tick, is_logging: bool, names_requests: bool) {
+        if !is_logging && !names_requests {
+            return;
+        }
+        let wall = SystemTime::now();
+        if is_logging {
+            self.dates.follow(now, wall);
+        }
+        if names_requests {
+            let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.engine.set_wall_time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
         }
     }
 

@@ -11,6 +11,7 @@ use evenly::base::address::Address;
 use evenly::base::tick::Tick;
 use evenly::engine::{Engine, Net, Readiness, Token};
 use evenly::metrics::WorkerCounters;
+use evenly::settings::Plan;
 
 /// Both directions at once, as an edge-triggered event says it.
 const READY: Readiness =
@@ -155,6 +156,11 @@ pub(crate) struct Rig {
 impl Rig {
     /// With so many client connections, each of which sends `request` and gets `response`.
     pub(crate) fn new(clients: usize, request: &[u8], response: &[u8]) -> Rig {
+        Rig::by(Plan::default(), clients, request, response)
+    }
+
+    /// Likewise, by this plan.
+    pub(crate) fn by(plan: Plan, clients: usize, request: &[u8], response: &[u8]) -> Rig {
         let wire = Wire {
             pipes: Vec::new(),
             events: Vec::new(),
@@ -163,7 +169,7 @@ impl Rig {
             answered: 0,
         };
         let (shared, counters) = (Arc::new(Shared::default()), WorkerCounters::default());
-        let snapshot = Arc::new(snapshot(2));
+        let snapshot = Arc::new(snapshot(2).under(Arc::new(plan)));
         shared.snapshot.store(Arc::clone(&snapshot));
         let mut engine = Engine::new(wire, 1, shared, Arc::clone(&counters));
         let accept = |client: usize| {

@@ -177,6 +177,7 @@ fn rules() -> ExchangeRules {
     ExchangeRules {
         request_via: None,
         response_via: None,
+        max_hops: 0,
         limits: limits(),
         fallback_host: "fallback".to_owned(),
         replay: true,

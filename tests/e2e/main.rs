@@ -12,6 +12,7 @@
 //! | `leaving` | clients that end early, or one side of their connection |
 //! | `upgrade` | tunnels |
 //! | `fields` | what is added to a head and taken from it |
+//! | `ids` | how requests are called on their way: request IDs, traces, loops |
 //! | `stalls` | targets that take requests and do not answer |
 //! | `resources` | connections, descriptors, memory |
 //! | `sharing` | connections to targets that clients share, or must not |
@@ -36,6 +37,7 @@ mod ejection;
 mod failover;
 mod fields;
 mod harness;
+mod ids;
 mod leaving;
 mod metrics;
 mod names;

@@ -160,7 +160,7 @@ pub(super) static FILE: Table = Table {
                 },
                 show: |draft| Some(kinds::list(draft.plan.trusted_proxies.iter())),
             },
-            "Clients whose `X-Forwarded-*` fields are trusted",
+            "Clients whose `X-Forwarded-*` fields and `X-Request-ID` are trusted",
         )
         .example("[\"10.0.0.0/8\", \"::1\"]")
         .long(
@@ -176,7 +176,37 @@ pub(super) static FILE: Table = Table {
         )
         .long(
             "The field is such as `1.1 evenly-66b3f0d1a2c4e597`, with a number unique to this process (RFC 9110 section 7.6.3). A request \
-             that returns through a target gets a 508. With `\"off\"` loops are not detected",
+             that returns through a target gets a 508 (see `max_hops`). With `\"off\"` loops are not detected",
+        ),
+        key(
+            "max_hops",
+            number(0..=100, |draft| &mut draft.plan.max_hops),
+            "How often a request may return to this process through a target; beyond it 508",
+        )
+        .long(
+            "Counted by the `Via` fields of this process. 0: whatever returns is a loop, because every target is behind this process. Each \
+             return takes one more connection on both sides, so that a higher value lets a loop take as many times the connections; raise it \
+             only where a target is a proxy that sends requests here again and leaves `Via` as it is",
+        ),
+        key(
+            "request_id",
+            Flag(|draft| &mut draft.plan.request_id),
+            "Whether each request gets an `X-Request-ID`, which its target, its client and the access log get",
+        )
+        .long(
+            "A UUID of version 7 (RFC 9562). One that a client in `trusted_proxies` sent is kept, if it is 1 to 128 letters, digits and \
+             `-_.~:=+/@`; that of any other client is replaced. Responses that evenly generates have it too. With `false` the field passes \
+             as it is",
+        ),
+        key(
+            "trace",
+            Flag(|draft| &mut draft.plan.trace),
+            "Whether evenly takes part in traces (W3C Trace Context)",
+        )
+        .long(
+            "The target gets a `traceparent` with the trace ID and the sampled flag of the client's and a parent ID of evenly's. One that is \
+             not valid, and several, are replaced by a new trace, which is sampled, and `tracestate` is removed. With `false` both fields \
+             pass as they are",
         ),
     ],
 };

@@ -52,6 +52,7 @@ impl Talk {
                 replay: true,
                 request_via: None,
                 response_via: None,
+                max_hops: 0,
                 describe: false,
                 draining: false,
             },

@@ -18,7 +18,7 @@ fn told(half: &mut ServerHalf, response: &str) -> String {
     let mut out = Vec::new();
     with_response(response.as_bytes(), |head| {
         let length = head.body(Method::Get).unwrap();
-        half.response_head(head, response.as_bytes(), length, None, &mut out);
+        half.response_head(head, response.as_bytes(), length, (None, &RequestId::None), &mut out);
     });
     String::from_utf8(out).unwrap()
 }
@@ -30,6 +30,8 @@ fn answered(request: &str, response: &str) -> ClientHalf {
         client: ClientAddress { ip: [192, 0, 2, 10].into(), trusted: false },
         fallback_host: "fallback",
         via: None,
+        request_id: &RequestId::None,
+        span: None,
     };
     with_request(request.as_bytes(), |head| {
         half.request_head(head, request.as_bytes(), &by, &mut out);
@@ -92,7 +94,7 @@ fn a_clients_connection_that_is_to_end_is_not_kept_by_what_comes_later() {
     assert!(told(&mut half, LENGTH).contains("Connection: close\r\n"));
     assert!(!half.is_kept() && half.wants_to_be_kept());
     let mut out = Vec::new();
-    half.answer(503, "", false, &mut out);
+    half.answer((503, ""), &RequestId::None, false, &mut out);
     assert!(String::from_utf8(out).unwrap().contains("Connection: close\r\n"));
 }
 

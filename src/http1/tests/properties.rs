@@ -6,7 +6,7 @@ use super::bodies::decode;
 use super::*;
 
 /// Field lines that matter to a proxy, and some that do not; the last five are faults.
-const LINES: [&str; 30] = [
+const LINES: [&str; 34] = [
     "A: b",
     "X-Own:  c ",
     "Connection: close",
@@ -30,6 +30,10 @@ const LINES: [&str; 30] = [
     "X-Real-IP: 1",
     "Expect: 100-continue",
     "Max-Forwards: 3",
+    "x-request-id: 1",
+    "X_Request_ID: 2",
+    "TraceParent: 00-12345678901234567890123456789012-1234567890123456-01",
+    "tracestate: a=1",
     "Host: a",
     "Accept: \u{e9}",
     "Content-Length: 6",
@@ -60,7 +64,7 @@ const STATUS_LINES: [&str; 6] = [
 
 /// A head from the lines above; nearly half of them have no fault.
 fn head(firsts: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
-    let sound = proptest::collection::vec(0..25usize, 0..8);
+    let sound = proptest::collection::vec(0..29usize, 0..8);
     let mixed = proptest::collection::vec(0..LINES.len(), 0..8);
     (0..firsts.len(), any::<bool>(), prop_oneof![3 => sound, 1 => mixed]).prop_map(
         move |(first, has_host, lines)| {
@@ -106,10 +110,13 @@ static US: Pseudonym = Pseudonym::new(1);
 fn check_sent_request(input: &[u8], trusted: bool) {
     let mut space = FieldSpace::new();
     let Ok(Progress::Complete(head)) = parse_request(input, LIMITS, &mut space) else { return };
+    let span = TraceParent::parse(b"00-12345678901234567890123456789012-1234567890123456-01");
     let by = RequestRewrite {
         client: ClientAddress { ip: "192.0.2.1".parse().unwrap(), trusted },
         fallback_host: "f",
         via: Some(&US),
+        request_id: &RequestId::Uuid([7; 16]),
+        span: span.as_ref(),
     };
     let mut sent = Vec::new();
     rewrite::request(&head, input, &by, &mut sent);
@@ -130,6 +137,8 @@ fn check_sent_request(input: &[u8], trusted: bool) {
     assert_eq!(count(&names, "x-forwarded-for"), 1);
     assert_eq!(count(&names, "x-forwarded-proto"), 1);
     assert_eq!(count(&names, "host"), 1);
+    assert_eq!((count(&names, "x-request-id"), count(&names, "x_request_id")), (1, 0));
+    assert_eq!(count(&names, "traceparent"), 1);
     assert!(!names.iter().any(|name| HOP_BY_HOP.contains(&name.as_str())));
 }
 
@@ -148,6 +157,9 @@ fn check_passed_response(input: &[u8], by: &ResponseRewrite<'_>) {
     assert!(count(&names, "content-length") <= usize::from(by.framing == ClientFraming::AsIs));
     let connection = usize::from(by.connection != ClientConnection::Implicit);
     assert_eq!(count(&names, "connection"), connection);
+    if !by.request_id.is_none() {
+        assert_eq!(count(&names, "x-request-id"), 1);
+    }
     assert!(!names.iter().any(|name| HOP_BY_HOP[..4].contains(&name.as_str())));
 }
 
@@ -160,6 +172,7 @@ fn rewrites() -> impl Strategy<Value = ResponseRewrite<'static>> {
         framing,
         connection,
         via: via.then_some(&US),
+        request_id: if via { &RequestId::Uuid([7; 16]) } else { &RequestId::None },
     })
 }
 

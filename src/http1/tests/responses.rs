@@ -170,7 +170,7 @@ fn heads_beyond_their_limits_are_refused() {
 
 fn answered(status: u16, why: &str, close: bool, head_only: bool) -> String {
     let mut out = Vec::new();
-    answer(status, why, close, head_only, &mut out);
+    answer((status, why), &RequestId::None, close, head_only, &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -206,6 +206,6 @@ fn every_answer_of_our_own_parses_as_a_response() {
         assert!(!body.is_empty());
     }
     let mut out = Vec::new();
-    answer_options(false, &mut out);
+    answer_options(&RequestId::None, false, &mut out);
     with_response(&out, |head| assert_eq!(head.len, out.len()));
 }

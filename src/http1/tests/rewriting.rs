@@ -7,8 +7,13 @@ use super::*;
 const CLIENT: ClientAddress =
     ClientAddress { ip: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10)), trusted: false };
 const US: Pseudonym = Pseudonym::new(0xab);
-const STRANGER: RequestRewrite<'_> =
-    RequestRewrite { client: CLIENT, fallback_host: "fallback:1", via: None };
+const STRANGER: RequestRewrite<'_> = RequestRewrite {
+    client: CLIENT,
+    fallback_host: "fallback:1",
+    via: None,
+    request_id: &RequestId::None,
+    span: None,
+};
 const TRUSTED: RequestRewrite<'_> =
     RequestRewrite { client: ClientAddress { trusted: true, ..CLIENT }, ..STRANGER };
 
@@ -241,18 +246,22 @@ fn via_names_the_version_received() {
 }
 
 #[test]
-fn a_request_that_has_come_back_is_recognised_by_its_via() {
+fn how_often_a_request_has_come_back_is_counted_in_its_via() {
     let us = Pseudonym::new(0x0123_4567_89ab_cdef);
-    for (lines, has_passed) in [
-        ("", false),
-        ("Via: 1.1 evenly-0123456789abcdef\r\n", true),
-        ("via: 1.0 a, HTTP/1.1  EVENLY-0123456789ABCDEF (x), 1.1 b\r\n", true),
-        ("Via: 1.1 a\r\nVia: 1.1 evenly-0123456789abcdef\r\n", true),
-        ("Via: 1.1 evenly-0123456789abcdee\r\n", false),
-        ("Via: 1.1 evenly-0123456789abcdef0\r\n", false),
-        ("Via: 1.1 evenly\r\n", false),
-        ("Via: evenly-0123456789abcdef\r\n", false),
-        ("X-Via: 1.1 evenly-0123456789abcdef\r\n", false),
+    for (lines, passes) in [
+        ("", 0),
+        ("Via: 1.1 evenly-0123456789abcdef\r\n", 1),
+        ("via: 1.0 a, HTTP/1.1  EVENLY-0123456789ABCDEF (x), 1.1 b\r\n", 1),
+        ("Via: 1.1 a\r\nVia: 1.1 evenly-0123456789abcdef\r\n", 1),
+        (
+            "Via: 1.1 evenly-0123456789abcdef, 1.1 a\r\nVia: 1.0 b, 1.1 evenly-0123456789abcdef\r\n",
+            2,
+        ),
+        ("Via: 1.1 evenly-0123456789abcdee\r\n", 0),
+        ("Via: 1.1 evenly-0123456789abcdef0\r\n", 0),
+        ("Via: 1.1 evenly\r\n", 0),
+        ("Via: evenly-0123456789abcdef\r\n", 0),
+        ("X-Via: 1.1 evenly-0123456789abcdef\r\n", 0),
     ] {
         let input = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
         let mut space = FieldSpace::new();
@@ -260,7 +269,7 @@ fn a_request_that_has_come_back_is_recognised_by_its_via() {
         else {
             panic!("{lines:?}");
         };
-        assert_eq!(head.has_passed(&us), has_passed, "{lines:?}");
+        assert_eq!(head.passes(&us), passes, "{lines:?}");
     }
 }
 
@@ -268,6 +277,7 @@ const AS_IS: ResponseRewrite<'_> = ResponseRewrite {
     framing: ClientFraming::AsIs,
     connection: ClientConnection::Implicit,
     via: None,
+    request_id: &RequestId::None,
 };
 
 fn passed_on(input: &[u8], by: &ResponseRewrite<'_>) -> Vec<u8> {
@@ -354,4 +364,66 @@ fn the_client_is_told_of_its_own_connection() {
         told(ClientConnection::Upgrade),
         "Upgrade: websocket\r\nConnection: upgrade\r\nVia: 1.1 evenly-00000000000000ab\r\n"
     );
+}
+
+/// What a request with these fields is sent on with, called so and traced or not.
+fn named(lines: &str, id: &RequestId, span: Option<TraceParent>) -> String {
+    fields(lines, &RequestRewrite { request_id: id, span: span.as_ref(), ..STRANGER })
+}
+
+#[test]
+fn fields_that_name_a_request_pass_as_they_are_unless_they_are_ours() {
+    let lines = "X-Request-ID: a b\r\nx_request_id: c\r\nTraceparent: x\r\ntracestate: ?\r\n";
+    assert_eq!(named(lines, &RequestId::None, None), format!("{lines}{OURS}"));
+    let own = OURS.strip_suffix("\r\n").unwrap();
+    let id = RequestId::keep(b"abc").unwrap();
+    assert_eq!(
+        named(lines, &id, None),
+        format!("Traceparent: x\r\ntracestate: ?\r\n{own}X-Request-ID: abc\r\n\r\n")
+    );
+    let span = TraceParent::parse(b"00-12345678901234567890123456789012-1234567890123456-01");
+    let ours = "traceparent: 00-12345678901234567890123456789012-1234567890123456-01\r\n";
+    assert_eq!(
+        named(lines, &RequestId::None, span),
+        format!("X-Request-ID: a b\r\nx_request_id: c\r\n{own}{ours}\r\n")
+    );
+    // Of a trace that goes on, what others say of it stays where it is.
+    let lines = "tracestate: a=1\r\nA: b\r\ntraceparent: 00-12345678901234567890123456789012-1111111111111111-01\r\nTRACESTATE: b=2\r\n";
+    assert_eq!(
+        named(lines, &RequestId::None, span),
+        format!("tracestate: a=1\r\nA: b\r\nTRACESTATE: b=2\r\n{own}{ours}\r\n")
+    );
+}
+
+#[test]
+fn a_response_is_called_as_its_request() {
+    let id = RequestId::keep(b"abc").unwrap();
+    let lines = "X-Request-ID: x\r\nA: b\r\nx-request-id: y\r\n";
+    assert_eq!(response_fields(200, lines, &AS_IS), lines);
+    let by = ResponseRewrite { request_id: &id, ..AS_IS };
+    assert_eq!(response_fields(200, lines, &by), "A: b\r\nX-Request-ID: abc\r\n");
+}
+
+#[test]
+fn only_a_trusted_clients_one_and_harmless_name_is_kept() {
+    let mut ids = IdSource::default();
+    ids.request_ids = true;
+    for (lines, trusted, is_kept) in [
+        ("X-Request-ID: abc\r\n", true, true),
+        ("x-request-id:abc \r\n", true, true),
+        ("X-Request-ID: abc\r\n", false, false),
+        ("X-Request-ID: abc\r\nX-Request-Id: abc\r\n", true, false),
+        ("X_Request_ID: abc\r\n", true, false),
+        ("X-Request-ID: a c\r\n", true, false),
+        ("X-Request-ID:\r\n", true, false),
+        ("A: b\r\n", true, false),
+    ] {
+        let input = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        with_request(input.as_bytes(), |head| {
+            let id = head.request_id(trusted, &mut ids);
+            assert_eq!(id == RequestId::keep(b"abc").unwrap(), is_kept, "{lines:?}");
+            assert_eq!(matches!(id, RequestId::Uuid(_)), !is_kept, "{lines:?}");
+            assert!(head.request_id(trusted, &mut IdSource::default()).is_none());
+        });
+    }
 }
