@@ -22,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use nix::sys::signal::SigSet;
@@ -108,6 +108,7 @@ fn obey(running: &mut Running, supervisor: &Supervisor, command: &Command) -> Re
         _ => ("reload", running.reload()),
     };
     supervisor.ready(running.generation());
+    running.count_reload(outcome.is_ok());
     match outcome {
         Ok(applied) => {
             log::info!("{what}: {applied}");
@@ -119,6 +120,11 @@ fn obey(running: &mut Running, supervisor: &Supervisor, command: &Command) -> Re
             Reply::Refused(lines)
         }
     }
+}
+
+/// By the clock of this machine.
+fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// What a process is started with beside its settings.

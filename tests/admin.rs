@@ -319,7 +319,7 @@ fn families(text: &str) -> BTreeSet<&str> {
             assert_eq!(kind == Some("counter"), name.ends_with("_total"), "{line}");
             let parts = ["_bucket", "_sum", "_count"].map(|part| format!("{name}{part}"));
             current = match kind {
-                Some("histogram") => parts.into(),
+                Some("histogram" | "summary") => parts.into(),
                 _ => vec![name.to_owned()],
             };
         } else {
@@ -370,7 +370,9 @@ fn the_reference_names_every_metric_and_every_field_and_no_other() {
             continue;
         };
         match first.0 {
-            name if name.starts_with("evenly_") => metrics.insert(name.split('{').next().unwrap()),
+            name if name.starts_with("evenly_") || name.starts_with("process_") => {
+                metrics.insert(name.split('{').next().unwrap())
+            }
             name if name.starts_with('/') => continue,
             name => fields.insert(name.to_owned()),
         };

@@ -147,7 +147,7 @@ const ROOMS: &[Room] = &[
     Room { name: "http", imports: &[], without: PURE },
     Room {
         name: "balance",
-        imports: &["settings", "base::address", "base::ledger", "base::sync"],
+        imports: &["metrics", "settings", "base::address", "base::ledger", "base::sync"],
         without: PURE,
     },
     Room { name: "metrics", imports: &[], without: PURE },

@@ -295,6 +295,7 @@ impl Thread {
             }
             let written = self.put(&lines[from..]);
             self.orders.progress.fetch_add(written.bytes as u64, Ordering::AcqRel);
+            let whole = &lines[from..from + written.bytes];
             if self.sink.is_removed() {
                 // What was written there is gone with it, and is written again.
                 if !self.follow("was removed") {
@@ -302,6 +303,7 @@ impl Thread {
                 }
                 continue;
             }
+            self.counters.entries_written.add(memchr::memchr_iter(b'\n', whole).count() as u64);
             from += written.bytes;
             match written.end {
                 WriteEnd::All => self.is_taken(),

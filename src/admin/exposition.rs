@@ -57,6 +57,7 @@ pub(super) enum MetricKind {
     Counter,
     Gauge,
     Histogram,
+    Summary,
 }
 
 /// A label's name and value.
@@ -88,6 +89,7 @@ impl Text {
             MetricKind::Counter => "counter",
             MetricKind::Gauge => "gauge",
             MetricKind::Histogram => "histogram",
+            MetricKind::Summary => "summary",
         };
         let _ = match self.form {
             Exposition::Plain => {

@@ -14,15 +14,18 @@
 //! | `permit` | who may give commands |
 //! | `answer` | what is asked for to the bytes of an answer (pure) |
 //! | `view` | what is shown, read at one moment |
-//! | `prometheus`, `exchanges` | a view as metrics, family by family (pure) |
+//! | `process` | what the kernel says of this process |
+//! | `prometheus`, `exchanges`, `endpoints` | a view as metrics, family by family (pure) |
 //! | `exposition` | the two formats of metrics, and which one is asked for (pure) |
 //! | `status`, `targets` | a view as JSON, and its targets (pure) |
 //! | `steer` | the request to decide about a target (pure) |
 
 mod answer;
+mod endpoints;
 mod exchanges;
 mod exposition;
 mod permit;
+mod process;
 mod prometheus;
 mod request;
 mod serve;
@@ -32,6 +35,7 @@ mod targets;
 mod view;
 mod visit;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -40,12 +44,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use crossbeam::channel::{Sender, bounded, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::balance::Shared;
+use crate::balance::{Shared, Snapshot};
 use crate::command::Commands;
+use crate::metrics::accepts::AcceptCounts;
+use crate::metrics::endpoint::EndpointTotals;
 use crate::metrics::traffic::{Traffic, TrafficCounts};
 use crate::metrics::{Counters, Counts};
 use crate::token::AdminToken;
@@ -96,6 +103,10 @@ pub struct CountedBefore {
     pub counters: Counters,
     /// Of exchanges.
     pub traffic: Traffic,
+    /// Of endpoints.
+    pub endpoints: ArcSwap<CountedEndpoints>,
+    /// At each listening address.
+    pub accepted: ArcSwap<AcceptCounts>,
     /// Workers of theirs that were restarted after a panic.
     pub panics: AtomicU64,
 }
@@ -107,8 +118,20 @@ pub struct Totals {
     pub counts: Counts,
     /// What was counted of exchanges.
     pub traffic: TrafficCounts,
+    /// What was counted of each endpoint.
+    pub endpoints: CountedEndpoints,
+    /// Connections by the address that they were accepted at.
+    pub accepted: AcceptCounts,
     /// Workers that were restarted after a panic.
     pub panics: u64,
+}
+
+/// What was counted of endpoints, by target and address.
+pub type CountedEndpoints = BTreeMap<(String, String), EndpointTotals>;
+
+/// The target and address of each endpoint, in their order.
+fn named(snapshot: &Snapshot) -> impl Iterator<Item = (String, String)> + '_ {
+    snapshot.endpoints().iter().map(|it| (it.target.to_string(), it.address.to_string()))
 }
 
 /// A listening socket that visitors come by; it must not block.
@@ -200,14 +223,37 @@ impl AdminClaim {
 impl Sources {
     /// What has been counted so far.
     pub fn totals(&self) -> Totals {
+        let snapshot = self.shared.snapshot.load();
         let workers = self.workers.peers.iter().map(|peer| Counts::of(&peer.counters));
         let others = [&*self.others, &self.inherited.counters].map(Counts::of);
         let panics = [&self.workers.panics, &self.inherited.panics];
         Totals {
             counts: workers.chain(others).sum(),
             traffic: self.traffic(),
+            endpoints: named(&snapshot).zip(self.endpoints(&snapshot)).collect(),
+            accepted: self.accepted(),
             panics: panics.iter().map(|count| count.load(Ordering::Relaxed)).sum(),
         }
+    }
+
+    /// What has been counted of each endpoint of `snapshot` so far.
+    fn endpoints(&self, snapshot: &Snapshot) -> Vec<EndpointTotals> {
+        let before = self.inherited.endpoints.load();
+        let counted = snapshot.endpoints().iter().zip(named(snapshot)).map(|(endpoint, name)| {
+            let before = before.get(&name).copied().unwrap_or_default();
+            endpoint.served.meters().read().with(before)
+        });
+        counted.collect()
+    }
+
+    /// Connections so far by the address that they were accepted at, of those that are listened on.
+    fn accepted(&self) -> AcceptCounts {
+        let mut accepted = self.workers.accepted();
+        let before = self.inherited.accepted.load();
+        accepted.iter_mut().for_each(|(address, count)| {
+            *count += before.get(address).copied().unwrap_or_default();
+        });
+        accepted
     }
 
     /// What has been counted of exchanges so far.

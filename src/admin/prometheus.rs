@@ -4,9 +4,9 @@
 
 use crate::balance::EndpointState;
 
-use super::exchanges;
-use super::exposition::{Exposition, Label, MetricKind, Text};
+use super::exposition::{Exposition, MetricKind, Text};
 use super::view::View;
+use super::{endpoints, exchanges};
 
 /// All metrics of `view`.
 pub(super) fn render(view: &View, form: Exposition) -> String {
@@ -17,7 +17,10 @@ pub(super) fn render(view: &View, form: Exposition) -> String {
     }
     exchanges::render(view, &mut text);
     connections(view, &mut text);
-    endpoints(view, &mut text);
+    configuration(view, &mut text);
+    snapshot(view, &mut text);
+    endpoints::render(view, &mut text);
+    view.process.render(&mut text);
     text.finish()
 }
 
@@ -41,6 +44,11 @@ fn connections(view: &View, text: &mut Text) {
     for (at, worker) in view.workers.iter().enumerate() {
         text.sample(name, &[("worker", &at)], worker.connections);
     }
+    let name = "evenly_listener_accepted_total";
+    text.family(name, MetricKind::Counter, "Client connections accepted, by listening address.");
+    for (address, count) in &view.accepted {
+        text.sample(name, &[("listener", address)], count);
+    }
     let help = "Maximum number of client connections.";
     text.single("evenly_client_connections_limit", MetricKind::Gauge, help, view.cap);
     let (held, limit) = view.memory;
@@ -50,7 +58,19 @@ fn connections(view: &View, text: &mut Text) {
     text.single("evenly_buffer_bytes_limit", MetricKind::Gauge, help, limit);
 }
 
-fn endpoints(view: &View, text: &mut Text) {
+fn configuration(view: &View, text: &mut Text) {
+    let help = "Whether the last reload was applied; 0 if it was refused.";
+    let (refused, applied_at) = view.last_reload;
+    let name = "evenly_config_last_reload_successful";
+    text.single(name, MetricKind::Gauge, help, u8::from(refused == 0));
+    let help = "When a configuration was last applied, that of the start included, since 1970.";
+    let name = "evenly_config_last_reload_success_timestamp_seconds";
+    text.single(name, MetricKind::Gauge, help, applied_at);
+    let help = "Generations of snapshots that workers still follow, or are about to.";
+    text.single("evenly_snapshot_generations_alive", MetricKind::Gauge, help, view.generations);
+}
+
+fn snapshot(view: &View, text: &mut Text) {
     let snapshot = &view.snapshot;
     let help = "Generation of the published snapshot; increases with each change.";
     text.single("evenly_snapshot_generation", MetricKind::Gauge, help, snapshot.generation);
@@ -69,12 +89,6 @@ fn endpoints(view: &View, text: &mut Text) {
     let help = "Endpoints whose health checks fail.";
     let failing = snapshot.count(EndpointState::Down);
     text.single("evenly_endpoints_failing", MetricKind::Gauge, help, failing);
-    let name = "evenly_endpoint_up";
-    text.family(name, MetricKind::Gauge, "Whether this endpoint may get requests.");
-    for endpoint in snapshot.endpoints() {
-        let labels: [Label; 2] = [("target", &endpoint.target), ("address", &endpoint.address)];
-        text.sample(name, &labels, u8::from(endpoint.healthy()));
-    }
 }
 
 #[cfg(test)]
@@ -111,7 +125,10 @@ evenly_own_shortages_total 0
 evenly_memory_answers_total 0
 evenly_memory_waits_total 0
 evenly_requests_replayed_total 0
+evenly_access_entries_written_total 0
 evenly_access_entries_lost_total 0
+evenly_config_reloads_applied_total 0
+evenly_config_reloads_refused_total 0
 evenly_commands_denied_total 0
 evenly_impossible_states_total 0
 evenly_responses_total{method=\"GET\",code=\"200\"} 1
@@ -156,9 +173,13 @@ evenly_upstream_received_bytes_total 0
 evenly_upstream_sent_bytes_total 0
 evenly_client_connections{worker=\"0\"} 2
 evenly_client_connections{worker=\"1\"} 3
+evenly_listener_accepted_total{listener=\"127.0.0.1:80\"} 5
 evenly_client_connections_limit 500
 evenly_buffer_bytes 524288
 evenly_buffer_bytes_limit 1073741824
+evenly_config_last_reload_successful 1
+evenly_config_last_reload_success_timestamp_seconds 1700000000
+evenly_snapshot_generations_alive 1
 evenly_snapshot_generation 7
 evenly_targets 3
 evenly_targets_unresolved 1
@@ -166,10 +187,52 @@ evenly_endpoints 2
 evenly_endpoints_healthy 1
 evenly_endpoints_ejected 1
 evenly_endpoints_failing 0
-evenly_endpoint_up{target=\"api-0:80\",address=\"192.0.2.1:8001\"} 1
-evenly_endpoint_up{target=\"api-1:80\",address=\"192.0.2.1:8002\"} 0";
-        let samples: Vec<String> =
-            lines(&View::sample()).into_iter().filter(|line| !line.starts_with('#')).collect();
+process_cpu_seconds_total 1.5
+process_virtual_memory_bytes 1073741824
+process_resident_memory_bytes 8388608
+process_open_fds 20
+process_max_fds 1024
+process_start_time_seconds 1700000000.25";
+        let is_shown = |line: &String| !line.starts_with('#') && !line.contains("evenly_endpoint_");
+        let samples: Vec<String> = lines(&View::sample()).into_iter().filter(is_shown).collect();
+        assert_eq!(samples.join("\n"), expected);
+    }
+
+    #[test]
+    fn an_endpoint_has_these_samples() {
+        let of_first = |line: &&String| line.contains("{target=\"api-0:80\",address=");
+        let lines = lines(&View::sample());
+        let strip =
+            |line: &String| line.replace("target=\"api-0:80\",address=\"192.0.2.1:8001\"", "");
+        let mut samples: Vec<String> = lines.iter().filter(of_first).map(strip).collect();
+        assert_eq!(samples.len(), 40);
+        samples.retain(|line| !line.contains("_bucket{"));
+        let expected = "\
+evenly_endpoint_up{} 1
+evenly_endpoint_state{,state=\"unknown\"} 0
+evenly_endpoint_state{,state=\"up\"} 1
+evenly_endpoint_state{,state=\"down\"} 0
+evenly_endpoint_state{,state=\"ejected\"} 0
+evenly_endpoint_state{,state=\"drained\"} 0
+evenly_endpoint_state{,state=\"disabled\"} 0
+evenly_endpoint_responses_total{,class=\"1xx\"} 0
+evenly_endpoint_responses_total{,class=\"2xx\"} 0
+evenly_endpoint_responses_total{,class=\"3xx\"} 0
+evenly_endpoint_responses_total{,class=\"4xx\"} 0
+evenly_endpoint_responses_total{,class=\"5xx\"} 0
+evenly_endpoint_request_duration_seconds_sum{} 0.000000
+evenly_endpoint_request_duration_seconds_count{} 0
+evenly_endpoint_checks_total{,result=\"passed\"} 3
+evenly_endpoint_checks_total{,result=\"failed\"} 0
+evenly_endpoint_check_duration_seconds_sum{} 0.000000
+evenly_endpoint_check_duration_seconds_count{} 3
+evenly_endpoint_requests_in_flight{} 0
+evenly_endpoint_connects_total{} 0
+evenly_endpoint_connect_failures_total{} 0
+evenly_endpoint_connection_reuses_total{} 0
+evenly_endpoint_failures_total{} 0
+evenly_endpoint_retries_total{} 0
+evenly_endpoint_ejections_total{} 0";
         assert_eq!(samples.join("\n"), expected);
     }
 
@@ -182,7 +245,8 @@ evenly_endpoint_up{target=\"api-1:80\",address=\"192.0.2.1:8002\"} 0";
                 let (name, kind) = rest.split_once(' ').unwrap();
                 assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
                 let parts = ["_bucket", "_sum", "_count"].map(|part| format!("{name}{part}"));
-                current = if kind == "histogram" { parts.into() } else { vec![name.to_owned()] };
+                let has_parts = matches!(kind, "histogram" | "summary");
+                current = if has_parts { parts.into() } else { vec![name.to_owned()] };
                 assert!(lines[at - 1].starts_with(&format!("# HELP {name} ")), "{line}");
                 families.push(name);
             } else if !line.starts_with('#') {
@@ -208,7 +272,8 @@ evenly_endpoint_up{target=\"api-1:80\",address=\"192.0.2.1:8002\"} 0";
             served: Served::default(),
         };
         let view = View { snapshot: Arc::new(Snapshot::new(1, vec![endpoint])), ..View::sample() };
-        let last = lines(&view).pop().unwrap();
+        let lines = lines(&view);
+        let last = lines.iter().find(|line| line.starts_with("evenly_endpoint_up{")).unwrap();
         assert_eq!(last, r#"evenly_endpoint_up{target="\"} 1\n",address="unix:/run/\"a"} 1"#);
     }
 
@@ -216,7 +281,8 @@ evenly_endpoint_up{target=\"api-1:80\",address=\"192.0.2.1:8002\"} 0";
     fn without_endpoints_the_families_are_still_there() {
         let view = View { snapshot: Arc::default(), ..View::sample() };
         let text = render(&view, Exposition::Plain);
-        assert!(text.ends_with("# TYPE evenly_endpoint_up gauge\n"));
+        assert!(text.contains("\n# TYPE evenly_endpoint_up gauge\n"));
+        assert!(!text.contains("\nevenly_endpoint_up"));
         assert!(text.contains("\nevenly_endpoints 0\n"));
     }
 }

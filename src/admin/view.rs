@@ -7,10 +7,13 @@ use std::time::Duration;
 use crate::balance::Snapshot;
 use crate::balance::detail::Moment;
 use crate::metrics::Counts;
+use crate::metrics::accepts::AcceptCounts;
+use crate::metrics::endpoint::EndpointTotals;
 use crate::metrics::traffic::TrafficCounts;
 use crate::worker::Stage;
 
-use super::{Sources, Totals};
+use super::process::ProcessView;
+use super::{Sources, Totals, named};
 
 /// One moment of the process.
 #[derive(Debug, Clone)]
@@ -37,6 +40,16 @@ pub(super) struct View {
     pub(super) traffic: TrafficCounts,
     /// Exchanges that have begun and not ended.
     pub(super) in_flight: u64,
+    /// What was counted of each endpoint, in the order of the snapshot.
+    pub(super) endpoints: Vec<EndpointTotals>,
+    /// Connections by the address that they were accepted at.
+    pub(super) accepted: AcceptCounts,
+    /// Whether the last reload was refused, and when one was last applied.
+    pub(super) last_reload: (u64, u64),
+    /// Generations of snapshots that somebody follows.
+    pub(super) generations: usize,
+    /// What the kernel says.
+    pub(super) process: ProcessView,
     /// The process whose place this one took.
     pub(super) predecessor: Option<u32>,
     pub(super) snapshot: Arc<Snapshot>,
@@ -57,6 +70,7 @@ impl View {
             connections: peer.connections(),
             counts: Counts::of(&peer.counters),
         });
+        let (snapshot, reload) = (sources.shared.snapshot.load_full(), &sources.shared.last_reload);
         View {
             version: env!("CARGO_PKG_VERSION"),
             now: Moment::now(),
@@ -77,9 +91,14 @@ impl View {
                 .into_iter()
                 .sum(),
             traffic: sources.traffic(),
+            endpoints: sources.endpoints(&snapshot),
+            accepted: sources.accepted(),
+            last_reload: (reload.refused.get(), reload.applied_at.get()),
+            generations: workers.generations(snapshot.generation),
+            process: ProcessView::read(),
             in_flight: workers.peers.iter().map(|it| it.counters.traffic.in_flight.get()).sum(),
             predecessor: sources.inherited.predecessor,
-            snapshot: sources.shared.snapshot.load_full(),
+            snapshot,
         }
     }
 
@@ -90,7 +109,13 @@ impl View {
 
     /// What it shows that another process goes on from.
     pub(super) fn sums(&self) -> Totals {
-        Totals { counts: self.totals(), traffic: self.traffic.clone(), panics: self.panics }
+        Totals {
+            counts: self.totals(),
+            traffic: self.traffic.clone(),
+            endpoints: named(&self.snapshot).zip(self.endpoints.iter().copied()).collect(),
+            accepted: self.accepted.clone(),
+            panics: self.panics,
+        }
     }
 
     /// Client connections of all workers.
@@ -138,6 +163,11 @@ impl View {
             others: Counts::default(),
             traffic: TrafficCounts::of(&traffic),
             in_flight: 2,
+            endpoints: vec![EndpointTotals { passed: 3, ..EndpointTotals::default() }; 2],
+            accepted: [(SocketAddr::from(([127, 0, 0, 1], 80)), 5)].into(),
+            last_reload: (0, 1_700_000_000),
+            generations: 1,
+            process: super::process::SAMPLE,
             predecessor: None,
             snapshot: Arc::new(
                 Snapshot::new(

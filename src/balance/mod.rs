@@ -55,6 +55,8 @@ use crossbeam::utils::CachePadded;
 use crate::base::address::Address;
 use crate::base::ledger::Ledger;
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::metrics::LastReload;
+use crate::metrics::endpoint::EndpointMeters;
 use crate::settings::Plan;
 use asks::Asks;
 use bell::Bell;
@@ -115,8 +117,8 @@ impl Default for Preference {
     }
 }
 
-/// Whether an endpoint has served a request since that was last asked. Every worker marks, and one thread asks. Two are always
-/// equal: what was served since says nothing of what a snapshot is.
+/// Whether an endpoint has served a request since that was last asked, and what was counted of it. Every worker marks, and one thread
+/// asks. Two are always equal: what was served since says nothing of what a snapshot is.
 #[derive(Debug, Clone, Default)]
 pub struct Served(Arc<Mark>);
 
@@ -125,6 +127,11 @@ impl Served {
     #[inline]
     pub fn mark(&self) {
         self.0.set();
+    }
+
+    /// What is counted of the endpoint.
+    pub fn meters(&self) -> &EndpointMeters {
+        &self.0.meters
     }
 
     /// Whether it has since the last call.
@@ -162,6 +169,7 @@ struct Mark {
     served: AtomicBool,
     /// Requests that are with it although it is out: no request of an endpoint that is healthy pays for that count.
     remaining: AtomicUsize,
+    meters: EndpointMeters,
 }
 
 impl Mark {
@@ -467,6 +475,8 @@ pub struct Shared {
     pub memory: Arc<Ledger>,
     /// Ends the sleep of the workers.
     pub bell: Bell,
+    /// What became of the last reload, for whoever shows it.
+    pub last_reload: LastReload,
     /// Tells this process from every other one, in the `Via` field. 0 unless it was made by [`Shared::new`].
     pub instance: u64,
 }

@@ -366,6 +366,9 @@ impl<N: Net> Pump<N> {
                 .or_else(|| self.enter_absent(ticket, &tried.endpoints)),
             false => None,
         };
+        if next.is_some() {
+            self.pools.retried(failed);
+        }
         if let Some(client) = self.clients.get_mut(key) {
             client.exchange.tried = Some(tried);
         }

@@ -7,6 +7,7 @@
 use super::Net;
 use super::conn::{Filled, PEEK};
 use super::keys::{ClientKey, UpstreamKey};
+use super::pools::WholeResponse;
 use super::pump::Pump;
 use super::waits::Moved;
 use crate::access::End;
@@ -28,6 +29,8 @@ impl<N: Net> Pump<N> {
         client.end_after_flush = client.half.is_framed_by_its_end();
         upstream.closes = reuse == Reuse::Ends;
         let (endpoint, status) = (upstream.endpoint, client.exchange.flow.status());
+        let reused = upstream.busy().is_some_and(|busy| busy.reused);
+        let answer = WholeResponse { status, begun: Some(client.exchange.begun), reused };
         let ended = upstream.conn.read_closed || upstream.is_write_broken();
         let broken_by = client.exchange.tried.as_mut().and_then(|tried| tried.broken_by.take());
         if let Some(broken_by) = broken_by {
@@ -35,7 +38,7 @@ impl<N: Net> Pump<N> {
         }
         self.settle_upstream(key, Moved::None);
         self.settle_client(owner, Moved::None);
-        if let Some(count) = self.pools.give_back(endpoint, None, status, self.now).errors {
+        if let Some(count) = self.pools.give_back(endpoint, None, answer, self.now).errors {
             self.reports.push((endpoint, Report::Streak(Streak::Errors, count)));
         }
         match ended {

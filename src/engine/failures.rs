@@ -48,8 +48,10 @@ impl<N: Net> Pump<N> {
                 self.count_failure(endpoint, streak_of(failure));
             }
         }
+        self.pools.broke(endpoint);
         match remedy {
             Remedy::Replay => {
+                self.pools.retried(endpoint);
                 if broken.sent {
                     self.shared.budget.spend(elapsed);
                 }

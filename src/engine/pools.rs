@@ -16,7 +16,8 @@ use super::streaks::Streaks;
 use crate::balance::links::{Link, Links};
 use crate::balance::{Endpoint, EndpointId, Served, Snapshot, Streak};
 use crate::base::address::Address;
-use crate::base::tick::Tick;
+use crate::base::tick::{CoarseTick, Tick};
+use crate::metrics::endpoint::OwnBlock;
 use crate::settings::{Limits, Plan};
 
 /// Endpoint ids are dense and ours: mixing their bits would only cost time.
@@ -68,6 +69,7 @@ struct EndpointPool {
     /// What all workers know, where there is a limit for all of them.
     link: Option<Arc<Link>>,
     served: Served,
+    meters: OwnBlock,
 }
 
 impl EndpointPool {
@@ -76,12 +78,17 @@ impl EndpointPool {
             (Most::Count(most), Some(link)) => link.enter(most),
             _ => self.busy < self.share,
         };
-        self.busy += u32::from(entered);
+        self.be_busy(self.busy + u32::from(entered));
         entered
     }
 
+    fn be_busy(&mut self, busy: u32) {
+        self.busy = busy;
+        self.meters.in_flight.set(busy.into());
+    }
+
     fn leave(&mut self) {
-        self.busy -= 1;
+        self.be_busy(self.busy - 1);
         self.link.iter().for_each(|link| link.leave(1));
     }
 
@@ -214,6 +221,16 @@ pub(super) enum Matured {
     End,
 }
 
+/// A whole response of an endpoint, as far as it says something of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WholeResponse {
+    pub(super) status: u16,
+    /// When its exchange began; `None`: how long it took says nothing.
+    pub(super) begun: Option<CoarseTick>,
+    /// It came on a connection that had carried others.
+    pub(super) reused: bool,
+}
+
 /// What became of an endpoint's connection after a whole answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct GivenBack {
@@ -299,7 +316,7 @@ impl Pools {
     /// healthy any more.
     pub(super) fn squeeze_in(&mut self, endpoint: EndpointId) -> bool {
         let Some(pool) = self.healthy_mut(endpoint) else { return false };
-        pool.busy += 1;
+        pool.be_busy(pool.busy + 1);
         pool.link.iter().for_each(|link| link.squeeze_in());
         true
     }
@@ -364,19 +381,26 @@ impl Pools {
         self.pools.get_mut(&endpoint)?.pop(&mut self.len, now)
     }
 
-    /// The endpoint has sent a whole response with `status`, which resets its streaks but that of 5xx responses. Keeps the
+    /// The endpoint has sent a whole response, whose status resets its streaks but that of 5xx responses. Keeps the
     /// connection, if it can be used again, unless the stack is full or the endpoint is not healthy; if it is kept, the
     /// request is no longer counted as in flight.
     pub(super) fn give_back(
         &mut self,
         endpoint: EndpointId,
         key: Option<UpstreamKey>,
-        status: u16,
+        answer: WholeResponse,
         now: Tick,
     ) -> GivenBack {
-        let Some(pool) = self.pools.get_mut(&endpoint).filter(|pool| pool.healthy) else {
-            return GivenBack { kept: false, brief: false, errors: None };
-        };
+        const NOT_KEPT: GivenBack = GivenBack { kept: false, brief: false, errors: None };
+        let WholeResponse { status, begun, reused } = answer;
+        let Some(pool) = self.pools.get_mut(&endpoint) else { return NOT_KEPT };
+        pool.meters.answered(status, begun.map(|begun| begun.micros_until(now)));
+        if reused {
+            pool.meters.reuses.bump();
+        }
+        if !pool.healthy {
+            return NOT_KEPT;
+        }
         let errors = pool.streaks.answered(status, &self.plan.ejection);
         if status < 500 {
             pool.served.mark();
@@ -401,9 +425,10 @@ impl Pools {
 
     /// The connection `key` to the endpoint is begun.
     pub(super) fn begun(&mut self, endpoint: EndpointId, key: UpstreamKey, now: Tick) {
-        if let Some(pool) = self.pools.get_mut(&endpoint)
-            && !pool.serves_several
-        {
+        // It was left while the connection was begun.
+        let Some(pool) = self.pools.get_mut(&endpoint) else { return };
+        pool.meters.connects.bump();
+        if !pool.serves_several {
             if pool.fresh.is_empty() {
                 pool.waits_from(now);
             }
@@ -483,8 +508,28 @@ impl Pools {
     /// Counts a failure of the endpoint. Returns the length of its streak once it reaches the threshold. Endpoints that are not
     /// healthy are ignored.
     pub(super) fn failed(&mut self, endpoint: EndpointId, kind: Streak) -> Option<u32> {
-        let pool = self.pools.get_mut(&endpoint).filter(|pool| pool.healthy)?;
+        let pool = self.pools.get_mut(&endpoint)?;
+        if kind == Streak::ConnectFailures {
+            pool.meters.connect_failures.bump();
+        }
+        if !pool.healthy {
+            return None;
+        }
         pool.streaks.failed(kind, &self.plan.ejection)
+    }
+
+    /// The endpoint broke an exchange.
+    pub(super) fn broke(&self, endpoint: EndpointId) {
+        if let Some(pool) = self.pools.get(&endpoint) {
+            pool.meters.failures.bump();
+        }
+    }
+
+    /// A request that the endpoint did not take or answer is sent again, or elsewhere.
+    pub(super) fn retried(&self, endpoint: EndpointId) {
+        if let Some(pool) = self.pools.get(&endpoint) {
+            pool.meters.retries.bump();
+        }
     }
 
     /// Forgets an idle connection. How long it was idle; `None` if it is not known.
@@ -583,6 +628,7 @@ impl Pools {
             share: u32::MAX,
             link: matches!(self.most, Most::Count(_)).then(|| links.of(endpoint.id)),
             served: endpoint.served.clone(),
+            meters: endpoint.served.meters().claim(),
         }
     }
 }
@@ -626,13 +672,17 @@ mod tests {
         pools.follow(&snapshot, &Links::default(), out);
     }
 
+    fn answer(status: u16) -> WholeResponse {
+        WholeResponse { status, begun: None, reused: false }
+    }
+
     fn key(index: u32) -> UpstreamKey {
         UpstreamKey::of(Key { index, generation: 0 })
     }
 
     fn keeps(pools: &mut Pools, endpoint: u32, at: u32) -> bool {
         pools.squeeze_in(EndpointId(endpoint));
-        pools.give_back(EndpointId(endpoint), Some(key(at)), 200, Tick(0)).kept
+        pools.give_back(EndpointId(endpoint), Some(key(at)), answer(200), Tick(0)).kept
     }
 
     #[test]
@@ -666,7 +716,7 @@ mod tests {
             follow(&mut pools, &snapshot(&[(1, true)]), &mut Vec::new());
             let failed = |pools: &mut Pools| pools.failed(EndpointId(1), Streak::Resets);
             assert_eq!(failed(&mut pools), None);
-            assert!(!pools.give_back(EndpointId(1), key, 200, Tick(0)).kept);
+            assert!(!pools.give_back(EndpointId(1), key, answer(200), Tick(0)).kept);
             assert_eq!((failed(&mut pools), failed(&mut pools)), (None, Some(2)));
         }
     }
@@ -727,7 +777,7 @@ mod tests {
             pools.begun(at, key(nth), start);
         };
         let give_back = |pools: &mut Pools, nth, now| {
-            let back = pools.give_back(at, Some(key(nth)), 200, now);
+            let back = pools.give_back(at, Some(key(nth)), answer(200), now);
             if !back.kept {
                 pools.leave(at);
             }
@@ -766,7 +816,7 @@ mod tests {
         assert_eq!((out, pools.len()), (vec![key(1)], 1));
         let mut kept = |now| {
             pools.squeeze_in(at);
-            pools.give_back(at, Some(key(3)), 200, now).kept
+            pools.give_back(at, Some(key(3)), answer(200), now).kept
         };
         assert!(!kept(Tick(0)) && kept(Tick(0).after(YIELD)));
     }
@@ -781,7 +831,7 @@ mod tests {
             pools.begun(at, key(nth), Tick(0));
         }
         pools.matured(at, key(2), Matured::Response, Tick(0));
-        assert!(pools.give_back(at, Some(key(2)), 200, Tick(0)).kept);
+        assert!(pools.give_back(at, Some(key(2)), answer(200), Tick(0)).kept);
         pools.give_up(at, Tick(0), &mut out);
         assert_eq!((out, pools.len()), (vec![], 1));
     }
@@ -815,7 +865,7 @@ mod tests {
         }
         pools.matured(at, key(2), Matured::Response, Tick(0));
         let later = Tick(0).after(Duration::from_secs(60));
-        let back = pools.give_back(at, Some(key(2)), 200, later);
+        let back = pools.give_back(at, Some(key(2)), answer(200), later);
         assert!(back.kept && !back.brief, "it is not in the way of the first");
     }
 

@@ -4,13 +4,14 @@ use super::Net;
 use super::clock::clock;
 use super::conn::{Filled, Hunger, PEEK};
 use super::keys::{ClientKey, UpstreamKey};
-use super::pools::Matured;
+use super::pools::{Matured, WholeResponse};
 use super::pump::{Pump, Scratch};
 use super::tables::{Busy, Exchange, Then, UpstreamState};
 use super::waits::Moved;
 use crate::access::End;
 use crate::balance::{Report, Streak};
 use crate::base::ledger::Level;
+use crate::base::tick::CoarseTick;
 use crate::exchange::{Ending, Failure, Halves, Next, Output, Reuse, Step};
 use crate::metrics::traffic::Way;
 
@@ -181,7 +182,10 @@ impl<N: Net> Pump<N> {
         let tunnel = client.exchange.flow.is_tunnel();
         if tunnel && !pieces[0].is_empty() {
             // The 101: how a tunnel ends says nothing of its target.
-            self.pools.give_back(upstream.endpoint, None, client.exchange.flow.status(), self.now);
+            let reused = upstream.busy().is_some_and(|busy| busy.reused);
+            let answer =
+                WholeResponse { status: client.exchange.flow.status(), begun: None, reused };
+            self.pools.give_back(upstream.endpoint, None, answer, self.now);
         }
         let ended = client.conn.read_closed;
         self.send_client(owner, pieces);
@@ -206,6 +210,7 @@ impl<N: Net> Pump<N> {
         client.exchange.upstream = None;
         self.counters.finished.bump();
         let (status, idle_hint) = (client.exchange.flow.status(), client.exchange.half.idle_hint());
+        let begun = Some(client.exchange.begun);
         let ending = client.exchange.flow.ending(&client.half);
         let stays = reuse == Reuse::Private && ending == Ending::KeepAlive;
         let broken_by = client.exchange.tried.as_mut().and_then(|tried| tried.broken_by.take());
@@ -215,7 +220,7 @@ impl<N: Net> Pump<N> {
         if let (Some(idle_hint), Some(upstream)) = (idle_hint, self.upstreams.get(key)) {
             self.pools.keeps_idle(upstream.endpoint, idle_hint);
         }
-        self.free_upstream(key, reuse, stays.then_some(owner), status);
+        self.free_upstream(key, reuse, stays.then_some(owner), (status, begun));
         self.exchange_over(owner, End::Finished);
         if stays {
             self.settle_upstream(key, Moved::Anew);
@@ -228,7 +233,7 @@ impl<N: Net> Pump<N> {
         key: UpstreamKey,
         reuse: Reuse,
         owner: Option<ClientKey>,
-        status: u16,
+        (status, begun): (u16, Option<CoarseTick>),
     ) {
         let Some(upstream) = self.upstreams.get_mut(key) else {
             return self.impossible("an upstream connection that runs is there");
@@ -239,7 +244,9 @@ impl<N: Net> Pump<N> {
             && upstream.conn.inbox.is_none();
         let endpoint = upstream.endpoint;
         let pooled = (sound && reuse == Reuse::Pool).then_some(key);
-        let back = self.pools.give_back(endpoint, pooled, status, self.now);
+        let reused = upstream.busy().is_some_and(|busy| busy.reused);
+        let answer = WholeResponse { status, begun, reused };
+        let back = self.pools.give_back(endpoint, pooled, answer, self.now);
         if let Some(count) = back.errors {
             self.reports.push((endpoint, Report::Streak(Streak::Errors, count)));
         }

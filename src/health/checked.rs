@@ -267,6 +267,7 @@ impl Checked {
 
     fn eject(&mut self, rules: &Ejection, now: Instant) -> Duration {
         self.suspicion = None;
+        self.served.meters().checks.ejections.bump();
         let time = self.ejections.eject(rules, now);
         if self.judge.is_wavering() {
             self.ejections.cut_short(now);

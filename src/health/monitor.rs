@@ -319,6 +319,7 @@ impl Monitor {
         let verdict =
             outcome.as_ref().map_or_else(super::probe::Reason::verdict, |_| Judgement::Good);
         let first = self.roster.is_new(id);
+        self.roster.count_check(id, outcome.is_ok(), took);
         let Some(ruling) = self.roster.observe(id, verdict, now) else { return };
         let moment = Moment { wall: SystemTime::now(), at: now };
         let check = CheckNote {

@@ -292,6 +292,17 @@ impl Roster {
         })
     }
 
+    /// A check of it has ended after so long.
+    pub(super) fn count_check(&self, id: EndpointId, passed: bool, took: Duration) {
+        let Some((_, endpoint)) = self.find(id) else { return };
+        let checks = &endpoint.served.meters().checks;
+        match passed {
+            true => checks.passed.bump(),
+            false => checks.failed.bump(),
+        }
+        checks.micros.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
     fn company(&self, id: EndpointId) -> Company {
         let alone = !self.checked().any(|other| other.id != id && other.is_up());
         Company { alone, rules: self.plan.ejection, counts: self.counts() }

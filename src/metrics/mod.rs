@@ -18,6 +18,8 @@
 //! assert_eq!(requests.map(|(_, count)| count), Some(3));
 //! ```
 
+pub mod accepts;
+pub mod endpoint;
 pub mod histogram;
 pub mod traffic;
 
@@ -75,6 +77,15 @@ impl Gauge {
     }
 }
 
+/// What became of the last reload; the thread that reloads owns it.
+#[derive(Debug, Default)]
+pub struct LastReload {
+    /// 1 if it was refused.
+    pub refused: Gauge,
+    /// When a configuration was last applied, that of the start included, in seconds since 1970.
+    pub applied_at: Gauge,
+}
+
 /// What one worker counts from the start of the process.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -110,8 +121,14 @@ pub struct Counters {
     pub memory_waits: Counter,
     /// Requests that were retried after a connection broke.
     pub replayed: Counter,
+    /// Access log entries that were written.
+    pub entries_written: Counter,
     /// Access log entries that were not written: no room on their way to the writer, or a write that failed.
     pub entries_lost: Counter,
+    /// Reloads and rollbacks that were applied.
+    pub reloads_applied: Counter,
+    /// Reloads and rollbacks that were refused, after which nothing had changed.
+    pub reloads_refused: Counter,
     /// Commands over the admin listener that were not taken: 401 and 403.
     pub commands_denied: Counter,
     /// States that the program excludes and met anyway: faults of evenly.
@@ -193,7 +210,10 @@ pub const COUNTERS: [Description; COUNT] = describe! {
     memory_answers "evenly_memory_answers_total" "Responses of 503 because the buffers held all of limits.memory and more than 4 KiB of the request would have had to be buffered."
     memory_waits "evenly_memory_waits_total" "How often a connection was not read for a while because the buffers held all of limits.memory."
     replayed "evenly_requests_replayed_total" "Requests that were retried."
+    entries_written "evenly_access_entries_written_total" "Access log entries that were written."
     entries_lost "evenly_access_entries_lost_total" "Access log entries that were dropped: the buffer was full, or a write failed."
+    reloads_applied "evenly_config_reloads_applied_total" "Reloads and rollbacks that were applied."
+    reloads_refused "evenly_config_reloads_refused_total" "Reloads and rollbacks that were refused, after which nothing had changed."
     commands_denied "evenly_commands_denied_total" "Commands over HTTP that were refused for lack of the right token, or because a browser sent them (401, 403)."
     impossible "evenly_impossible_states_total" "States that the program excludes and met anyway: a fault of evenly, please report it."
 };

@@ -120,7 +120,18 @@ pub(super) struct Takeover {
 #[serde(default)]
 pub(super) struct Counted {
     pub(super) counters: BTreeMap<String, u64>,
+    /// Of each endpoint.
+    pub(super) endpoints: Vec<EndpointTally>,
     pub(super) panics: u64,
+}
+
+/// What was counted of one endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct EndpointTally {
+    pub(super) target: String,
+    pub(super) address: String,
+    pub(super) counts: BTreeMap<String, u64>,
 }
 
 /// What the successor has taken over.

@@ -15,17 +15,18 @@ use rustix::stdio::dup2_stdin;
 use signal_hook::consts::SIGHUP;
 
 use crate::access::writer::Writer;
-use crate::admin::CountedBefore;
+use crate::admin::{CountedBefore, CountedEndpoints};
 use crate::balance::Shared;
 use crate::base::ledger::Ledger;
 use crate::health::{EndpointRecord, Health};
+use crate::metrics::accepts::{AcceptCounts, address_of};
 use crate::settings::{Dns, Plan, Settings};
 
-use super::handover::{Counted, PROTOCOL, Pair, Serving, State, Takeover, Word};
+use super::handover::{Counted, EndpointTally, PROTOCOL, Pair, Serving, State, Takeover, Word};
 use super::reload::Running;
 use super::sockets::Inherited;
 use super::stop::STOP_TIME;
-use super::{Event, ServerError, SocketSource, heed, reload_later};
+use super::{Event, ServerError, SocketSource, heed, reload_later, seconds_since_1970};
 
 /// The variable that says that standard input is a way to a predecessor: the number of its process, so that it means nothing to a
 /// process further down.
@@ -161,6 +162,7 @@ impl Before {
     pub(super) fn shared(&self, plan: &Arc<Plan>, ledger: Ledger) -> Shared {
         let shared = Shared::new(Arc::clone(plan), ledger);
         shared.go_on_from(self.generation);
+        shared.last_reload.applied_at.set(seconds_since_1970());
         shared
     }
 
@@ -327,4 +329,18 @@ fn take_note(counted: &CountedBefore, tally: &Counted) {
     counted.counters.raise(|key| tally.counters.get(key).copied());
     counted.traffic.raise(|key| tally.counters.get(key).copied());
     counted.panics.fetch_max(tally.panics, Ordering::Relaxed);
+    let mut endpoints = CountedEndpoints::clone(&counted.endpoints.load());
+    for EndpointTally { target, address, counts } in &tally.endpoints {
+        let known = endpoints.entry((target.clone(), address.clone())).or_default();
+        *known = known.raised(|key| counts.get(key).copied());
+    }
+    counted.endpoints.store(Arc::new(endpoints));
+    let mut accepted = AcceptCounts::clone(&counted.accepted.load());
+    for (key, &count) in &tally.counters {
+        if let Some(address) = address_of(key) {
+            let known = accepted.entry(address).or_default();
+            *known = count.max(*known);
+        }
+    }
+    counted.accepted.store(Arc::new(accepted));
 }

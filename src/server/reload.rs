@@ -338,6 +338,19 @@ impl Running {
         Ok(generation)
     }
 
+    /// Counts a reload or rollback that was applied or refused.
+    pub(super) fn count_reload(&self, applied: bool) {
+        let last = &self.shared.last_reload;
+        last.refused.set(u64::from(!applied));
+        match applied {
+            true => {
+                self.losses.reloads_applied.bump();
+                last.applied_at.set(super::seconds_since_1970());
+            }
+            false => self.losses.reloads_refused.bump(),
+        }
+    }
+
     fn send_all(&self, errands: impl Fn() -> Vec<Errand>) {
         for at in 0..self.crew.peers.len() {
             errands().into_iter().for_each(|errand| self.crew.send(at, errand));

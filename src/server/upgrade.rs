@@ -23,11 +23,15 @@ use crate::access::writer::Lender;
 use crate::admin::{Admin, Sources, Totals};
 use crate::command::{Answer, Reply};
 use crate::health::Recorder;
+use crate::metrics::accepts::accepted_key;
+use crate::metrics::endpoint::EndpointTotals;
 use crate::settings::AccessSink;
 use crate::worker::listener::ListenerId;
 use crate::worker::{Crew, Errand};
 
-use super::handover::{Counted, Handed, PROTOCOL, Pair, Role, Serving, State, Takeover, Word};
+use super::handover::{
+    Counted, EndpointTally, Handed, PROTOCOL, Pair, Role, Serving, State, Takeover, Word,
+};
 use super::predecessor::VARIABLE;
 use super::reload::{Listening, Running};
 use super::socket::Held;
@@ -386,8 +390,14 @@ fn counts(sources: &Sources) -> Word {
 
 fn tally(totals: &Totals) -> Counted {
     let counters = totals.counts.iter().map(|(it, count)| (it.key.to_owned(), count));
-    let counters = counters.chain(totals.traffic.by_key()).collect();
-    Counted { counters, panics: totals.panics }
+    let accepted = totals.accepted.iter().map(|(at, count)| (accepted_key(at), *count));
+    let counters = counters.chain(totals.traffic.by_key()).chain(accepted).collect();
+    let endpoint = |((target, address), counts): (&(String, String), &EndpointTotals)| {
+        let (target, address) = (target.clone(), address.clone());
+        EndpointTally { target, address, counts: counts.by_key().into_iter().collect() }
+    };
+    let endpoints = totals.endpoints.iter().map(endpoint).collect();
+    Counted { counters, endpoints, panics: totals.panics }
 }
 
 fn refuse(answer: Option<Answer>, lines: Vec<String>) {

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpListener;
@@ -17,6 +18,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
+use crate::metrics::Counter;
+use crate::metrics::accepts::AcceptCounters;
 use crate::settings::Tcp;
 
 /// Connections that may wait in the kernel for each listener, as far as `net.core.somaxconn` allows.
@@ -213,6 +216,9 @@ struct Listener {
     batch: usize,
     /// The turn in which it was asked last.
     asked: u64,
+    /// Where it is, and how many connections were accepted there.
+    address: Option<SocketAddr>,
+    accepted: Arc<Counter>,
 }
 
 /// The listeners of one worker.
@@ -223,6 +229,8 @@ pub struct Listeners {
     /// Counts the worker's turns.
     turn: u64,
     paused_until: Option<Tick>,
+    /// How many connections each has accepted.
+    accepts: Arc<AcceptCounters>,
 }
 
 /// Result of one accept.
@@ -238,7 +246,8 @@ pub enum Accepted {
 impl Listeners {
     /// None yet. Those that are added get tokens from `first` on.
     pub fn new(first: usize) -> Listeners {
-        Listeners { list: Vec::new(), first, turn: 0, paused_until: None }
+        let accepts = Arc::default();
+        Listeners { list: Vec::new(), first, turn: 0, paused_until: None, accepts }
     }
 
     /// Registers one more.
@@ -258,8 +267,24 @@ impl Listeners {
             .ok_or(io::ErrorKind::StorageFull)?;
         let mut socket = TcpListener::from_std(socket);
         registry.register(&mut socket, token, Interest::READABLE)?;
-        self.list.push(Listener { id, socket, token, pending: true, batch: 1, asked: 0 });
+        let address = socket.local_addr().ok();
+        let accepted = address.map_or_else(Arc::default, |address| self.accepts.of(address));
+        self.list.push(Listener {
+            id,
+            socket,
+            token,
+            pending: true,
+            batch: 1,
+            asked: 0,
+            address,
+            accepted,
+        });
         Ok(())
+    }
+
+    /// How many connections each has accepted.
+    pub fn accepts(&self) -> Arc<AcceptCounters> {
+        Arc::clone(&self.accepts)
     }
 
     /// Takes every connection that waits at this one and closes it.
@@ -269,7 +294,8 @@ impl Listeners {
         registry: &Registry,
         take: impl FnMut(Socket, SocketAddr),
     ) {
-        let gone = self.list.extract_if(.., |listener| listener.id == id).collect();
+        let gone: Vec<Listener> = self.list.extract_if(.., |listener| listener.id == id).collect();
+        gone.iter().filter_map(|it| it.address).for_each(|address| self.accepts.forget(address));
         empty(gone, registry, take);
     }
 
@@ -397,7 +423,11 @@ impl Listener {
     }
 
     fn accept_one(&self) -> Accepted {
-        first_accepted(|| self.socket.accept())
+        let result = first_accepted(|| self.socket.accept());
+        if matches!(result, Accepted::One(..)) {
+            self.accepted.bump();
+        }
+        result
     }
 }
 

@@ -8,6 +8,7 @@ pub mod listener;
 pub mod net;
 mod stage;
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
 use crate::engine::{Engine, Net, Token};
 use crate::metrics::WorkerCounters;
+use crate::metrics::accepts::{AcceptCounters, AcceptCounts};
 use crate::settings::Boot;
 
 use listener::{Accepted, ListenerId, Listeners};
@@ -68,6 +70,8 @@ pub struct Peer {
     followed: AtomicU64,
     /// How many listeners it has.
     listeners: AtomicUsize,
+    /// How many connections each of them has accepted.
+    accepts: Arc<AcceptCounters>,
 }
 
 /// What a worker is to do in its next turn.
@@ -202,6 +206,20 @@ impl Crew {
         self.peers.iter().map(|peer| peer.listeners.load(Ordering::Relaxed))
     }
 
+    /// How many connections were accepted at each address that is listened on.
+    pub fn accepted(&self) -> AcceptCounts {
+        let mut sums = AcceptCounts::new();
+        self.peers.iter().for_each(|peer| peer.accepts.add_to(&mut sums));
+        sums
+    }
+
+    /// How many generations of snapshots there are that a worker follows, or will: the published one, `newest`, included.
+    pub fn generations(&self, newest: u64) -> usize {
+        let followed = self.peers.iter().map(|peer| peer.followed.load(Ordering::Relaxed));
+        // One that has not had its first turn follows none.
+        followed.filter(|&it| it > 0).chain([newest]).collect::<BTreeSet<_>>().len()
+    }
+
     /// Client connections of all workers.
     pub fn connections(&self) -> usize {
         self.peers.iter().map(Peer::connections).sum()
@@ -259,6 +277,7 @@ pub fn prepare(
             run: AtomicUsize::new(0),
             followed: AtomicU64::new(0),
             listeners: AtomicUsize::new(listeners.count()),
+            accepts: listeners.accepts(),
         });
         stations.push(Station { poll, listeners, outlet: outlet.cloned(), left: false });
     }

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use rustix::process::Signal;
+
 use crate::harness::{Client, Evenly, Gate, OpenOnDrop, Origin, Start, Then, answer, until};
 
 const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"";
@@ -132,6 +134,89 @@ fn bytes_are_counted_both_ways_to_the_last_one() {
         let bytes = scraped.get(&format!("evenly_{way}_bytes_total"));
         assert!(bytes > least && bytes < most, "{way}: {bytes}");
     }
+}
+
+/// Of one family, the sample of this endpoint, with these labels behind its own.
+fn of(endpoint: &Origin, family: &str, more: &str) -> String {
+    let at = endpoint.target();
+    format!("evenly_endpoint_{family}{{target=\"{at}\",address=\"{at}\"{more}}}")
+}
+
+#[test]
+fn an_endpoint_has_its_own_counts_also_while_it_is_out() {
+    let (mut one, other) = (Origin::named("one"), Origin::named("other"));
+    let start = Start::before(&[&one, &other]).watching(&one).workers(1).config(ADMIN);
+    let evenly = start.start();
+    let mut client = evenly.client();
+    for _ in 0..6 {
+        client.get("/");
+    }
+    for endpoint in [&one, &other] {
+        counted(&evenly, &of(endpoint, "responses_total", ",class=\"2xx\""), 3.0);
+        counted(&evenly, &of(endpoint, "connects_total", ""), 1.0);
+        counted(&evenly, &of(endpoint, "connection_reuses_total", ""), 2.0);
+        counted(&evenly, &of(endpoint, "request_duration_seconds_count", ""), 3.0);
+        counted(&evenly, &of(endpoint, "requests_in_flight", ""), 0.0);
+        counted(&evenly, &of(endpoint, "state", ",state=\"up\""), 1.0);
+    }
+    one.stop();
+    counted(&evenly, &of(&one, "state", ",state=\"down\""), 1.0);
+    let scraped = Scraped::of(&evenly);
+    assert!(scraped.get(&of(&one, "checks_total", ",result=\"failed\"")) >= 2.0);
+    assert!(scraped.get(&of(&one, "checks_total", ",result=\"passed\"")) >= 1.0);
+    assert!(scraped.get(&of(&one, "check_duration_seconds_sum", "")) > 0.0);
+    assert!(same(scraped.get(&of(&one, "responses_total", ",class=\"2xx\"")), 3.0));
+    assert!(scraped.get(&of(&one, "state_since_timestamp_seconds", "")) > 1.6e9);
+    one.restart();
+    counted(&evenly, &of(&one, "state", ",state=\"up\""), 1.0);
+    client.get("/");
+    client.get("/");
+    counted(&evenly, &of(&one, "responses_total", ",class=\"2xx\""), 4.0);
+}
+
+#[test]
+fn what_an_endpoint_breaks_and_what_is_retried_is_counted_with_it() {
+    let (broken, sound) = (Origin::saying("", Then::Close), Origin::named("sound"));
+    let evenly = Start::before(&[&broken, &sound]).workers(1).config(ADMIN).start();
+    assert_eq!(evenly.client().get("/").text(), "sound");
+    assert_eq!(evenly.client().get("/").text(), "sound");
+    let scraped = Scraped::of(&evenly);
+    let retries = scraped.get(&of(&broken, "retries_total", ""));
+    assert!(retries >= 1.0 && same(retries, scraped.get(&of(&broken, "failures_total", ""))));
+    assert!(same(scraped.get(&of(&sound, "failures_total", "")), 0.0));
+}
+
+#[test]
+fn a_listening_address_counts_what_it_accepts() {
+    let origin = Origin::named("a");
+    let start = Start::before(&[&origin]).listen(&["127.0.0.1:0", "127.0.0.1:0"]).config(ADMIN);
+    let evenly = start.start();
+    for (at, count) in [(0, 3), (1, 1)] {
+        (0..count).for_each(|_| drop(Client::to(evenly.addresses[at]).get("/")));
+        let listener = evenly.addresses[at];
+        let sample = format!("evenly_listener_accepted_total{{listener=\"{listener}\"}}");
+        counted(&evenly, &sample, f64::from(count));
+    }
+}
+
+#[test]
+fn a_reload_that_is_refused_shows_until_one_is_applied() {
+    let origin = Origin::named("a");
+    let at = origin.target();
+    let text = format!("listen = \"127.0.0.1:0\"\n{ADMIN}\n[[targets]]\naddress = \"{at}\"\n");
+    let evenly = Start::of(&text).start();
+    let scraped = Scraped::of(&evenly);
+    assert!(same(scraped.get("evenly_config_last_reload_successful"), 1.0));
+    assert!(scraped.get("evenly_config_last_reload_success_timestamp_seconds") > 1.6e9);
+    std::fs::write(evenly.file(), "nonsense").unwrap();
+    evenly.signal(Signal::HUP);
+    counted(&evenly, "evenly_config_last_reload_successful", 0.0);
+    counted(&evenly, "evenly_config_reloads_refused_total", 1.0);
+    std::fs::write(evenly.file(), &text).unwrap();
+    evenly.signal(Signal::HUP);
+    counted(&evenly, "evenly_config_last_reload_successful", 1.0);
+    counted(&evenly, "evenly_config_reloads_applied_total", 1.0);
+    counted(&evenly, "evenly_snapshot_generations_alive", 1.0);
 }
 
 /// What promtool says of `text`; `None` if there is no promtool here.
