@@ -21,6 +21,7 @@
 //! | `steering` | targets that are taken out and put back by hand, and what is told of them |
 //! | `reload` | a changed file: what is applied, what is refused, and what nobody notices |
 //! | `successor` | upgrades: one process takes the place of another |
+//! | `alerts` | the alert rules and the dashboard of `config/` |
 //! | `metrics` | what is counted of exchanges, and whether Prometheus reads it |
 //! | `tokens` | commands over TCP |
 //! | `unix` | targets that are Unix sockets |
@@ -29,6 +30,7 @@
 
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in what tests are made of
 
+mod alerts;
 mod answers;
 mod balancing;
 mod bodies;
