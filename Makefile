@@ -103,6 +103,11 @@ bench-check: cargo count-tools ## Instructions of the parts of a request against
 bench-record: cargo count-tools ## Writes a new record (benches/counts.toml)
 	$(CARGO) bench --bench counts -- --record
 
+.PHONY: api-check
+api-check: cargo ## The API against its OpenAPI document, by schemathesis (from PyPI; skipped if it cannot be installed)
+	$(CARGO) build
+	tests/api-check.sh
+
 .PHONY: deny
 deny: cargo ## Licences, banned crates and sources of all dependencies (deny.toml); needs cargo-deny, not the network
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install cargo-deny --locked" >&2; exit 1; }

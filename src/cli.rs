@@ -62,7 +62,8 @@ Exit codes:
   2  the command line or the configuration is wrong;
      reload, rollback, undrain, upgrade: it was refused, and nothing changed;
      drain TARGET, up, down, auto, why: no target has this name
-  3  status: it does not serve; why: the target gets no requests
+  3  status: it does not serve; why: the target gets no requests;
+     explain: no endpoint could take the request, or it is refused
 
 Signals:
   SIGTERM, SIGINT, SIGQUIT
@@ -161,6 +162,13 @@ pub enum CliCommand {
         after_help = "Exit codes: 0 it gets requests, 3 it gets none, 2 no target has this name, 1 no evenly was found or it gave no answer."
     )]
     Why(TargetArgs),
+    /// Say what would become of a request: whether it is refused, and which endpoints could take it
+    ///
+    /// Nothing is sent to anybody. URL is http://HOST/PATH, or a path.
+    #[command(
+        after_help = "Exit codes: 0 some endpoint could take it, 3 none could, or it is refused, 2 the question is wrong, 1 no evenly was found or it gave no answer."
+    )]
+    Explain(ExplainArgs),
     /// Have a target of a running evenly get requests, whatever its checks say
     ///
     /// Until evenly auto, a restart, or the end of the target. A reload and an upgrade keep it.
@@ -312,6 +320,26 @@ pub struct TargetArgs {
     /// A target as it is configured, such as http-api-1:8001, or the address of an endpoint
     #[arg(value_name = "TARGET")]
     pub target: String,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+    /// Which evenly is meant.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// The arguments of `evenly explain`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ExplainArgs {
+    /// What would be asked for: http://HOST/PATH, or a path
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// The method of the request
+    #[arg(short = 'X', long, value_name = "METHOD", default_value = "GET")]
+    pub method: String,
+    /// A field of the request, as NAME: VALUE; may be repeated
+    #[arg(short = 'H', long, value_name = "FIELD")]
+    pub header: Vec<String>,
     /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
@@ -569,7 +597,7 @@ const OTHER_COMMANDS: &[(&[&str], &str)] = &[
     (&["validate", "verify", "test", "lint", "configtest", "validate-config"], "evenly check FILE"),
     (&["stop", "restart", "quit", "shutdown"], "evenly drain FILE, or send the process SIGTERM"),
     (&["apply", "reconfigure", "hup"], "evenly reload FILE"),
-    (&["key", "options", "config", "reference", "defaults", "explain", "describe"], "evenly keys"),
+    (&["key", "options", "config", "reference", "defaults", "describe"], "evenly keys"),
     (&["completion"], "evenly completions SHELL"),
     (&["manual", "manpage"], "evenly man"),
     (

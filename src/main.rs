@@ -147,6 +147,11 @@ fn dispatch(command: &CliCommand) -> Result<(), ExitReason> {
             let args = SeeArgs { json: *json, remote: remote.clone() };
             see(&args, &remote::target_path(target), show::one, show::gets_requests)
         }
+        CliCommand::Explain(args) => {
+            let path = remote::explain_target(&args.method, &args.url, &args.header);
+            let see_args = SeeArgs { json: args.json, remote: args.remote.clone() };
+            see(&see_args, &path, show::explanation, show::is_taken)
+        }
         CliCommand::Up(args) => steer(args, TargetState::Up),
         CliCommand::Down(args) => steer(args, TargetState::Down),
         CliCommand::Auto(args) => steer(args, TargetState::Auto),
@@ -275,7 +280,7 @@ fn see(
     let contact = reading_contact(&args.remote)?;
     let said = match remote::ask(&contact, "GET", path).map_err(ExitReason::Remote)? {
         (200, said) => said,
-        (404, said) => return Err(ExitReason::Refused(said)),
+        (400 | 404, said) => return Err(ExitReason::Refused(said)),
         (_, said) => return Err(ExitReason::Failed(said)),
     };
     let value = serde_json::from_str(&said)

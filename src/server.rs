@@ -35,9 +35,10 @@ use crate::balance::Shared;
 use crate::base::ledger::Ledger;
 use crate::base::{self, thread};
 use crate::command::{Answer, Command, Commands, Reply};
+use crate::config;
 use crate::health::{Health, SteerOrder};
 use crate::metrics::Counters;
-use crate::settings::{AccessSink, Boot, ControlSocket, Settings, Workers};
+use crate::settings::{AccessSink, Boot, ControlSocket, Plan, Settings, Workers};
 use crate::token::{AdminToken, TokenFile};
 use crate::worker::listener::{self, ListenerId, Scope};
 use crate::worker::{self, Crew, Job, Station, net};
@@ -181,8 +182,7 @@ fn serve(
         open_all(&settings, count, reread.as_ref(), &mut inherited)?;
     pass_on(signals, events.clone())?;
     let (writer, outlet) = open_log(&settings, &losses, &confinement, &mut inherited)?;
-    let Settings { boot, plan } = worked_out(settings, count, cap, &prepared);
-    let plan = Arc::new(plan);
+    let (boot, plan) = worked_out(settings, count, cap, &prepared);
     let shared = Arc::new(before.shared(&plan, Ledger::new(memory, count)));
     let health = before.start_health(plan, &boot.dns, &shared)?;
     if !is_wanted(&before, (&health, &shared), (events, inbox), writer.as_ref())? {
@@ -195,6 +195,7 @@ fn serve(
     drop(outlet);
     hang_bell(&shared, &workers);
     let sources = Sources {
+        fixed: fixed(&boot),
         workers: Arc::clone(&workers),
         shared: Arc::clone(&shared),
         others: Arc::clone(&losses),
@@ -305,6 +306,15 @@ fn read_token(boot: &Boot) -> Result<Option<Arc<AdminToken>>, ServerError> {
     Ok(Some(Arc::new(token)))
 }
 
+/// What the admin thread knows of what holds as long as the process.
+fn fixed(boot: &Boot) -> admin::Fixed {
+    let hosts = boot.admin_hosts.clone().into();
+    let boot = boot.clone();
+    let config =
+        move |plan: &Plan| config::show(&Settings { boot: boot.clone(), plan: plan.clone() });
+    admin::Fixed { hosts, config: Arc::new(config) }
+}
+
 /// Makes events of commands.
 fn commands_as(events: Sender<Event>) -> Commands {
     Arc::new(move |command, answer| {
@@ -384,11 +394,11 @@ fn worked_out(
     workers: usize,
     clients: usize,
     prepared: &[PreparedAddress],
-) -> Settings {
+) -> (Boot, Arc<Plan>) {
     settings.boot.workers = Workers::Count(workers);
     settings.plan.limits.connections = Some(clients);
     settings.plan.listen = prepared.iter().map(PreparedAddress::address).collect();
-    settings
+    (settings.boot, Arc::new(settings.plan))
 }
 
 /// Logs what it is about to be. The bytes that buffers may hold.

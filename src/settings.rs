@@ -35,6 +35,8 @@ pub struct Boot {
     pub admin: Option<SocketAddr>,
     /// The file with the token of commands by the admin listener; `None` (the default): none are taken there.
     pub token_file: Option<PathBuf>,
+    /// Names with a dot by which the admin listener is called, in lower case. Default: none.
+    pub admin_hosts: Vec<String>,
     /// Where the control socket is. Default [`ControlSocket::Auto`].
     pub socket: ControlSocket,
     /// Whom a process that was started as root becomes once it has opened what only root may. `None` (the default): it stays.

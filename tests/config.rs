@@ -195,6 +195,7 @@ fn every_key_reaches_its_setting() {
             reuse_port: true,
         },
         dns: Dns { servers: vec![local(53), "[::1]:5353".parse().unwrap()] },
+        admin_hosts: Vec::new(),
         admin: Some(local(3)),
         socket: ControlSocket::Path("/run/a.sock".into()),
         token_file: Some("/etc/evenly/token".into()),

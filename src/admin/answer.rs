@@ -14,10 +14,14 @@ use super::exposition::Exposition;
 use super::permit::Denial;
 use super::request::{Refusal, Request};
 use super::view::View;
-use super::{prometheus, status, targets};
+use super::{explain, prometheus, status, targets};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
+
+const TOML: &str = "application/toml";
+/// What is served here, for programs.
+const OPENAPI: &str = include_str!("../../config/openapi.json");
 
 /// A path that is served.
 struct Route {
@@ -27,7 +31,7 @@ struct Route {
     render: fn(&View) -> Response,
 }
 
-const ROUTES: [Route; 7] = [
+const ROUTES: [Route; 9] = [
     Route { path: "/", what: "this page", render: |view| Response::ok(HTML, page(view)) },
     Route {
         path: "/metrics",
@@ -45,6 +49,16 @@ const ROUTES: [Route; 7] = [
         render: |view| Response::ok(status::CONTENT_TYPE, targets::render(view)),
     },
     Route {
+        path: "/config",
+        what: "every setting that is in force, as a file",
+        render: |view| Response::ok(TOML, (view.config)(&view.snapshot.plan)),
+    },
+    Route {
+        path: "/openapi.json",
+        what: "what there is here, for programs (OpenAPI)",
+        render: |_| Response::ok(status::CONTENT_TYPE, OPENAPI.to_owned()),
+    },
+    Route {
         path: "/readyz",
         what: "200 while it wants new connections, 503 as soon as it drains",
         render: readyz,
@@ -52,6 +66,9 @@ const ROUTES: [Route; 7] = [
     Route { path: "/healthz", what: "as /readyz", render: readyz },
     Route { path: "/livez", what: "200 until it ends", render: |_| Response::plain(200, "ok") },
 ];
+
+/// What would become of a request.
+const EXPLAIN: &str = "/explain";
 
 /// What the path of one target begins with; its name follows, percent-encoded.
 const TARGET: &str = "/targets/";
@@ -82,6 +99,10 @@ impl Response {
 /// The whole answer to `asked`, after which the connection ends.
 pub(super) fn bytes(asked: &Result<Request, Refusal>, view: &View) -> Vec<u8> {
     let answer = match asked {
+        Ok(request) if request.path == EXPLAIN => match explain::render(&request.query, view) {
+            Ok(text) => Response::ok(status::CONTENT_TYPE, text),
+            Err(why) => Response::plain(400, &why),
+        },
         Ok(request) if request.path == "/metrics" => metrics(view, request.form),
         Ok(request) => route(&request.path, view),
         Err(refusal) => refuse(*refusal),
@@ -121,10 +142,10 @@ pub(super) fn command(request: &Request, permit: Result<(), Denial>) -> Result<C
     }
     let command = match (&*request.path, &*request.query) {
         ("/reload", "") => Command::Reload,
-        ("/reload", "dry-run") => Command::Compare,
+        ("/reload", "dry-run" | "dry-run=") => Command::Compare,
         ("/rollback", "") => Command::Rollback,
         ("/drain", "") => Command::Drain { wait: false },
-        ("/drain", "wait") => Command::Drain { wait: true },
+        ("/drain", "wait" | "wait=") => Command::Drain { wait: true },
         ("/undrain", "") => Command::Undrain,
         ("/upgrade", "") => Command::Upgrade(None),
         ("/upgrade", query) if path_in(query).is_some() => Command::Upgrade(path_in(query)),
@@ -134,7 +155,12 @@ pub(super) fn command(request: &Request, permit: Result<(), Denial>) -> Result<C
             );
             return refused(Response::plain(400, &why));
         }
-        (path, _) if permit.is_err() || ROUTES.iter().any(|route| route.path == path) => {
+        (path, _)
+            if permit.is_err()
+                || path == EXPLAIN
+                || path.starts_with(TARGET)
+                || ROUTES.iter().any(|route| route.path == path) =>
+        {
             return refused(refuse(Refusal::Method));
         }
         _ => {
@@ -168,13 +194,23 @@ fn steer(
     super::steer::command(name, content).map_err(|why| Response::plain(400, &why))
 }
 
+/// The answer to one who is turned away.
+pub(super) fn denied(denial: Denial) -> Vec<u8> {
+    written(&deny(denial), true)
+}
+
 /// Why a command is not taken, and what to do.
 fn deny(denial: Denial) -> Response {
     match denial {
+        Denial::Name => Response::plain(
+            403,
+            "this name is not known to lead here, so that a page in a browser could read with it what it should not; use the IP \
+             address, or write the name in admin.hosts",
+        ),
         Denial::Browser => Response::plain(
             403,
-            "a request with an Origin field comes from a page in a browser, which gives no commands here: it may act without \
-             the knowledge of who looks at it; use evenly's own commands, or a program that sends no Origin",
+            "a request with the Origin of another server comes from a page in a browser, which gives no commands here: it may act \
+             without the knowledge of who looks at it; use evenly's own commands, or a program that sends no Origin",
         ),
         Denial::NoToken => Response::plain(
             403,
@@ -199,7 +235,7 @@ fn deny(denial: Denial) -> Response {
 }
 
 /// What `text` says, percent-encoded (RFC 3986 section 2.1).
-fn decoded(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decoded(text: &str) -> Option<Vec<u8>> {
     let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((&first, after)) = rest.split_first() {
         rest = after;
@@ -331,7 +367,8 @@ mod tests {
             is_command: false,
             content: None,
             credentials: None,
-            has_origin: false,
+            origin: None,
+            host: None,
             form: Exposition::Plain,
         })
     }
@@ -400,6 +437,7 @@ mod tests {
     #[test]
     fn a_command_is_refused_whichever_it_is_and_with_a_remedy() {
         let cases = [
+            (Denial::Name, "403 Forbidden", "admin.hosts"),
             (Denial::Browser, "403 Forbidden", "a page in a browser"),
             (Denial::NoToken, "403 Forbidden", "set admin.token_file"),
             (Denial::Missing, "401 Unauthorized", "--token-file PATH"),

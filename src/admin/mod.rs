@@ -18,11 +18,13 @@
 //! | `prometheus`, `exchanges`, `endpoints` | a view as metrics, family by family (pure) |
 //! | `exposition` | the two formats of metrics, and which one is asked for (pure) |
 //! | `status`, `targets` | a view as JSON, and its targets (pure) |
+//! | `explain` | what would become of a request (pure) |
 //! | `steer` | the request to decide about a target (pure) |
 
 mod answer;
 mod endpoints;
 mod exchanges;
+mod explain;
 mod exposition;
 mod permit;
 mod process;
@@ -55,6 +57,7 @@ use crate::metrics::accepts::AcceptCounts;
 use crate::metrics::endpoint::EndpointTotals;
 use crate::metrics::traffic::{Traffic, TrafficCounts};
 use crate::metrics::{Counters, Counts};
+use crate::settings::Plan;
 use crate::token::AdminToken;
 use crate::worker::Crew;
 use serve::Serve;
@@ -88,10 +91,21 @@ pub struct Sources {
     pub commands: Commands,
     /// What whoever gives commands by the admin listener must know; `None`: nobody gives any there.
     pub token: Option<Arc<AdminToken>>,
+    /// What holds as long as the process.
+    pub fixed: Fixed,
     /// What the process may not do any more: `user evenly, no_new_privs, seccomp`.
     pub confinement: Arc<str>,
     /// The file it runs by, as an absolute path; `None` without one that can be read again.
     pub file: Option<Arc<str>>,
+}
+
+/// What the admin thread knows of the settings that hold as long as the process.
+#[derive(Clone)]
+pub struct Fixed {
+    /// Names with a dot by which the admin listener is called.
+    pub hosts: Arc<[String]>,
+    /// Shows a plan together with them, as a file.
+    pub config: Arc<dyn Fn(&Plan) -> String + Send + Sync>,
 }
 
 /// What a process has of those whose place it took.

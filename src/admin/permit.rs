@@ -1,9 +1,10 @@
-//! Who may give commands: all who come by the control socket, and by TCP those who know the token.
+//! Who may give commands: all who come by the control socket, and by TCP those who know the token. And by which names the admin
+//! listener is called, so that no page in a browser reads it by a name of its own that leads here.
 //!
-//! Owns that decision, which is the same for every command, and what the log says of those who were turned away.
+//! Owns those decisions, the first of which is the same for every command, and what the log says of those who were turned away.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::request::Request;
@@ -24,7 +25,9 @@ pub(super) enum Visitor {
 /// Why a command is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Denial {
-    /// A page in a browser asks, which may do so by a person's network and cookies, and without that person knowing.
+    /// It calls this by a name that is not known to be one of this machine.
+    Name,
+    /// A page in a browser that was not served here asks, which may do so by a person's network and cookies, and without that person knowing.
     Browser,
     /// There is no token that one could know.
     NoToken,
@@ -42,7 +45,7 @@ pub(super) fn judge(
     visitor: Visitor,
     token: Option<&AdminToken>,
 ) -> Result<(), Denial> {
-    if request.has_origin {
+    if request.origin.as_ref().is_some_and(|origin| !is_own(origin, request)) {
         return Err(Denial::Browser);
     }
     match (visitor, token, &request.credentials) {
@@ -53,6 +56,44 @@ pub(super) fn judge(
         _ if request.path == "/upgrade" && !request.query.is_empty() => Err(Denial::Program),
         _ => Ok(()),
     }
+}
+
+/// Whether a page of this origin was served by the name that the request has (RFC 6454 section 7), by evenly itself or behind
+/// something that speaks TLS.
+fn is_own(origin: &str, request: &Request) -> bool {
+    let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    host.zip(request.host.as_ref()).is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host))
+}
+
+/// Whether the request calls this by a name that is known: an address, a name without a dot, which nobody gives out in DNS, a name in
+/// `hosts`; or comes from whoever knows the token or has the control socket. Monitoring may call by any name.
+pub(super) fn is_called_rightly(
+    request: &Request,
+    visitor: Visitor,
+    token: Option<&AdminToken>,
+    hosts: &[String],
+) -> bool {
+    const OPEN: [&str; 4] = ["/metrics", "/livez", "/readyz", "/healthz"];
+    // No browser leaves the field out.
+    let Some(host) = &request.host else { return true };
+    let knows =
+        || token.zip(request.credentials.as_ref()).is_some_and(|(it, said)| it.is(said.bytes()));
+    visitor == Visitor::Local || OPEN.contains(&&*request.path) || is_known(host, hosts) || knows()
+}
+
+fn is_known(host: &str, hosts: &[String]) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => {
+            return rest.split(']').next().is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
+        }
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name.parse::<Ipv4Addr>().is_ok()
+        || name.parse::<IpAddr>().is_ok()
+        || !name.contains('.')
+        || name.ends_with(".localhost")
+        || hosts.contains(&name)
 }
 
 /// Logs who was turned away, now and then.
@@ -83,7 +124,8 @@ impl Doorkeeper {
             Visitor::Remote(Some(address)) => address.to_string(),
         };
         let why = match denial {
-            Denial::Browser => "it has an Origin field, so a page in a browser sent it",
+            Denial::Name => "it calls the admin listener by a name that is not in admin.hosts",
+            Denial::Browser => "its Origin is another one: a page in a browser sent it",
             Denial::NoToken => "there is no admin.token_file",
             Denial::Missing => "it has no token",
             Denial::Wrong => "its token is wrong",
@@ -128,7 +170,12 @@ mod tests {
             (right.replace('f', "g"), Err(Denial::Wrong)),
             (right.replace('f', "f, x"), Err(Denial::Wrong)),
             (format!("{right}Origin: null\r\n"), Err(Denial::Browser)),
-            (format!("oRIGIN: http://a\r\n{right}"), Err(Denial::Browser)),
+            (format!("oRIGIN: http://b\r\n{right}"), Err(Denial::Browser)),
+            (format!("Origin: ftp://a\r\n{right}"), Err(Denial::Browser)),
+            (format!("Origin: http://a:1\r\n{right}"), Err(Denial::Browser)),
+            // Our own page, also behind something that speaks TLS.
+            (format!("Origin: http://a\r\n{right}"), Ok(())),
+            (format!("Origin: https://A\r\n{right}"), Ok(())),
         ];
         for (fields, expected) in cases {
             assert_eq!(judged(&fields, ANYBODY, true), expected, "{fields}");
@@ -141,6 +188,42 @@ mod tests {
             let local = if expected == Err(Denial::Browser) { expected } else { Ok(()) };
             assert_eq!(judged(&fields, Visitor::Local, false), local, "{fields}");
         }
+    }
+
+    #[test]
+    fn a_name_that_anybody_may_give_out_is_no_name_of_this_machine() {
+        let hosts = ["edge.example.net".to_owned()];
+        for (host, is) in [
+            ("127.0.0.1:9901", true),
+            ("10.0.0.1", true),
+            ("[::1]:9901", true),
+            ("[evil.example]:1", false),
+            ("localhost:9901", true),
+            ("evenly", true),
+            ("a.localhost", true),
+            ("EDGE.example.net:9901", true),
+            ("edge.example.net.", true),
+            ("edge.example.net.evil.example", false),
+            ("rebind.example:9901", false),
+            ("127.0.0.1.evil.example", false),
+        ] {
+            assert_eq!(is_known(host, &hosts), is, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_page_with_a_name_of_its_own_reads_nothing_but_what_is_open_to_all() {
+        let token = AdminToken::new(TOKEN.as_bytes()).unwrap();
+        let reads = |path: &str, fields: &str, visitor| {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: rebind.example\r\n{fields}\r\n");
+            let request = parse(head.as_bytes()).unwrap().unwrap();
+            is_called_rightly(&request, visitor, Some(&token), &[])
+        };
+        let right = format!("Authorization: Bearer {TOKEN}\r\n");
+        assert!(!reads("/", "", ANYBODY) && !reads("/config", "", ANYBODY));
+        assert!(!reads("/targets", &right.replace('f', "g"), ANYBODY));
+        assert!(reads("/metrics", "", ANYBODY) && reads("/readyz", "", ANYBODY));
+        assert!(reads("/targets", &right, ANYBODY) && reads("/targets", "", Visitor::Local));
     }
 
     #[test]

@@ -52,8 +52,10 @@ pub(super) struct Request {
     pub(super) content: Option<Box<[u8]>>,
     /// What it has in its Authorization field for `Bearer`. `None`: nothing, something for another scheme, or several such fields.
     pub(super) credentials: Option<Credentials>,
-    /// It has an Origin field, which browsers send with every POST of a page (Fetch, section 3.2).
-    pub(super) has_origin: bool,
+    /// Its Origin field, which browsers send with whatever a page writes (Fetch, section 3.2).
+    pub(super) origin: Option<String>,
+    /// What it calls the host, with the port if it has one.
+    pub(super) host: Option<String>,
     /// How metrics are to be written.
     pub(super) form: Exposition,
 }
@@ -108,12 +110,17 @@ fn read(head: &RequestHead<'_, '_>) -> Result<Request, Refusal> {
         is_command: matches!(head.method, Method::Post | Method::Put),
         content: None,
         credentials: credentials(head),
-        has_origin: head.field("Origin").is_some(),
+        origin: head.field("Origin").map(text),
+        host: head.field("Host").map(text),
         form: head
             .field("Accept")
             .and_then(|accept| std::str::from_utf8(accept).ok())
             .map_or(Exposition::Plain, Exposition::wanted),
     })
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).into_owned()
 }
 
 /// The scheme is written in any case, and followed by one space or more (RFC 9110 section 11.4).
@@ -171,7 +178,8 @@ mod tests {
             is_command: false,
             content: None,
             credentials: None,
-            has_origin: false,
+            origin: None,
+            host: Some("a".into()),
             form: Exposition::Plain,
         };
         let get = |path: &str| Ok(plain(path));
@@ -179,7 +187,7 @@ mod tests {
         let invalid = |fault| Err(Refusal::Invalid(fault));
         let cases: [(&[u8], Result<Request, Refusal>); 20] = [
             (b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", get("/metrics")),
-            (b"GET / HTTP/1.0\r\n\r\n", get("/")),
+            (b"GET / HTTP/1.0\r\n\r\n", Ok(Request { host: None, ..plain("/") })),
             (b"GET / HTTP/1.1\r\nhOST: a\r\n\r\nGET", get("/")),
             (b"GET http://a/status HTTP/1.1\r\nHost: a\r\n\r\n", get("/status")),
             (b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", Ok(Request { head_only: true, ..plain("/") })),
@@ -212,7 +220,8 @@ mod tests {
         let head = b"POST /reload HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a-secret\r\nOrigin: b\r\n\r\n";
         let request = parse(head).unwrap().unwrap();
         assert_eq!(request.credentials.as_ref().unwrap().bytes(), b"a-secret");
-        assert!(request.has_origin && !format!("{request:?}").contains("secret"));
+        assert_eq!(request.origin.as_deref(), Some("b"));
+        assert!(!format!("{request:?}").contains("secret"));
     }
 
     #[test]

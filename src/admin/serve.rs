@@ -13,7 +13,7 @@ use crossbeam::channel::{Receiver, bounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::permit::{self, Doorkeeper, Visitor};
+use super::permit::{self, Denial, Doorkeeper, Visitor};
 use super::request::{Refusal, Request};
 use super::view::View;
 use super::visit::{Handled, Respond, Visit};
@@ -126,9 +126,15 @@ struct Host<'a> {
 
 impl Respond for Host<'_> {
     fn respond(&self, asked: &Result<Request, Refusal>, visitor: Visitor) -> Handled {
+        let (token, hosts) = (self.sources.token.as_deref(), &*self.sources.fixed.hosts);
         let command = match asked {
+            Ok(request) if !permit::is_called_rightly(request, visitor, token, hosts) => {
+                self.sources.others.commands_denied.add(u64::from(request.is_command));
+                self.keeper.note(visitor, Denial::Name, Instant::now());
+                return Handled::Now(answer::denied(Denial::Name));
+            }
             Ok(request) if request.is_command => {
-                let permit = permit::judge(request, visitor, self.sources.token.as_deref());
+                let permit = permit::judge(request, visitor, token);
                 if let Err(denial) = permit {
                     self.sources.others.commands_denied.bump();
                     self.keeper.note(visitor, denial, Instant::now());

@@ -1,6 +1,7 @@
 //! The request to decide about a target, `PUT /targets/{name}`, to a command. Pure.
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Number;
 
 use crate::command::Command;
 use crate::settings::TargetState;
@@ -14,11 +15,11 @@ const FORM: &str = r#"send a JSON object with state ("auto", "up", "drain" or "d
 struct Decided {
     state: Option<String>,
     #[serde(deserialize_with = "present")]
-    weight: Option<Option<u16>>,
+    weight: Option<Option<Number>>,
 }
 
 /// A member that is there, if only as `null`.
-fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u16>>, D::Error> {
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Number>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 
@@ -33,10 +34,19 @@ pub(super) fn command(name: String, content: &[u8]) -> Result<Command, String> {
         TargetState::of(&word).ok_or_else(|| format!("state {word:?} is unknown; {FORM}"))
     });
     let state = state.transpose()?;
-    if state.is_none() && wanted.weight.is_none() {
+    let weight = wanted.weight.map(|weight| weight.map(|number| whole(&number)).transpose());
+    let weight = weight.transpose()?;
+    if state.is_none() && weight.is_none() {
         return Err(format!("nothing is asked for; {FORM}"));
     }
-    Ok(Command::Steer { name, state, weight: wanted.weight })
+    Ok(Command::Steer { name, state, weight })
+}
+
+/// A whole number, which JSON may write with a fraction of nothing too.
+fn whole(number: &Number) -> Result<u16, String> {
+    let text = number.to_string();
+    let digits = text.strip_suffix(".0").unwrap_or(&text);
+    digits.parse().map_err(|_| format!("weight {text} is not a whole number up to 65535; {FORM}"))
 }
 
 #[cfg(test)]
@@ -50,6 +60,7 @@ mod tests {
         for (text, expected) in [
             (r#"{"state": "drain"}"#, steer(Some(TargetState::Drain), None)),
             (r#"{"weight": 0}"#, steer(None, Some(Some(0)))),
+            (r#"{"weight": 7.0}"#, steer(None, Some(Some(7)))),
             (r#"{"weight": null, "state": "auto"}"#, steer(Some(TargetState::Auto), Some(None))),
         ] {
             assert_eq!(of(text), Ok(expected), "{text}");
@@ -63,6 +74,7 @@ mod tests {
             r#"{"state": 1}"#,
             r#"{"weight": -1}"#,
             r#"{"weight": 65536}"#,
+            r#"{"weight": 0.5}"#,
             r#"{"weight": "1"}"#,
             r#"{"states": "up"}"#,
             r#"{"state": "up"} x"#,

@@ -10,13 +10,14 @@ use crate::metrics::Counts;
 use crate::metrics::accepts::AcceptCounts;
 use crate::metrics::endpoint::EndpointTotals;
 use crate::metrics::traffic::TrafficCounts;
+use crate::settings::Plan;
 use crate::worker::Stage;
 
 use super::process::ProcessView;
 use super::{Sources, Totals, named};
 
 /// One moment of the process.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct View {
     pub(super) version: &'static str,
     /// When this is.
@@ -27,6 +28,8 @@ pub(super) struct View {
     /// Client connections there may be.
     pub(super) cap: usize,
     pub(super) panics: u64,
+    /// Every setting that is in force, as a file.
+    pub(super) config: Arc<dyn Fn(&Plan) -> String + Send + Sync>,
     /// What the process may not do any more.
     pub(super) confinement: Arc<str>,
     /// The file it runs by.
@@ -82,6 +85,7 @@ impl View {
                 .iter()
                 .map(|count| count.load(Ordering::Relaxed))
                 .sum(),
+            config: Arc::clone(&sources.fixed.config),
             confinement: Arc::clone(&sources.confinement),
             file: sources.file.clone(),
             memory: (sources.shared.memory.held(), sources.shared.memory.limit()),
@@ -156,6 +160,7 @@ impl View {
             stage: Stage::Running,
             cap: 500,
             panics: 1,
+            config: Arc::new(|plan| format!("# targets: {}\n", plan.targets.len())),
             confinement: "user evenly, no_new_privs".into(),
             file: Some("/etc/evenly.toml".into()),
             memory: (1 << 19, 1 << 30),

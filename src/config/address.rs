@@ -324,7 +324,7 @@ fn bracketed(host: &str, port: u16) -> Result<SocketAddr, String> {
 }
 
 /// A DNS name in lower case, with a dot at its end if it has one, which makes it absolute: labels of letters, digits, `-` and `_`.
-fn name(host: &str) -> Result<String, String> {
+pub(super) fn name(host: &str) -> Result<String, String> {
     let shown = quoted(host);
     let bare = host.strip_suffix('.').unwrap_or(host);
     if !bare.is_ascii() {

@@ -152,6 +152,24 @@ pub(super) fn servers(item: &Item<'_>) -> Result<Vec<SocketAddr>, Mistake> {
     }
 }
 
+/// Host names in lower case, without the dot that makes one absolute.
+pub(super) fn hosts(item: &Item<'_>) -> Result<Vec<String>, Mistake> {
+    let example = "\"edge.example.net\", or a list of names";
+    let name = |text: &str| {
+        let name = address::name(text)?;
+        Ok(name.strip_suffix('.').unwrap_or(&name).to_owned())
+    };
+    let names = item
+        .one_or_many()
+        .iter()
+        .map(|item| item.read(example, name))
+        .collect::<Result<Vec<_>, _>>()?;
+    match names.is_empty() {
+        true => Err(item.mistake(format!("the list is empty; write {example}"))),
+        false => Ok(names),
+    }
+}
+
 /// The name of an algorithm as the kernel takes it. Whether this kernel has it is found out at the start.
 pub(super) fn congestion(text: &str) -> Result<String, String> {
     let valid = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';

@@ -27,6 +27,7 @@ mod kinds;
 mod listen;
 mod places;
 mod raw;
+mod show;
 mod source;
 mod syntax;
 mod units;
@@ -41,6 +42,7 @@ pub use changes::{Change, ChangeKind, changes};
 pub use error::ConfigError;
 use error::{Mistake, Page};
 pub use places::Places;
+pub use show::show;
 pub(crate) use source::MAX_FILE;
 
 use crate::settings::Settings;

@@ -233,6 +233,14 @@ pub fn target_path(name: &str) -> String {
     format!("/targets/{}", encoded(name.as_bytes()))
 }
 
+/// The target that asks what would become of a request.
+pub fn explain_target(method: &str, url: &str, headers: &[String]) -> String {
+    let encoded = |text: &str| encoded(text.as_bytes());
+    let mut target = format!("/explain?method={}&url={}", encoded(method), encoded(url));
+    headers.iter().for_each(|field| target += &format!("&header={}", encoded(field)));
+    target
+}
+
 /// `bytes` as part of a target, percent-encoded (RFC 3986 section 2.1).
 fn encoded(bytes: &[u8]) -> String {
     let mut text = String::new();

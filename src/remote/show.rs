@@ -190,6 +190,40 @@ pub fn serves(status: &Value) -> bool {
     status["stage"] == "running" && status["endpoints_healthy"].as_u64().is_some_and(|it| it > 0)
 }
 
+/// `/explain` in a few lines.
+pub fn explanation(explained: &Value) -> String {
+    let part = |key: &str| text(&explained[key]);
+    let listeners = explained["listeners"].as_array().into_iter().flatten().map(text);
+    let listeners: Vec<String> = listeners.collect();
+    let mut lines = format!(
+        "{} {}{} by {}\n",
+        part("method"),
+        part("host"),
+        part("path"),
+        listeners.join(" or ")
+    );
+    let refused = &explained["refused"];
+    if refused.is_object() {
+        let _ =
+            writeln!(lines, "is refused with {}: {}", refused["status"], text(&refused["reason"]));
+        return lines;
+    }
+    let titles = ["target", "address", "takes it", "why"].map(str::to_owned);
+    let mut rows = vec![titles];
+    for endpoint in explained["endpoints"].as_array().into_iter().flatten() {
+        let takes = if endpoint["eligible"] == true { "yes" } else { "no" };
+        let part = |key: &str| text(&endpoint[key]);
+        rows.push([part("target"), part("address"), takes.to_owned(), part("why")]);
+    }
+    lines + &table(&rows)
+}
+
+/// Whether the request of `/explain` is not refused, and an endpoint could take it.
+pub fn is_taken(explained: &Value) -> bool {
+    let mut endpoints = explained["endpoints"].as_array().into_iter().flatten();
+    explained["refused"].is_null() && endpoints.any(|it| it["eligible"] == true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -173,3 +173,26 @@ fn every_check_of_a_target_is_told_with_its_time_and_result() {
     let (said, code) = evenly.ask(&["targets"]);
     assert!(code == Some(0) && said.contains("++"), "{said}");
 }
+
+#[test]
+fn what_would_become_of_a_request_is_explained_without_sending_it() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let evenly = Evenly::before(&[&a, &b]);
+    steer(&evenly, &["drain", &a.target()], "by hand");
+    let (said, code) = evenly.ask(&["explain", "http://test/x?y=1", "-H", "Accept: text/html"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with(&format!("GET test/x?y=1 by {}\n", evenly.address())), "{said}");
+    assert!(
+        said.contains("no        it is drained by hand") && said.contains("1 of 1 turns"),
+        "{said}"
+    );
+    let (said, code) = evenly.ask(&["explain", "/", "-H", "Content-Length: x"]);
+    assert!(code == Some(3) && said.contains("is refused with 400"), "{code:?} {said}");
+    let (said, code) = evenly.ask(&["explain", "ftp://test/"]);
+    assert!(code == Some(2) && said.contains("write url="), "{code:?} {said}");
+    steer(&evenly, &["down", &b.target()], "every request is answered with 503");
+    assert_eq!(evenly.ask(&["explain", "/"]).1, Some(3));
+    assert_eq!(evenly.ask(&["status"]).1, Some(3));
+    assert_eq!(evenly.client().get("/").status, 503);
+    assert_eq!((a.requests(), b.requests()), (0, 0));
+}

@@ -114,6 +114,81 @@ fn commands_are_taken_from_whoever_knows_the_token() {
     assert_eq!(evenly.logged("was refused: it has no token"), 1);
 }
 
+/// Sends a decision about a target; the whole response.
+fn put(address: SocketAddr, target: &str, fields: &str, content: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = content.len();
+    let head = format!(
+        "PUT /targets/{target} HTTP/1.1\r\n{fields}Content-Length: {length}\r\n\r\n{content}"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_page_that_evenly_served_may_decide_with_the_token_and_no_other_page_may() {
+    let (origin, files) = (Origin::named("a"), Files::new());
+    let (evenly, _) = with_token(&origin, &files);
+    let (address, target) = (admin(&evenly), origin.target());
+    let drain = r#"{"state": "drain"}"#;
+    let cases = [
+        (
+            format!("Host: {address}\r\n{RIGHT}Origin: http://{address}\r\n"),
+            "200 OK",
+            "drained by hand",
+        ),
+        (
+            format!("Host: {address}\r\nOrigin: http://{address}\r\n"),
+            "401 Unauthorized",
+            "a token is needed",
+        ),
+        (
+            format!("Host: {address}\r\n{RIGHT}Origin: http://evil.example\r\n"),
+            "403 Forbidden",
+            "another server",
+        ),
+        (format!("Host: {address}\r\n{RIGHT}Origin: null\r\n"), "403 Forbidden", "another server"),
+        (
+            "Host: evil.example\r\nOrigin: http://evil.example\r\n".to_owned(),
+            "403 Forbidden",
+            "admin.hosts",
+        ),
+    ];
+    for (fields, status, why) in &cases {
+        let said = put(address, &target, fields, drain);
+        assert!(said.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{fields}{said}");
+        assert!(said.contains(why), "{fields}{said}");
+    }
+    let fields = format!("Host: a\r\n{RIGHT}");
+    for (target, content, status) in [
+        (&*target, r#"{"state": "auto"}"#, "200 OK"),
+        (&*target, r#"{"state": "off"}"#, "400 Bad Request"),
+        (&*target, "", "400 Bad Request"),
+        (&*target, r#"{"weight": 3}"#, "409 Conflict"),
+        ("none:1", drain, "404 Not Found"),
+        ("%ff", drain, "400 Bad Request"),
+    ] {
+        let said = put(address, target, &fields, content);
+        assert!(said.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{target} {content} {said}");
+    }
+    let reads = |path: &str, host: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text.split(' ').nth(1).unwrap().to_owned()
+    };
+    for path in ["/", "/config", "/status", "/targets", "/explain?url=/", "/none"] {
+        assert_eq!(reads(path, "rebind.example:80"), "403", "{path}");
+    }
+    for path in ["/metrics", "/readyz", "/livez", "/healthz"] {
+        assert_eq!(reads(path, "rebind.example:80"), "200", "{path}");
+    }
+}
+
 #[test]
 fn the_token_is_shown_nowhere() {
     let (origin, files) = (Origin::named("a"), Files::new());
@@ -124,9 +199,15 @@ fn the_token_is_shown_nowhere() {
     let mut said = evenly.reload(&text.replace("token\"", "other\""));
     assert!(said.contains("admin.token_file") && said.contains("read at startup only"), "{said}");
     std::fs::write(evenly.file(), &text).unwrap();
-    for line in
-        ["POST /reload", "GET /", "GET /status", "GET /metrics", "POST /a", "POST /reload?a"]
-    {
+    for line in [
+        "POST /reload",
+        "GET /",
+        "GET /status",
+        "GET /metrics",
+        "GET /config",
+        "POST /a",
+        "POST /reload?a",
+    ] {
         said += &ask(address, line, RIGHT);
     }
     said += &ask(address, "POST /reload", &RIGHT.replace(TOKEN, &format!("{TOKEN}-more")));

@@ -750,6 +750,25 @@ pub(super) static ADMIN: Table = Table {
              file that only root can read. It is sent as `Authorization: Bearer TOKEN`; `evenly reload --admin ADDR --token-file PATH` and the other commands do that",
         )
         .at_start(),
+        key(
+            "hosts",
+            Text {
+                kind: "name or list",
+                range: "a host name, or a list of them",
+                read: |draft, item| {
+                    draft.boot.admin_hosts = kinds::hosts(item)?;
+                    Ok(())
+                },
+                show: |draft| kinds::one_or_many(&draft.boot.admin_hosts),
+            },
+            "Names with a dot by which browsers and programs call the admin listener; others get a 403",
+        )
+        .example("\"edge.example.net\"")
+        .long(
+            "IP addresses, `localhost` and names without a dot need not be here, `/metrics` and the probes (`/readyz`, `/livez`, `/healthz`) are open by any name, and so is everything to \
+             whoever sends the token. It keeps a page in a browser from reading what is shown here by a name of its own that leads to this address (DNS rebinding)",
+        )
+        .at_start(),
     ],
 };
 
