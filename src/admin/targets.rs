@@ -6,6 +6,7 @@ use crate::balance::Endpoint;
 use crate::balance::detail::{CheckNote, EndpointDetail, Moment, Override};
 use crate::base::log::timestamp;
 use crate::base::text::quiet_json;
+use crate::metrics::endpoint::EndpointTotals;
 
 use super::view::View;
 
@@ -41,11 +42,23 @@ struct EndpointEntry {
     #[serde(rename = "override")]
     decided: Option<Decision>,
     ejected_until: Option<String>,
-    /// Requests that are with it, of one that is out.
-    in_flight: Option<usize>,
+    /// Requests that are with it.
+    in_flight: u64,
+    totals: TotalsRow,
     priority: u16,
     weight: u16,
     checks: Vec<CheckRow>,
+}
+
+/// What was counted of it, over upgrades too.
+#[derive(Serialize)]
+struct TotalsRow {
+    responses: u64,
+    connects: u64,
+    connect_failures: u64,
+    failures: u64,
+    retries: u64,
+    ejections: u64,
 }
 
 /// What somebody has decided.
@@ -104,7 +117,8 @@ fn rows(view: &View) -> Vec<TargetRow<'_>> {
     let mut rows: Vec<TargetRow<'_>> = Vec::new();
     for (at, endpoint) in snapshot.endpoints().iter().enumerate() {
         let detail = snapshot.details().get(at).map(|cell| cell.get());
-        let row = row(endpoint, turns[at] > 0, detail.as_deref(), view.now);
+        let counts = view.endpoints.get(at).copied().unwrap_or_default();
+        let row = row(endpoint, turns[at] > 0, (detail.as_deref(), counts), view.now);
         let is_last = |last: &&mut TargetRow<'_>| last.target == &*endpoint.target;
         let target = match rows.last_mut().filter(is_last) {
             Some(_) => rows.last_mut(),
@@ -135,7 +149,7 @@ fn rows(view: &View) -> Vec<TargetRow<'_>> {
 fn row(
     endpoint: &Endpoint,
     in_rotation: bool,
-    detail: Option<&EndpointDetail>,
+    (detail, counts): (Option<&EndpointDetail>, EndpointTotals),
     now: Moment,
 ) -> EndpointEntry {
     let decided = detail.map(|it| it.decided).filter(Override::is_set);
@@ -154,7 +168,18 @@ fn row(
             unsaved: true,
         }),
         ejected_until: detail.and_then(|it| it.ejected_until).map(|at| timestamp(now.wall_of(at))),
-        in_flight: (!endpoint.healthy()).then(|| endpoint.served.remaining()),
+        in_flight: match endpoint.healthy() {
+            true => counts.in_flight,
+            false => endpoint.served.remaining() as u64,
+        },
+        totals: TotalsRow {
+            responses: counts.classes.iter().sum(),
+            connects: counts.connects,
+            connect_failures: counts.connect_failures,
+            failures: counts.failures,
+            retries: counts.retries,
+            ejections: counts.ejections,
+        },
         priority: endpoint.preference.priority,
         weight: endpoint.preference.weight,
         checks: detail.map(|it| it.checks.iter().map(check).collect()).unwrap_or_default(),

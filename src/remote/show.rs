@@ -152,9 +152,13 @@ pub fn gets_requests(targets: &Value) -> bool {
     endpoints(targets).any(|(_, endpoint)| endpoint["in_rotation"] == true)
 }
 
-/// How many requests are with endpoints of `/targets` that are out; `None` if it does not say.
+/// How many requests are with endpoints of `/targets` that are out; `None` if one of them is not.
 pub fn requests_left(targets: &Value) -> Option<u64> {
-    endpoints(targets).map(|(_, endpoint)| endpoint["in_flight"].as_u64()).sum()
+    let left = |endpoint: &Value| match endpoint["state"] == "up" {
+        true => None,
+        false => endpoint["in_flight"].as_u64(),
+    };
+    endpoints(targets).map(|(_, endpoint)| left(endpoint)).sum()
 }
 
 /// `/status` in a few lines.
@@ -237,7 +241,7 @@ mod tests {
                  "since": "2026-12-01T10:00:00.000Z", "reason": "connect refused", "ejected_until": null, "in_flight": 2,
                  "override": {"state": "drain", "weight": null, "unsaved": true}, "checks": [check(true), check(false)]},
                 {"address": "10.0.0.2:1", "state": "up", "health": "up", "in_rotation": true, "for_seconds": 4000.0,
-                 "since": "x\u{1b}[31m", "reason": null, "ejected_until": null, "in_flight": null, "override": null, "checks": []},
+                 "since": "x\u{1b}[31m", "reason": null, "ejected_until": null, "in_flight": 3, "override": null, "checks": []},
             ]},
             {"target": "b:1", "unresolved": "no such name", "endpoints": []},
         ]})
@@ -266,6 +270,6 @@ mod tests {
         assert!(shown.contains("b:1 has no address: no such name\n"), "{shown}");
         assert!(!shown.contains('\u{1b}'));
         assert!(gets_requests(&sample()));
-        assert_eq!(requests_left(&sample()), None, "it is not known of one that is up");
+        assert_eq!(requests_left(&sample()), None, "one of them is up");
     }
 }
