@@ -148,7 +148,8 @@ fn scenario(
     let mut after = Scrape::default();
     until("the scenario has happened", || {
         after = Scrape::of(evenly);
-        has_happened(&after)
+        // For a moment a worker may not have seen what has just changed.
+        has_happened(&after) && after.get("evenly_snapshot_generations_alive") < 2.0
     });
     let mut series = after.series(&before);
     if !alerts.contains(&"EvenlySlow") && after.has_waited(&before) {
