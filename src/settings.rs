@@ -3,11 +3,16 @@
 //!
 //! Every default of the product is written here, once, in the `Default` implementations.
 
+#[path = "settings/template.rs"]
+mod template;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+pub use template::{LogField, LogPiece, LogTemplate};
 
 /// Everything one `evenly` process runs by.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -501,11 +506,15 @@ pub enum AccessSink {
 }
 
 /// Format of an access log entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AccessFormat {
     /// One JSON object a line.
     #[default]
     Json,
     /// The combined log format of Apache httpd.
     Combined,
+    /// Likewise, with the virtual host and its port in front.
+    VhostCombined,
+    /// As a template says.
+    Template(LogTemplate),
 }

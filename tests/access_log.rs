@@ -78,19 +78,25 @@ struct Program {
 impl Program {
     /// With this access log, and `more` in its file.
     fn logging_to(access: &str, more: &str, stdout: Stdio) -> Program {
+        Program::logging("", access, more, stdout)
+    }
+
+    /// Likewise, with `first` before all tables of the file.
+    fn logging(first: &str, access: &str, more: &str, stdout: Stdio) -> Program {
         let program = Command::new(env!("CARGO_BIN_EXE_evenly"));
-        Program::start(program, access, more, stdout, Stdio::piped())
+        Program::start(program, first, access, more, stdout, Stdio::piped())
     }
 
     /// Run by this shell script, which must end with `exec "$0" "$@"`.
     fn run_by(script: &str, access: &str, stderr: Stdio) -> Program {
         let mut shell = Command::new("sh");
         shell.args(["-c", script, env!("CARGO_BIN_EXE_evenly")]);
-        Program::start(shell, access, "", Stdio::null(), stderr)
+        Program::start(shell, "", access, "", Stdio::null(), stderr)
     }
 
     fn start(
         mut command: Command,
+        first: &str,
         access: &str,
         more: &str,
         stdout: Stdio,
@@ -100,7 +106,8 @@ impl Program {
         let config = folder.path().join("evenly.toml");
         let target = format!("[[targets]]\naddress = \"127.0.0.1:{}\"", origin());
         let log = format!("[log]\naccess = \"{access}\"\n{more}");
-        std::fs::write(&config, format!("listen = \"127.0.0.1:0\"\n{target}\n{log}\n")).unwrap();
+        let text = format!("listen = \"127.0.0.1:0\"\n{first}\n{target}\n{log}\n");
+        std::fs::write(&config, text).unwrap();
         let mut child = command
             .args(["run", "--config"])
             .arg(&config)
@@ -236,7 +243,13 @@ fn entries(text: &str) -> Vec<Value> {
 /// The request lines in a file, which may not be there.
 fn requests(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    entries(&text).iter().map(|entry| entry["request"].as_str().unwrap().to_owned()).collect()
+    entries(&text).iter().map(request_line).collect()
+}
+
+/// The request line that an entry tells of.
+fn request_line(entry: &Value) -> String {
+    let words = ["method", "uri", "protocol"].map(|name| entry[name].as_str().unwrap_or_default());
+    words.join(" ")
 }
 
 #[test]
@@ -252,14 +265,13 @@ fn each_exchange_is_one_line_and_none_is_lost_when_it_stops() {
     let entries = entries(&std::fs::read_to_string(&log).unwrap());
     let mut requests: Vec<String> = entries
         .iter()
-        .map(|e| format!("{} {} {} {}", e["request"], e["status"], e["bytes"], e["end"]))
+        .map(|e| format!("{} {} {} {}", request_line(e), e["status"], e["bytes_out"], e["end"]))
         .collect();
     requests.sort();
-    assert_eq!(
-        requests[1..],
-        [0, 1, 2].map(|n| format!("\"GET /{n} HTTP/1.1\" 200 5 \"finished\""))
-    );
-    assert!(requests[0].starts_with("\"\" 400 ") && requests[0].ends_with("\"answered\""));
+    assert_eq!(requests[1..], [0, 1, 2].map(|n| format!("GET /{n} HTTP/1.1 200 5 \"finished\"")));
+    assert!(requests[0].starts_with("   400 ") && requests[0].ends_with("\"answered\""));
+    let refused = entries.iter().find(|entry| entry["status"] == 400).unwrap();
+    assert_eq!(refused["line"], "GET / HTTP/1.1");
 }
 
 #[test]
@@ -342,7 +354,7 @@ fn a_fifo_needs_no_reader_and_its_readers_may_come_and_go() {
     for target in ["/one", "/two"] {
         let mut line = String::new();
         BufReader::new(File::open(&fifo).unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains(&format!("GET {target} HTTP")), "{line}");
+        assert!(line.contains(&format!("\"uri\":\"{target}\"")), "{line}");
         evenly.get("/two");
     }
     evenly.stop();
@@ -440,7 +452,8 @@ fn on_a_disk_that_is_full_for_a_while_each_entry_is_whole_or_counted() {
         sent += count;
         sent
     };
-    send(&evenly, 60);
+    // More than half of the disk, and with those below less than all of it.
+    send(&evenly, 30);
     evenly.logged("cannot be written: No space left on device");
     std::fs::remove_file(&rest).unwrap();
     let sent = send(&evenly, 5);
@@ -634,24 +647,34 @@ fn every_way_in_which_an_exchange_ends_has_its_word() {
         until("the entry", || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             let ends = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            words = ends.map(|entry| entry["end"].as_str().unwrap().to_owned()).collect();
+            words = ends
+                .map(|entry| {
+                    ["end", "ended_by", "phase"]
+                        .map(|name| entry[name].as_str().unwrap_or("-"))
+                        .join(" ")
+                })
+                .collect();
             words.len() == count
         });
         words.pop().unwrap()
     };
     evenly.get("/");
-    assert_eq!(word(1), "finished");
+    assert_eq!(word(1), "finished - -");
     assert!(evenly.ask("GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 400"));
-    assert_eq!(word(2), "answered");
+    assert_eq!(word(2), "answered evenly request");
     let half = open("GET /half HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(word(3), "cut");
+    assert_eq!(word(3), "cut evenly response");
     drop(half);
     drop(open("GET /hang HTTP/1.1\r\nHost: a\r\n\r\n"));
-    assert_eq!(word(4), "client-closed");
+    let gone = word(4);
+    assert!(
+        ["client-closed client connect", "client-closed client wait"].contains(&gone.as_str()),
+        "{gone}"
+    );
     drop(tunnel());
-    assert_eq!(word(5), "tunnel-closed");
+    assert_eq!(word(5), "tunnel-closed - -");
     let silent = tunnel();
-    assert_eq!(word(6), "tunnel-idle");
+    assert_eq!(word(6), "tunnel-idle evenly tunnel");
     drop(silent);
     evenly.stop();
 }
@@ -671,5 +694,145 @@ fn what_is_cut_at_the_end_of_a_drain_has_its_entry() {
     let entries = entries(&std::fs::read_to_string(&log).unwrap());
     assert_eq!(entries.len(), 1);
     assert_eq!((&entries[0]["end"], &entries[0]["status"]), (&"cut".into(), &0.into()));
-    assert!(entries[0]["upstream"].is_string(), "{}", entries[0]);
+    assert!(entries[0]["endpoint"].is_string(), "{}", entries[0]);
+    assert_eq!((&entries[0]["ended_by"], &entries[0]["phase"]), (&"evenly".into(), &"wait".into()));
+}
+
+/// Runs it before its origin with this access log, `first` at the top of its file and `format`, has `work` done, stops it, and returns the
+/// lines.
+#[track_caller]
+fn lines_of(first: &str, format: &str, work: impl FnOnce(&Program)) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let access = log.to_str().unwrap();
+    let mut evenly =
+        Program::logging(first, access, &format!("format = '{format}'"), Stdio::null());
+    work(&evenly);
+    evenly.stop();
+    std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn an_entry_has_the_names_the_times_and_the_ways_of_its_request() {
+    let first = "request_id = true\ntrace = true\ntrusted_proxies = [\"127.0.0.1\"]";
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let mut told = String::new();
+    let lines = lines_of(first, "json", |evenly| {
+        told = evenly.ask(&format!(
+            "POST /a?b=c HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 3\r\nUser-Agent: x\r\n\
+             X-Forwarded-For: 198.51.100.1, 203.0.113.9\r\n\
+             traceparent: 00-{trace}-00f067aa0ba902b7-01\r\nConnection: close\r\n\r\nabc"
+        ));
+    });
+    let entry: Value = serde_json::from_str(&lines[0]).unwrap();
+    for (name, wanted) in [
+        ("trace_id", Value::from(trace)),
+        ("client", "203.0.113.9".into()),
+        ("method", "POST".into()),
+        ("uri", "/a?b=c".into()),
+        ("protocol", "HTTP/1.1".into()),
+        ("host", "shop.example".into()),
+        ("user_agent", "x".into()),
+        ("status", 200.into()),
+        ("bytes_in", 3.into()),
+        ("bytes_out", 5.into()),
+        ("attempts", 1.into()),
+        ("end", "finished".into()),
+    ] {
+        assert_eq!(entry[name], wanted, "{name}: {entry}");
+    }
+    assert!(told.contains(&format!("X-Request-ID: {}\r\n", entry["request_id"].as_str().unwrap())));
+    assert_eq!(entry["target"], entry["endpoint"]);
+    let time = |name: &str| entry[name].as_f64().unwrap_or_else(|| panic!("{name}: {entry}"));
+    assert!(time("connect_ms") <= time("first_byte_ms"), "{entry}");
+    assert!(time("first_byte_ms") <= time("duration_ms"), "{entry}");
+}
+
+#[test]
+fn requests_that_are_refused_show_what_came_of_them() {
+    let lines = lines_of("", "json", |evenly| {
+        for request in [
+            "GET /x  HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\x16\x03\x01\x02\0\x01\x00\x01\u{1b}[31m\r\n\r\n",
+            "GET / HTTP/9.9\r\n\r\n",
+            &format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000)),
+        ] {
+            assert!(evenly.ask(request).starts_with("HTTP/1.1 "));
+        }
+    });
+    let entries = entries(&lines.join("\n"));
+    let mut shown: Vec<&str> = entries.iter().map(|it| it["line"].as_str().unwrap()).collect();
+    shown.sort_by_key(|line| (line.len(), *line));
+    assert!(shown.contains(&"GET /x  HTTP/1.1") && shown.contains(&"GET / HTTP/9.9"), "{shown:?}");
+    assert!(shown.iter().any(|line| line.starts_with("\u{16}\u{3}")), "{shown:?}");
+    assert_eq!(shown.last().unwrap().len(), 256);
+    assert!(lines.iter().all(|line| !line.contains('\u{1b}')));
+    assert!(entries.iter().all(|it| it["method"].is_null() && it["status"].as_u64() >= Some(400)));
+}
+
+#[test]
+fn the_head_of_a_request_that_was_too_slow_is_shown_as_far_as_it_came() {
+    let lines = lines_of("", "json'\n[timeouts]\nclient_header = '100ms", |evenly| {
+        assert!(evenly.ask("GET /slow HTTP/1.1\r\nHost: a\r\n").starts_with("HTTP/1.1 408"));
+    });
+    let entry: Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!((&entry["line"], &entry["status"]), (&"GET /slow HTTP/1.1".into(), &408.into()));
+}
+
+#[test]
+fn a_template_has_its_fields_and_nothing_of_a_client_leaves_them() {
+    let format = "{client}|{uri}|{status}|{user_agent}|\"{referer}\"|{endpoint}";
+    let lines = lines_of("", format, |evenly| {
+        let fields = "User-Agent: a|b c\r\nReferer: x\"y\r\nConnection: close\r\n";
+        assert!(
+            evenly.ask(&format!("GET /|? HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).ends_with("hello")
+        );
+    });
+    let (start, end) = lines[0].rsplit_once('|').unwrap();
+    assert_eq!(start, "127.0.0.1|/\\x7c?|200|a\\x7cb\\x20c|\"x\\\"y\"");
+    assert!(end.starts_with("127.0.0.1:"), "{end}");
+}
+
+#[test]
+fn goaccess_reads_the_combined_formats() {
+    if Command::new("goaccess").arg("--version").output().is_err() {
+        println!("skipped: goaccess is missing (Debian: apt-get install goaccess)");
+        return;
+    }
+    for (format, theirs) in [("combined", "COMBINED"), ("vhost-combined", "VCOMBINED")] {
+        let lines = lines_of("", format, |evenly| {
+            for number in 0..5 {
+                let fields = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) \"quoted\"\r\nReferer: http://example.org/?a=\"b\"\r\n";
+                let request = format!(
+                    "GET /{number}?q=a%20b HTTP/1.1\r\nHost: shop.example\r\n{fields}Connection: close\r\n\r\n"
+                );
+                assert!(evenly.ask(&request).ends_with("hello"));
+            }
+        });
+        assert_eq!(lines.len(), 5);
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("access.log");
+        std::fs::write(&log, lines.join("\n") + "\n").unwrap();
+        let output = Command::new("goaccess")
+            .arg(&log)
+            .args(["--no-global-config", "--log-format", theirs, "-o", "json"])
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let report = std::fs::read_to_string(folder.path().join("json"));
+        let text = report.unwrap_or_else(|_| String::from_utf8_lossy(&output.stdout).into_owned());
+        let report: Value = serde_json::from_str(&text).unwrap_or_else(|error| {
+            panic!("{error}: {text} {}", String::from_utf8_lossy(&output.stderr))
+        });
+        let general = &report["general"];
+        assert_eq!(
+            (&general["valid_requests"], &general["failed_requests"]),
+            (&5.into(), &0.into()),
+            "{general}"
+        );
+        if format == "vhost-combined" {
+            assert_eq!(report["vhosts"]["data"][0]["data"], "shop.example", "{}", report["vhosts"]);
+        }
+    }
 }

@@ -141,7 +141,11 @@ const ROOMS: &[Room] = &[
         ],
         without: PURE,
     },
-    Room { name: "exchange", imports: &["http1", "access::push_part", "base"], without: PURE },
+    Room {
+        name: "exchange",
+        imports: &["http1", "access::push_part", "access::push_refused", "base"],
+        without: PURE,
+    },
     Room { name: "access", imports: &["metrics", "settings", "base"], without: PURE },
     Room { name: "http1", imports: &["http", "base::decimal"], without: PURE },
     Room { name: "http", imports: &[], without: PURE },

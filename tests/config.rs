@@ -546,7 +546,7 @@ fn values_out_of_range_are_answered_with_the_range() {
         ),
         (
             "[log]\nformat = \"xml\"",
-            "f.toml:2: log.format: \"xml\" is not a format; write \"json\" or \"combined\"",
+            "f.toml:2: log.format: \"xml\" is not a format; write \"json\", \"combined\", \"vhost-combined\" or a template such as \"{time} {client} {status}\"",
         ),
         (
             "[tcp]\ncongestion = \"cu bic\"",

@@ -9,30 +9,35 @@
 //! use std::time::{Duration, UNIX_EPOCH};
 //!
 //! use evenly::access::render::Renderer;
-//! use evenly::access::{Batch, End, Facts, push_part};
+//! use evenly::access::{Batch, End, Facts, LogPhase, push_part};
 //! use evenly::base::tick::Tick;
 //! use evenly::settings::AccessFormat;
 //!
 //! // A worker: facts as numbers, text as it came.
 //! let mut batch = Batch::default();
 //! let mut text = Vec::new();
-//! for part in ["GET / HTTP/1.1", "example.org", "", "curl/8.5"] {
-//!     push_part(&mut text, &[part.as_bytes()]);
+//! for part in ["GET", "/", "HTTP/1.1", "example.org", "", "curl/8.5", "", ""] {
+//!     push_part(&mut text, part.as_bytes());
 //! }
 //! let facts = Facts {
 //!     at: Tick(0),
 //!     duration: Duration::from_millis(3),
+//!     connect: None,
+//!     first_byte: None,
 //!     client: [192, 0, 2, 1].into(),
-//!     upstream: None,
+//!     endpoint: None,
+//!     attempts: 0,
 //!     status: 503,
-//!     bytes: 0,
+//!     bytes_in: 0,
+//!     bytes_out: 0,
 //!     end: End::Answered,
+//!     phase: LogPhase::Connect,
 //!     reason: "No endpoint could take the request.",
 //! };
-//! assert!(batch.push(facts, &text));
+//! assert!(batch.push(facts, [b"a-request-id", b"a-target"], &text));
 //!
 //! // The writer: lines.
-//! let mut renderer = Renderer::new(AccessFormat::Combined);
+//! let mut renderer = Renderer::new(&AccessFormat::Combined);
 //! let mut lines = Vec::new();
 //! for (facts, parts) in batch.entries() {
 //!     renderer.line(UNIX_EPOCH, facts, &parts, &mut lines);
@@ -63,8 +68,65 @@ pub const MOST_BYTES: usize = 1024 * 1024;
 const KEPT_BYTES: usize = 256 * 1024;
 /// How long an entry waits at most before its batch goes to the writer.
 pub const BATCH_TIME: Duration = Duration::from_millis(100);
-/// Parts of an entry's text: request line, Host, Referer, User-Agent.
-pub const PARTS: usize = 4;
+/// How many [`TextPart`]s there are.
+pub const PARTS: usize = 11;
+/// Bytes that are kept of a request that is not valid.
+pub const MAX_LINE: usize = 256;
+
+/// The parts of an entry's text, in their order. Each ends with a NUL, which no head can hold, but for the last, which has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextPart {
+    /// How the request is called.
+    RequestId,
+    /// The target that got it, as configured.
+    Target,
+    /// Its method.
+    Method,
+    /// Its target.
+    Uri,
+    /// Its version.
+    Protocol,
+    /// Its Host.
+    Host,
+    /// Its Referer.
+    Referer,
+    /// Its User-Agent.
+    UserAgent,
+    /// The trace that it belongs to.
+    TraceId,
+    /// The address that a trusted proxy has it from.
+    Forwarded,
+    /// The beginning of one that is not valid, of which nothing else is known.
+    Line,
+}
+
+/// In which phase an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogPhase {
+    /// The request was read, and no endpoint was asked.
+    Request,
+    /// A connection to an endpoint was opened.
+    Connect,
+    /// An endpoint had the request, and its response had not begun.
+    Wait,
+    /// The response was passed on.
+    Response,
+    /// It was a tunnel.
+    Tunnel,
+}
+
+impl LogPhase {
+    /// One word for a line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogPhase::Request => "request",
+            LogPhase::Connect => "connect",
+            LogPhase::Wait => "wait",
+            LogPhase::Response => "response",
+            LogPhase::Tunnel => "tunnel",
+        }
+    }
+}
 
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,18 +166,44 @@ pub struct Facts {
     pub at: Tick,
     /// From then to the end.
     pub duration: Duration,
-    /// Who asked.
+    /// How long the last connect took, unless a connection of the pool was used.
+    pub connect: Option<Duration>,
+    /// From `at` to the first byte of the response.
+    pub first_byte: Option<Duration>,
+    /// Who is at the other end of the client's connection.
     pub client: IpAddr,
-    /// Who answered, if anybody was asked.
-    pub upstream: Option<Address>,
+    /// Who got the request, if anybody did.
+    pub endpoint: Option<Address>,
+    /// How often a connection for it was opened or taken from the pool.
+    pub attempts: u32,
     /// The status sent to the client; 0 if none was.
     pub status: u16,
+    /// Bytes of the body that the client sent.
+    pub bytes_in: u64,
     /// Bytes of the body sent to the client.
-    pub bytes: u64,
+    pub bytes_out: u64,
     /// How it ended.
     pub end: End,
+    /// How far it was then.
+    pub phase: LogPhase,
     /// Why it was answered by us or cut, in a sentence without quotes; empty otherwise.
     pub reason: &'static str,
+}
+
+impl Facts {
+    /// Who ended it, in one word, unless it ended as it should.
+    pub fn ended_by(&self) -> Option<&'static str> {
+        match self.end {
+            End::Finished | End::TunnelClosed => None,
+            End::ClientClosed => Some("client"),
+            End::Answered | End::Cut | End::TunnelIdle => Some("evenly"),
+        }
+    }
+
+    /// In which phase, likewise.
+    pub fn phase(&self) -> Option<&'static str> {
+        self.ended_by().map(|_| self.phase.as_str())
+    }
 }
 
 /// An exchange under way: what its entry will say of the request.
@@ -123,13 +211,25 @@ pub struct Facts {
 pub struct Pending {
     /// When the request's head was whole.
     pub at: Tick,
-    /// Who was asked.
-    pub upstream: Option<Address>,
-    /// Bytes of the body so far.
-    pub bytes: u64,
+    /// Since when the connection is opened that is waited for, or that was opened last.
+    pub dialed: Option<Tick>,
+    /// When the last connection that was opened was there.
+    pub connected: Option<Tick>,
+    /// When the response began.
+    pub first_byte: Option<Tick>,
+    /// Who has the request.
+    pub endpoint: Option<Address>,
+    /// That target, as configured; empty so far.
+    pub target: Vec<u8>,
+    /// How often a connection for it was opened or taken from the pool.
+    pub attempts: u32,
+    /// Bytes of the request's body so far.
+    pub bytes_in: u64,
+    /// Bytes of the response's body so far.
+    pub bytes_out: u64,
     /// Why it is answered by us or cut; empty so far.
     pub reason: &'static str,
-    /// The text parts, each ended by a NUL, which no head can hold.
+    /// The text parts from [`TextPart::Method`] on.
     pub text: Vec<u8>,
 }
 
@@ -144,21 +244,54 @@ impl Pending {
 
     /// Begins anew. Keeps its memory.
     pub fn begin(&mut self, at: Tick, text: &[u8]) {
-        self.at = at;
-        self.upstream = None;
-        self.bytes = 0;
-        self.reason = "";
-        self.text.clear();
-        self.text.extend_from_slice(text);
+        let (mut kept, mut target) =
+            (std::mem::take(&mut self.text), std::mem::take(&mut self.target));
+        kept.clear();
+        kept.extend_from_slice(text);
+        target.clear();
+        *self = Pending { at, text: kept, target, ..Pending::default() };
+    }
+
+    /// A connection is opened.
+    pub fn dial(&mut self, now: Tick) {
+        self.attempts += 1;
+        self.dialed = Some(now);
+        self.connected = None;
+    }
+
+    /// It was sent to this endpoint of a target.
+    pub fn sent_to(&mut self, endpoint: &Address, target: &str) {
+        self.endpoint = Some(endpoint.clone());
+        self.target.clear();
+        self.target.extend_from_slice(target.as_bytes());
+    }
+
+    /// How far it is. A response of ours, which `is_answered` here, has no phase of its own.
+    pub fn phase(&self, is_tunnel: bool, is_answered: bool) -> LogPhase {
+        match (self.first_byte, self.dialed, self.connected) {
+            _ if is_tunnel => LogPhase::Tunnel,
+            (Some(_), _, _) if !is_answered => LogPhase::Response,
+            (_, Some(_), None) => LogPhase::Connect,
+            _ if self.endpoint.is_some() => LogPhase::Wait,
+            _ => LogPhase::Request,
+        }
     }
 }
 
 /// Appends one text part.
-pub fn push_part(text: &mut Vec<u8>, pieces: &[&[u8]]) {
-    for piece in pieces {
-        text.extend_from_slice(piece);
-    }
+pub fn push_part(text: &mut Vec<u8>, part: &[u8]) {
+    text.extend_from_slice(part);
     text.push(0);
+}
+
+/// Appends the text parts from [`TextPart::Method`] on of a request that is not valid: of the bytes that came, those of the first line that is
+/// not empty, and [`MAX_LINE`] at most.
+pub fn push_refused(text: &mut Vec<u8>, came: &[u8]) {
+    text.resize(text.len() + TextPart::Line as usize - TextPart::Method as usize, 0);
+    let from = came.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(came.len());
+    let line = came.get(from..).unwrap_or_default();
+    let len = memchr::memchr2(b'\r', b'\n', line).unwrap_or(line.len());
+    text.extend_from_slice(&line[..len.min(MAX_LINE)]);
 }
 
 /// Entries on their way to the writer.
@@ -169,11 +302,15 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Adds one entry. `false` if it finds no room.
+    /// Adds one entry: its first two text parts, and the `text` of the others. `false` if it finds no room.
     #[must_use]
-    pub fn push(&mut self, facts: Facts, text: &[u8]) -> bool {
-        if self.bytes() + text.len() > MOST_BYTES {
+    pub fn push(&mut self, facts: Facts, first: [&[u8]; 2], text: &[u8]) -> bool {
+        let len: usize = first.iter().map(|part| part.len() + 1).sum();
+        if self.bytes() + len + text.len() > MOST_BYTES {
             return false;
+        }
+        for part in first {
+            push_part(&mut self.text, part);
         }
         self.text.extend_from_slice(text);
         self.facts.push((facts, self.text.len()));
@@ -227,8 +364,9 @@ impl Batch {
 fn parts_of(text: &[u8]) -> [&[u8]; PARTS] {
     let mut from = 0;
     let mut ends = memchr::memchr_iter(0, text);
-    std::array::from_fn(|_| {
-        let to = ends.next().unwrap_or(text.len());
+    std::array::from_fn(|nth| {
+        let end = if nth == TextPart::Line as usize { None } else { ends.next() };
+        let to = end.unwrap_or(text.len());
         let part = text.get(from..to).unwrap_or_default();
         from = to + 1;
         part
@@ -239,15 +377,22 @@ fn parts_of(text: &[u8]) -> [&[u8]; PARTS] {
 mod tests {
     use super::*;
 
+    const NO_NAMES: [&[u8]; 2] = [b""; 2];
+
     fn facts() -> Facts {
         Facts {
             at: Tick(5),
             duration: Duration::from_micros(7),
+            connect: None,
+            first_byte: None,
             client: IpAddr::from([127, 0, 0, 1]),
-            upstream: None,
+            endpoint: None,
+            attempts: 1,
             status: 200,
-            bytes: 3,
+            bytes_in: 0,
+            bytes_out: 3,
             end: End::Finished,
+            phase: LogPhase::Response,
             reason: "",
         }
     }
@@ -257,7 +402,7 @@ mod tests {
         for length in [0, 300, 16 * 1024, MOST_BYTES / 2, MOST_BYTES + 1] {
             let mut batch = Batch::default();
             let text = vec![b'x'; length];
-            let taken = (0..50_000).take_while(|_| batch.push(facts(), &text)).count();
+            let taken = (0..50_000).take_while(|_| batch.push(facts(), NO_NAMES, &text)).count();
             assert_eq!(taken > 0, length < MOST_BYTES, "{length}");
             assert_eq!(batch.len(), taken);
             assert!(batch.is_full() || taken == 0);
@@ -271,7 +416,7 @@ mod tests {
     fn an_ordinary_batch_keeps_its_memory() {
         let mut batch = Batch::default();
         while !batch.is_full() {
-            assert!(batch.push(facts(), &[b'x'; 150]));
+            assert!(batch.push(facts(), [b"id", b"target"], &[b'x'; 150]));
         }
         let memory = batch.memory();
         batch.clear();
@@ -288,20 +433,39 @@ mod tests {
     fn entries_come_out_as_they_went_in() {
         let facts = facts();
         let mut batch = Batch::default();
-        for target in [&b"/a"[..], b"/b"] {
-            let mut text = Vec::new();
-            push_part(&mut text, &[b"GET ", target]);
-            push_part(&mut text, &[b"host"]);
-            push_part(&mut text, &[]);
-            push_part(&mut text, &[b"agent"]);
-            assert!(batch.push(facts.clone(), &text));
+        let parts =
+            [&b"GET"[..], b"/a", b"HTTP/1.1", b"host", b"", b"agent", b"trace", b"192.0.2.7"];
+        let mut text = Vec::new();
+        for part in parts {
+            push_part(&mut text, part);
         }
-        assert!(batch.push(facts, b""));
-        let parts: Vec<_> = batch.entries().map(|(_, parts)| parts).collect();
-        let (a, b) = (&b"GET /a"[..], &b"GET /b"[..]);
-        assert_eq!(
-            parts,
-            [[a, b"host", b"", b"agent"], [b, b"host", b"", b"agent"], [&b""[..]; 4]]
-        );
+        assert!(batch.push(facts.clone(), [b"id", b"target"], &text));
+        assert!(batch.push(facts.clone(), NO_NAMES, b""));
+        let mut text = Vec::new();
+        push_refused(&mut text, b"\r\n\x16\x03\0\x01 \0x\nmore");
+        assert!(batch.push(facts, [b"id", b""], &text));
+        let got: Vec<_> = batch.entries().map(|(_, parts)| parts).collect();
+        assert_eq!(got[0][..2], [&b"id"[..], b"target"]);
+        assert_eq!(got[0][2..PARTS - 1], parts);
+        assert_eq!(got[0][TextPart::Line as usize], b"");
+        assert_eq!(got[1], [&b""[..]; PARTS]);
+        assert_eq!(got[2][TextPart::RequestId as usize], b"id");
+        assert_eq!(got[2][TextPart::Line as usize], b"\x16\x03\0\x01 \0x");
+        assert!(got[2][1..PARTS - 1].iter().all(|part| part.is_empty()));
+    }
+
+    #[test]
+    fn of_a_request_that_is_not_valid_a_bounded_line_is_kept() {
+        for (came, line) in [
+            (&b""[..], &b""[..]),
+            (b"\r\n\r\n", b""),
+            (b"GET /\r\nA: secret\r\n", b"GET /"),
+            (b"\n\nGET", b"GET"),
+            (&[b'x'; 5_000], &[b'x'; MAX_LINE]),
+        ] {
+            let mut text = Vec::new();
+            push_refused(&mut text, came);
+            assert_eq!(parts_of(&[b"\0\0", &text[..]].concat())[TextPart::Line as usize], line);
+        }
     }
 }

@@ -1,33 +1,88 @@
 //! Entries as lines. Pure: bytes and numbers in, text out.
 //!
-//! Owns how a line looks. Nothing here allocates for an ordinary entry but the lines' own growth: numbers are written
+//! Owns how a line looks. Every format is a list of pieces: text that all lines have, and fields; which fields there are is
+//! `settings::template`'s. Nothing here allocates for an ordinary entry but the lines' own growth: numbers are written
 //! digit by digit, text in clean runs, and the time is put together once a second.
+//! Invariants: an entry is one line, of characters that drive no terminal; what a client or a target sent stays within its field.
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Facts, PARTS};
+use super::{Facts, PARTS, TextPart};
 use crate::base::address::Address;
 use crate::base::decimal::{ip, number};
 use crate::base::log::{clf_timestamp, timestamp};
 use crate::base::text::{self, is_active};
-use crate::settings::AccessFormat;
+use crate::settings::{AccessFormat, LogField, LogPiece, LogTemplate};
+
+/// The combined log format of Apache httpd.
+const COMBINED: &str =
+    "{client} - - [{time_clf}] \"{request}\" {status} {bytes_out} \"{referer}\" \"{user_agent}\"";
+/// Likewise, with the virtual host in front (`vhost_combined`).
+const VHOST_COMBINED: &str = "{vhost} {client} - - [{time_clf}] \"{request}\" {status} {bytes_out} \"{referer}\" \"{user_agent}\"";
+
+/// How a field is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dress {
+    /// As a JSON value; `null` for nothing.
+    Json,
+    /// Within quotes of the text; `-` for nothing.
+    Quoted,
+    /// Outside of quotes: without a space; `-` for nothing.
+    Bare,
+}
+
+/// A part of every line.
+#[derive(Debug)]
+enum LinePart {
+    Text(Box<[u8]>),
+    Field(LogField, Dress),
+}
 
 /// Turns entries into lines of one format.
 #[derive(Debug)]
 pub struct Renderer {
-    format: AccessFormat,
-    /// The second that `stamp` tells.
+    parts: Vec<LinePart>,
+    /// Bytes that are escaped in a bare field beside those that always are: with each of them the text behind some bare field begins.
+    ends: [bool; 128],
+    /// The second that both stamps tell.
     second: Option<u64>,
-    /// The time of the last entry as its line has it; for JSON without what follows the second.
+    /// RFC 3339 up to the second, with the dot.
     stamp: String,
+    /// As the combined format has it.
+    clf: String,
+}
+
+/// What the fields of one line are made of.
+#[derive(Clone, Copy)]
+struct Logged<'e> {
+    since: Duration,
+    facts: &'e Facts,
+    parts: &'e [&'e [u8]; PARTS],
+}
+
+impl Logged<'_> {
+    fn part(&self, part: TextPart) -> &[u8] {
+        self.parts[part as usize]
+    }
 }
 
 impl Renderer {
     /// For lines of this format.
-    pub fn new(format: AccessFormat) -> Self {
-        Renderer { format, second: None, stamp: String::new() }
+    pub fn new(format: &AccessFormat) -> Self {
+        let parts = match format {
+            AccessFormat::Json => of_json(),
+            AccessFormat::Combined => {
+                LogTemplate::parse(COMBINED).map_or_else(|_| of_json(), |it| of(&it))
+            }
+            AccessFormat::VhostCombined => {
+                LogTemplate::parse(VHOST_COMBINED).map_or_else(|_| of_json(), |it| of(&it))
+            }
+            AccessFormat::Template(template) => of(template),
+        };
+        let ends = ends_of(&parts);
+        Renderer { parts, ends, second: None, stamp: String::new(), clf: String::new() }
     }
 
     /// Appends the line of one entry that began at `time`.
@@ -40,10 +95,14 @@ impl Renderer {
     ) {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         self.follow(since.as_secs());
-        match self.format {
-            AccessFormat::Json => self.json(since.subsec_millis(), facts, parts, out),
-            AccessFormat::Combined => self.combined(facts, parts, out),
+        let entry = Logged { since, facts, parts };
+        for part in &self.parts {
+            match part {
+                LinePart::Text(text) => out.extend_from_slice(text),
+                LinePart::Field(field, dress) => self.field(*field, *dress, entry, out),
+            }
         }
+        out.push(b'\n');
     }
 
     fn follow(&mut self, second: u64) {
@@ -51,66 +110,187 @@ impl Renderer {
             return;
         }
         let time = UNIX_EPOCH + Duration::from_secs(second);
-        self.stamp = match self.format {
-            AccessFormat::Json => timestamp(time).trim_end_matches("000Z").to_owned(),
-            AccessFormat::Combined => clf_timestamp(time),
-        };
+        self.stamp = timestamp(time).trim_end_matches("000Z").to_owned();
+        self.clf = clf_timestamp(time);
     }
 
-    fn json(&self, millis: u32, facts: &Facts, parts: &[&[u8]; PARTS], out: &mut Vec<u8>) {
-        let [request, host, referer, agent] = parts;
-        put(out, "{\"time\":\"");
-        put(out, &self.stamp);
-        thousandths(out, millis.into());
-        put(out, "Z\",\"client\":\"");
-        ip(out, facts.client);
-        put(out, "\",\"request\":");
-        string(out, request);
-        put(out, ",\"host\":");
-        string(out, host);
-        put(out, ",\"status\":");
-        number(out, facts.status.into());
-        put(out, ",\"bytes\":");
-        number(out, facts.bytes);
-        put(out, ",\"duration_ms\":");
-        let micros = u64::try_from(facts.duration.as_micros()).unwrap_or(u64::MAX);
-        number(out, micros / 1_000);
-        out.push(b'.');
-        thousandths(out, micros % 1_000);
-        put(out, ",\"upstream\":");
-        upstream(out, facts.upstream.as_ref());
-        put(out, ",\"referer\":");
-        string(out, referer);
-        put(out, ",\"user_agent\":");
-        string(out, agent);
-        put(out, ",\"end\":\"");
-        put(out, facts.end.as_str());
-        out.push(b'"');
-        if !facts.reason.is_empty() {
-            put(out, ",\"reason\":");
-            string(out, facts.reason.as_bytes());
+    fn field(&self, field: LogField, dress: Dress, entry: Logged<'_>, out: &mut Vec<u8>) {
+        let Logged { since, facts, .. } = entry;
+        let part =
+            |part, out: &mut Vec<u8>| self.text(entry.part(part), Absent::Nothing, dress, out);
+        let kept = |part, out: &mut Vec<u8>| self.text(entry.part(part), Absent::Empty, dress, out);
+        match field {
+            LogField::Time => in_quotes(dress, out, |out| {
+                put(out, &self.stamp);
+                thousandths(out, since.subsec_millis().into());
+                out.push(b'Z');
+            }),
+            LogField::TimeClf => in_quotes(dress, out, |out| put(out, &self.clf)),
+            LogField::TimeUnix => {
+                number(out, since.as_secs());
+                out.push(b'.');
+                thousandths(out, since.subsec_millis().into());
+            }
+            LogField::RequestId => part(TextPart::RequestId, out),
+            LogField::TraceId => part(TextPart::TraceId, out),
+            LogField::Client => in_quotes(dress, out, |out| ip(out, client(entry))),
+            LogField::Method => part(TextPart::Method, out),
+            LogField::Uri => part(TextPart::Uri, out),
+            LogField::Protocol => part(TextPart::Protocol, out),
+            LogField::Tls => nothing(dress, out),
+            LogField::Host => kept(TextPart::Host, out),
+            LogField::Referer => kept(TextPart::Referer, out),
+            LogField::UserAgent => kept(TextPart::UserAgent, out),
+            LogField::Line => part(TextPart::Line, out),
+            LogField::Target => part(TextPart::Target, out),
+            LogField::Status => number(out, facts.status.into()),
+            LogField::BytesIn => number(out, facts.bytes_in),
+            LogField::BytesOut => number(out, facts.bytes_out),
+            LogField::Endpoint => self.endpoint(facts.endpoint.as_ref(), dress, out),
+            LogField::Attempts => number(out, facts.attempts.into()),
+            LogField::ConnectMs => millis(facts.connect, dress, out),
+            LogField::FirstByteMs => millis(facts.first_byte, dress, out),
+            LogField::DurationMs => millis(Some(facts.duration), dress, out),
+            LogField::End => word(Some(facts.end.as_str()), dress, out),
+            LogField::EndedBy => word(facts.ended_by(), dress, out),
+            LogField::Phase => word(facts.phase(), dress, out),
+            LogField::Reason => word(Some(facts.reason).filter(|it| !it.is_empty()), dress, out),
+            LogField::Request => self.request(entry, dress, out),
+            LogField::Vhost => self.vhost(entry, dress, out),
         }
-        put(out, "}\n");
     }
 
-    /// The combined log format of Apache httpd.
-    fn combined(&self, facts: &Facts, parts: &[&[u8]; PARTS], out: &mut Vec<u8>) {
-        let [request, _, referer, agent] = parts;
-        ip(out, facts.client);
-        put(out, " - - [");
-        put(out, &self.stamp);
-        put(out, "] ");
-        quoted(out, request);
-        out.push(b' ');
-        number(out, facts.status.into());
-        out.push(b' ');
-        number(out, facts.bytes);
-        out.push(b' ');
-        quoted(out, referer);
-        out.push(b' ');
-        quoted(out, agent);
-        out.push(b'\n');
+    /// Text of a client, a target or the configuration.
+    fn text(&self, text: &[u8], absent: Absent, dress: Dress, out: &mut Vec<u8>) {
+        match (dress, absent) {
+            (Dress::Json, Absent::Nothing) if text.is_empty() => put(out, "null"),
+            (Dress::Json, _) => string(out, text),
+            (_, _) if text.is_empty() => out.push(b'-'),
+            (Dress::Quoted, _) => escaped(out, text, is_special_in_quotes, escape_in_quotes),
+            (Dress::Bare, _) => {
+                let is_special = |byte: u8| {
+                    is_special_in_quotes(byte) | (byte == b' ') | self.ends[usize::from(byte & 127)]
+                };
+                escaped(out, text, is_special, escape_bare);
+            }
+        }
     }
+
+    /// Method, target and version, or what there is of them: as one text, so that nothing of it can pass for another field.
+    fn request(&self, entry: Logged<'_>, dress: Dress, out: &mut Vec<u8>) {
+        if entry.part(TextPart::Method).is_empty() {
+            return self.text(entry.part(TextPart::Line), Absent::Empty, dress, out);
+        }
+        let words =
+            [TextPart::Method, TextPart::Uri, TextPart::Protocol].map(|part| entry.part(part));
+        self.text(&words.join(&b' '), Absent::Empty, dress, out);
+    }
+
+    fn vhost(&self, entry: Logged<'_>, dress: Dress, out: &mut Vec<u8>) {
+        let host = entry.part(TextPart::Host);
+        let named = host.rsplit(|&byte| byte == b']').next().unwrap_or_default();
+        let has_port = named.contains(&b':');
+        in_quotes(dress, out, |out| {
+            let inner = if dress == Dress::Json { Dress::Quoted } else { dress };
+            self.text(host, Absent::Empty, inner, out);
+            if !has_port {
+                put(out, ":80");
+            }
+        });
+    }
+
+    fn endpoint(&self, address: Option<&Address>, dress: Dress, out: &mut Vec<u8>) {
+        match address {
+            None => nothing(dress, out),
+            Some(Address::Ip(SocketAddr::V4(address))) => in_quotes(dress, out, |out| {
+                ip(out, IpAddr::V4(*address.ip()));
+                out.push(b':');
+                number(out, address.port().into());
+            }),
+            Some(other) => self.text(other.to_string().as_bytes(), Absent::Nothing, dress, out),
+        }
+    }
+}
+
+/// What a text that is empty means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// That there is none: `null` in JSON.
+    Nothing,
+    /// What it says.
+    Empty,
+}
+
+fn of_json() -> Vec<LinePart> {
+    let mut parts = Vec::new();
+    for field in LogField::of_json() {
+        let before = if parts.is_empty() { "{" } else { "," };
+        parts.push(LinePart::Text(format!("{before}\"{}\":", field.name()).into_bytes().into()));
+        parts.push(LinePart::Field(field, Dress::Json));
+    }
+    parts.push(LinePart::Text(b"}".as_slice().into()));
+    parts
+}
+
+fn of(template: &LogTemplate) -> Vec<LinePart> {
+    let part = |piece: &LogPiece| match piece {
+        LogPiece::Text(text) => LinePart::Text(text.as_bytes().into()),
+        LogPiece::Bare(field) => LinePart::Field(*field, Dress::Bare),
+        LogPiece::Quoted(field) => LinePart::Field(*field, Dress::Quoted),
+    };
+    template.pieces().iter().map(part).collect()
+}
+
+/// The bytes with which text behind a bare field of somebody else's text begins, but for letters and digits, which separate nothing.
+fn ends_of(parts: &[LinePart]) -> [bool; 128] {
+    let mut ends = [false; 128];
+    for pair in parts.windows(2) {
+        if let [LinePart::Field(field, Dress::Bare), LinePart::Text(text)] = pair
+            && field.is_foreign()
+            && let Some(&first) = text.first()
+            && first.is_ascii()
+            && !first.is_ascii_alphanumeric()
+        {
+            ends[usize::from(first)] = true;
+        }
+    }
+    ends
+}
+
+/// Whose request it was: what a trusted proxy says, else who is at the other end of the connection.
+fn client(entry: Logged<'_>) -> IpAddr {
+    let forwarded = std::str::from_utf8(entry.part(TextPart::Forwarded)).ok();
+    let forwarded = forwarded.filter(|text| !text.is_empty()).and_then(|text| text.parse().ok());
+    forwarded.unwrap_or(entry.facts.client)
+}
+
+fn nothing(dress: Dress, out: &mut Vec<u8>) {
+    put(out, if dress == Dress::Json { "null" } else { "-" });
+}
+
+/// A word of ours.
+fn word(word: Option<&str>, dress: Dress, out: &mut Vec<u8>) {
+    match word {
+        None => nothing(dress, out),
+        Some(word) => in_quotes(dress, out, |out| put(out, word)),
+    }
+}
+
+/// Milliseconds with three decimals.
+fn millis(time: Option<Duration>, dress: Dress, out: &mut Vec<u8>) {
+    let Some(time) = time else { return nothing(dress, out) };
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    number(out, micros / 1_000);
+    out.push(b'.');
+    thousandths(out, micros % 1_000);
+}
+
+/// What needs no escape, in quotes of its own if it is JSON.
+fn in_quotes(dress: Dress, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let quote: &[u8] = if dress == Dress::Json { b"\"" } else { b"" };
+    out.extend_from_slice(quote);
+    write(out);
+    out.extend_from_slice(quote);
 }
 
 fn put(out: &mut Vec<u8>, text: &str) {
@@ -124,20 +304,6 @@ fn digit(value: u64) -> u8 {
 /// The last three digits.
 fn thousandths(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&[digit(value / 100), digit(value / 10), digit(value)]);
-}
-
-fn upstream(out: &mut Vec<u8>, address: Option<&Address>) {
-    match address {
-        None => put(out, "null"),
-        Some(Address::Ip(SocketAddr::V4(address))) => {
-            out.push(b'"');
-            ip(out, IpAddr::V4(*address.ip()));
-            out.push(b':');
-            number(out, address.port().into());
-            out.push(b'"');
-        }
-        Some(other) => string(out, other.to_string().as_bytes()),
-    }
 }
 
 /// A JSON string (RFC 8259 section 7) that drives no terminal. What is no UTF-8 becomes U+FFFD.
@@ -175,16 +341,6 @@ fn escape_for_json(out: &mut Vec<u8>, byte: u8) {
     }
 }
 
-/// In quotes, `-` for nothing; quotes, backslashes and all that is not printable ASCII escaped, as httpd does.
-fn quoted(out: &mut Vec<u8>, text: &[u8]) {
-    out.push(b'"');
-    if text.is_empty() {
-        out.push(b'-');
-    }
-    escaped(out, text, is_special_in_quotes, escape_in_quotes);
-    out.push(b'"');
-}
-
 fn is_special_in_quotes(byte: u8) -> bool {
     !(b' '..=b'~').contains(&byte) | (byte == b'"') | (byte == b'\\')
 }
@@ -192,6 +348,15 @@ fn is_special_in_quotes(byte: u8) -> bool {
 fn escape_in_quotes(out: &mut Vec<u8>, byte: u8) {
     match byte {
         b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+        // Writing to a vector cannot fail.
+        _ => drop(write!(out, "\\x{byte:02x}")),
+    }
+}
+
+/// Outside of quotes: without a quote, which could begin some.
+fn escape_bare(out: &mut Vec<u8>, byte: u8) {
+    match byte {
+        b'\\' => out.extend_from_slice(b"\\\\"),
         // Writing to a vector cannot fail.
         _ => drop(write!(out, "\\x{byte:02x}")),
     }
@@ -223,103 +388,4 @@ fn clean_run(text: &[u8], is_special: impl Fn(u8) -> bool) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::End;
-    use super::*;
-    use crate::base::tick::Tick;
-
-    const PART: [&[u8]; PARTS] = [b"GET /a\"b HTTP/1.1", b"example.org", b"", b"x\xff\n"];
-
-    fn rendered(format: AccessFormat) -> String {
-        let facts = Facts {
-            at: Tick(0),
-            duration: Duration::from_micros(1_500),
-            client: IpAddr::from([192, 0, 2, 1]),
-            upstream: Some(SocketAddr::from(([127, 0, 0, 1], 8001)).into()),
-            status: 200,
-            bytes: 128,
-            end: End::Finished,
-            reason: "",
-        };
-        let mut out = Vec::new();
-        let time = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        Renderer::new(format).line(time, &facts, &PART, &mut out);
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn json_is_one_object_a_line() {
-        let text = rendered(AccessFormat::Json);
-        assert_eq!(text.matches('\n').count(), 1);
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["time"], "2001-09-09T01:46:40.000Z");
-        assert_eq!(value["request"], "GET /a\"b HTTP/1.1");
-        assert_eq!((&value["status"], &value["duration_ms"]), (&200.into(), &1.5.into()));
-        assert_eq!(value["upstream"], "127.0.0.1:8001");
-        assert_eq!(value["end"], "finished");
-        assert!(value.get("reason").is_none());
-    }
-
-    #[test]
-    fn combined_escapes_what_could_break_a_line() {
-        assert_eq!(
-            rendered(AccessFormat::Combined),
-            "192.0.2.1 - - [09/Sep/2001:01:46:40 +0000] \"GET /a\\\"b HTTP/1.1\" 200 128 \"-\" \
-             \"x\\xff\\x0a\"\n"
-        );
-    }
-
-    #[test]
-    fn every_string_is_what_a_json_parser_reads_back() {
-        let all: Vec<u8> = (0..=255).collect();
-        // Each byte at each place within a block, between clean bytes.
-        for at in 0..40 {
-            for &byte in &all {
-                let mut text = vec![b'a'; 40];
-                text[at] = byte;
-                let mut out = Vec::new();
-                string(&mut out, &text);
-                let read: String = serde_json::from_slice(&out).unwrap();
-                assert_eq!(read, String::from_utf8_lossy(&text));
-            }
-        }
-        let active = "a\u{9b}31m\u{7f}\u{202e}\u{2028} \"\u{85}\u{e4}\u{2069}";
-        let mut out = Vec::new();
-        string(&mut out, active.as_bytes());
-        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), active);
-        let written = String::from_utf8(out).unwrap();
-        assert!(!written.contains(is_active) && written.contains('\u{e4}'), "{written}");
-        let mut out = Vec::new();
-        string(&mut out, "gr\u{fc}n \u{1f600}".as_bytes());
-        assert_eq!(String::from_utf8(out).unwrap(), "\"gr\u{fc}n \u{1f600}\"");
-    }
-
-    #[test]
-    fn the_time_goes_on_within_a_second_and_from_one_to_the_next() {
-        let facts = Facts {
-            at: Tick(0),
-            duration: Duration::from_secs(61),
-            client: "2001:db8::1".parse().unwrap(),
-            upstream: Some(Address::Unix("/a\"b".into())),
-            status: 204,
-            bytes: 0,
-            end: End::Cut,
-            reason: "a \"b\"",
-        };
-        let mut renderer = Renderer::new(AccessFormat::Json);
-        let mut told = Vec::new();
-        for millis in [1_007, 1_999, 2_000, 1_500] {
-            let mut out = Vec::new();
-            renderer.line(UNIX_EPOCH + Duration::from_millis(millis), &facts, &PART, &mut out);
-            let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
-            assert_eq!(
-                (&value["client"], &value["upstream"]),
-                (&"2001:db8::1".into(), &"unix:/a\"b".into())
-            );
-            assert_eq!(value["duration_ms"], 61_000.0);
-            assert_eq!(value["reason"], "a \"b\"");
-            told.push(value["time"].as_str().unwrap().get(17..).unwrap().to_owned());
-        }
-        assert_eq!(told, ["01.007Z", "01.999Z", "02.000Z", "01.500Z"]);
-    }
-}
+mod tests;

@@ -149,7 +149,7 @@ impl Writer {
         let (orders, waiting) = (Arc::<Orders>::default(), Arc::<AtomicUsize>::default());
         let refused = Arc::<AtomicU64>::default();
         let thread = Thread {
-            renderer: Renderer::new(log.format),
+            renderer: Renderer::new(&log.format),
             sink,
             lines: Vec::new(),
             orders: Arc::clone(&orders),
@@ -610,7 +610,7 @@ mod tests {
 
     use rustix::pipe::{fcntl_setpipe_size, pipe};
 
-    use super::super::{End, Facts};
+    use super::super::{End, Facts, LogPhase};
     use super::*;
     use crate::base::tick::Tick;
     use crate::settings::AccessFormat;
@@ -619,18 +619,23 @@ mod tests {
         Facts {
             at: Tick(1),
             duration: Duration::ZERO,
+            connect: None,
+            first_byte: None,
             client: IpAddr::from([127, 0, 0, 1]),
-            upstream: None,
+            endpoint: None,
+            attempts: 0,
             status: 503,
-            bytes: 0,
+            bytes_in: 0,
+            bytes_out: 0,
             end: End::Answered,
+            phase: LogPhase::Request,
             reason: "",
         }
     }
 
     fn batch(entries: usize, text: &[u8]) -> Batch {
         let mut batch = Batch::default();
-        assert!((0..entries).all(|_| batch.push(facts(), text)));
+        assert!((0..entries).all(|_| batch.push(facts(), [b""; 2], text)));
         batch
     }
 
@@ -645,7 +650,7 @@ mod tests {
     /// A writer whose thread has not been started, and its inbox.
     fn thread(sink: Sink) -> Thread {
         Thread {
-            renderer: Renderer::new(AccessFormat::Json),
+            renderer: Renderer::new(&AccessFormat::Json),
             sink,
             lines: Vec::new(),
             orders: Arc::default(),
@@ -658,7 +663,7 @@ mod tests {
         }
     }
 
-    const TEXT: &[u8] = b"GET / HTTP/1.1\0\0\0\0";
+    const TEXT: &[u8] = b"GET\0/\0HTTP/1.1\0\0\0\0\0\0";
 
     #[test]
     fn every_entry_that_was_handed_over_is_in_the_file() {
@@ -711,7 +716,7 @@ mod tests {
             for _ in 0..WAITING_BYTES / 20_000 {
                 let mut batch = batch(1, &vec![b'x'; size]);
                 while !batch.is_full() {
-                    assert!(batch.push(facts(), &vec![b'x'; size]));
+                    assert!(batch.push(facts(), [b""; 2], &vec![b'x'; size]));
                 }
                 lost += u64::from(!outlet.hand_over(&dates(), &mut batch));
                 assert!(batch.is_empty());

@@ -14,7 +14,7 @@ use super::error::{Mistake, quoted};
 use super::keys::{MAX_CONGESTION, MAX_SERVERS, STATUS};
 use super::raw::Item;
 use super::{address, listen, value};
-use crate::settings::{AccessSink, ControlSocket, RunAs, StatusRanges};
+use crate::settings::{AccessFormat, AccessSink, ControlSocket, LogTemplate, RunAs, StatusRanges};
 
 const LISTEN_EXAMPLE: &str = r#""0.0.0.0:8080", or a list of such addresses"#;
 const SERVERS_EXAMPLE: &str = r#"["127.0.0.1:53"], or leave the key out for the system's"#;
@@ -207,6 +207,44 @@ pub(super) fn access_sink(text: &str) -> Result<AccessSink, String> {
         _ => return path(text).map(AccessSink::File),
     };
     Err(problem)
+}
+
+/// What to write for the format of the access log.
+pub(super) const FORMAT_EXAMPLE: &str =
+    r#""json", "combined", "vhost-combined" or a template such as "{time} {client} {status}""#;
+
+/// The format of the access log. What has a brace in it is a template.
+pub(super) fn access_format(text: &str) -> Result<AccessFormat, String> {
+    match text {
+        "json" => return Ok(AccessFormat::Json),
+        "combined" => return Ok(AccessFormat::Combined),
+        "vhost-combined" => return Ok(AccessFormat::VhostCombined),
+        _ if text.contains(['{', '}']) => {
+            return LogTemplate::parse(text).map(AccessFormat::Template);
+        }
+        _ => {}
+    }
+    let shown = quoted(text);
+    Err(match text.trim().to_ascii_lowercase().replace('_', "-").as_str() {
+        word @ ("json" | "combined" | "vhost-combined") => {
+            format!("{shown} is misspelt; write \"{word}\"")
+        }
+        "vcombined" | "combined-vhost" => format!("{shown} is misspelt; write \"vhost-combined\""),
+        "common" | "clf" => {
+            format!("{shown} is not a format; write \"combined\", which has two more fields")
+        }
+        _ => format!("{shown} is not a format; write {FORMAT_EXAMPLE}"),
+    })
+}
+
+/// A format as it is written.
+pub(super) fn show_format(format: &AccessFormat) -> String {
+    match format {
+        AccessFormat::Json => quoted("json"),
+        AccessFormat::Combined => quoted("combined"),
+        AccessFormat::VhostCombined => quoted("vhost-combined"),
+        AccessFormat::Template(template) => quoted(template.text()),
+    }
 }
 
 /// What to write for a file.

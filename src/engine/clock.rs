@@ -308,6 +308,7 @@ impl<N: Net> Pump<N> {
     /// The client was too slow with its request: 408, or a cut if it is too late for that.
     fn answer_timeout(&mut self, key: ClientKey, out: &mut Output) {
         out.clear();
+        self.begin_entry_of_part(key);
         if let Some(client) = self.clients.get_mut(key) {
             match client.exchange.flow.client_timed_out(&mut client.half, out) {
                 Next::Answered => self.send_answer(key, out),

@@ -160,7 +160,9 @@ impl<N: Net> Pump<N> {
         client.exchange.upstream = Some(idle);
         client.exchange.half.attached();
         if let Some(entry) = &mut client.exchange.entry {
-            entry.upstream = pools.place(upstream.endpoint).cloned();
+            entry.attempts += 1;
+            (entry.dialed, entry.connected) = (None, None);
+            pools.describe(upstream.endpoint, entry);
         }
         let spared = buffers.is_out() && !Pool::is_small(len(pieces));
         if sent == 0 || client.exchange.flow.may_replay(rules) && !spared {
@@ -273,6 +275,7 @@ impl<N: Net> Pump<N> {
         self.counters.dialed.bump();
         // The limit of a connect is a short one: what the turn has taken until now is not to be a part of it.
         self.read_clock();
+        self.note_dial(key);
         let upstream = self.upstreams.insert(Upstream::new(socket, endpoint, key));
         self.pools.begun(endpoint, upstream, self.now);
         if let Some(client) = self.clients.get_mut(key) {
@@ -328,7 +331,8 @@ impl<N: Net> Pump<N> {
         };
         client.exchange.half.attached();
         if let Some(entry) = &mut client.exchange.entry {
-            entry.upstream = pools.place(upstream.endpoint).cloned();
+            entry.connected = Some(self.now);
+            pools.describe(upstream.endpoint, entry);
         }
         let Some(hold) = client.exchange.hold.take() else {
             return self.impossible("a request that waits for a connection is held");

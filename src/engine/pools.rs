@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::keys::UpstreamKey;
 use super::streaks::Streaks;
+use crate::access::Pending;
 use crate::balance::links::{Link, Links};
 use crate::balance::{Endpoint, EndpointId, Served, Snapshot, Streak};
 use crate::base::address::Address;
@@ -44,6 +45,8 @@ impl Hasher for IdHasher {
 /// What a worker keeps for one endpoint.
 struct EndpointPool {
     address: Address,
+    /// The target that it is one of, as configured.
+    target: Arc<str>,
     /// Of one that is not, only the requests are known that are still with it.
     healthy: bool,
     idle: Vec<IdleConnection>,
@@ -361,6 +364,13 @@ impl Pools {
         self.pools.get(&endpoint).map(|pool| &pool.address)
     }
 
+    /// Has an entry of the access log say that such an endpoint has its request.
+    pub(super) fn describe(&self, endpoint: EndpointId, entry: &mut Pending) {
+        if let Some(pool) = self.pools.get(&endpoint) {
+            entry.sent_to(&pool.address, &pool.target);
+        }
+    }
+
     /// Takes a place at an endpoint that is not healthy, unless it has all that it may have.
     pub(super) fn enter_absent(&mut self, endpoint: &Endpoint, links: &Links) -> bool {
         let most = self.most;
@@ -615,6 +625,7 @@ impl Pools {
     fn fresh(&self, endpoint: &Endpoint, links: &Links) -> EndpointPool {
         EndpointPool {
             address: endpoint.address.clone(),
+            target: Arc::clone(&endpoint.target),
             healthy: true,
             idle: Vec::new(),
             patience: Patience::default(),

@@ -103,6 +103,7 @@ impl<N: Net> Pump<N> {
             Next::NeedUpstream => {
                 self.counters.requests.bump();
                 self.begin_entry(key, &out.line);
+                self.add_upload_to_entry(key, step.body.len());
                 match self.find_upstream(key, [&out.head, body, &out.tail]) {
                     Search::Underway => {}
                     Search::NoEndpoint => self.answer_unavailable(key, out),
@@ -110,6 +111,7 @@ impl<N: Net> Pump<N> {
                 }
             }
             Next::ToUpstream => {
+                self.add_upload_to_entry(key, step.body.len());
                 self.send_upstream(key, [&out.head, body, &out.tail]);
                 self.end_upload_if_over(key);
             }

@@ -4,7 +4,7 @@ use super::{
     Answering, ClientEnd, ExchangeRules, Expects, Flow, Halves, Next, Output, Reading, Step, Steps,
     pass_all,
 };
-use crate::access::push_part;
+use crate::access::{push_part, push_refused};
 use crate::http1::body::Decoded;
 use crate::http1::head::{FieldSpace, RequestHead};
 use crate::http1::rewrite::RequestRewrite;
@@ -68,6 +68,9 @@ impl Flow {
                 if fault == Fault::OtherVersion && client.lowers_minor(input) {
                     return self.one_request_head(rules, address, halves, input, out);
                 }
+                if rules.describe {
+                    push_refused(&mut out.line, input);
+                }
                 return self.refuse(fault, client, out);
             }
             Ok(Progress::Partial) => {
@@ -78,8 +81,10 @@ impl Flow {
                 if out.ids.request_ids {
                     self.set_id(head.request_id(address.trusted, &mut out.ids));
                 }
+                let span =
+                    out.ids.traces.then(|| TraceParent::next(head.traceparent(), &mut out.ids));
                 if rules.describe {
-                    describe(&head, &mut out.line);
+                    describe(&head, span.as_ref(), address.trusted, &mut out.line);
                 }
                 if rules.request_via.is_some_and(|us| head.passes(&us) > rules.max_hops) {
                     return self.answer_loop(&head, client, out);
@@ -87,7 +92,6 @@ impl Flow {
                 if head.max_forwards_zero {
                     return self.answer_for_target(&head, client, out);
                 }
-                let span = out.ids.traces.then(|| TraceParent::next(head.span(), &mut out.ids));
                 let by = RequestRewrite {
                     client: *address,
                     fallback_host: &rules.fallback_host,
@@ -207,16 +211,26 @@ impl Flow {
     }
 }
 
-/// What the access log says of a request.
-fn describe(head: &RequestHead<'_, '_>, line: &mut Vec<u8>) {
+/// What the access log says of a request, which goes on in the trace `span`, or in that of its client.
+fn describe(
+    head: &RequestHead<'_, '_>,
+    span: Option<&TraceParent>,
+    trusted: bool,
+    line: &mut Vec<u8>,
+) {
     let version = match head.version {
-        Version::Http10 => " HTTP/1.0",
-        Version::Http11 => " HTTP/1.1",
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
     };
-    let field = |name| head.field(name).unwrap_or_default();
-    let request = [head.method_text, " ", head.target, version].map(str::as_bytes);
-    push_part(line, &request);
-    for name in ["host", "referer", "user-agent"] {
-        push_part(line, &[field(name)]);
+    for part in [head.method_text, head.target, version] {
+        push_part(line, part.as_bytes());
     }
+    for name in ["host", "referer", "user-agent"] {
+        push_part(line, head.field(name).unwrap_or_default());
+    }
+    if let Some(span) = span.copied().or_else(|| head.traceparent()) {
+        span.append_trace(line);
+    }
+    line.push(0);
+    push_part(line, if trusted { head.forwarded_for() } else { &[] });
 }

@@ -13,6 +13,7 @@ use super::{BodyLength, RequestHead, ResponseHead, Version};
 use crate::base::decimal;
 use crate::http::fate::{Fate, RequestFacts, ResponseFacts};
 use crate::http::kind::Kind;
+use crate::http::syntax;
 use crate::http::{ClientAddress, IdSource, Pseudonym, RequestId, TraceParent, trace};
 
 /// How a request is sent on.
@@ -43,7 +44,14 @@ pub struct ResponseRewrite<'a> {
     pub request_id: &'a RequestId,
 }
 
-impl RequestHead<'_, '_> {
+impl<'b> RequestHead<'_, 'b> {
+    /// The last address of `X-Forwarded-For`, as it is written: the one that the proxy in front has added. Empty if there is none.
+    #[must_use]
+    pub fn forwarded_for(&self) -> &'b [u8] {
+        let last = self.fields.values(Kind::XForwardedFor).last();
+        last.and_then(|value| syntax::list(value).last()).unwrap_or_default()
+    }
+
     /// How often the instance that calls itself so has passed this request on already. Whoever says so in our place is answered as if.
     #[must_use]
     pub fn passes(&self, by: &Pseudonym) -> usize {
@@ -71,7 +79,7 @@ impl RequestHead<'_, '_> {
 
     /// What its `traceparent` says; `None` if it has none that is valid, or several.
     #[must_use]
-    pub fn span(&self) -> Option<TraceParent> {
+    pub fn traceparent(&self) -> Option<TraceParent> {
         if !self.fields.has_names() {
             return None;
         }
@@ -158,7 +166,7 @@ pub fn request(
 
 /// Whether the `tracestate` goes on with the trace: without a `traceparent` that is valid it belongs to none.
 fn keeps_state(head: &RequestHead<'_, '_>) -> bool {
-    head.span().is_some() && trace::state_is_valid(head.fields.values(Kind::TraceState))
+    head.traceparent().is_some() && trace::state_is_valid(head.fields.values(Kind::TraceState))
 }
 
 /// Writes what of the request line is not as sent, and the Host of a client without one. Returns from where on

@@ -171,8 +171,8 @@ impl Board {
     /// An exchange is over. What to say of it, unless it is one of many of our own.
     pub(crate) fn entry(&mut self, entry: &Entry) -> Option<Line> {
         self.requests += 1;
-        let upstream = entry.upstream.as_deref();
-        let row = self.rows.iter_mut().find(|row| Some(row.address.as_str()) == upstream);
+        let endpoint = entry.endpoint.as_deref();
+        let row = self.rows.iter_mut().find(|row| Some(row.address.as_str()) == endpoint);
         let answered_by = row.filter(|_| entry.end == "finished").map(|row| {
             row.answered += 1;
             row.colour
@@ -184,8 +184,11 @@ impl Board {
         if entry.user_agent == traffic::AGENT && !is_failed {
             return None;
         }
-        let request = entry.request.trim_end_matches(" HTTP/1.1");
-        let line = Line::default().plain(format_args!("{} -> ", printable(request)));
+        let request = match (&entry.method, &entry.uri) {
+            (Some(method), Some(uri)) => format!("{method} {uri}"),
+            _ => entry.line.clone().unwrap_or_default(),
+        };
+        let line = Line::default().plain(format_args!("{} -> ", printable(&request)));
         let line = match answered_by {
             Some(colour) => line.with(Style::Of(colour), colour),
             None => {
@@ -377,12 +380,14 @@ mod tests {
         Board::new("127.0.0.1:8080".parse().unwrap(), origins)
     }
 
-    fn entry(upstream: Option<&str>, status: u16, end: &str) -> Entry {
+    fn entry(endpoint: Option<&str>, status: u16, end: &str) -> Entry {
         Entry {
-            request: "GET /hello HTTP/1.1".into(),
+            method: Some("GET".into()),
+            uri: Some("/hello".into()),
+            line: None,
             status,
             duration_ms: 0.25,
-            upstream: upstream.map(str::to_owned),
+            endpoint: endpoint.map(str::to_owned),
             user_agent: "curl/8.0".into(),
             end: end.into(),
         }
@@ -460,7 +465,8 @@ mod tests {
     fn what_a_client_writes_drives_no_terminal() {
         let mut board = board();
         let forged = Entry {
-            request: "GET /\x1b[2J\u{202e}ü HTTP/1.1".into(),
+            method: None,
+            line: Some("GET /\x1b[2J\u{202e}ü".into()),
             ..entry(None, 400, "answered")
         };
         let line = board.entry(&forged).unwrap().to_string();

@@ -40,11 +40,15 @@ pub(crate) struct LogLine {
 /// A line of the access log.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Entry {
-    /// The request line as received: anything may be in it.
-    pub(crate) request: String,
+    /// As received: anything may be in it.
+    pub(crate) method: Option<String>,
+    /// Likewise.
+    pub(crate) uri: Option<String>,
+    /// The beginning of a request that was not valid.
+    pub(crate) line: Option<String>,
     pub(crate) status: u16,
     pub(crate) duration_ms: f64,
-    pub(crate) upstream: Option<String>,
+    pub(crate) endpoint: Option<String>,
     pub(crate) user_agent: String,
     pub(crate) end: String,
 }

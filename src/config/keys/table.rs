@@ -831,8 +831,21 @@ pub(super) static LOG: Table = Table {
         ),
         key(
             "format",
-            choice(&["json", "combined"], "not a format", |draft| &mut draft.plan.log.format),
-            "Format of an entry: one JSON object per line, or the combined format of Apache httpd",
+            Text {
+                kind: "word or template",
+                range: "\"json\", \"combined\", \"vhost-combined\" or a template",
+                read: |draft, item| {
+                    draft.plan.log.format = item.read(kinds::FORMAT_EXAMPLE, kinds::access_format)?;
+                    Ok(())
+                },
+                show: |draft| Some(kinds::show_format(&draft.plan.log.format)),
+            },
+            "Format of an entry: one JSON object per line, the combined format of Apache httpd, or a template",
+        )
+        .example("'{time} {client} \"{method} {uri}\" {status} {duration_ms}'")
+        .long(
+            "`\"vhost-combined\"` has the `Host` field and its port in front. A template is text with the names of fields in braces; `{{` and `}}` \
+             are braces. Every field of the JSON format has a name, and `request`, `time_clf`, `time_unix` and `vhost`",
         ),
     ],
 };
