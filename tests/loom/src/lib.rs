@@ -15,6 +15,17 @@ mod base {
 #[path = "../../../src/balance/mod.rs"]
 mod balance;
 
+// The tests of `metrics` compare with it.
+#[cfg(test)]
+#[path = "../../../src/http"]
+mod http {
+    mod method;
+    pub use method::Method;
+}
+
+#[path = "../../../src/metrics/mod.rs"]
+mod metrics;
+
 #[path = "../../../src/settings.rs"]
 mod settings;
 
