@@ -38,6 +38,7 @@ impl Talk {
             request_via: None,
             response_via: None,
             max_hops: 0,
+            proxy_status: evenly::settings::ProxyStatus::Off,
             describe: false,
             draining: false,
         };

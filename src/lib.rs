@@ -18,10 +18,11 @@
 //! engine/      connections, pools and the pump of one worker; generic over its network
 //! exchange/    PURE: one request and its response: what is decided; bytes and events in, steps out
 //! access/      the access log: entries gathered by the engine, written by a thread of its own
-//! http1/       PURE: HTTP/1.1 as it is written (RFC 9112): heads, framing, bodies, rewriting
-//! http/        PURE: HTTP in every version (RFC 9110): methods, kinds and fates of fields, forwarding, faults
 //! balance/     snapshot, cursor, pick, retry budget
 //! metrics/     counters with one writer each, summed on read
+//! http1/       PURE: HTTP/1.1 as it is written (RFC 9112): heads, framing, bodies, rewriting
+//! reason       PURE: why something did not go as asked: one closed set, one word each
+//! http/        PURE: HTTP in every version (RFC 9110): methods, kinds and fates of fields, forwarding, faults
 //! command      what can be asked of a running evenly, and what it says
 //! token        what somebody must know who gives commands over TCP
 //! settings     what the program runs by: what holds for the process (boot), what snapshots carry (plan); every default
@@ -43,6 +44,7 @@ pub mod health;
 pub mod http;
 pub mod http1;
 pub mod metrics;
+pub mod reason;
 pub mod remote;
 pub mod server;
 pub mod settings;

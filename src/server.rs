@@ -199,6 +199,7 @@ fn serve(
         workers: Arc::clone(&workers),
         shared: Arc::clone(&shared),
         others: Arc::clone(&losses),
+        health: health.counters(),
         inherited: Arc::clone(&before.counted),
         started,
         commands: commands_as(events.clone()),
@@ -228,11 +229,16 @@ fn serve(
     before.say_serving(&running, inherited);
     let mut upgrades = Upgrades::new((launch, events.clone()), admin, held, sources);
     let outcome = wait(&mut running, before.is_there(), &mut upgrades, inbox);
+    join(threads, &outcome);
+    end(running, upgrades, &before, inbox);
+    outcome
+}
+
+/// Waits for the end of the workers, unless one is known not to end.
+fn join(threads: Vec<JoinHandle<()>>, outcome: &Result<(), ServerError>) {
     if !matches!(outcome, Err(ServerError::Stuck(_))) {
         threads.into_iter().for_each(|thread| thread::end(thread, "worker"));
     }
-    end(running, upgrades, &before, inbox);
-    outcome
 }
 
 /// Has whoever publishes a snapshot wake the workers.

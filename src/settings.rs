@@ -119,6 +119,8 @@ pub struct Plan {
     pub request_id: bool,
     /// Whether traces (W3C Trace Context) are taken part in. Default false: both fields pass as they are.
     pub trace: bool,
+    /// Which responses get a `Proxy-Status` field.
+    pub proxy_status: ProxyStatus,
     /// How long each phase of an exchange may take.
     pub timeouts: Timeouts,
     /// How large anything may grow.
@@ -141,6 +143,7 @@ impl Default for Plan {
             max_hops: 0,
             request_id: false,
             trace: false,
+            proxy_status: ProxyStatus::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             retry: Retry::default(),
@@ -205,6 +208,18 @@ impl TargetState {
     pub fn of(name: &str) -> Option<TargetState> {
         TargetState::ALL.into_iter().find(|state| state.name() == name)
     }
+}
+
+/// Which responses get a `Proxy-Status` field (RFC 9209).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProxyStatus {
+    /// None.
+    Off,
+    /// Those that evenly generates: why.
+    #[default]
+    Errors,
+    /// Likewise, and those that are passed on: the status that the target sent.
+    All,
 }
 
 /// How many worker threads to start.

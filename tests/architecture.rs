@@ -114,7 +114,8 @@ const ROOMS: &[Room] = &[
     Room {
         name: "admin",
         imports: &[
-            "worker", "balance", "http", "http1", "metrics", "command", "token", "settings", "base",
+            "worker", "balance", "metrics", "http", "http1", "reason", "command", "token",
+            "settings", "base",
         ],
         without: &[],
     },
@@ -123,7 +124,11 @@ const ROOMS: &[Room] = &[
         imports: &["engine", "access", "balance", "metrics", "settings", "base"],
         without: &[],
     },
-    Room { name: "health", imports: &["balance", "http1", "settings", "base"], without: &[] },
+    Room {
+        name: "health",
+        imports: &["balance", "metrics", "http1", "reason", "settings", "base"],
+        without: &[],
+    },
     Room { name: "config", imports: &["settings"], without: &[&SOCKETS, &CLOCKS, &LOCKS] },
     Room {
         name: "engine",
@@ -136,6 +141,7 @@ const ROOMS: &[Room] = &[
             "http1::ServerHalf",
             "balance",
             "metrics",
+            "reason",
             "settings",
             "base",
         ],
@@ -143,18 +149,26 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "exchange",
-        imports: &["http1", "access::push_part", "access::push_refused", "base"],
+        imports: &[
+            "http1",
+            "access::push_part",
+            "access::push_refused",
+            "reason",
+            "settings::ProxyStatus",
+            "base",
+        ],
         without: PURE,
     },
-    Room { name: "access", imports: &["metrics", "settings", "base"], without: PURE },
-    Room { name: "http1", imports: &["http", "base::decimal"], without: PURE },
-    Room { name: "http", imports: &[], without: PURE },
+    Room { name: "access", imports: &["metrics", "reason", "settings", "base"], without: PURE },
     Room {
         name: "balance",
         imports: &["metrics", "settings", "base::address", "base::ledger", "base::sync"],
         without: PURE,
     },
-    Room { name: "metrics", imports: &[], without: PURE },
+    Room { name: "metrics", imports: &["reason"], without: PURE },
+    Room { name: "http1", imports: &["http", "reason", "base::decimal"], without: PURE },
+    Room { name: "reason", imports: &["http::Fault"], without: PURE },
+    Room { name: "http", imports: &[], without: PURE },
     Room { name: "command", imports: &["settings"], without: &[] },
     Room { name: "token", imports: &[], without: &[&CLOCKS, &LOCKS, &DYN] },
     Room { name: "settings", imports: &[], without: PURE },
@@ -789,8 +803,8 @@ fn catches_an_import_that_runs_upward() {
 fn catches_an_import_that_runs_sideways() {
     catches(
         "http1/body.rs",
-        "use crate::balance::Cursor;",
-        "imports `balance::Cursor`, which runs sideways",
+        "use crate::token::AdminToken;",
+        "imports `token::AdminToken`, which runs sideways",
     );
     catches(
         "exchange/mod.rs",

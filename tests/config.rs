@@ -7,8 +7,8 @@ use std::time::Duration;
 use evenly::config::{self, Overrides};
 use evenly::settings::{
     AccessFormat, AccessLog, AccessSink, Boot, ControlSocket, Dns, Ejection, HealthCheck, Limits,
-    Lockdown, Plan, Retry, RunAs, Security, Settings, StatusRanges, Target, TargetAddress, Tcp,
-    Timeouts, Via, Workers,
+    Lockdown, Plan, ProxyStatus, Retry, RunAs, Security, Settings, StatusRanges, Target,
+    TargetAddress, Tcp, Timeouts, Via, Workers,
 };
 use proptest::prelude::*;
 
@@ -107,6 +107,7 @@ fn every_key_reaches_its_setting() {
         max_hops = 2
         request_id = true
         trace = true
+        proxy_status = "all"
 
         [[targets]]
         address = "A.example:1"
@@ -221,6 +222,7 @@ fn every_key_reaches_its_setting() {
         max_hops: 2,
         request_id: true,
         trace: true,
+        proxy_status: ProxyStatus::All,
         timeouts: Timeouts {
             client_header: second(1),
             client_idle: second(2),
@@ -348,7 +350,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
         ),
         (
             "\"a\\nb\" = 1",
-            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, spin, watch, user, trusted_proxies, via, max_hops, request_id, trace, targets, health, timeouts, limits, retry, ejection, tcp, dns, admin, security, log",
+            "f.toml:1: \"a\\nb\": unknown key; known keys here: listen, workers, spin, watch, user, trusted_proxies, via, max_hops, request_id, trace, proxy_status, targets, health, timeouts, limits, retry, ejection, tcp, dns, admin, security, log",
         ),
     ]);
 }

@@ -137,14 +137,23 @@ impl Program {
     /// What follows `part` on the line of that number that has it.
     #[track_caller]
     fn said(&self, part: &str, number: usize) -> String {
-        let mut found = None;
-        until(part, || {
-            let log = self.log.lock().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = self.log.lock().unwrap().clone();
             let mut lines = log.iter().filter_map(|line| line.split_once(part));
-            found = lines.nth(number).map(|(_, rest)| rest.to_owned());
-            found.is_some()
-        });
-        found.unwrap()
+            if let Some((_, rest)) = lines.nth(number) {
+                return rest.to_owned();
+            }
+            drop(lines);
+            let proc = |file| fs::read_to_string(format!("/proc/{}/{file}", self.child.id()));
+            assert!(
+                Instant::now() < deadline,
+                "waited for: {part}\nit is in {:?}, and said:\n{}",
+                proc("wchan"),
+                log.join("\n")
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn has_said(&self, part: &str) -> bool {

@@ -15,6 +15,7 @@ fn rules() -> ExchangeRules {
         request_via: None,
         response_via: None,
         max_hops: 0,
+        proxy_status: evenly::settings::ProxyStatus::Off,
         describe: false,
         draining: false,
     }

@@ -13,6 +13,7 @@ fn refusal(input: &[u8]) -> Option<u16> {
         request_via: None,
         response_via: None,
         max_hops: 0,
+        proxy_status: evenly::settings::ProxyStatus::Off,
         limits: HeadLimits { bytes: 16 * 1024, fields: 100 },
         fallback_host: "fallback".to_owned(),
         replay: true,

@@ -147,7 +147,8 @@ impl Hop {
                 self.to_upstream.extend(message);
             }
             Next::NeedUpstream => {
-                self.flow.no_upstream(rules, &mut self.client, &mut out);
+                let reason = evenly::reason::Reason::DestinationUnavailable;
+                self.flow.no_upstream(rules, &mut self.client, reason, &mut out);
                 self.answer(&out);
             }
             Next::ToUpstream => {
@@ -376,6 +377,7 @@ impl Chain {
             request_via: None,
             response_via: Some(Pseudonym::new(1)),
             max_hops: 0,
+            proxy_status: evenly::settings::ProxyStatus::Off,
             describe: true,
             draining: false,
         };
@@ -429,7 +431,7 @@ impl Chain {
             || near.flow.streams_to_upstream() && near.flow.awaits_response();
         if near.is_open && owes && !near.flow.is_tunnel() {
             let mut out = Output::default();
-            match near.flow.client_timed_out(&mut near.client, &mut out) {
+            match near.flow.client_timed_out(&self.rules, &mut near.client, &mut out) {
                 Next::Answered => near.answer(&out),
                 _ => near.cut(),
             }

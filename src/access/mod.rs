@@ -11,6 +11,7 @@
 //! use evenly::access::render::Renderer;
 //! use evenly::access::{Batch, End, Facts, LogPhase, push_part};
 //! use evenly::base::tick::Tick;
+//! use evenly::reason::Reason;
 //! use evenly::settings::AccessFormat;
 //!
 //! // A worker: facts as numbers, text as it came.
@@ -32,7 +33,7 @@
 //!     bytes_out: 0,
 //!     end: End::Answered,
 //!     phase: LogPhase::Connect,
-//!     reason: "No endpoint could take the request.",
+//!     cause: Some(Reason::DestinationUnavailable.into()),
 //! };
 //! assert!(batch.push(facts, [b"a-request-id", b"a-target"], &text));
 //!
@@ -57,6 +58,7 @@ use std::time::Duration;
 
 use crate::base::address::Address;
 use crate::base::tick::Tick;
+use crate::reason::{Cause, Party};
 
 /// Entries after which a batch is full.
 const BATCH_ENTRIES: usize = 512;
@@ -186,8 +188,8 @@ pub struct Facts {
     pub end: End,
     /// How far it was then.
     pub phase: LogPhase,
-    /// Why it was answered by us or cut, in a sentence without quotes; empty otherwise.
-    pub reason: &'static str,
+    /// Why it was answered by us or cut; `None` otherwise.
+    pub cause: Option<Cause>,
 }
 
 impl Facts {
@@ -196,7 +198,9 @@ impl Facts {
         match self.end {
             End::Finished | End::TunnelClosed => None,
             End::ClientClosed => Some("client"),
-            End::Answered | End::Cut | End::TunnelIdle => Some("evenly"),
+            End::Answered | End::Cut | End::TunnelIdle => {
+                Some(self.cause.map_or(Party::Own, |cause| cause.reason.party()).word())
+            }
         }
     }
 
@@ -227,8 +231,8 @@ pub struct Pending {
     pub bytes_in: u64,
     /// Bytes of the response's body so far.
     pub bytes_out: u64,
-    /// Why it is answered by us or cut; empty so far.
-    pub reason: &'static str,
+    /// Why it is answered by us or cut, if it is.
+    pub cause: Option<Cause>,
     /// The text parts from [`TextPart::Method`] on.
     pub text: Vec<u8>,
 }
@@ -393,7 +397,7 @@ mod tests {
             bytes_out: 3,
             end: End::Finished,
             phase: LogPhase::Response,
-            reason: "",
+            cause: None,
         }
     }
 

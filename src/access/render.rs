@@ -154,7 +154,11 @@ impl Renderer {
             LogField::End => word(Some(facts.end.as_str()), dress, out),
             LogField::EndedBy => word(facts.ended_by(), dress, out),
             LogField::Phase => word(facts.phase(), dress, out),
-            LogField::Reason => word(Some(facts.reason).filter(|it| !it.is_empty()), dress, out),
+            LogField::Reason => word(facts.cause.map(|cause| cause.reason.word()), dress, out),
+            LogField::Detail => {
+                let detail = facts.cause.and_then(|cause| cause.detail);
+                word(detail.map(|fault| fault.name()), dress, out);
+            }
             LogField::Request => self.request(entry, dress, out),
             LogField::Vhost => self.vhost(entry, dress, out),
         }

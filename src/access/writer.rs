@@ -629,7 +629,7 @@ mod tests {
             bytes_out: 0,
             end: End::Answered,
             phase: LogPhase::Request,
-            reason: "",
+            cause: None,
         }
     }
 

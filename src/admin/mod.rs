@@ -83,6 +83,8 @@ pub struct Sources {
     pub shared: Arc<Shared>,
     /// What no worker counts: what the access log's writer lost, and whose commands were not taken.
     pub others: Arc<Counters>,
+    /// What the health thread counts.
+    pub health: Arc<Counters>,
     /// What was counted by the processes before this one.
     pub inherited: Arc<CountedBefore>,
     /// When the process began to serve; uptime counts from here.
@@ -239,7 +241,7 @@ impl Sources {
     pub fn totals(&self) -> Totals {
         let snapshot = self.shared.snapshot.load();
         let workers = self.workers.peers.iter().map(|peer| Counts::of(&peer.counters));
-        let others = [&*self.others, &self.inherited.counters].map(Counts::of);
+        let others = [&*self.others, &*self.health, &self.inherited.counters].map(Counts::of);
         let panics = [&self.workers.panics, &self.inherited.panics];
         Totals {
             counts: workers.chain(others).sum(),

@@ -1,10 +1,13 @@
 //! A view as JSON. Pure.
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, Serializer};
 
 use crate::balance::EndpointState;
 use crate::base::text::quiet_json;
-use crate::metrics::Counts;
+use crate::metrics::{Counts, ReasonCounts};
+use crate::reason::Incident;
 use crate::worker::Stage;
 
 use super::view::View;
@@ -28,6 +31,8 @@ struct Status<'a> {
     file: Option<&'a str>,
     #[serde(serialize_with = "by_key")]
     counters: Counts,
+    #[serde(serialize_with = "by_reason")]
+    reasons: ReasonCounts,
     workers: Vec<WorkerRow>,
     generation: u64,
     targets: usize,
@@ -64,6 +69,15 @@ struct EndpointRow<'a> {
 
 fn by_key<S: Serializer>(counts: &Counts, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(counts.iter().map(|(it, count)| (it.key, count)))
+}
+
+/// What has happened, by event and reason: `{"retry": {"connection_refused": 2}}`. Reasons that nothing had are left out.
+fn by_reason<S: Serializer>(counts: &ReasonCounts, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(Incident::ALL.into_iter().map(|event| {
+        let counted = counts.of_event(event).filter(|(_, count)| *count > 0);
+        let counted = counted.map(|(reason, count)| (reason.word(), count));
+        (event.word(), counted.collect::<BTreeMap<_, _>>())
+    }))
 }
 
 /// The whole of `view`, indented, with a line end.
@@ -104,6 +118,7 @@ fn status(view: &View) -> Status<'_> {
         confinement: &view.confinement,
         file: view.file.as_deref(),
         counters: view.totals(),
+        reasons: view.totals().reasons,
         workers: workers.collect(),
         generation: view.snapshot.generation,
         targets: view.snapshot.targets(),
@@ -153,6 +168,7 @@ mod tests {
             "confinement": "user evenly, no_new_privs",
             "file": "/etc/evenly.toml",
             "counters": null,
+            "reasons": { "response": {}, "cut": {}, "retry": {}, "ejection": {}, "check": {} },
             "workers": [
                 { "worker": 0, "connections": 2, "counters": null },
                 { "worker": 1, "connections": 3, "counters": null },

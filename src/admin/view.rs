@@ -90,7 +90,7 @@ impl View {
             file: sources.file.clone(),
             memory: (sources.shared.memory.held(), sources.shared.memory.limit()),
             workers: peers.collect(),
-            others: [&*sources.others, &sources.inherited.counters]
+            others: [&*sources.others, &*sources.health, &sources.inherited.counters]
                 .map(Counts::of)
                 .into_iter()
                 .sum(),

@@ -17,6 +17,7 @@ use crate::balance::Report;
 use crate::base::tick::Tick;
 use crate::base::wheel::{Due, Wheel};
 use crate::exchange::{Failure, Next, Output, Phase};
+use crate::reason::Reason;
 
 /// What it takes to have a limit run.
 pub(super) struct Clock<'p> {
@@ -277,9 +278,9 @@ impl<N: Net> Pump<N> {
                 self.part(key);
                 drop(self.forget_client(key));
             }
-            Verdict::Cut => self.cut_client(key),
+            Verdict::Cut => self.cut_client(key, Reason::RequestTimeout.into()),
             Verdict::Reset => match client.closing {
-                Closing::Open { .. } => self.cut_at_once(key),
+                Closing::Open { .. } => self.cut_at_once(key, Reason::ClientReadTimeout.into()),
                 _ => self.reset_now(key),
             },
             Verdict::Abandon => self.give_up(key),
@@ -310,9 +311,9 @@ impl<N: Net> Pump<N> {
         out.clear();
         self.begin_entry_of_part(key);
         if let Some(client) = self.clients.get_mut(key) {
-            match client.exchange.flow.client_timed_out(&mut client.half, out) {
+            match client.exchange.flow.client_timed_out(&self.rules, &mut client.half, out) {
                 Next::Answered => self.send_answer(key, out),
-                _ => self.cut_client(key),
+                _ => self.cut_client(key, Reason::RequestTimeout.into()),
             }
         }
         self.queue_client(key);
@@ -338,7 +339,8 @@ impl<N: Net> Pump<N> {
             (Verdict::Close, Some(owner)) => self.part(owner),
             (Verdict::Part, None) => self.parting_timed_out(key),
             (Verdict::NextEndpoint, Some(_)) => {
-                self.connect_failed(key, Report::ConnectTimeout, out);
+                let why = (Report::ConnectTimeout, Reason::ConnectionTimeout);
+                self.connect_failed(key, why, out);
             }
             (Verdict::EndTunnel, Some(owner)) => self.end_idle_tunnel(owner),
             (Verdict::StopUpload, Some(owner)) => self.stop_upload(owner),

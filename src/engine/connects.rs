@@ -17,6 +17,7 @@ use crate::base::buffer::Pool;
 use crate::base::shortage::Shortage;
 use crate::exchange::Output;
 use crate::metrics::traffic::Way;
+use crate::reason::{Incident, Reason};
 
 /// Result of the search for an upstream connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,7 +49,7 @@ impl<N: Net> Pump<N> {
             Some(idle) => (endpoint, idle),
             None => match self.enter_other(ticket, &[]) {
                 Some(other) => (other, self.pools.pop(other, self.now)),
-                None => return Search::NoEndpoint,
+                None => return self.no_endpoint(key, Reason::ConnectionLimitReached),
             },
         };
         if self.send_on_idle(key, endpoint, idle, pieces) {
@@ -222,12 +223,16 @@ impl<N: Net> Pump<N> {
                 Some(_) if self.send_held_on_idle(key) => return Search::Underway,
                 // What every connect needs is short: no other address helps.
                 Some((shortage, _)) if shortage.gives_way() => None,
-                Some(_) => self.next_after(key, endpoint),
-                None => self.move_on(key, endpoint, Report::ConnectRefused),
+                Some(_) => self.next_after(key, endpoint, Reason::ResourceShortage),
+                None => {
+                    let why = Reason::of_connect(&error);
+                    self.move_on(key, endpoint, (Report::ConnectRefused, why))
+                }
             };
             match next {
                 Some(next) => endpoint = next,
                 None if ran_short && self.wait_for_connection(key) => return Search::Underway,
+                None if ran_short => return self.no_endpoint(key, Reason::ResourceShortage),
                 None => return Search::NoEndpoint,
             }
         }
@@ -236,16 +241,19 @@ impl<N: Net> Pump<N> {
     /// Opens a connection for a request that has waited for one, to whichever endpoint has its turn.
     pub(super) fn dial_anew(&mut self, key: ClientKey, out: &mut Output) {
         let picked = balance::pick(&self.snapshot, &self.shared.cursor);
-        let entered =
-            picked.map(|(ticket, endpoint)| (ticket, endpoint.id)).and_then(|(ticket, id)| {
-                if let Some(client) = self.clients.get_mut(key) {
-                    client.exchange.set_ticket(ticket);
-                }
-                match self.pools.enter(id) {
-                    true => Some(id),
-                    false => self.enter_other(ticket, &[]),
-                }
-            });
+        let picked = picked.map(|(ticket, endpoint)| (ticket, endpoint.id));
+        let entered = picked.and_then(|(ticket, id)| {
+            if let Some(client) = self.clients.get_mut(key) {
+                client.exchange.set_ticket(ticket);
+            }
+            match self.pools.enter(id) {
+                true => Some(id),
+                false => self.enter_other(ticket, &[]),
+            }
+        });
+        if picked.is_some() && entered.is_none() {
+            self.note_tried(key, Reason::ConnectionLimitReached);
+        }
         self.dial_next(key, entered, out);
     }
 
@@ -305,8 +313,9 @@ impl<N: Net> Pump<N> {
                 upstream.conn.short = true;
                 return false;
             }
-            Err(_) => {
-                self.connect_failed(key, Report::ConnectRefused, out);
+            Err(error) => {
+                let why = Reason::of_connect(&error);
+                self.connect_failed(key, (Report::ConnectRefused, why), out);
                 return false;
             }
         }
@@ -357,12 +366,30 @@ impl<N: Net> Pump<N> {
         }
     }
 
-    /// Takes a place for a request at the endpoint that is tried after `failed`.
-    pub(super) fn next_after(&mut self, key: ClientKey, failed: EndpointId) -> Option<EndpointId> {
+    /// Remembers why the request was not taken where it was sent last: that is the reason of its response if nobody else takes it.
+    fn note_tried(&mut self, key: ClientKey, why: Reason) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.exchange.tried.get_or_insert_default().why = Some(why);
+        }
+    }
+
+    fn no_endpoint(&mut self, key: ClientKey, why: Reason) -> Search {
+        self.note_tried(key, why);
+        Search::NoEndpoint
+    }
+
+    /// Takes a place for a request at the endpoint that is tried after `failed`, which did not take it for the reason `why`.
+    pub(super) fn next_after(
+        &mut self,
+        key: ClientKey,
+        failed: EndpointId,
+        why: Reason,
+    ) -> Option<EndpointId> {
         let client = self.clients.get_mut(key)?;
         let mut tried = client.exchange.tried.take().unwrap_or_default();
         let ticket = client.exchange.ticket();
         tried.endpoints.push(failed);
+        tried.why = Some(why);
         let more = tried.endpoints.len() < self.snapshot.plan.retry.connect_attempts;
         let next = match more {
             true => self
@@ -372,6 +399,7 @@ impl<N: Net> Pump<N> {
         };
         if next.is_some() {
             self.pools.retried(failed);
+            self.counters.reasons.count(Incident::Retry, why);
         }
         if let Some(client) = self.clients.get_mut(key) {
             client.exchange.tried = Some(tried);
@@ -381,14 +409,24 @@ impl<N: Net> Pump<N> {
 
     /// After a connect to `failed` failed: the healthy endpoint that is tried next, if any. One that
     /// stands by is the last resort.
-    fn move_on(&mut self, key: ClientKey, failed: EndpointId, why: Report) -> Option<EndpointId> {
+    fn move_on(
+        &mut self,
+        key: ClientKey,
+        failed: EndpointId,
+        (report, why): (Report, Reason),
+    ) -> Option<EndpointId> {
         self.counters.connect_failed.bump();
-        self.reports.push((failed, why));
+        self.reports.push((failed, report));
         self.count_failure(failed, Streak::ConnectFailures);
-        self.next_after(key, failed)
+        self.next_after(key, failed, why)
     }
 
-    pub(super) fn connect_failed(&mut self, key: UpstreamKey, why: Report, out: &mut Output) {
+    pub(super) fn connect_failed(
+        &mut self,
+        key: UpstreamKey,
+        why: (Report, Reason),
+        out: &mut Output,
+    ) {
         let Some(upstream) = self.upstreams.get(key) else {
             return self.impossible("an upstream connection that runs is there");
         };

@@ -12,6 +12,7 @@ use crate::access::End;
 use crate::base::tick::CoarseTick;
 use crate::base::wheel::Due;
 use crate::exchange::{ClientEnd, Ending};
+use crate::reason::{Cause, Incident, Reason};
 
 impl<N: Net> Pump<N> {
     /// What becomes of the client now that its exchange is over.
@@ -120,8 +121,8 @@ impl<N: Net> Pump<N> {
     }
 
     /// Ends the client's connection so that it can see that its response is not whole, after what is whole of it.
-    pub(super) fn cut_client(&mut self, key: ClientKey) {
-        let Some(client) = self.end_cut(key) else {
+    pub(super) fn cut_client(&mut self, key: ClientKey, cause: Cause) {
+        let Some(client) = self.end_cut(key, cause) else {
             return self.impossible("a client that runs is there");
         };
         if client.half.is_framed_by_its_end() {
@@ -133,8 +134,8 @@ impl<N: Net> Pump<N> {
     }
 
     /// Likewise, but at once.
-    pub(super) fn cut_at_once(&mut self, key: ClientKey) {
-        self.end_cut(key);
+    pub(super) fn cut_at_once(&mut self, key: ClientKey, cause: Cause) {
+        self.end_cut(key, cause);
         self.reset_now(key);
     }
 
@@ -145,8 +146,10 @@ impl<N: Net> Pump<N> {
     }
 
     /// Ends the exchange of a client that is cut off.
-    fn end_cut(&mut self, key: ClientKey) -> Option<&mut Client<N::Conn>> {
+    fn end_cut(&mut self, key: ClientKey, cause: Cause) -> Option<&mut Client<N::Conn>> {
         self.counters.cut.bump();
+        self.counters.reasons.count(Incident::Cut, cause.reason);
+        self.note_cause(key, Some(cause));
         self.end_entry(key, End::Cut);
         self.part(key);
         let client = self.clients.get_mut(key)?;
@@ -182,8 +185,8 @@ impl<N: Net> Pump<N> {
             if client.exchange.entry.is_some() || client.exchange.upstream.is_some() {
                 let seems_whole = client.half.is_framed_by_its_end() && !client.exchange.answered;
                 match seems_whole {
-                    true => self.cut_at_once(key),
-                    false => self.cut_client(key),
+                    true => self.cut_at_once(key, Reason::ProxyStopped.into()),
+                    false => self.cut_client(key, Reason::ProxyStopped.into()),
                 }
             }
         }
@@ -201,10 +204,11 @@ impl<N: Net> Pump<N> {
             self.counters.finished.bump();
             End::Finished
         } else {
-            let is_under_way =
-                client.exchange.upstream.is_some() && !client.exchange.flow.is_idle();
+            let is_under_way = (client.exchange.upstream.is_some()
+                || client.exchange.hold.is_some())
+                && !client.exchange.flow.is_idle();
             if is_under_way || client.exchange.answered {
-                self.counters.abandoned.bump();
+                self.count_abandoned();
             }
             End::ClientClosed
         };
@@ -218,7 +222,7 @@ impl<N: Net> Pump<N> {
     pub(super) fn give_up(&mut self, key: ClientKey) {
         let begun =
             self.clients.get(key).is_some_and(|client| !client.exchange.flow.awaits_response());
-        self.counters.abandoned.bump();
+        self.count_abandoned();
         self.end_entry(key, End::ClientClosed);
         self.part(key);
         if let Some(client) = self.forget_client(key)
@@ -226,6 +230,11 @@ impl<N: Net> Pump<N> {
         {
             self.net.reset(client.conn.socket);
         }
+    }
+
+    fn count_abandoned(&self) {
+        self.counters.abandoned.bump();
+        self.counters.reasons.count(Incident::Cut, Reason::ClientClosed);
     }
 
     pub(super) fn forget_client(&mut self, key: ClientKey) -> Option<Client<N::Conn>> {

@@ -6,6 +6,7 @@ use super::keys::ClientKey;
 use super::pump::Pump;
 use crate::access::{Batch, End, Facts, Pending, push_refused};
 use crate::base::tick::Tick;
+use crate::reason::{Cause, Reason};
 
 /// Boxes that are kept to be used again.
 const SPARE: usize = 1024;
@@ -87,12 +88,12 @@ impl<N: Net> Pump<N> {
     }
 
     /// Why the exchange will have ended otherwise than by the target's whole response.
-    pub(super) fn note_reason(&mut self, key: ClientKey, reason: &'static str) {
+    pub(super) fn note_cause(&mut self, key: ClientKey, cause: Option<Cause>) {
         if self.entries.is_some()
             && let Some(entry) =
                 self.clients.get_mut(key).and_then(|client| client.exchange.entry.as_mut())
         {
-            entry.reason = reason;
+            entry.cause = cause;
         }
     }
 
@@ -120,7 +121,12 @@ impl<N: Net> Pump<N> {
             bytes_in: pending.bytes_in,
             bytes_out: pending.bytes_out,
             end,
-            reason: if matches!(end, End::Answered | End::Cut) { pending.reason } else { "" },
+            cause: match end {
+                End::Answered | End::Cut => pending.cause,
+                End::ClientClosed => Some(Reason::ClientClosed.into()),
+                End::TunnelIdle => Some(Reason::TunnelIdleTimeout.into()),
+                End::Finished | End::TunnelClosed => None,
+            },
         };
         entries.id.clear();
         flow.id().append(&mut entries.id);

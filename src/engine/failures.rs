@@ -12,6 +12,7 @@ use crate::balance::{self, EndpointId, EndpointState, Report, Streak};
 use crate::base::tick::Tick;
 use crate::base::wheel::Due;
 use crate::exchange::{Break, Failure, Flow, Output, Remedy};
+use crate::reason::{Incident, Reason};
 
 impl<N: Net> Pump<N> {
     /// The exchange of `owner` with its target broke.
@@ -34,13 +35,11 @@ impl<N: Net> Pump<N> {
         };
         let remedy =
             client.exchange.flow.upstream_failed(&self.rules, &mut client.half, broken, out);
-        if remedy != Remedy::Replay {
-            self.note_reason(owner, out.reason);
-        }
         if failure == Failure::BadResponse
             && let Some(address) = self.pools.place(endpoint)
         {
-            log::debug!("{address}: its response is not passed on: {}", out.reason);
+            let detail = out.cause.and_then(|cause| cause.detail).map_or("", |fault| fault.why());
+            log::debug!("{address}: its response is not passed on: {detail}");
         }
         if matches!(failure, Failure::Closed | Failure::Reset | Failure::HeadTimeout) {
             self.reports.push((endpoint, Report::ExchangeFailed));
@@ -56,6 +55,7 @@ impl<N: Net> Pump<N> {
                     self.shared.budget.spend(elapsed);
                 }
                 self.counters.replayed.bump();
+                self.counters.reasons.count(Incident::Retry, failure.reason(false));
                 self.part(owner);
                 let next = self.elsewhere(owner, endpoint);
                 let broke = matches!(failure, Failure::Closed | Failure::Reset);
@@ -67,7 +67,10 @@ impl<N: Net> Pump<N> {
                 }
             }
             Remedy::Answer(_) => self.send_answer(owner, out),
-            Remedy::Cut => self.cut_client(owner),
+            Remedy::Cut => {
+                let begun = failure.reason(true).into();
+                self.cut_client(owner, out.cause.unwrap_or(begun));
+            }
         }
     }
 
@@ -149,7 +152,7 @@ impl<N: Net> Pump<N> {
         if matches!(upstream.state, UpstreamState::Connecting(_)) {
             let endpoint = upstream.endpoint;
             self.part(owner);
-            let next = self.next_after(owner, endpoint);
+            let next = self.next_after(owner, endpoint, Reason::DestinationUnavailable);
             return self.dial_next(owner, next, out);
         }
         let Some(client) = self.clients.get(owner) else {

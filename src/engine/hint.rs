@@ -7,7 +7,7 @@ use super::Net;
 use super::keys::ClientKey;
 use super::pump::Pump;
 use crate::base::tick::Tick;
-use crate::exchange::is_foreign;
+use crate::reason::Cause;
 
 /// The least time between two lines. On a public port somebody always tries TLS.
 const QUIET: Duration = Duration::from_secs(60);
@@ -20,14 +20,14 @@ pub(super) struct Hints {
 
 impl<N: Net> Pump<N> {
     /// Says so now and then, if the request was refused because it is of another protocol.
-    pub(super) fn hint_at(&mut self, key: ClientKey, reason: &str) {
-        if !is_foreign(reason) || self.hints.quiet_until > self.now {
-            return;
-        }
+    pub(super) fn hint_at(&mut self, key: ClientKey, cause: Option<Cause>) {
+        let found = cause.and_then(|cause| cause.detail).filter(|fault| fault.is_foreign());
+        // It was refused for something else, or a line was written just now.
+        let Some(fault) = found.filter(|_| self.hints.quiet_until <= self.now) else { return };
         let Some(client) = self.clients.get(key) else {
             return self.impossible("a client that runs is there");
         };
         self.hints.quiet_until = self.now.after(QUIET);
-        log::warn!("client {}: {reason}", client.address.ip);
+        log::warn!("client {}: {}", client.address.ip, fault.why());
     }
 }

@@ -226,7 +226,7 @@ impl<N: Net> Pump<N> {
     fn refuse(&mut self, key: ClientKey, out: &mut Output) {
         if let Some(client) = self.clients.get_mut(key) {
             self.counters.memory_answers.bump();
-            client.exchange.flow.no_memory(&mut client.half, out);
+            client.exchange.flow.no_memory(&self.rules, &mut client.half, out);
             self.note_lack("requests with more than 4 KiB are answered by 503");
         }
     }

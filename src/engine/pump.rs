@@ -377,5 +377,6 @@ fn follow_plan(rules: &mut ExchangeRules, plan: &Plan, pseudonym: Pseudonym) {
     rules.request_via = (plan.via != Via::Off).then_some(pseudonym);
     rules.response_via = (plan.via == Via::All).then_some(pseudonym);
     rules.max_hops = plan.max_hops;
+    rules.proxy_status = plan.proxy_status;
     rules.describe = plan.log.access != AccessSink::Off;
 }

@@ -13,6 +13,7 @@ use super::waits::Moved;
 use super::{Net, Token};
 use crate::exchange::{Failure, Halves, Next, Output, Phase, Step};
 use crate::metrics::traffic::Way;
+use crate::reason::Reason;
 
 /// The most that is read at once while a request head is expected, which bounds what pipelined requests
 /// may pile up in memory.
@@ -121,13 +122,16 @@ impl<N: Net> Pump<N> {
                     self.counters.requests.bump();
                 }
                 self.begin_entry(key, &out.line);
-                self.hint_at(key, out.reason);
+                self.hint_at(key, out.cause);
                 self.send_answer(key, out);
             }
             Next::ClientBroke => match self.clients.get(key).is_some_and(|it| it.exchange.answered)
             {
                 true => self.break_off_answered(key),
-                false => self.cut_client(key),
+                false => {
+                    let cause = out.cause.unwrap_or(Reason::HttpRequestError.into());
+                    self.cut_client(key, cause);
+                }
             },
         }
     }

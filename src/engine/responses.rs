@@ -14,6 +14,7 @@ use crate::base::ledger::Level;
 use crate::base::tick::CoarseTick;
 use crate::exchange::{Ending, Failure, Halves, Next, Output, Reuse, Step};
 use crate::metrics::traffic::Way;
+use crate::reason::{Incident, Reason};
 
 impl<N: Net> Pump<N> {
     /// One step of an upstream connection: writes what waits for the target, then, depending on what the connection carries, reads
@@ -301,8 +302,12 @@ impl<N: Net> Pump<N> {
         self.counters.answered.bump();
         // The head of a request that was too slow was never whole.
         self.begin_measures(key);
+        self.begin_entry(key, &out.line);
         self.measure_first_byte(key);
-        self.note_reason(key, out.reason);
+        if let Some(cause) = out.cause {
+            self.counters.reasons.count(Incident::Response, cause.reason);
+        }
+        self.note_cause(key, out.cause);
         self.add_to_entry(key, body_len(&out.head));
         self.part(key);
         self.send_client(key, [&out.head, &[], &out.tail]);
@@ -315,7 +320,9 @@ impl<N: Net> Pump<N> {
             return self.impossible("a client that runs is there");
         };
         self.counters.unavailable.bump();
-        client.exchange.flow.no_upstream(&self.rules, &mut client.half, out);
+        let why = client.exchange.tried.as_ref().and_then(|tried| tried.why);
+        let reason = why.unwrap_or(Reason::DestinationUnavailable);
+        client.exchange.flow.no_upstream(&self.rules, &mut client.half, reason, out);
         self.send_answer(key, out);
     }
 

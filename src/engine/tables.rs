@@ -12,6 +12,7 @@ use crate::base::tick::{CoarseTick, Tick};
 use crate::base::wheel::Due;
 use crate::exchange::Flow;
 use crate::http1::{ClientAddress, ClientHalf, ServerHalf};
+use crate::reason::Reason;
 
 /// How far a client connection is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(super) enum Closing {
 #[derive(Default)]
 pub(super) struct Tried {
     pub(super) endpoints: Vec<EndpointId>,
+    /// Why the last of them did not.
+    pub(super) why: Option<Reason>,
     /// Until when the request may wait for a connection that nothing here suffices for.
     pub(super) waits_until: Option<Tick>,
     /// Who reset or closed the exchange, so that the request was sent again to another.
@@ -122,7 +125,7 @@ impl<S> Client<S> {
         Client {
             conn: Conn::new(socket),
             address,
-            half: ServerHalf::READY,
+            half: ServerHalf::of_client(address.trusted),
             exchange: Exchange::READY,
             closing: Closing::Open { evictable: Due::NEVER },
             head_begun: false,

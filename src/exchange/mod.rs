@@ -28,6 +28,7 @@
 //!
 //! ```
 //! use evenly::http1::{ClientAddress, ClientHalf, HeadLimits, ServerHalf};
+//! use evenly::settings::ProxyStatus;
 //! use evenly::exchange::{Ending, Flow, Halves, Next, Output, Reuse, ExchangeRules};
 //!
 //! let rules = ExchangeRules {
@@ -37,6 +38,7 @@
 //!     request_via: None,
 //!     response_via: None,
 //!     max_hops: 0,
+//!     proxy_status: ProxyStatus::Off,
 //!     describe: false,
 //!     draining: false,
 //! };
@@ -70,7 +72,9 @@ use std::ops::Range;
 
 use crate::http1::body::Decoded;
 use crate::http1::head::{HeadLimits, RequestHead};
-use crate::http1::{ClientHalf, Fault, IdSource, Method, RequestId, ServerHalf};
+use crate::http1::{ClientHalf, IdSource, Method, RequestId, ServerHalf};
+use crate::reason::{Cause, Reason};
+use crate::settings::ProxyStatus;
 
 pub use crate::http1::{Pseudonym, Reuse};
 pub use retry::{Failure, Remedy};
@@ -96,6 +100,8 @@ pub struct ExchangeRules {
     pub response_via: Option<Pseudonym>,
     /// How often a request may have `request_via` already. One that has it more often goes round and round, and goes no further.
     pub max_hops: usize,
+    /// Which responses get a `Proxy-Status` field.
+    pub proxy_status: ProxyStatus,
     /// Whether requests are described in [`Output::line`], for the access log.
     pub describe: bool,
     /// Whether the worker is stopping: every response then says `Connection: close`.
@@ -129,8 +135,8 @@ pub struct Output {
     /// What the access log says of a request whose head was whole, if [`ExchangeRules::describe`] asks for it:
     /// request line, Host, Referer, User-Agent, each ended by a NUL.
     pub line: Vec<u8>,
-    /// Why the exchange ended otherwise than by the target's whole response, in a sentence; empty if it did not.
-    pub reason: &'static str,
+    /// Why the exchange ended otherwise than by the target's whole response; `None` if it did not.
+    pub cause: Option<Cause>,
     /// What names of requests are made of. The one thing here that lasts.
     pub ids: IdSource,
     trailers: Vec<u8>,
@@ -142,7 +148,7 @@ impl Output {
         self.head.clear();
         self.tail.clear();
         self.line.clear();
-        self.reason = "";
+        self.cause = None;
         self.trailers.clear();
     }
 
@@ -461,22 +467,22 @@ impl Flow {
         rules.replay && self.at_hand && !self.replayed && self.is_idempotent()
     }
 
-    /// Answers the `client` here.
+    /// Answers the `client` here, for this cause; `why` is the body.
     fn answer_with(
         &mut self,
         client: &mut ServerHalf,
-        status: u16,
-        why: &'static str,
+        (status, why): (u16, &'static str),
+        cause: Cause,
+        rules: &ExchangeRules,
         out: &mut Output,
     ) {
-        if out.reason.is_empty() {
-            out.reason = why;
-        }
+        out.cause = Some(cause);
         if !self.request_complete() {
             client.end();
         }
+        let told = (rules.proxy_status != ProxyStatus::Off).then_some(cause);
         let head_only = self.method == Method::Head;
-        client.answer((status, why), self.id(), head_only, &mut out.head);
+        client.answer((status, why), self.id(), told, head_only, &mut out.head);
         self.answering = Answering::Complete;
         self.status = status;
     }
@@ -500,17 +506,17 @@ impl Flow {
         self.early == Early::ReadsOn
     }
 
-    /// No endpoint takes the request: 503, on a connection that stays usable.
+    /// No endpoint takes the request, for this reason: 503, on a connection that stays usable.
     pub fn no_upstream(
         &mut self,
         rules: &ExchangeRules,
         client: &mut ServerHalf,
+        reason: Reason,
         out: &mut Output,
     ) {
         out.clear();
         rules.end_if_draining(client);
-        out.reason = "No endpoint could take the request.";
-        self.answer_with(client, 503, "", out);
+        self.answer_with(client, (503, ""), reason.into(), rules, out);
     }
 
     /// What becomes of the connection of its client now that it is over.
@@ -522,12 +528,6 @@ impl Flow {
             (false, true) | (_, false) => Ending::Linger,
         }
     }
-}
-
-/// Whether a request was refused with `reason` because it is of another protocol.
-#[must_use]
-pub fn is_foreign(reason: &str) -> bool {
-    Fault::ALL.iter().any(|fault| fault.is_foreign() && fault.why() == reason)
 }
 
 trait Steps {

@@ -9,6 +9,7 @@ use crate::http1::body::Decoded;
 use crate::http1::head::{FieldSpace, RequestHead};
 use crate::http1::rewrite::RequestRewrite;
 use crate::http1::{BodyLength, ClientAddress, Fault, Progress, ServerHalf, TraceParent, Version};
+use crate::reason::{Cause, Reason};
 
 impl Flow {
     /// Bytes of the client, which is at `address`: the head of a request, more of its body, or whatever runs through a tunnel.
@@ -26,7 +27,7 @@ impl Flow {
                 self.at_hand = false;
                 match self.request_body(rules, &mut halves, input, out) {
                     Ok(decoded) => decoded.step(Next::ToUpstream),
-                    Err(fault) => self.refuse(fault, halves.client, out),
+                    Err(fault) => self.refuse(fault, rules, halves.client, out),
                 }
             }
             Reading::Tunnel => pass_all(input, Next::ToUpstream),
@@ -71,7 +72,7 @@ impl Flow {
                 if rules.describe {
                     push_refused(&mut out.line, input);
                 }
-                return self.refuse(fault, client, out);
+                return self.refuse(fault, rules, client, out);
             }
             Ok(Progress::Partial) => {
                 return Step { consumed: 0, body: 0..0, next: Next::NeedMore };
@@ -87,7 +88,7 @@ impl Flow {
                     describe(&head, span.as_ref(), address.trusted, &mut out.line);
                 }
                 if rules.request_via.is_some_and(|us| head.passes(&us) > rules.max_hops) {
-                    return self.answer_loop(&head, client, out);
+                    return self.answer_loop(&head, rules, client, out);
                 }
                 if head.max_forwards_zero {
                     return self.answer_for_target(&head, client, out);
@@ -111,7 +112,7 @@ impl Flow {
         self.reading = Reading::Body;
         match self.request_body(rules, halves, &mut input[len..], out) {
             Ok(decoded) => decoded.step(Next::NeedUpstream).behind(len),
-            Err(fault) => self.refuse(fault, halves.client, out),
+            Err(fault) => self.refuse(fault, rules, halves.client, out),
         }
     }
 
@@ -139,12 +140,13 @@ impl Flow {
     fn answer_loop(
         &mut self,
         head: &RequestHead<'_, '_>,
+        rules: &ExchangeRules,
         client: &mut ServerHalf,
         out: &mut Output,
     ) -> Step {
         self.reading = if head.has_content() { Reading::Closed } else { Reading::Complete };
-        let why = "The request has come back: a target leads here.";
-        self.answer_with(client, 508, why, out);
+        let (status, why) = (Fault::Loop.status(), Fault::Loop.why());
+        self.answer_with(client, (status, why), Cause::of_request(Fault::Loop), rules, out);
         Step { consumed: head.len, body: 0..0, next: Next::Answered }
     }
 
@@ -167,10 +169,17 @@ impl Flow {
 
     /// Answers what cannot be served. Where the next request would begin is unknown then, so
     /// that the connection ends. A response already begun is cut instead, and one that is whole needs nothing more.
-    fn refuse(&mut self, fault: Fault, client: &mut ServerHalf, out: &mut Output) -> Step {
+    fn refuse(
+        &mut self,
+        fault: Fault,
+        rules: &ExchangeRules,
+        client: &mut ServerHalf,
+        out: &mut Output,
+    ) -> Step {
         out.head.clear();
         out.tail.clear();
-        out.reason = fault.why();
+        let cause = Cause::of_request(fault);
+        out.cause = Some(cause);
         if out.ids.request_ids && self.id().is_none() {
             self.set_id(out.ids.request_id());
         }
@@ -179,23 +188,27 @@ impl Flow {
         if matches!(self.answering, Answering::Body | Answering::Complete) {
             return Step { consumed: 0, body: 0..0, next: Next::ClientBroke };
         }
-        self.answer_with(client, fault.status(), fault.why(), out);
+        self.answer_with(client, (fault.status(), fault.why()), cause, rules, out);
         Step { consumed: 0, body: 0..0, next: Next::Answered }
     }
 
     /// The client was too slow: 408 while nothing was answered yet.
-    pub fn client_timed_out(&mut self, client: &mut ServerHalf, out: &mut Output) -> Next {
-        self.refuse(Fault::SlowRequest, client, out).next
+    pub fn client_timed_out(
+        &mut self,
+        rules: &ExchangeRules,
+        client: &mut ServerHalf,
+        out: &mut Output,
+    ) -> Next {
+        self.refuse(Fault::SlowRequest, rules, client, out).next
     }
 
     /// There is no memory for a request of which nothing was answered yet: 503, and the connection ends.
-    pub fn no_memory(&mut self, client: &mut ServerHalf, out: &mut Output) {
+    pub fn no_memory(&mut self, rules: &ExchangeRules, client: &mut ServerHalf, out: &mut Output) {
         out.head.clear();
         out.tail.clear();
-        out.reason = "no memory is left for the request (limits.memory)";
         self.reading = Reading::Closed;
         client.end();
-        self.answer_with(client, 503, "", out);
+        self.answer_with(client, (503, ""), Reason::MemoryLimit.into(), rules, out);
     }
 
     /// The client's side of the connection ended.

@@ -5,9 +5,12 @@ use super::{
     Answering, Break, Early, ExchangeRules, Expects, Failure, Flow, Halves, MAX_INTERIM, Next,
     Output, Reading, Remedy, Reuse, Step, Steps, pass_all, retry,
 };
+use crate::http1::answer::received_status;
 use crate::http1::body::Decoded;
 use crate::http1::head::ResponseHead;
 use crate::http1::{BodyLength, Fault, Progress, ServerHalf};
+use crate::reason::Cause;
+use crate::settings::ProxyStatus;
 
 impl Flow {
     /// Bytes of the target.
@@ -28,7 +31,7 @@ impl Flow {
                 halves.client.frame_body(&decoded, trailers, (head, tail));
                 if let Err(bad) = result {
                     // What stands before the fault is whole, and nothing behind it is.
-                    out.reason = bad.why();
+                    out.cause = Some(Cause::of_response(bad));
                     return decoded.step(Next::Failed(Failure::BadResponse));
                 }
                 if !decoded.done {
@@ -40,7 +43,7 @@ impl Flow {
             Answering::Tunnel => pass_all(input, Next::ToClient),
             Answering::Nothing | Answering::Complete => {
                 // Nobody asked for this: the connection is not to be trusted any more.
-                out.reason = "The target sent a response before there was a request.";
+                out.cause = Some(Cause::of_response(Fault::UnaskedResponse));
                 Step { consumed: input.len(), body: 0..0, next: Next::Failed(Failure::BadResponse) }
             }
         }
@@ -83,7 +86,7 @@ impl Flow {
                 }
                 Ok(Headed::Final(step)) => return step.behind(at),
                 Err(bad) => {
-                    out.reason = bad.why();
+                    out.cause = Some(Cause::of_response(bad));
                     return Step {
                         consumed: 0,
                         body: 0..0,
@@ -232,6 +235,9 @@ impl Flow {
         }
         let added = (rules.response_via.as_ref(), self.id());
         client.response_head(head, input, length, added, &mut out.head);
+        if rules.proxy_status == ProxyStatus::All {
+            received_status(head.status, &mut out.head);
+        }
         target.begin_body(head, length);
         self.status = head.status;
         if self.early != Early::No || may_have_stopped_reading(head.status, self.has_content) {
@@ -287,18 +293,16 @@ impl Flow {
         broken: Break,
         out: &mut Output,
     ) -> Remedy {
-        let found = std::mem::take(&mut out.reason);
+        let found = out.cause.take().filter(|_| broken.failure == Failure::BadResponse);
+        let cause = found.unwrap_or(broken.failure.reason(!self.awaits_response()).into());
         out.clear();
-        out.reason = match broken.failure {
-            Failure::BadResponse if !found.is_empty() => found,
-            failure => failure.why(),
-        };
+        out.cause = Some(cause);
         let remedy = retry::remedy(&self.situation(broken));
         match remedy {
             Remedy::Replay => self.replayed = true,
             Remedy::Answer(status) if self.awaits_response() => {
                 rules.end_if_draining(client);
-                self.answer_with(client, status, broken.failure.why(), out);
+                self.answer_with(client, (status, broken.failure.why()), cause, rules, out);
             }
             Remedy::Answer(_) | Remedy::Cut => {
                 self.answering = Answering::Complete;

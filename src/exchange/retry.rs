@@ -6,6 +6,8 @@
 //!
 //! `docs/design.md` has the same table; a test reads it and compares.
 
+use crate::reason::Reason;
+
 /// Why an exchange with a target failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
@@ -24,6 +26,17 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The reason of what follows, of a response that has `begun` or not.
+    pub fn reason(self, begun: bool) -> Reason {
+        match self {
+            Failure::Closed | Failure::Reset if begun => Reason::HttpResponseIncomplete,
+            Failure::Closed | Failure::Reset => Reason::ConnectionTerminated,
+            Failure::HeadTimeout | Failure::BodyTimeout => Reason::ConnectionReadTimeout,
+            Failure::Down => Reason::DestinationUnavailable,
+            Failure::BadResponse => Reason::HttpProtocolError,
+        }
+    }
+
     /// One short sentence for the answer's body.
     pub fn why(self) -> &'static str {
         match self {

@@ -63,6 +63,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Sender, bounded};
 
 use crate::balance::{EndpointId, Report, Shared};
+use crate::metrics::Counters;
 use crate::settings::{Dns, Plan};
 
 use flight::InFlight;
@@ -140,6 +141,7 @@ pub struct Health {
     plans: Sender<NewPlan>,
     orders: Sender<NewOrder>,
     records: Sender<Sender<Vec<EndpointRecord>>>,
+    counters: Arc<Counters>,
     first_round: Arc<Latch>,
     thread: Option<JoinHandle<()>>,
 }
@@ -199,6 +201,7 @@ impl Health {
         let wake = Arc::new(Wake::new()?);
         let roster = Roster::after(records, plan, Instant::now());
         let resolvers = Resolvers::start(roster.names().count(), source, &wake)?;
+        let counters = Arc::<Counters>::default();
         let (sender, reports) = bounded(REPORTS);
         let (plans, new_plans) = bounded(1);
         let (orders, new_orders) = bounded(1);
@@ -210,6 +213,7 @@ impl Health {
             records: asked,
             resolvers,
             wake: Arc::clone(&wake),
+            counters: Arc::clone(&counters),
         };
         let first_round = Arc::new(Latch::default());
         let latch = Arc::clone(&first_round);
@@ -219,7 +223,7 @@ impl Health {
         let monitor = Monitor::new(roster, flight, inputs, shared, latch, seed, Instant::now());
         let thread = thread::Builder::new().name("health".into()).spawn(|| monitor.run())?;
         let reporter = Reporter { reports: sender, wake };
-        Ok(Health { reporter, plans, orders, records, first_round, thread: Some(thread) })
+        Ok(Health { reporter, plans, orders, records, counters, first_round, thread: Some(thread) })
     }
 
     /// A way to report failures, for a worker.
@@ -265,6 +269,11 @@ impl Health {
         self.orders.send_timeout(order, PATIENCE).map_err(|_| silent())?;
         self.reporter.wake.wake();
         reply.recv_timeout(PATIENCE).map_err(|_| silent())
+    }
+
+    /// What the thread counts: failed checks and ejections by reason.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
     }
 
     /// A way to ask for what is known of all endpoints, for another thread.

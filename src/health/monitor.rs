@@ -19,6 +19,8 @@ use log::Level;
 use crate::balance::detail::{CheckNote, Moment};
 use crate::balance::{EndpointId, EndpointState, Report, Shared, Snapshot, Streak};
 use crate::base::shortage::Shortage;
+use crate::metrics::Counters;
+use crate::reason::{Incident, Reason};
 use crate::settings::Plan;
 
 use super::checked::HealthEvent;
@@ -28,7 +30,7 @@ use super::judge::Judgement;
 use super::lookup::{LookupResult, Wanted};
 use super::names::{self, Names};
 use super::place::Place;
-use super::probe::{Begun, CheckEnd, CheckResult, Lack, Probe};
+use super::probe::{Begun, CheckEnd, CheckFailure, CheckResult, Lack, Probe};
 use super::record::EndpointRecord;
 use super::resolve::{Query, Resolved, Resolvers};
 use super::roster::Roster;
@@ -113,6 +115,8 @@ pub(super) struct Inputs {
     pub(super) records: Receiver<Sender<Vec<EndpointRecord>>>,
     pub(super) resolvers: Resolvers,
     pub(super) wake: Arc<Wake>,
+    /// What this thread counts; nobody else writes there.
+    pub(super) counters: Arc<Counters>,
 }
 
 /// A plan that is to take the place of the one there is.
@@ -316,8 +320,7 @@ impl Monitor {
     }
 
     fn conclude(&mut self, id: EndpointId, took: Duration, outcome: &CheckResult, now: Instant) {
-        let verdict =
-            outcome.as_ref().map_or_else(super::probe::Reason::verdict, |_| Judgement::Good);
+        let verdict = outcome.as_ref().map_or_else(CheckFailure::verdict, |_| Judgement::Good);
         let first = self.roster.is_new(id);
         self.roster.count_check(id, outcome.is_ok(), took);
         let Some(ruling) = self.roster.observe(id, verdict, now) else { return };
@@ -335,6 +338,9 @@ impl Monitor {
             self.roster.note_ejection(id, &Report::Streak(streak, count).to_string());
         }
         self.roster.note_check(id, check, moment);
+        if let Err(failure) = outcome {
+            self.inputs.counters.reasons.count(Incident::Check, failure.reason());
+        }
         self.barred.remove(&id);
         self.schedule.finish(id, now, ruling.standing);
         self.changed |= ruling.looks_different;
@@ -353,6 +359,14 @@ impl Monitor {
         outcome: &CheckResult,
     ) {
         let took = took.as_millis();
+        let reason = match (change, outcome) {
+            (HealthEvent::Ejected(streak, _), _) => {
+                let reason = reason_of(streak);
+                self.inputs.counters.reasons.count(Incident::Ejection, reason);
+                Some(reason)
+            }
+            (_, outcome) => outcome.as_ref().err().map(CheckFailure::reason),
+        };
         let (level, what) = match (change, outcome) {
             (HealthEvent::Up, Ok(success)) => (Level::Info, format!("up: {success} in {took} ms")),
             (HealthEvent::UpAgain, Ok(success)) => {
@@ -365,30 +379,32 @@ impl Monitor {
                 let why = Report::Streak(streak, count);
                 (Level::Warn, format!("ejected until a health check succeeds: {why}"))
             }
-            (HealthEvent::Spared, Err(reason)) => (
+            (HealthEvent::Spared, Err(failure)) => (
                 Level::Warn,
                 format!(
-                    "kept although its health checks fail, because it is the last one and serves requests: {reason}"
+                    "kept although its health checks fail, because it is the last one and serves requests: {failure}"
                 ),
             ),
-            (HealthEvent::Down, Err(reason)) if first && self.roster.has_other_family(id) => (
+            (HealthEvent::Down, Err(failure)) if first && self.roster.has_other_family(id) => (
                 Level::Info,
-                format!("left out: {reason}; its host has an address of the other family"),
+                format!("left out: {failure}; its host has an address of the other family"),
             ),
-            (_, Err(reason)) => (Level::Warn, format!("down: {reason}")),
+            (_, Err(failure)) => (Level::Warn, format!("down: {failure}")),
             (HealthEvent::Down | HealthEvent::Spared, Ok(_)) => return, // no success does that
         };
-        self.tell(id, level, &what);
+        self.tell(id, level, &what, reason);
     }
 
-    fn tell(&mut self, id: EndpointId, level: Level, what: &str) {
+    fn tell(&mut self, id: EndpointId, level: Level, what: &str, reason: Option<Reason>) {
         let Some(endpoint) = self.roster.assignment(id) else { return };
         let who = format!("target {} ({})", endpoint.label, endpoint.address);
         let healthy = self.roster.healthy_count();
         let decided = self.roster.decided(id).state;
         let decided = decided.map(|state| format!("; {} by hand", state.name()));
         let decided = decided.unwrap_or_default();
-        self.lines.push((level, format!("{who} is {what}{decided}; healthy endpoints: {healthy}")));
+        let why = reason.map(|reason| format!("; reason: {reason}")).unwrap_or_default();
+        self.lines
+            .push((level, format!("{who} is {what}{decided}; healthy endpoints: {healthy}{why}")));
     }
 
     /// Handles the reports of workers, at most [`REPORTS`] at once. A report about an endpoint that is no longer healthy is
@@ -413,7 +429,8 @@ impl Monitor {
 
     fn eject(&mut self, id: EndpointId, why: (Streak, u32), now: Instant) {
         if let Some(time) = self.roster.accuse(id, why, now) {
-            let why = Report::Streak(why.0, why.1);
+            let (why, reason) = (Report::Streak(why.0, why.1), reason_of(why.0));
+            self.inputs.counters.reasons.count(Incident::Ejection, reason);
             self.roster.note_ejection(id, &why.to_string());
             self.changed = true;
             self.terms.insert((now + time, id));
@@ -421,7 +438,7 @@ impl Monitor {
                 Duration::ZERO => "until a health check succeeds".to_owned(),
                 time => format!("for {time:?}"),
             };
-            self.tell(id, Level::Warn, &format!("ejected {term}: {why}"));
+            self.tell(id, Level::Warn, &format!("ejected {term}: {why}"), Some(reason));
         }
     }
 
@@ -606,7 +623,7 @@ impl Monitor {
         self.schedule.postpone(id, now);
         self.roster.try_in_vain(id);
         if self.barred.insert(id) {
-            self.tell(id, Level::Warn, &format!("not checked, and keeps its state: {error}"));
+            self.tell(id, Level::Warn, &format!("not checked, and keeps its state: {error}"), None);
         }
     }
 
@@ -695,6 +712,16 @@ fn why_none(snapshot: &Snapshot, unresolved: usize) -> String {
     let reasons = counts.iter().filter(|(count, _)| *count > 0);
     let reasons: Vec<String> = reasons.map(|(count, why)| format!("{count} {why}")).collect();
     format!("no healthy endpoint: {}", reasons.join(", "))
+}
+
+/// The reason of an ejection for such a streak.
+fn reason_of(streak: Streak) -> Reason {
+    match streak {
+        Streak::ConnectFailures => Reason::ConsecutiveConnectFailures,
+        Streak::Resets | Streak::Replayed => Reason::ConsecutiveResets,
+        Streak::Timeouts => Reason::ConsecutiveTimeouts,
+        Streak::Errors => Reason::ConsecutiveServerErrors,
+    }
 }
 
 /// Whether a worker that stood still may have seen that where there was none of it.

@@ -21,7 +21,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::balance::EndpointId;
 use crate::base::address::Address;
 use crate::base::shortage::Shortage;
-use crate::http1::{HeadLimits, MAX_FIELDS, Method, Progress, ResponseHead, mend};
+use crate::http1::{Fault, HeadLimits, MAX_FIELDS, Method, Progress, ResponseHead, mend};
+use crate::reason::{Cause, Reason};
 use crate::settings::{StatusRanges, Target, TargetAddress};
 
 use super::judge::Judgement;
@@ -94,7 +95,7 @@ pub(super) enum Success {
 
 /// Why a probe failed.
 #[derive(Debug)]
-pub(super) enum Reason {
+pub(super) enum CheckFailure {
     ConnectRefused,
     ConnectTimeout,
     ConnectFailed(io::Error),
@@ -108,25 +109,43 @@ pub(super) enum Reason {
     Closed,
     Broken(io::Error),
     UnexpectedStatus(u16),
-    /// It is not valid, in a sentence.
-    NotHttp(&'static str),
+    /// It is not valid.
+    NotHttp(Fault),
     HeadTooLarge,
 }
 
-impl Reason {
+impl CheckFailure {
     /// What it says of requests to the same endpoint.
     pub(super) fn verdict(&self) -> Judgement {
         match self {
-            Reason::ConnectRefused | Reason::NotASocket => Judgement::Gone,
-            Reason::ConnectFailed(error) if error.kind() == ErrorKind::NotFound => Judgement::Gone,
+            CheckFailure::ConnectRefused | CheckFailure::NotASocket => Judgement::Gone,
+            CheckFailure::ConnectFailed(error) if error.kind() == ErrorKind::NotFound => {
+                Judgement::Gone
+            }
             _ => Judgement::Bad,
+        }
+    }
+
+    /// Its reason.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            CheckFailure::ConnectRefused => Reason::ConnectionRefused,
+            CheckFailure::ConnectTimeout => Reason::ConnectionTimeout,
+            CheckFailure::ConnectFailed(error) => Reason::of_connect(error),
+            CheckFailure::NotASocket => Reason::NotASocket,
+            CheckFailure::BacklogFull => Reason::BacklogFull,
+            CheckFailure::NoAnswer(_) => Reason::ConnectionReadTimeout,
+            CheckFailure::Closed | CheckFailure::Broken(_) => Reason::ConnectionTerminated,
+            CheckFailure::UnexpectedStatus(_) => Reason::UnexpectedStatus,
+            CheckFailure::NotHttp(fault) => Cause::of_response(*fault).reason,
+            CheckFailure::HeadTooLarge => Reason::HttpResponseHeaderSectionSize,
         }
     }
 
     /// What was short on this side, so that it says nothing of the endpoint.
     fn shortage(&self) -> Option<Shortage> {
         match self {
-            Reason::ConnectFailed(error) | Reason::Broken(error) => Shortage::of(error),
+            CheckFailure::ConnectFailed(error) | CheckFailure::Broken(error) => Shortage::of(error),
             _ => None,
         }
     }
@@ -134,7 +153,7 @@ impl Reason {
     /// Whether the other side may have done that because this process stood still. (Its time began anew then, so that
     /// one that was too long is not.)
     fn may_be_of_a_pause(&self) -> bool {
-        matches!(self, Reason::Closed | Reason::Broken(_))
+        matches!(self, CheckFailure::Closed | CheckFailure::Broken(_))
     }
 }
 
@@ -151,13 +170,13 @@ pub(super) enum CheckEnd {
     /// With what it found.
     Found(CheckResult),
     /// With that, after this process stood still, which may be why.
-    Paused(Reason),
+    Paused(CheckFailure),
     /// For lack of something here.
     Short,
 }
 
 /// What a probe that ended found.
-pub(super) type CheckResult = Result<Success, Reason>;
+pub(super) type CheckResult = Result<Success, CheckFailure>;
 
 impl fmt::Display for Success {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,22 +187,24 @@ impl fmt::Display for Success {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for CheckFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::ConnectRefused => f.write_str("connect refused"),
-            Reason::ConnectTimeout => f.write_str("connect timeout"),
-            Reason::ConnectFailed(error) => write!(f, "connect failed: {error}"),
-            Reason::NotASocket => f.write_str("connect failed: not a socket"),
-            Reason::BacklogFull => f.write_str("connect failed: its backlog is full"),
-            Reason::NoAnswer(timeout) => write!(f, "no response within {timeout:?}"),
-            Reason::Closed => {
+            CheckFailure::ConnectRefused => f.write_str("connect refused"),
+            CheckFailure::ConnectTimeout => f.write_str("connect timeout"),
+            CheckFailure::ConnectFailed(error) => write!(f, "connect failed: {error}"),
+            CheckFailure::NotASocket => f.write_str("connect failed: not a socket"),
+            CheckFailure::BacklogFull => f.write_str("connect failed: its backlog is full"),
+            CheckFailure::NoAnswer(timeout) => write!(f, "no response within {timeout:?}"),
+            CheckFailure::Closed => {
                 f.write_str("connection closed before the response head was complete")
             }
-            Reason::Broken(error) => write!(f, "connection broken: {error}"),
-            Reason::UnexpectedStatus(status) => write!(f, "unexpected status {status}"),
-            Reason::NotHttp(why) => write!(f, "the response is not valid: {why}"),
-            Reason::HeadTooLarge => write!(f, "the response head is over {MAX_HEAD} bytes"),
+            CheckFailure::Broken(error) => write!(f, "connection broken: {error}"),
+            CheckFailure::UnexpectedStatus(status) => write!(f, "unexpected status {status}"),
+            CheckFailure::NotHttp(fault) => {
+                write!(f, "the response is not valid: {}", fault.why())
+            }
+            CheckFailure::HeadTooLarge => write!(f, "the response head is over {MAX_HEAD} bytes"),
         }
     }
 }
@@ -244,7 +265,9 @@ impl Probe {
     ) -> Result<Begun, Lack> {
         let (socket, place) = match open(address) {
             Ok(opened) => opened,
-            Err(error) => return ended_by(Shortage::of(&error), error, Reason::ConnectFailed),
+            Err(error) => {
+                return ended_by(Shortage::of(&error), error, CheckFailure::ConnectFailed);
+            }
         };
         let spec = Arc::clone(spec);
         let mut probe = Probe {
@@ -370,10 +393,10 @@ impl Probe {
     }
 
     /// What it failed of when its time was over.
-    fn expire(&self) -> Reason {
+    fn expire(&self) -> CheckFailure {
         match self.phase {
-            CheckPhase::Connecting => Reason::ConnectTimeout,
-            _ => Reason::NoAnswer(self.spec.timeout),
+            CheckPhase::Connecting => CheckFailure::ConnectTimeout,
+            _ => CheckFailure::NoAnswer(self.spec.timeout),
         }
     }
 }
@@ -406,7 +429,7 @@ fn is_in_progress(error: &io::Error) -> bool {
 fn ended_by(
     shortage: Option<Shortage>,
     error: io::Error,
-    reason: impl FnOnce(io::Error) -> Reason,
+    reason: impl FnOnce(io::Error) -> CheckFailure,
 ) -> Result<Begun, Lack> {
     match shortage {
         Some(shortage) => Err(Lack { shortage, error }),
@@ -420,21 +443,21 @@ fn is_ready(socket: &Socket, interest: EventFlags) -> bool {
     poll(&mut [PollFd::new(socket, interest)], Some(&Timespec::default())).is_ok_and(|it| it > 0)
 }
 
-fn connect_failure(error: io::Error) -> Reason {
+fn connect_failure(error: io::Error) -> CheckFailure {
     match error.kind() {
-        ErrorKind::ConnectionRefused => Reason::ConnectRefused,
-        ErrorKind::TimedOut => Reason::ConnectTimeout,
-        _ => Reason::ConnectFailed(error),
+        ErrorKind::ConnectionRefused => CheckFailure::ConnectRefused,
+        ErrorKind::TimedOut => CheckFailure::ConnectTimeout,
+        _ => CheckFailure::ConnectFailed(error),
     }
 }
 
 /// Why a connect failed at once. The kernel says of a file that is no socket what it says of a socket where nobody
 /// listens, so the file is looked at.
-fn refusal(address: &Address, error: io::Error) -> Reason {
+fn refusal(address: &Address, error: io::Error) -> CheckFailure {
     match (address, error.kind()) {
-        (Address::Unix(_), ErrorKind::WouldBlock) => Reason::BacklogFull,
+        (Address::Unix(_), ErrorKind::WouldBlock) => CheckFailure::BacklogFull,
         (Address::Unix(path), ErrorKind::ConnectionRefused) if !is_socket(path) => {
-            Reason::NotASocket
+            CheckFailure::NotASocket
         }
         _ => connect_failure(error),
     }
@@ -449,14 +472,16 @@ fn is_socket(path: &str) -> bool {
 fn connected(socket: &Socket, spec: &CheckSpec) -> CheckStep {
     if spec.request.is_some() {
         return match write(socket, spec, 0) {
-            CheckStep::Ended(Err(Reason::Broken(error))) => {
+            CheckStep::Ended(Err(CheckFailure::Broken(error))) => {
                 CheckStep::Ended(Err(connect_failure(error)))
             }
             step => step,
         };
     }
     match socket.take_error() {
-        Ok(None) if is_self_connected(socket) => CheckStep::Ended(Err(Reason::ConnectRefused)),
+        Ok(None) if is_self_connected(socket) => {
+            CheckStep::Ended(Err(CheckFailure::ConnectRefused))
+        }
         Ok(None) => CheckStep::Ended(Ok(Success::Connected)),
         Ok(Some(error)) | Err(error) => CheckStep::Ended(Err(connect_failure(error))),
     }
@@ -487,7 +512,7 @@ fn write(mut socket: &Socket, spec: &CheckSpec, mut sent: usize) -> CheckStep {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 return CheckStep::Onward(CheckPhase::Writing { sent });
             }
-            Err(error) => return CheckStep::Ended(Err(Reason::Broken(error))),
+            Err(error) => return CheckStep::Ended(Err(CheckFailure::Broken(error))),
         }
     }
     CheckStep::Onward(CheckPhase::Reading { head: Vec::new(), total: 0 })
@@ -497,11 +522,11 @@ fn read(mut socket: &Socket, spec: &CheckSpec, head: &mut Vec<u8>, total: &mut u
     let mut chunk = [0; 4096];
     loop {
         let count = match socket.read(&mut chunk) {
-            Ok(0) => return CheckStep::Ended(Err(Reason::Closed)),
+            Ok(0) => return CheckStep::Ended(Err(CheckFailure::Closed)),
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return CheckStep::Blocked,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return CheckStep::Ended(Err(Reason::Broken(error))),
+            Err(error) => return CheckStep::Ended(Err(CheckFailure::Broken(error))),
         };
         let fresh = chunk.get(..count).unwrap_or_default();
         *total += count;
@@ -512,7 +537,9 @@ fn read(mut socket: &Socket, spec: &CheckSpec, head: &mut Vec<u8>, total: &mut u
             memchr::memchr(b'\n', fresh).is_some() || *total > MAX_HEAD || *total == count;
         if worth_a_look && let Some(outcome) = verdict(head, *total, spec) {
             return CheckStep::Ended(match outcome {
-                Err(Reason::NotHttp(_)) if is_self_connected(socket) => Err(Reason::ConnectRefused),
+                Err(CheckFailure::NotHttp(_)) if is_self_connected(socket) => {
+                    Err(CheckFailure::ConnectRefused)
+                }
                 outcome => outcome,
             });
         }
@@ -530,9 +557,9 @@ fn verdict(head: &mut Vec<u8>, total: usize, spec: &CheckSpec) -> Option<CheckRe
             Parsed::Final(status) if spec.expect.contains(status) => {
                 return Some(Ok(Success::Status(status)));
             }
-            Parsed::Final(status) => return Some(Err(Reason::UnexpectedStatus(status))),
-            Parsed::Malformed(why) => return Some(Err(Reason::NotHttp(why))),
-            Parsed::Partial if total > MAX_HEAD => return Some(Err(Reason::HeadTooLarge)),
+            Parsed::Final(status) => return Some(Err(CheckFailure::UnexpectedStatus(status))),
+            Parsed::Malformed(why) => return Some(Err(CheckFailure::NotHttp(why))),
+            Parsed::Partial if total > MAX_HEAD => return Some(Err(CheckFailure::HeadTooLarge)),
             Parsed::Partial => return None,
         }
     }
@@ -544,7 +571,7 @@ enum Parsed {
     /// An interim answer of so many bytes; the next answer follows.
     Interim(usize),
     Final(u16),
-    Malformed(&'static str),
+    Malformed(Fault),
 }
 
 /// Reads the head at the front of `bytes` as the proxy reads responses: what passes a check is what a client would get, and what
@@ -557,7 +584,7 @@ fn parse(bytes: &[u8]) -> Parsed {
         Ok(Progress::Partial) => Parsed::Partial,
         Ok(Progress::Complete((length, 100 | 102..=199))) => Parsed::Interim(length),
         Ok(Progress::Complete((_, status))) => Parsed::Final(status),
-        Err(fault) => Parsed::Malformed(fault.why()),
+        Err(fault) => Parsed::Malformed(fault),
     }
 }
 
@@ -613,7 +640,7 @@ mod tests {
     #[test]
     fn heads_are_read_as_the_table_says() {
         use Parsed::{Final, Interim, Malformed, Partial};
-        const LINE: &str = "Malformed status line.";
+        const LINE: Fault = Fault::BadStatusLine;
         let table: &[(&[u8], Parsed)] = &[
             (b"", Partial),
             (b"HTTP/1.1 200 OK\r\n", Partial),
@@ -628,17 +655,17 @@ mod tests {
             (b"HTTP/2.0 200 OK\r\n\r\n", Malformed(LINE)),
             (b"\r\nHTTP/1.1 200 OK\r\n\r\n", Malformed(LINE)),
             (b"HTTP/1.1 200 OK\n\n", Final(200)),
-            (b"HTTP/1.1 200 OK\r\nA: b\n\r\n", Malformed("A line ends in LF without CR.")),
+            (b"HTTP/1.1 200 OK\r\nA: b\n\r\n", Malformed(Fault::BareLineFeed)),
             (b"HTTP/1.2 200 OK\r\nA : b\r\n\r\n", Final(200)),
             (
                 b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-                Malformed("There are two different Content-Lengths."),
+                Malformed(Fault::DifferentContentLengths),
             ),
             (
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
-                Malformed("The last transfer coding is not chunked."),
+                Malformed(Fault::LastCodingNotChunked),
             ),
-            (b"HTTP/1.1 200 OK\r\nA b\r\n\r\n", Malformed("A field line has no colon.")),
+            (b"HTTP/1.1 200 OK\r\nA b\r\n\r\n", Malformed(Fault::NoColon)),
             (b"SSH-2.0-OpenSSH_9.2\r\n", Malformed(LINE)),
         ];
         for (bytes, parsed) in table {
@@ -673,9 +700,9 @@ mod tests {
         bytes.resize(MAX_HEAD, b'a');
         assert!(judge(&bytes).is_none());
         bytes.push(b'a');
-        assert!(matches!(judge(&bytes), Some(Err(Reason::HeadTooLarge))));
+        assert!(matches!(judge(&bytes), Some(Err(CheckFailure::HeadTooLarge))));
         let fields =
             [b"HTTP/1.1 200 OK\r\n".as_slice(), &b"a:b\r\n".repeat(MAX_FIELDS + 1)].concat();
-        assert!(matches!(judge(&fields), Some(Err(Reason::NotHttp(_)))));
+        assert!(matches!(judge(&fields), Some(Err(CheckFailure::NotHttp(_)))));
     }
 }

@@ -100,6 +100,7 @@ faults! {
     SlowRequest "slow-request" 408 "The request took too long to arrive."
     Loop "loop" 508 "The request has come back: a target leads here."
     TooManyInterim "too-many-interim" 502 "There are too many interim responses."
+    UnaskedResponse "unasked-response" 502 "The target sent a response before there was a request."
     UnaskedSwitch "unasked-switch" 502 "The target switched to a protocol that the client did not ask for."
 }
 

@@ -12,6 +12,7 @@ use super::head::{self, FieldSpace, Scan};
 use super::rewrite::{self, ClientConnection, ClientFraming, ResponseRewrite};
 use super::{BodyLength, Fault, HeadLimits, Progress, RequestHead, ResponseHead, Version};
 use crate::http::{Pseudonym, RequestId};
+use crate::reason::Cause;
 
 /// HTTP/1 on the connection of one client, for one request and its response after the other.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct ServerHalf {
     encoder: BodyEncoder,
     /// Some message carried or asked for credentials that authenticate the connection which they are sent on.
     private: bool,
+    /// Its client gets details.
+    is_trusted: bool,
 }
 
 /// Whether the connection is kept behind the response.
@@ -51,11 +54,19 @@ impl ServerHalf {
         framing: ClientFraming::AsIs,
         encoder: BodyEncoder::AsIs,
         private: false,
+        is_trusted: false,
     };
+
+    /// Of a client that gets details of what goes wrong, or not (`trusted_proxies`).
+    #[must_use]
+    pub fn of_client(is_trusted: bool) -> ServerHalf {
+        ServerHalf { is_trusted, ..ServerHalf::READY }
+    }
 
     /// Makes ready for the next request.
     pub fn next_request(&mut self) {
-        *self = ServerHalf { private: self.private, ..ServerHalf::READY };
+        *self =
+            ServerHalf { private: self.private, is_trusted: self.is_trusted, ..ServerHalf::READY };
     }
 
     /// How many bytes of empty lines stand before a request. They say nothing, and must not look like its beginning (RFC 9112 section
@@ -92,6 +103,7 @@ impl ServerHalf {
                     false => Persistence::Unasked,
                 },
                 private: self.private || head.binds_connection,
+                is_trusted: self.is_trusted,
                 ..ServerHalf::READY
             };
         }
@@ -183,10 +195,12 @@ impl ServerHalf {
     }
 
     /// Appends a whole response of our own, as [`answer`] has it. The connection of a 1.0 client ends behind it: that is rare enough.
+    /// `told` is the cause that it says.
     pub fn answer(
         &mut self,
         (status, why): (u16, &str),
         request_id: &RequestId,
+        told: Option<Cause>,
         head_only: bool,
         out: &mut Vec<u8>,
     ) {
@@ -194,7 +208,8 @@ impl ServerHalf {
             self.end();
         }
         self.framing = ClientFraming::AsIs;
-        answer((status, why), request_id, !self.is_kept(), head_only, out);
+        let told = told.map(|cause| (cause, self.is_trusted));
+        answer((status, why), request_id, told, !self.is_kept(), head_only, out);
     }
 
     /// Appends the response to an OPTIONS whose Max-Forwards is 0 (RFC 9110 section 7.6.2).

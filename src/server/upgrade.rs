@@ -25,6 +25,7 @@ use crate::command::{Answer, Reply};
 use crate::health::Recorder;
 use crate::metrics::accepts::accepted_key;
 use crate::metrics::endpoint::EndpointTotals;
+use crate::metrics::reason_key;
 use crate::settings::AccessSink;
 use crate::worker::listener::ListenerId;
 use crate::worker::{Crew, Errand};
@@ -389,9 +390,11 @@ fn counts(sources: &Sources) -> Word {
 }
 
 fn tally(totals: &Totals) -> Counted {
-    let counters = totals.counts.iter().map(|(it, count)| (it.key.to_owned(), count));
+    let plain = totals.counts.iter().map(|(it, count)| (it.key.to_owned(), count));
+    let reasons = totals.counts.reasons.iter();
+    let reasons = reasons.map(|(event, reason, count)| (reason_key(event, reason), count));
     let accepted = totals.accepted.iter().map(|(at, count)| (accepted_key(at), *count));
-    let counters = counters.chain(totals.traffic.by_key()).chain(accepted).collect();
+    let counters = plain.chain(reasons).chain(totals.traffic.by_key()).chain(accepted).collect();
     let endpoint = |((target, address), counts): (&(String, String), &EndpointTotals)| {
         let (target, address) = (target.clone(), address.clone());
         EndpointTally { target, address, counts: counts.by_key().into_iter().collect() }

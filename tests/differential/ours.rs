@@ -178,6 +178,7 @@ fn rules() -> ExchangeRules {
         request_via: None,
         response_via: None,
         max_hops: 0,
+        proxy_status: evenly::settings::ProxyStatus::Off,
         limits: limits(),
         fallback_host: "fallback".to_owned(),
         replay: true,

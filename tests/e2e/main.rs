@@ -15,6 +15,7 @@
 //! | `ids` | how requests are called on their way: request IDs, traces, loops |
 //! | `stalls` | targets that take requests and do not answer |
 //! | `resources` | connections, descriptors, memory |
+//! | `reasons` | every reason, provoked and seen wherever it is told |
 //! | `sharing` | connections to targets that clients share, or must not |
 //! | `stopping` | signals and the drain |
 //! | `draining` | the drain by a command, and how it is taken back |
@@ -45,6 +46,7 @@ mod metrics;
 mod names;
 #[path = "../nameserver/mod.rs"]
 mod nameserver;
+mod reasons;
 mod reload;
 mod resources;
 mod sharing;

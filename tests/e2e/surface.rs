@@ -230,7 +230,7 @@ fn each_change_of_health_is_one_line_with_its_reason() {
         last().contains("is up: 200") && evenly.logged("healthy endpoints: 2") > 0
     });
     b.stop();
-    until("it is down", || last().contains("refused") && last().ends_with("healthy endpoints: 1"));
+    until("it is down", || last().ends_with("healthy endpoints: 1; reason: connection_refused"));
     b.restart();
     until("it is up again", || last().contains("is up: 200"));
     b.set_healthy(false);

@@ -20,7 +20,7 @@ fn facts() -> Facts {
         bytes_out: 128,
         end: End::Finished,
         phase: LogPhase::Response,
-        reason: "",
+        cause: None,
     }
 }
 
@@ -81,6 +81,7 @@ fn json_is_one_object_a_line_with_every_field() {
         ("ended_by", serde_json::Value::Null),
         ("phase", serde_json::Value::Null),
         ("reason", serde_json::Value::Null),
+        ("detail", serde_json::Value::Null),
         ("referer", "".into()),
         ("line", serde_json::Value::Null),
     ] {

@@ -15,7 +15,9 @@ pub(super) use table::{HEALTH, MAX_CONGESTION, MAX_SERVERS, STATUS, TARGETS, WOR
 use super::error::{ConfigError, Mistake, Page, quoted};
 use super::raw::{self, Item};
 use super::units::Unit;
-use crate::settings::{Boot, HealthCheck, Lockdown, Plan, TargetAddress, Via, Workers};
+use crate::settings::{
+    Boot, HealthCheck, Lockdown, Plan, ProxyStatus, TargetAddress, Via, Workers,
+};
 
 /// What a file is read into, key by key.
 #[derive(Debug, Default)]
@@ -120,6 +122,7 @@ macro_rules! choice {
 }
 
 choice! { Via { Off, Requests, All } }
+choice! { ProxyStatus { Off, Errors, All } }
 choice! { Lockdown { Off, Auto, On } }
 
 /// How an amount is written.

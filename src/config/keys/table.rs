@@ -208,6 +208,18 @@ pub(super) static FILE: Table = Table {
              not valid, and several, are replaced by a new trace, which is sampled, and `tracestate` is removed. With `false` both fields \
              pass as they are",
         ),
+        key(
+            "proxy_status",
+            choice(&["off", "errors", "all"], "none of its values", |draft| {
+                &mut draft.plan.proxy_status
+            }),
+            "Which responses get a `Proxy-Status` field",
+        )
+        .long(
+            "With `\"errors\"` those that evenly generates say why, such as `evenly; error=connection_refused` (RFC 9209); the words are \
+             those of the log and the metrics (docs/reasons.md), and only clients of `trusted_proxies` get \
+             what the parser has found as `details`. With `\"all\"` responses that are passed on also say which status their target sent",
+        ),
     ],
 };
 

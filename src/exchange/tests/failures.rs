@@ -1,11 +1,18 @@
 //! What is done when an exchange breaks, and how the client's connection ends.
 
 use super::*;
+use crate::http::Fault;
+use crate::reason::{Cause, Reason};
 
 #[test]
 fn no_upstream_is_a_503_on_a_connection_that_stays_usable() {
     let mut talk = Talk::of(GET);
-    talk.flow.no_upstream(&talk.rules, &mut talk.near, &mut talk.out);
+    talk.flow.no_upstream(
+        &talk.rules,
+        &mut talk.near,
+        Reason::DestinationUnavailable,
+        &mut talk.out,
+    );
     talk.carry(&Step { consumed: 0, body: 0..0, next: Next::Answered }, &[]);
     let heard = String::from_utf8_lossy(&talk.to_client).into_owned();
     assert!(heard.contains("Content-Length: 19\r\n") && !heard.contains("Connection"), "{heard}");
@@ -18,7 +25,12 @@ fn no_upstream_is_a_503_on_a_connection_that_stays_usable() {
 #[test]
 fn a_503_before_the_request_was_read_ends_the_connection() {
     let mut talk = Talk::of(POST);
-    talk.flow.no_upstream(&talk.rules, &mut talk.near, &mut talk.out);
+    talk.flow.no_upstream(
+        &talk.rules,
+        &mut talk.near,
+        Reason::DestinationUnavailable,
+        &mut talk.out,
+    );
     talk.carry(&Step { consumed: 0, body: 0..0, next: Next::Answered }, &[]);
     assert!(talk.heard_by_client().contains("Connection: close\r\n"));
     assert_eq!(talk.ending, Some(Ending::Linger));
@@ -27,7 +39,12 @@ fn a_503_before_the_request_was_read_ends_the_connection() {
 #[test]
 fn an_answer_of_our_own_to_head_has_no_body() {
     let mut talk = Talk::of("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
-    talk.flow.no_upstream(&talk.rules, &mut talk.near, &mut talk.out);
+    talk.flow.no_upstream(
+        &talk.rules,
+        &mut talk.near,
+        Reason::DestinationUnavailable,
+        &mut talk.out,
+    );
     talk.carry(&Step { consumed: 0, body: 0..0, next: Next::Answered }, &[]);
     assert_eq!(talk.answer(), (503, String::new()));
 }
@@ -96,24 +113,28 @@ fn why_an_exchange_failed_is_known() {
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
             Failure::BadResponse,
-            "There is more than one Transfer-Encoding.",
+            Cause::of_response(Fault::SeveralCodings),
         ),
-        ("HTTP/1.1 099 Low\r\n\r\n", Failure::BadResponse, "Malformed status line."),
+        (
+            "HTTP/1.1 099 Low\r\n\r\n",
+            Failure::BadResponse,
+            Cause::of_response(Fault::BadStatusLine),
+        ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n folded\r\n\r\n",
             Failure::BadResponse,
-            "A field line begins with white space (obs-fold).",
+            Cause::of_response(Fault::FoldedLine),
         ),
-        ("HTTP/1.1 2", Failure::HeadTimeout, "The target did not respond in time."),
-        ("HTTP/1.1 2", Failure::Reset, "The target closed the connection."),
+        ("HTTP/1.1 2", Failure::HeadTimeout, Reason::ConnectionReadTimeout.into()),
+        ("HTTP/1.1 2", Failure::Reset, Reason::ConnectionTerminated.into()),
     ] {
         let mut talk = Talk::of(GET);
         talk.target_says(response);
         talk.target_fails(failure, true, false);
-        assert_eq!(talk.out.reason, why, "{response:?}");
+        assert_eq!(talk.out.cause, Some(why), "{response:?}");
     }
     let talk = Talk::of("GET / HTTP/1.1\r\n\r\n");
-    assert_eq!(talk.out.reason, "Missing Host header.");
+    assert_eq!(talk.out.cause, Some(Cause::of_request(Fault::NoHost)));
 }
 
 #[test]

@@ -53,6 +53,7 @@ impl Talk {
                 request_via: None,
                 response_via: None,
                 max_hops: 0,
+                proxy_status: ProxyStatus::Off,
                 describe: false,
                 draining: false,
             },

@@ -196,7 +196,7 @@ fn a_slow_request_is_a_408_and_the_end() {
     for begun in ["GET / HT", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab"] {
         let mut talk = Talk::of(begun);
         talk.out.clear();
-        let next = talk.flow.client_timed_out(&mut talk.near, &mut talk.out);
+        let next = talk.flow.client_timed_out(&talk.rules, &mut talk.near, &mut talk.out);
         talk.carry(&Step { consumed: 0, body: 0..0, next }, &[]);
         assert_eq!((talk.answer().0, talk.ending), (408, Some(Ending::Linger)));
     }

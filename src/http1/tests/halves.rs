@@ -94,7 +94,7 @@ fn a_clients_connection_that_is_to_end_is_not_kept_by_what_comes_later() {
     assert!(told(&mut half, LENGTH).contains("Connection: close\r\n"));
     assert!(!half.is_kept() && half.wants_to_be_kept());
     let mut out = Vec::new();
-    half.answer((503, ""), &RequestId::None, false, &mut out);
+    half.answer((503, ""), &RequestId::None, None, false, &mut out);
     assert!(String::from_utf8(out).unwrap().contains("Connection: close\r\n"));
 }
 

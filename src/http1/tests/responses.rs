@@ -170,7 +170,7 @@ fn heads_beyond_their_limits_are_refused() {
 
 fn answered(status: u16, why: &str, close: bool, head_only: bool) -> String {
     let mut out = Vec::new();
-    answer((status, why), &RequestId::None, close, head_only, &mut out);
+    answer((status, why), &RequestId::None, None, close, head_only, &mut out);
     String::from_utf8(out).unwrap()
 }
 
