@@ -661,9 +661,9 @@ fn every_way_in_which_an_exchange_ends_has_its_word() {
     evenly.get("/");
     assert_eq!(word(1), "finished - -");
     assert!(evenly.ask("GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 400"));
-    assert_eq!(word(2), "answered evenly request");
+    assert_eq!(word(2), "answered client request");
     let half = open("GET /half HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(word(3), "cut evenly response");
+    assert_eq!(word(3), "cut target response");
     drop(half);
     drop(open("GET /hang HTTP/1.1\r\nHost: a\r\n\r\n"));
     let gone = word(4);
