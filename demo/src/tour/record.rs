@@ -55,6 +55,7 @@ impl Steadier {
             ("^date: .*", "date: (now)"),
             ("in [0-9]+ ms", "in N ms"),
             ("is down: .*; healthy", "is down: (why); healthy"),
+            ("reason: [a-z_]+", "reason: (word)"),
             ("^kill (-[A-Z]+) [0-9 ]*[0-9]", "kill $1 PID"),
         ];
         let rules = rules.into_iter().map(|(rule, instead)| Ok((pattern(rule)?, instead)));
@@ -178,6 +179,7 @@ mod tests {
             ("date: Sun, 22 Nov 2026 20:09:06 GMT", "date: (now)"),
             ("is up: 200 in 17 ms; healthy", "is up: 200 in N ms; healthy"),
             ("is down: no response within 2s; healthy", "is down: (why); healthy"),
+            ("1; reason: connection_refused", "1; reason: (word)"),
             ("kill -TERM 12 345  # both", "kill -TERM PID  # both"),
             ("sqlite:/tmp/.tmpX/spells.db", "sqlite:/tmp/demo/spells.db"),
             ("{\"id\":1,\"name\":\"Lumos\"}", "{\"id\":1,\"name\":\"Lumos\"}"),

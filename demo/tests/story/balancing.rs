@@ -11,7 +11,8 @@ const TWO: Piece = Piece::Api(2);
 /// Every answer of evenly's own has these fields; the body of a 503 is its reason phrase.
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\n\
                            Content-Type: text/plain; charset=utf-8\r\n\
-                           Content-Length: 19\r\n\r\n";
+                           Content-Length: 19\r\n\
+                           Proxy-Status: evenly; error=connection_refused\r\n\r\n";
 
 #[test]
 fn a_request_goes_from_the_client_by_dns_and_the_balancer_to_an_api_and_back() {
