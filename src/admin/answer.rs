@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use crate::balance::Unresolved;
 use crate::command::{Command, Reply};
 use crate::http::reason;
 use crate::worker::Stage;
@@ -14,10 +13,12 @@ use super::exposition::Exposition;
 use super::permit::Denial;
 use super::request::{Refusal, Request};
 use super::view::View;
-use super::{explain, prometheus, status, targets};
+use super::{explain, page, prometheus, status, targets};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 const TOML: &str = "application/toml";
 /// What is served here, for programs.
@@ -31,8 +32,8 @@ struct Route {
     render: fn(&View) -> Response,
 }
 
-const ROUTES: [Route; 9] = [
-    Route { path: "/", what: "this page", render: |view| Response::ok(HTML, page(view)) },
+const ROUTES: [Route; 11] = [
+    Route { path: "/", what: "this page", render: |view| Response::ok(HTML, listing(view)) },
     Route {
         path: "/metrics",
         what: "counters and gauges for Prometheus",
@@ -64,6 +65,16 @@ const ROUTES: [Route; 9] = [
         render: readyz,
     },
     Route { path: "/healthz", what: "as /readyz", render: readyz },
+    Route {
+        path: "/page.css",
+        what: "the style of this page",
+        render: |_| Response::ok(CSS, page::STYLE.to_owned()),
+    },
+    Route {
+        path: "/page.js",
+        what: "its script",
+        render: |_| Response::ok(SCRIPT, page::SCRIPT.to_owned()),
+    },
     Route { path: "/livez", what: "200 until it ends", render: |_| Response::plain(200, "ok") },
 ];
 
@@ -126,6 +137,9 @@ fn written(answer: &Response, with_body: bool) -> Vec<u8> {
     }
     if answer.status == 401 {
         text.push_str("WWW-Authenticate: Bearer\r\n");
+    }
+    if answer.content_type == HTML {
+        text.push_str(page::FIELDS);
     }
     text.push_str("X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n");
     if with_body {
@@ -321,37 +335,8 @@ fn readyz(view: &View) -> Response {
 }
 
 /// The page for people.
-fn page(view: &View) -> String {
-    let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<title>evenly</title>\n<h1>evenly {}</h1>\n\
-         <p>{} for {} s; endpoints: {} of {} healthy; client connections: {} of at most {}</p>\n<ul>\n",
-        view.version,
-        status::name(view.stage),
-        view.uptime.as_secs(),
-        view.snapshot.healthy_count(),
-        view.snapshot.endpoints().len(),
-        view.connections(),
-        view.cap,
-    );
-    for Route { path, what, .. } in &ROUTES {
-        let _ = writeln!(html, "<li><a href=\"{path}\">{path}</a>: {what}</li>");
-    }
-    html.push_str("</ul>\n");
-    let unresolved = view.snapshot.unresolved();
-    if !unresolved.is_empty() {
-        html.push_str("<p>Targets without an address:</p>\n<ul>\n");
-        for Unresolved { target, reason } in unresolved {
-            let _ = writeln!(html, "<li>{}: {}</li>", escaped(target), escaped(reason));
-        }
-        html.push_str("</ul>\n");
-    }
-    html.push_str("</html>\n");
-    html
-}
-
-/// Text as HTML has it.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+fn listing(view: &View) -> String {
+    page::render(view, ROUTES.iter().map(|route| (route.path, route.what)))
 }
 
 #[cfg(test)]
@@ -385,6 +370,8 @@ mod tests {
             (ask("/", false), "200 OK", HTML),
             (ask("/metrics", false), "200 OK", metrics),
             (ask("/status", false), "200 OK", json),
+            (ask("/page.css", false), "200 OK", CSS),
+            (ask("/page.js", false), "200 OK", SCRIPT),
             (ask("/healthz", false), "200 OK", PLAIN),
             (ask("/metrics/", false), "404 Not Found", PLAIN),
             (ask("/Metrics", false), "404 Not Found", PLAIN),
@@ -458,15 +445,17 @@ mod tests {
     }
 
     #[test]
-    fn the_page_lists_every_path() {
-        let page = page(&View::sample());
-        for path in ["/", "/metrics", "/status", "/healthz"] {
-            assert!(page.contains(&format!("<a href=\"{path}\">{path}</a>: ")), "{page}");
+    fn the_page_lists_every_path_and_may_load_nothing_from_elsewhere() {
+        let text = answer(&ask("/", false), &View::sample());
+        for route in ROUTES {
+            let link = format!("<a href=\"{0}\">{0}</a>: ", route.path);
+            assert!(text.contains(&link), "{text}");
         }
-        assert!(page.contains(
-            "running for 12 s; endpoints: 1 of 2 healthy; client connections: 5 of at most 500"
-        ));
-        assert!(page.contains("<li>api-2:80: no name server responded</li>"), "{page}");
-        assert_eq!(escaped("<a&b>"), "&lt;a&amp;b&gt;");
+        let policy = "\r\nContent-Security-Policy: default-src 'none'; script-src 'self'; ";
+        assert!(text.contains(policy), "{text}");
+        for path in ["/page.css", "/page.js"] {
+            let text = answer(&ask(path, false), &View::sample());
+            assert!(text.contains("\r\nX-Content-Type-Options: nosniff\r\n"), "{text}");
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! The admin thread: `/metrics` for Prometheus, `/status` for programs, `/healthz` for whoever routes to
-//! this process, and a page that lists them for people.
+//! this process, and a page for people that draws what they say.
 //!
 //! Owns its listener, its visitors and all formatting. It only reads: the workers' counters and loads and
 //! the published snapshot; no worker ever waits for it or formats text for it. Invariants: one thread,
@@ -13,6 +13,7 @@
 //! | `request` | the bytes of a head to what is asked for (pure) |
 //! | `permit` | who may give commands |
 //! | `answer` | what is asked for to the bytes of an answer (pure) |
+//! | `page` | the page for people (pure); its parts are in `page/` |
 //! | `view` | what is shown, read at one moment |
 //! | `process` | what the kernel says of this process |
 //! | `prometheus`, `exchanges`, `endpoints` | a view as metrics, family by family (pure) |
@@ -26,6 +27,7 @@ mod endpoints;
 mod exchanges;
 mod explain;
 mod exposition;
+mod page;
 mod permit;
 mod process;
 mod prometheus;

@@ -23,6 +23,7 @@
 //! | `reload` | a changed file: what is applied, what is refused, and what nobody notices |
 //! | `successor` | upgrades: one process takes the place of another |
 //! | `alerts` | the alert rules and the dashboard of `config/` |
+//! | `page` | the page of the admin listener in a browser |
 //! | `metrics` | what is counted of exchanges, and whether Prometheus reads it |
 //! | `tokens` | commands over TCP |
 //! | `unix` | targets that are Unix sockets |
@@ -46,6 +47,7 @@ mod metrics;
 mod names;
 #[path = "../nameserver/mod.rs"]
 mod nameserver;
+mod page;
 mod reasons;
 mod reload;
 mod resources;

@@ -133,6 +133,8 @@ struct Row {
 /// All that is shown.
 pub(crate) struct Board {
     url: String,
+    /// Of evenly's own page.
+    page: String,
     rows: [Row; 2],
     requests: u64,
     failed: u64,
@@ -146,8 +148,13 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// Before the first request. `listening` is where evenly listens, `origins` where the origins do.
-    pub(crate) fn new(listening: SocketAddr, origins: [(Colour, SocketAddr); 2]) -> Board {
+    /// Before the first request. `listening` is where evenly listens, `admin` where its page is, `origins` where the origins
+    /// do.
+    pub(crate) fn new(
+        listening: SocketAddr,
+        admin: SocketAddr,
+        origins: [(Colour, SocketAddr); 2],
+    ) -> Board {
         let row = |(colour, address): (Colour, SocketAddr)| Row {
             colour,
             address: address.to_string(),
@@ -157,6 +164,7 @@ impl Board {
         };
         Board {
             url: format!("http://{listening}/"),
+            page: format!("http://{admin}/"),
             rows: origins.map(row),
             requests: 0,
             failed: 0,
@@ -262,11 +270,12 @@ impl Board {
     /// What to say where there is no screen, before anything has happened; `pid` is this process.
     pub(crate) fn introduction(&self, pid: u32) -> String {
         let [blue, green] = &self.rows;
-        let url = &self.url;
+        let (url, page) = (&self.url, &self.page);
         format!(
             "evenly listens on {url} in front of blue ({}) and green ({})\n\
              several times, in another terminal: curl {url}\n\
              in a browser: {url}\n\
+             evenly's own page, with targets, rates and latencies: {page}\n\
              kill -USR1 {pid} kills blue and brings it back, kill -USR2 {pid} green; Ctrl-C or kill {pid} ends it\n",
             blue.address, green.address
         )
@@ -288,6 +297,9 @@ impl Board {
                 .with(Style::Bold, format_args!("  curl {}", self.url))
                 .plain("   several times, in another terminal"),
             empty().with(Style::Bold, format_args!("       {}", self.url)).plain("   in a browser"),
+            empty()
+                .with(Style::Bold, format_args!("       {}", self.page))
+                .plain("   evenly's own page: targets, rates, latencies"),
             empty(),
         ];
         lines.extend(self.rows.iter().map(Row::line));
@@ -377,7 +389,7 @@ mod tests {
     fn board() -> Board {
         let origins =
             [(Colour::Blue, BLUE.parse().unwrap()), (Colour::Green, GREEN.parse().unwrap())];
-        Board::new("127.0.0.1:8080".parse().unwrap(), origins)
+        Board::new("127.0.0.1:8080".parse().unwrap(), "127.0.0.1:9901".parse().unwrap(), origins)
     }
 
     fn entry(endpoint: Option<&str>, status: u16, end: &str) -> Entry {

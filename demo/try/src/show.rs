@@ -71,7 +71,8 @@ fn run(listen: &str, evenly: Option<PathBuf>) -> Result<String, Problem> {
         return Ok("ended before evenly listened".into());
     };
     watch::status(admin, to.clone());
-    let board = Board::new(listening, [0, 1].map(|at| (origins[at].colour, origins[at].address)));
+    let addresses = [0, 1].map(|at| (origins[at].colour, origins[at].address));
+    let board = Board::new(listening, admin, addresses);
     let screen = Screen::open().map_err(Problem::of("cannot use the terminal"))?;
     if screen.is_some() {
         terminal::keys(to.clone());
