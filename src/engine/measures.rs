@@ -7,12 +7,14 @@ use crate::access::End;
 use crate::base::tick::CoarseTick;
 
 impl<N: Net> Pump<N> {
-    /// A request's head is whole, or was refused.
+    /// A request's head is whole, or was refused, or did not come in time. One that has begun is not counted again: its body may turn out
+    /// to be broken.
     pub(super) fn begin_measures(&mut self, key: ClientKey) {
         if let Some(client) = self.clients.get_mut(key)
             && client.exchange.begun == CoarseTick::NEVER
         {
             client.exchange.begun = CoarseTick::at(self.now);
+            self.counters.requests.bump();
             self.in_flight += 1;
             self.counters.traffic.in_flight.set(self.in_flight);
         }

@@ -102,7 +102,6 @@ impl<N: Net> Pump<N> {
         match step.next {
             Next::NeedMore | Next::ToClient | Next::Finished { .. } | Next::Failed(_) => {}
             Next::NeedUpstream => {
-                self.counters.requests.bump();
                 self.begin_entry(key, &out.line);
                 self.add_upload_to_entry(key, step.body.len());
                 match self.find_upstream(key, [&out.head, body, &out.tail]) {
@@ -117,10 +116,6 @@ impl<N: Net> Pump<N> {
                 self.end_upload_if_over(key);
             }
             Next::Answered => {
-                // One whose body turns out to be broken was counted with its head.
-                if self.clients.get(key).is_some_and(|client| client.exchange.upstream.is_none()) {
-                    self.counters.requests.bump();
-                }
                 self.begin_entry(key, &out.line);
                 self.hint_at(key, out.cause);
                 self.send_answer(key, out);

@@ -301,7 +301,6 @@ impl<N: Net> Pump<N> {
     pub(super) fn send_answer(&mut self, key: ClientKey, out: &mut Output) {
         self.counters.answered.bump();
         // The head of a request that was too slow was never whole.
-        self.begin_measures(key);
         self.begin_entry(key, &out.line);
         self.measure_first_byte(key);
         if let Some(cause) = out.cause {
