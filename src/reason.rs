@@ -338,6 +338,12 @@ impl Cause {
         Cause { reason, detail: Some(fault) }
     }
 
+    /// The name of its detail, if it has one.
+    #[must_use]
+    pub fn detail_name(self) -> Option<&'static str> {
+        self.detail.map(Fault::name)
+    }
+
     /// Without a detail.
     #[must_use]
     pub const fn plain(reason: Reason) -> Cause {

@@ -110,7 +110,7 @@ const ROOMS: &[Room] = &[
         ],
         without: &[],
     },
-    Room { name: "remote", imports: &["token", "settings", "base::text"], without: &[] },
+    Room { name: "remote", imports: &["reason", "token", "settings", "base::text"], without: &[] },
     Room {
         name: "admin",
         imports: &[
@@ -162,7 +162,7 @@ const ROOMS: &[Room] = &[
     Room { name: "access", imports: &["metrics", "reason", "settings", "base"], without: PURE },
     Room {
         name: "balance",
-        imports: &["metrics", "settings", "base::address", "base::ledger", "base::sync"],
+        imports: &["metrics", "reason", "settings", "base::address", "base::ledger", "base::sync"],
         without: PURE,
     },
     Room { name: "metrics", imports: &["reason"], without: PURE },

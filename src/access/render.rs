@@ -14,6 +14,7 @@ use crate::base::address::Address;
 use crate::base::decimal::{ip, number};
 use crate::base::log::{clf_timestamp, timestamp};
 use crate::base::text::{self, is_active};
+use crate::reason::Cause;
 use crate::settings::{AccessFormat, LogField, LogPiece, LogTemplate};
 
 /// The combined log format of Apache httpd.
@@ -155,10 +156,7 @@ impl Renderer {
             LogField::EndedBy => word(facts.ended_by(), dress, out),
             LogField::Phase => word(facts.phase(), dress, out),
             LogField::Reason => word(facts.cause.map(|cause| cause.reason.word()), dress, out),
-            LogField::Detail => {
-                let detail = facts.cause.and_then(|cause| cause.detail);
-                word(detail.map(|fault| fault.name()), dress, out);
-            }
+            LogField::Detail => word(facts.cause.and_then(Cause::detail_name), dress, out),
             LogField::Request => self.request(entry, dress, out),
             LogField::Vhost => self.vhost(entry, dress, out),
         }

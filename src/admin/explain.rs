@@ -133,7 +133,7 @@ fn candidates(view: &View) -> Vec<EndpointChoice> {
     let (turns, round) = snapshot.turns();
     let details = snapshot.details();
     let row = |(at, endpoint): (usize, &Endpoint)| {
-        let reason = details.get(at).and_then(|cell| cell.get().reason.clone());
+        let reason = details.get(at).and_then(|cell| cell.get().why.clone());
         EndpointChoice {
             target: endpoint.target.to_string(),
             address: endpoint.address.to_string(),

@@ -7,6 +7,7 @@ use crate::balance::detail::{CheckNote, EndpointDetail, Moment, Override};
 use crate::base::log::timestamp;
 use crate::base::text::quiet_json;
 use crate::metrics::endpoint::EndpointTotals;
+use crate::reason::Reason;
 
 use super::view::View;
 
@@ -38,7 +39,8 @@ struct EndpointEntry {
     since: Option<String>,
     for_seconds: Option<f64>,
     health: String,
-    reason: Option<String>,
+    why: Option<String>,
+    reason: Option<&'static str>,
     #[serde(rename = "override")]
     decided: Option<Decision>,
     ejected_until: Option<String>,
@@ -75,6 +77,7 @@ struct CheckRow {
     latency_ms: f64,
     passed: bool,
     result: String,
+    reason: Option<&'static str>,
 }
 
 /// Every target, indented, with a line end.
@@ -161,7 +164,8 @@ fn row(
         for_seconds: detail
             .map(|it| now.at.saturating_duration_since(it.since.at).as_millis() as f64 / 1000.0),
         health: detail.map_or(endpoint.state, |it| it.health).to_string(),
-        reason: detail.and_then(|it| it.reason.as_deref()).map(str::to_owned),
+        why: detail.and_then(|it| it.why.as_deref()).map(str::to_owned),
+        reason: detail.and_then(|it| it.reason).map(Reason::word),
         decided: decided.map(|it| Decision {
             state: it.state.unwrap_or_default().name(),
             weight: it.weight,
@@ -192,6 +196,7 @@ fn check(note: &CheckNote) -> CheckRow {
         latency_ms: note.took.as_micros() as f64 / 1000.0,
         passed: note.passed,
         result: note.result.to_string(),
+        reason: note.reason.map(Reason::word),
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 
 use super::EndpointState;
+use crate::reason::Reason;
 use crate::settings::TargetState;
 
 /// Checks that are remembered of each endpoint.
@@ -59,6 +60,8 @@ pub struct CheckNote {
     pub passed: bool,
     /// What it found: a status, or why it failed.
     pub result: Arc<str>,
+    /// Why it failed, if it did.
+    pub reason: Option<Reason>,
 }
 
 /// What somebody has decided about an endpoint, beside what the file says.
@@ -86,8 +89,10 @@ pub struct EndpointDetail {
     pub since: Moment,
     /// What its checks and its requests say, whatever somebody has decided.
     pub health: EndpointState,
-    /// Why `health` is other than up.
-    pub reason: Option<Arc<str>>,
+    /// Why `health` is other than up, in a sentence.
+    pub why: Option<Arc<str>>,
+    /// Likewise, as one of the closed set.
+    pub reason: Option<Reason>,
     /// Until when it is out, if it is ejected.
     pub ejected_until: Option<Instant>,
     /// What somebody has decided about it.

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use crate::balance::detail::{Moment, Override};
 use crate::balance::{EndpointId, EndpointState, Preference, Served, Streak};
 use crate::base::address::Address;
+use crate::reason::Reason;
 use crate::settings::{Ejection, TargetState};
 
 use super::ejection::{Ejections, EndpointCounts, allows};
-use super::history::{History, Standpoint};
+use super::history::{History, Standpoint, Why};
 use super::judge::{Judge, Judgement, Transition};
 use super::place::Place;
 use super::record::{EndpointRecord, ms, ms_between};
@@ -125,7 +126,9 @@ impl Checked {
         self.inherited = true;
         self.decided = record.decided();
         if let Some(ago) = record.since_ms {
-            self.history.resume(self.state(), ms(ago), record.reason.as_deref());
+            let reason = record.reason_word.as_deref().and_then(Reason::of_word);
+            let why = record.reason.as_deref().map(|text| Why { text: text.into(), reason });
+            self.history.resume(self.state(), ms(ago), why);
         }
     }
 
@@ -133,6 +136,7 @@ impl Checked {
     pub(super) fn record(&self, target: &str, now: Instant) -> EndpointRecord {
         let (passing, against) = self.judge.record();
         let (until, ejections, came_in) = self.ejections.record();
+        let why = self.history.why(self.health());
         EndpointRecord {
             target: target.to_owned(),
             address: self.address.to_string(),
@@ -144,7 +148,8 @@ impl Checked {
             ejections,
             returned_ms: came_in.map(|at| ms_between(at, now)),
             since_ms: self.history.since().map(|at| ms_between(at, now)),
-            reason: self.history.reason(self.health()).map(ToString::to_string),
+            reason: why.map(|why| why.text.to_string()),
+            reason_word: why.and_then(|why| why.reason).map(|reason| reason.word().to_owned()),
             override_state: self.decided.state.map(|state| state.name().to_owned()),
             override_weight: self.decided.weight,
         }

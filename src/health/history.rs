@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::balance::EndpointState;
 use crate::balance::detail::{CHECKS, CheckNote, DetailCell, EndpointDetail, Moment, Override};
+use crate::reason::Reason;
 
 /// The past of one endpoint.
 #[derive(Debug)]
@@ -18,12 +19,19 @@ pub(super) struct History {
     /// For how long it was in that state when that was handed over.
     before: Duration,
     /// Why its checks fail, if the last one did.
-    failure: Option<Arc<str>>,
+    failure: Option<Why>,
     /// What it was last ejected for.
-    ejection: Option<Arc<str>>,
+    ejection: Option<Why>,
     checks: VecDeque<CheckNote>,
     /// Where it is shown, once it is.
     cell: Option<Arc<DetailCell>>,
+}
+
+/// Why an endpoint is out: a sentence, and one of the closed set. An older version hands over no more than the sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Why {
+    pub(super) text: Arc<str>,
+    pub(super) reason: Option<Reason>,
 }
 
 /// How it is now.
@@ -52,15 +60,15 @@ impl History {
     }
 
     /// Goes on from what another process knew: for how long it is in `state`, and why.
-    pub(super) fn resume(&mut self, state: EndpointState, before: Duration, reason: Option<&str>) {
+    pub(super) fn resume(&mut self, state: EndpointState, before: Duration, why: Option<Why>) {
         (self.state, self.before) = (state, before);
-        let reason = reason.map(Arc::from);
-        (self.failure, self.ejection) = (reason.clone(), reason);
+        (self.failure, self.ejection) = (why.clone(), why);
     }
 
     /// A check has ended.
     pub(super) fn note_check(&mut self, check: CheckNote) {
-        self.failure = (!check.passed).then(|| Arc::clone(&check.result));
+        let why = || Why { text: Arc::clone(&check.result), reason: check.reason };
+        self.failure = (!check.passed).then(why);
         if self.checks.len() == CHECKS {
             self.checks.pop_front();
         }
@@ -68,8 +76,8 @@ impl History {
     }
 
     /// It is ejected for this.
-    pub(super) fn note_ejection(&mut self, why: &str) {
-        self.ejection = Some(why.into());
+    pub(super) fn note_ejection(&mut self, why: Why) {
+        self.ejection = Some(why);
     }
 
     /// Since when it is as it is, if that was ever shown.
@@ -78,7 +86,7 @@ impl History {
     }
 
     /// Why its health is this and not up.
-    pub(super) fn reason(&self, health: EndpointState) -> Option<&Arc<str>> {
+    pub(super) fn why(&self, health: EndpointState) -> Option<&Why> {
         match health {
             EndpointState::Down => self.failure.as_ref(),
             EndpointState::Ejected => self.ejection.as_ref(),
@@ -91,6 +99,7 @@ impl History {
 
     /// Shows how it is now.
     pub(super) fn show(&mut self, is: Standpoint, now: Moment) {
+        let why = self.why(is.health).cloned();
         let since = self.since.get_or_insert(now.before(self.before));
         if is.state != self.state {
             (self.state, *since) = (is.state, now);
@@ -99,7 +108,8 @@ impl History {
             state: is.state,
             since: *since,
             health: is.health,
-            reason: self.reason(is.health).cloned(),
+            why: why.as_ref().map(|why| Arc::clone(&why.text)),
+            reason: why.and_then(|why| why.reason),
             ejected_until: is.ejected_until,
             decided: is.decided,
             checks: self.checks.iter().cloned().collect(),
@@ -126,7 +136,13 @@ mod tests {
             took: Duration::from_millis(number),
             passed,
             result: format!("check {number}").into(),
+            reason: (!passed).then_some(Reason::UnexpectedStatus),
         }
+    }
+
+    fn resets(count: u32) -> Why {
+        let text = format!("{count} consecutive resets").into();
+        Why { text, reason: Some(Reason::ConsecutiveResets) }
     }
 
     fn standpoint(state: EndpointState) -> Standpoint {
@@ -146,7 +162,9 @@ mod tests {
         let shown = history.cell().unwrap().get();
         let took: Vec<u128> = shown.checks.iter().map(|it| it.took.as_millis()).collect();
         assert_eq!(took, (2..12).collect::<Vec<u128>>());
-        assert_eq!(shown.reason.as_deref(), Some("check 11"));
+        assert_eq!(shown.why.as_deref(), Some("check 11"));
+        assert_eq!(shown.reason, Some(Reason::UnexpectedStatus));
+        assert_eq!(shown.checks[0].reason, None);
         assert_eq!((shown.state, shown.since), (EndpointState::Down, later));
         history.show(standpoint(EndpointState::Down), Moment::now());
         assert_eq!(history.cell().unwrap().get().since, later, "nothing has changed");
@@ -156,15 +174,16 @@ mod tests {
     fn an_ejection_has_its_own_reason_and_what_was_handed_over_goes_on() {
         let (now, mut history) = (Moment::now(), History::new());
         let minute = Duration::from_secs(60);
-        history.resume(EndpointState::Ejected, minute, Some("5 consecutive resets"));
+        history.resume(EndpointState::Ejected, minute, Some(resets(5)));
         history.show(standpoint(EndpointState::Ejected), now);
         let shown = history.cell().unwrap().get();
-        assert_eq!(shown.reason.as_deref(), Some("5 consecutive resets"));
+        assert_eq!(shown.why.as_deref(), Some("5 consecutive resets"));
         assert_eq!(shown.since, now.before(minute));
-        history.note_ejection("6 consecutive resets");
+        history.note_ejection(resets(6));
         history.note_check(note(1, true));
         history.show(standpoint(EndpointState::Ejected), Moment::now());
         let shown = history.cell().unwrap().get();
-        assert_eq!(shown.reason.as_deref(), Some("6 consecutive resets"));
+        assert_eq!(shown.why.as_deref(), Some("6 consecutive resets"));
+        assert_eq!(shown.reason, Some(Reason::ConsecutiveResets));
     }
 }

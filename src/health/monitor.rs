@@ -26,6 +26,7 @@ use crate::settings::Plan;
 use super::checked::HealthEvent;
 use super::flight::InFlight;
 use super::handover::Handover;
+use super::history::Why;
 use super::judge::Judgement;
 use super::lookup::{LookupResult, Wanted};
 use super::names::{self, Names};
@@ -333,9 +334,10 @@ impl Monitor {
                 Ok(success) => success.to_string().into(),
                 Err(reason) => reason.to_string().into(),
             },
+            reason: outcome.as_ref().err().map(CheckFailure::reason),
         };
         if let Some(HealthEvent::Ejected(streak, count)) = ruling.change {
-            self.roster.note_ejection(id, &Report::Streak(streak, count).to_string());
+            self.roster.note_ejection(id, why_ejected(streak, count));
         }
         self.roster.note_check(id, check, moment);
         if let Err(failure) = outcome {
@@ -429,16 +431,17 @@ impl Monitor {
 
     fn eject(&mut self, id: EndpointId, why: (Streak, u32), now: Instant) {
         if let Some(time) = self.roster.accuse(id, why, now) {
-            let (why, reason) = (Report::Streak(why.0, why.1), reason_of(why.0));
+            let (noted, reason) = (why_ejected(why.0, why.1), reason_of(why.0));
             self.inputs.counters.reasons.count(Incident::Ejection, reason);
-            self.roster.note_ejection(id, &why.to_string());
+            let text = Arc::clone(&noted.text);
+            self.roster.note_ejection(id, noted);
             self.changed = true;
             self.terms.insert((now + time, id));
             let term = match time {
                 Duration::ZERO => "until a health check succeeds".to_owned(),
                 time => format!("for {time:?}"),
             };
-            self.tell(id, Level::Warn, &format!("ejected {term}: {why}"), Some(reason));
+            self.tell(id, Level::Warn, &format!("ejected {term}: {text}"), Some(reason));
         }
     }
 
@@ -712,6 +715,12 @@ fn why_none(snapshot: &Snapshot, unresolved: usize) -> String {
     let reasons = counts.iter().filter(|(count, _)| *count > 0);
     let reasons: Vec<String> = reasons.map(|(count, why)| format!("{count} {why}")).collect();
     format!("no healthy endpoint: {}", reasons.join(", "))
+}
+
+/// Why one with so many failures of this kind is ejected.
+fn why_ejected(streak: Streak, count: u32) -> Why {
+    let text = Report::Streak(streak, count).to_string().into();
+    Why { text, reason: Some(reason_of(streak)) }
 }
 
 /// The reason of an ejection for such a streak.

@@ -35,6 +35,8 @@ pub struct EndpointRecord {
     pub since_ms: Option<u64>,
     /// Why it is down or ejected.
     pub reason: Option<String>,
+    /// Likewise, the word of its reason.
+    pub reason_word: Option<String>,
     /// What somebody has decided about it, in a word.
     pub override_state: Option<String>,
     /// Likewise, its weight.

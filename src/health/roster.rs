@@ -20,6 +20,7 @@ use crate::settings::{Plan, Target, TargetAddress, TargetState};
 use super::checked::{Checked, Company, HealthEvent};
 use super::ejection::{EndpointCounts, allows};
 use super::families::{Families, family};
+use super::history::Why;
 use super::judge::Judgement;
 use super::lookup::Wanted;
 use super::place::{Place, one_for_each_address};
@@ -514,7 +515,7 @@ impl Roster {
     }
 
     /// It is ejected for this.
-    pub(super) fn note_ejection(&mut self, id: EndpointId, why: &str) {
+    pub(super) fn note_ejection(&mut self, id: EndpointId, why: Why) {
         if let Some(endpoint) = self.find_mut(id) {
             endpoint.history.note_ejection(why);
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::base::text::is_active;
+use crate::reason::Reason;
 
 /// A text of `value`, without what a terminal would follow; empty if it is none.
 fn text(value: &Value) -> String {
@@ -50,12 +51,12 @@ fn why(endpoint: &Value) -> String {
         parts.push(format!("weight {weight} by hand"));
     }
     let (state, health) = (text(&endpoint["state"]), text(&endpoint["health"]));
-    let reason = text(&endpoint["reason"]);
-    match (state == health, reason.is_empty()) {
+    let why = text(&endpoint["why"]);
+    match (state == health, why.is_empty()) {
         (true, true) => {}
-        (true, false) => parts.push(reason),
+        (true, false) => parts.push(why),
         (false, true) => parts.push(format!("its checks say {health}")),
-        (false, false) => parts.push(format!("its checks say {health}: {reason}")),
+        (false, false) => parts.push(format!("its checks say {health}: {why}")),
     }
     if let Some(until) = endpoint["ejected_until"].as_str() {
         parts.push(format!("until {until}"));
@@ -118,6 +119,20 @@ pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     lines
 }
 
+/// What the reason with this word means; of a word that this version does not know the word alone.
+fn explained(word: &str) -> String {
+    match Reason::of_word(word) {
+        _ if word.is_empty() => String::new(),
+        None => format!("  reason: {word}\n"),
+        Some(it) => format!(
+            "  reason: {word}: {}\n  usual cause: {}\n  what helps: {}\n",
+            it.meaning(),
+            it.cause(),
+            it.remedy()
+        ),
+    }
+}
+
 /// One target of `/targets` at length.
 pub fn one(targets: &Value) -> String {
     let mut lines = String::new();
@@ -131,10 +146,14 @@ pub fn one(targets: &Value) -> String {
         if !why.is_empty() {
             let _ = writeln!(lines, "  {why}");
         }
+        lines += &explained(&text(&endpoint["reason"]));
         for check in endpoint["checks"].as_array().into_iter().flatten() {
             let passed = if check["passed"] == true { "passed" } else { "failed" };
             let took = check["latency_ms"].as_f64().unwrap_or_default();
-            let (when, found) = (text(&check["time"]), text(&check["result"]));
+            let (when, mut found) = (text(&check["time"]), text(&check["result"]));
+            if check["reason"].is_string() {
+                let _ = write!(found, " ({})", text(&check["reason"]));
+            }
             let _ = writeln!(lines, "  {when}  {passed}  {took:.1} ms  {found}");
         }
     }
@@ -238,10 +257,10 @@ mod tests {
         json!({"targets": [
             {"target": "a:1", "unresolved": null, "endpoints": [
                 {"address": "10.0.0.1:1", "state": "drained", "health": "down", "in_rotation": false, "for_seconds": 61.5,
-                 "since": "2026-12-01T10:00:00.000Z", "reason": "connect refused", "ejected_until": null, "in_flight": 2,
+                 "since": "2026-12-01T10:00:00.000Z", "why": "connect refused", "reason": "connection_refused", "ejected_until": null, "in_flight": 2,
                  "override": {"state": "drain", "weight": null, "unsaved": true}, "checks": [check(true), check(false)]},
                 {"address": "10.0.0.2:1", "state": "up", "health": "up", "in_rotation": true, "for_seconds": 4000.0,
-                 "since": "x\u{1b}[31m", "reason": null, "ejected_until": null, "in_flight": 3, "override": null, "checks": []},
+                 "since": "x\u{1b}[31m", "why": null, "reason": null, "ejected_until": null, "in_flight": 3, "override": null, "checks": []},
             ]},
             {"target": "b:1", "unresolved": "no such name", "endpoints": []},
         ]})
@@ -267,6 +286,9 @@ mod tests {
         let shown = one(&sample());
         assert!(shown.starts_with("a:1 (10.0.0.1:1) is drained for 1m 1s, since 2026"), "{shown}");
         assert!(shown.contains("\n  2026-12-01T10:00:00.000Z  failed  1.2 ms  200\n"), "{shown}");
+        assert!(shown.contains("\n  reason: connection_refused: The endpoint refused"), "{shown}");
+        assert!(shown.contains("\n  usual cause: The server does not run"), "{shown}");
+        assert!(shown.contains("\n  what helps: Start the server"), "{shown}");
         assert!(shown.contains("b:1 has no address: no such name\n"), "{shown}");
         assert!(!shown.contains('\u{1b}'));
         assert!(gets_requests(&sample()));

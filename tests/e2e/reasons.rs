@@ -461,6 +461,7 @@ impl Scene {
                 Incident::Ejection | Incident::Check => {
                     let line = format!("; reason: {reason}");
                     until("its line in the log", || self.evenly.logged(&line) > 0);
+                    until("the same word at its target", || self.told_of_target(event, reason));
                 }
                 Incident::Retry => {}
             }
@@ -480,6 +481,20 @@ impl Scene {
 
     fn status(&self) -> Value {
         serde_json::from_str(&self.ask("/status")).unwrap()
+    }
+
+    /// `/targets` has this as the reason of such an event.
+    fn told_of_target(&self, event: Incident, reason: Reason) -> bool {
+        let told: Value = serde_json::from_str(&self.ask("/targets")).unwrap();
+        let targets = told["targets"].as_array().unwrap();
+        let mut endpoints = targets.iter().flat_map(|it| it["endpoints"].as_array().unwrap());
+        endpoints.any(|endpoint| match event {
+            Incident::Ejection => endpoint["reason"] == reason.word(),
+            _ => {
+                let mut checks = endpoint["checks"].as_array().unwrap().iter();
+                checks.any(|check| check["passed"] == false && check["reason"] == reason.word())
+            }
+        })
     }
 
     /// What the metrics have counted.

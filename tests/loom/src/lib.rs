@@ -15,16 +15,22 @@ mod base {
 #[path = "../../../src/balance/mod.rs"]
 mod balance;
 
-// The tests of `metrics` compare with it.
-#[cfg(test)]
 #[path = "../../../src/http"]
 mod http {
+    mod fault;
+    pub use fault::Fault;
+    // The tests of `metrics` compare with it.
+    #[cfg(test)]
     mod method;
+    #[cfg(test)]
     pub use method::Method;
 }
 
 #[path = "../../../src/metrics/mod.rs"]
 mod metrics;
+
+#[path = "../../../src/reason.rs"]
+mod reason;
 
 #[path = "../../../src/settings.rs"]
 mod settings;
