@@ -192,7 +192,7 @@ function drawRow(key, target, endpoint) {
     say(row.perSecond, endpoint ? `${perSecond === null ? "–" : number(perSecond)} per s` : "");
     say(row.rest, endpoint ? `${number(endpoint.in_flight)} in flight` : "");
     const decided = endpoint?.override;
-    const why = target.unresolved ?? endpoint?.reason ?? "";
+    const why = target.unresolved ?? endpoint?.why ?? "";
     const hand = decided ? `by hand: ${decided.state}${decided.unsaved ? ", unsaved" : ""}` : "";
     say(row.reason, why);
     say(row.decided, hand);
