@@ -85,7 +85,8 @@ impl Browser {
     #[track_caller]
     fn call(&mut self, method: &str, params: Value) -> Value {
         self.count += 1;
-        let mut message = json!({ "id": self.count, "method": method, "params": params });
+        let mut message = json!({ "id": self.count, "method": method });
+        message["params"] = params;
         if let Some(session) = &self.session {
             message["sessionId"] = json!(session);
         }
