@@ -198,11 +198,11 @@ reasons! {
     Target HttpResponseHeaderSectionSize "http_response_header_section_size" true [Response Check]
         "The head of the endpoint's response is too large."
         "Many or large cookies, or a server that repeats a field without end."
-        "Make the fields smaller, or raise limits.header_bytes and limits.headers."
+        "Make the fields smaller, or raise limits.head and limits.headers."
     Target HttpResponseTrailerSectionSize "http_response_trailer_section_size" true [Response Cut]
         "The trailer section of the endpoint's response is too large."
         "A server that puts much into trailer fields."
-        "Make them smaller, or raise limits.header_bytes and limits.headers."
+        "Make them smaller, or raise limits.head and limits.headers."
     Target HttpResponseTransferCoding "http_response_transfer_coding" true [Response Check]
         "The transfer coding of the endpoint's response is not one that can be passed on."
         "A server that sends Transfer-Encoding: gzip or the like, or names chunked twice."
@@ -214,7 +214,7 @@ reasons! {
     Target DestinationUnavailable "destination_unavailable" true [Response Retry]
         "No endpoint is healthy, or the one with the request went down."
         "Health checks fail at every endpoint, or each is ejected, taken out by hand or without an address."
-        "Ask for the state of the targets (GET /status of the admin interface, evenly's log): each one that is out has a reason of its own."
+        "Ask for the targets (evenly targets, evenly why TARGET): each one that is out has a reason of its own."
     Target UnexpectedStatus "unexpected_status" false [Check]
         "The response to a health check had a status that is not expected."
         "A server that is not ready, a path that is wrong, or a server that wants another Host or credentials."
@@ -222,7 +222,7 @@ reasons! {
     Target ConsecutiveConnectFailures "consecutive_connect_failures" false [Ejection]
         "The endpoint failed consecutive connects of requests, although its health checks succeed."
         "A server whose backlog is full under load, or one that runs on some of its addresses only."
-        "Give the server more room, or more servers; ejection.consecutive_connect_failures says how many it takes."
+        "Give the server more room, or more servers; ejection.connect_failures says how many it takes."
     Target ConsecutiveResets "consecutive_resets" false [Ejection]
         "The endpoint closed or reset consecutive exchanges before it responded, although its health checks succeed."
         "A server that crashes on requests, or whose process is being replaced."
@@ -234,7 +234,7 @@ reasons! {
     Target ConsecutiveServerErrors "consecutive_server_errors" false [Ejection]
         "The endpoint responded to consecutive requests with a status of 500 to 599, although its health checks succeed."
         "A server that lost its database, or a faulty release of it on one machine."
-        "Look at the server's own log; ejection.consecutive_errors says how many it takes."
+        "Look at the server's own log; ejection.errors says how many it takes."
     Own ProxyLoopDetected "proxy_loop_detected" true [Response]
         "The request has passed this instance before."
         "A target that is this instance itself, or that sends requests back to it."

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use evenly::config::keys::{self, TABLES};
 use evenly::http::Fault;
 use evenly::reason::{Cause, Incident, Party, Reason};
 
@@ -63,6 +64,30 @@ fn page() -> String {
         );
     }
     page
+}
+
+/// Names of keys in a text: a table of the file, a point, and a word.
+fn keys_in(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_')));
+    let words = words.map(|word| word.trim_end_matches('.'));
+    words.filter(|word| {
+        let table = word.split_once('.').map(|(table, _)| table);
+        TABLES.iter().any(|known| Some(known.name) == table)
+    })
+}
+
+#[test]
+fn what_a_reason_says_to_change_is_a_key_of_the_configuration() {
+    let mut count = 0;
+    for reason in Reason::ALL {
+        for text in [reason.meaning(), reason.cause(), reason.remedy()] {
+            for name in keys_in(text) {
+                assert!(keys::find(name).is_ok(), "{reason}: there is no key {name}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 10, "{count}");
 }
 
 #[test]
