@@ -373,7 +373,7 @@ impl<N: Net> Pump<N> {
         }
     }
 
-    fn no_endpoint(&mut self, key: ClientKey, why: Reason) -> Search {
+    pub(super) fn no_endpoint(&mut self, key: ClientKey, why: Reason) -> Search {
         self.note_tried(key, why);
         Search::NoEndpoint
     }

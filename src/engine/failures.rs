@@ -62,7 +62,11 @@ impl<N: Net> Pump<N> {
                 if next != endpoint && !blameless && broke {
                     self.note_broken_by(owner, endpoint);
                 }
-                if !self.pools.squeeze_in(next) || self.dial(owner, next) == Search::NoEndpoint {
+                let found = match self.pools.squeeze_in(next) {
+                    true => self.dial(owner, next),
+                    false => self.no_endpoint(owner, failure.reason(false)),
+                };
+                if found == Search::NoEndpoint {
                     self.answer_unavailable(owner, out);
                 }
             }
