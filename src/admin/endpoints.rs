@@ -3,7 +3,8 @@
 use std::time::UNIX_EPOCH;
 
 use crate::balance::{Endpoint, EndpointState};
-use crate::metrics::endpoint::{CLASSES, EndpointTotals};
+use crate::metrics::CLASSES;
+use crate::metrics::endpoint::EndpointTotals;
 
 use super::exposition::{Label, MetricKind, Text, seconds};
 use super::view::View;

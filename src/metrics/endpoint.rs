@@ -10,10 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 
 use super::histogram::{Histogram, LIMITS, Times};
-use super::{Counter, Gauge};
-
-/// The classes of status codes, as labels.
-pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+use super::{CLASSES, Counter, Gauge};
 
 /// What one worker counts of one endpoint.
 #[derive(Debug, Default)]

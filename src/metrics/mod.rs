@@ -34,6 +34,9 @@ use crate::reason::{Incident, Reason};
 pub use reasons::{ReasonCounters, ReasonCounts};
 use traffic::Traffic;
 
+/// The classes of status codes, as labels: a pattern such as `5..` matches them as it does codes.
+pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
 /// A count that only its owner changes and anybody may read.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);

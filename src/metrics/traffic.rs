@@ -3,23 +3,20 @@
 //! Invariant: how many series this can become is fixed: a method or a code that is not known is counted with others.
 
 use super::histogram::{Histogram, LIMITS, Times};
-use super::{Counter, Gauge};
+use super::{CLASSES, Counter, Gauge};
 
 /// Methods with a label of their own, in the order of [`http::Method`](crate::http::Method). All others are the last one.
 pub const METHODS: [&str; 10] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "_OTHER"];
 
-/// Status codes with a label of their own: those that are registered (RFC 9110 section 16.2.1).
+/// Status codes with a label of their own: those that are registered (RFC 9110 section 16.2.1). The others have that
+/// of their class, and what is above 599 that of 5xx, as a client is to do (RFC 9110 section 15).
 const KNOWN: [u16; 62] = [
     100, 101, 102, 103, 200, 201, 202, 203, 204, 205, 206, 207, 208, 226, 300, 301, 302, 303, 304,
     305, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415,
     416, 417, 418, 421, 422, 423, 424, 425, 426, 428, 429, 431, 451, 500, 501, 502, 503, 504, 505,
     506, 507, 508, 510, 511,
 ];
-
-/// The labels of the others, by their class: a pattern such as `5..` matches them too. What is above 599 is taken for a 5xx, as
-/// a client is to do (RFC 9110 section 15).
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The label of exchanges that sent no status to their client, because it left before that.
 const NONE: &str = "none";
