@@ -1,5 +1,5 @@
 //! The access log's side of the pump: what is noted of an exchange while it runs, and its entry when it ends.
-//! Nothing here costs anything while the access log is off.
+//! While the access log is off nothing here costs anything but what metrics want to know as well ([`measures`](super::measures)).
 
 use super::Net;
 use super::keys::ClientKey;
