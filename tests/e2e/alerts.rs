@@ -5,51 +5,22 @@
 //! much each minute, and what did not as it was last, and says which alerts fire. What cannot be provoked from outside (a panic) is
 //! written into the second scrape by hand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Evenly, Gate, OpenOnDrop, Origin, Start, Then, answer, until};
+use crate::harness::{
+    ADMIN, Client, Evenly, OpenOnDrop, Origin, Scrape, Start, Then, answer, promtool, until,
+};
 
-const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"";
 /// What Prometheus adds to each series.
 const SCRAPED: &str = "job=\"evenly\",instance=\"lb:9901\"";
 
-/// Metrics at one moment: each sample with its labels, and whether its family counts.
-#[derive(Clone, Default)]
-struct Scrape {
-    samples: BTreeMap<String, f64>,
-    counting: BTreeSet<String>,
-}
-
 impl Scrape {
-    fn of(evenly: &Evenly) -> Scrape {
-        let address = evenly.logged_after("admin listening on http://").parse().unwrap();
-        let text = Client::to(address).get("/metrics").text().to_owned();
-        let (mut scrape, mut counts) = (Scrape::default(), false);
-        for line in text.lines() {
-            if line.starts_with('#') {
-                counts = ["counter", "histogram", "summary"].iter().any(|it| line.ends_with(it));
-            } else {
-                let (sample, value) = line.rsplit_once(' ').unwrap();
-                scrape.samples.insert(sample.to_owned(), value.parse().unwrap());
-                if counts {
-                    scrape.counting.insert(sample.to_owned());
-                }
-            }
-        }
-        scrape
-    }
-
-    fn get(&self, sample: &str) -> f64 {
-        self.samples.get(sample).copied().unwrap_or_default()
-    }
-
     /// Whether a request took longer than three quarters of a second since then.
     fn has_waited(&self, before: &Scrape) -> bool {
         let of = |limit: &str| {
@@ -92,16 +63,6 @@ fn config(file: &str) -> String {
     format!("{}/config/{file}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Runs promtool with these arguments; `None` if there is none here.
-fn promtool(arguments: &[&str]) -> Option<(bool, String)> {
-    let Ok(output) = Command::new("promtool").args(arguments).output() else {
-        eprintln!("skipped: there is no promtool (Debian's package prometheus has it)");
-        return None;
-    };
-    let said = [output.stdout, output.stderr].concat();
-    Some((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
-}
-
 /// Has promtool say that these alerts fire after half an hour of these series, and no others.
 #[track_caller]
 fn fires(series: Vec<Value>, alerts: &[&str]) {
@@ -130,7 +91,7 @@ fn fires(series: Vec<Value>, alerts: &[&str]) {
     let file = folder.path().join("test.yml");
     // JSON is YAML.
     std::fs::write(&file, test.to_string()).unwrap();
-    if let Some((passed, said)) = promtool(&["test", "rules", file.to_str().unwrap()]) {
+    if let Some((passed, said)) = promtool(&["test", "rules", file.to_str().unwrap()], "") {
         assert!(passed, "{alerts:?}: {said}");
     }
 }
@@ -257,13 +218,8 @@ fn responses_that_are_cut_are_an_alert() {
 
 #[test]
 fn endpoints_that_have_all_they_may_have_are_an_alert() {
-    let gate = Arc::new(Gate::default());
+    let (origin, gate) = Origin::gated();
     let _open = OpenOnDrop(&gate);
-    let held = Arc::clone(&gate);
-    let origin = Origin::start(move |wire, _| {
-        held.wait();
-        answer(wire, "ok")
-    });
     let limit = "[limits]\nrequests_per_target = 1";
     let evenly = Start::before(&[&origin]).config(ADMIN).config(limit).start();
     let mut first = evenly.client();
@@ -384,7 +340,7 @@ fn every_query_can_be_parsed() {
     let groups = json!({ "groups": [{ "name": "queries", "rules": rules }] });
     std::fs::write(&file, groups.to_string()).unwrap();
     for file in [file.as_path(), Path::new(&config("alerts.yml"))] {
-        if let Some((is_sound, said)) = promtool(&["check", "rules", file.to_str().unwrap()]) {
+        if let Some((is_sound, said)) = promtool(&["check", "rules", file.to_str().unwrap()], "") {
             assert!(is_sound, "{said}");
         }
     }

@@ -1,43 +1,19 @@
 //! What `/metrics` says of exchanges, and whether Prometheus can read it.
 
-use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-
 use rustix::process::Signal;
 
-use crate::harness::{Client, Evenly, Gate, OpenOnDrop, Origin, Start, Then, answer, until};
-
-const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"";
-
-/// Every sample of `/metrics`, with its labels, as it is written.
-struct Scraped(BTreeMap<String, f64>);
-
-impl Scraped {
-    fn of(evenly: &Evenly) -> Scraped {
-        let text = metrics(evenly, "text/plain");
-        let samples = text.lines().filter(|line| !line.starts_with('#'));
-        let samples = samples.map(|line| line.rsplit_once(' ').unwrap());
-        Scraped(samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect())
-    }
-
-    /// 0 for one that is not there.
-    fn get(&self, sample: &str) -> f64 {
-        self.0.get(sample).copied().unwrap_or_default()
-    }
-}
+use crate::harness::{
+    ADMIN, Client, Evenly, OpenOnDrop, Origin, Scrape, Start, Then, answer, promtool, until,
+};
 
 fn metrics(evenly: &Evenly, accept: &str) -> String {
-    let mut admin = Client::to(evenly.logged_after("admin listening on http://").parse().unwrap());
-    admin.send(format!("GET /metrics HTTP/1.1\r\nHost: admin\r\nAccept: {accept}\r\n\r\n"));
-    admin.response().text().to_owned()
+    evenly.admin("/metrics", &format!("Accept: {accept}\r\n"))
 }
 
 /// Waits until a sample has this value.
 #[track_caller]
 fn counted(evenly: &Evenly, sample: &str, value: f64) {
-    until(&format!("{sample} {value}"), || same(Scraped::of(evenly).get(sample), value));
+    until(&format!("{sample} {value}"), || same(Scrape::of(evenly).get(sample), value));
 }
 
 fn same(one: f64, other: f64) -> bool {
@@ -77,7 +53,7 @@ fn exchanges_are_counted_by_method_and_code() {
     ] {
         counted(&evenly, &responses(method, code), count);
     }
-    let scraped = Scraped::of(&evenly);
+    let scraped = Scrape::of(&evenly);
     assert!(same(scraped.get("evenly_request_duration_seconds_count"), 7.0));
     assert!(same(scraped.get("evenly_response_first_byte_seconds_count"), 7.0));
     assert!(same(scraped.get("evenly_requests_total"), 7.0));
@@ -85,13 +61,8 @@ fn exchanges_are_counted_by_method_and_code() {
 
 #[test]
 fn an_exchange_is_in_flight_until_it_ends_and_takes_as_long() {
-    let gate = Arc::new(Gate::default());
+    let (origin, gate) = Origin::gated();
     let _open = OpenOnDrop(&gate);
-    let held = Arc::clone(&gate);
-    let origin = Origin::start(move |wire, _| {
-        held.wait();
-        answer(wire, "ok")
-    });
     let evenly = Start::before(&[&origin]).config(ADMIN).start();
     let mut clients: Vec<Client> = (0..3).map(|_| evenly.client()).collect();
     clients.iter_mut().for_each(|it| it.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
@@ -103,7 +74,7 @@ fn an_exchange_is_in_flight_until_it_ends_and_takes_as_long() {
     gate.open();
     clients.iter_mut().for_each(|it| assert_eq!(it.response().status, 200));
     counted(&evenly, "evenly_requests_in_flight", 0.0);
-    let scraped = Scraped::of(&evenly);
+    let scraped = Scrape::of(&evenly);
     let count = |limit: &str| {
         scraped.get(&format!("evenly_request_duration_seconds_bucket{{le=\"{limit}\"}}"))
     };
@@ -127,7 +98,7 @@ fn bytes_are_counted_both_ways_to_the_last_one() {
     #[expect(clippy::cast_precision_loss, reason = "it is small")]
     let sent = (asked.len() + LEN) as f64;
     counted(&evenly, "evenly_client_received_bytes_total", sent);
-    let scraped = Scraped::of(&evenly);
+    let scraped = Scrape::of(&evenly);
     #[expect(clippy::cast_precision_loss, reason = "it is small")]
     let (least, most) = (LEN as f64, (LEN + 1_000) as f64);
     for way in ["client_sent", "upstream_sent", "upstream_received"] {
@@ -161,7 +132,7 @@ fn an_endpoint_has_its_own_counts_also_while_it_is_out() {
     }
     one.stop();
     counted(&evenly, &of(&one, "state", ",state=\"down\""), 1.0);
-    let scraped = Scraped::of(&evenly);
+    let scraped = Scrape::of(&evenly);
     assert!(scraped.get(&of(&one, "checks_total", ",result=\"failed\"")) >= 2.0);
     assert!(scraped.get(&of(&one, "checks_total", ",result=\"passed\"")) >= 1.0);
     assert!(scraped.get(&of(&one, "check_duration_seconds_sum", "")) > 0.0);
@@ -180,7 +151,7 @@ fn what_an_endpoint_breaks_and_what_is_retried_is_counted_with_it() {
     let evenly = Start::before(&[&broken, &sound]).workers(1).config(ADMIN).start();
     assert_eq!(evenly.client().get("/").text(), "sound");
     assert_eq!(evenly.client().get("/").text(), "sound");
-    let scraped = Scraped::of(&evenly);
+    let scraped = Scrape::of(&evenly);
     let retries = scraped.get(&of(&broken, "retries_total", ""));
     assert!(retries >= 1.0 && same(retries, scraped.get(&of(&broken, "failures_total", ""))));
     assert!(same(scraped.get(&of(&sound, "failures_total", "")), 0.0));
@@ -205,7 +176,7 @@ fn a_reload_that_is_refused_shows_until_one_is_applied() {
     let at = origin.target();
     let text = format!("listen = \"127.0.0.1:0\"\n{ADMIN}\n[[targets]]\naddress = \"{at}\"\n");
     let evenly = Start::of(&text).start();
-    let scraped = Scraped::of(&evenly);
+    let scraped = Scrape::of(&evenly);
     assert!(same(scraped.get("evenly_config_last_reload_successful"), 1.0));
     assert!(scraped.get("evenly_config_last_reload_success_timestamp_seconds") > 1.6e9);
     std::fs::write(evenly.file(), "nonsense").unwrap();
@@ -217,24 +188,6 @@ fn a_reload_that_is_refused_shows_until_one_is_applied() {
     counted(&evenly, "evenly_config_last_reload_successful", 1.0);
     counted(&evenly, "evenly_config_reloads_applied_total", 1.0);
     counted(&evenly, "evenly_snapshot_generations_alive", 1.0);
-}
-
-/// What promtool says of `text`; `None` if there is no promtool here.
-fn promtool(arguments: &[&str], text: &str) -> Option<(bool, String)> {
-    let child = Command::new("promtool")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut child) = child else {
-        eprintln!("skipped: there is no promtool (Debian's package prometheus has it)");
-        return None;
-    };
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    Some((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
 }
 
 /// One that has something to show in every family.

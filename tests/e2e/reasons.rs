@@ -342,7 +342,6 @@ const CHUNKED_POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chu
 /// The program in front of some targets, with everything that tells reasons switched on.
 struct Scene {
     evenly: Evenly,
-    admin: SocketAddr,
     /// Where its access log is.
     folder: TempDir,
     #[expect(dead_code, reason = "they serve as long as it lives")]
@@ -380,8 +379,7 @@ impl Scene {
             folder.path().join("access.log").display()
         );
         let evenly = Start::of(&text).start();
-        let admin = evenly.logged_after("admin listening on http://").parse().unwrap();
-        Scene { evenly, admin, folder, origins: Vec::new() }
+        Scene { evenly, folder, origins: Vec::new() }
     }
 
     fn client(&self) -> Client {
@@ -473,19 +471,13 @@ impl Scene {
         }
     }
 
-    fn ask(&self, path: &str) -> String {
-        let mut client = Client::to(self.admin);
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"));
-        client.response().text().to_owned()
-    }
-
     fn status(&self) -> Value {
-        serde_json::from_str(&self.ask("/status")).unwrap()
+        serde_json::from_str(&self.evenly.admin("/status", "")).unwrap()
     }
 
     /// `/targets` has this as the reason of such an event.
     fn told_of_target(&self, event: Incident, reason: Reason) -> bool {
-        let told: Value = serde_json::from_str(&self.ask("/targets")).unwrap();
+        let told: Value = serde_json::from_str(&self.evenly.admin("/targets", "")).unwrap();
         let targets = told["targets"].as_array().unwrap();
         let mut endpoints = targets.iter().flat_map(|it| it["endpoints"].as_array().unwrap());
         endpoints.any(|endpoint| match event {
@@ -508,7 +500,7 @@ impl Scene {
         };
         let party = reason.party().word();
         let sample = format!("{family}{{reason=\"{reason}\",party=\"{party}\"}} ");
-        let metrics = self.ask("/metrics");
+        let metrics = self.evenly.admin("/metrics", "");
         let count = metrics.lines().find_map(|line| line.strip_prefix(&sample));
         count.unwrap_or_else(|| panic!("no {sample}")).parse().unwrap()
     }

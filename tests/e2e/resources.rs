@@ -220,17 +220,6 @@ fn a_process_that_may_have_no_more_memory_lives_on_and_serves_when_there_is_some
     assert_eq!(evenly.logged("panicked"), 0, "{:#?}", evenly.log());
 }
 
-/// An origin whose answers wait for the gate.
-fn gated() -> (Origin, Arc<Gate>) {
-    let gate = Arc::new(Gate::default());
-    let waited_for = Arc::clone(&gate);
-    let origin = Origin::start(move |wire, _| {
-        waited_for.wait();
-        answer(wire, "ok")
-    });
-    (origin, gate)
-}
-
 const CAP_8: &str = "[limits]\nconnections = 8";
 
 #[test]
@@ -271,7 +260,7 @@ fn has_ended(client: &Client) -> bool {
 
 #[test]
 fn idle_connections_make_room_whichever_worker_has_them() {
-    let (origin, gate) = gated();
+    let (origin, gate) = Origin::gated();
     let evenly = Evenly::with(&[&origin], CAP_8);
     let mut old: Vec<Client> = Vec::new();
     for nth in 0..8 {
@@ -294,7 +283,7 @@ fn idle_connections_make_room_whichever_worker_has_them() {
 
 #[test]
 fn busy_connections_are_not_closed_and_the_cap_holds() {
-    let (origin, gate) = gated();
+    let (origin, gate) = Origin::gated();
     let evenly = Evenly::with(&[&origin], CAP_8);
     let mut clients: Vec<Client> = (0..30).map(|_| evenly.client()).collect();
     clients.iter_mut().for_each(|client| client.send(GET));
@@ -330,7 +319,7 @@ fn assert_not_spinning(evenly: &Evenly) {
 
 #[test]
 fn more_clients_than_descriptors_are_all_served_in_the_end() {
-    let (origin, gate) = gated();
+    let (origin, gate) = Origin::gated();
     let evenly = Start::before(&[&origin]).descriptors(200).start();
     // Each asks immediately: one that is silent for 50 ms may have to make room for others.
     let asking = || {
@@ -405,7 +394,7 @@ fn most_connections(evenly: &Evenly) -> usize {
 
 #[test]
 fn clients_leave_descriptors_for_checks_admin_and_logs() {
-    let (a, gate) = gated();
+    let (a, gate) = Origin::gated();
     let _open = OpenOnDrop(&gate);
     let b = Origin::named("b");
     let folder = tempfile::tempdir().unwrap();

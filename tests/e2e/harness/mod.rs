@@ -4,6 +4,7 @@
 mod client;
 mod evenly;
 mod origin;
+mod scrape;
 mod wire;
 
 use std::sync::{Condvar, Mutex};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 pub(crate) use client::{Client, End, Response};
 pub(crate) use evenly::{Evenly, Start};
 pub(crate) use origin::{Origin, Then, answer, body_of, no_body};
+pub(crate) use scrape::{ADMIN, Scrape, promtool};
 pub(crate) use wire::{Head, Wire};
 
 /// How long anything may take before the test fails: long, for machines under load.

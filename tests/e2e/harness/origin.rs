@@ -13,7 +13,7 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tempfile::TempDir;
 
-use super::{Head, Wire};
+use super::{Gate, Head, Wire};
 
 /// What becomes of the connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +139,17 @@ impl Origin {
             }
             then
         })
+    }
+
+    /// Answers each request "ok" when the gate is open.
+    pub(crate) fn gated() -> (Origin, Arc<Gate>) {
+        let gate = Arc::new(Gate::default());
+        let waited_for = Arc::clone(&gate);
+        let origin = Origin::start(move |wire, _| {
+            waited_for.wait();
+            answer(wire, "ok")
+        });
+        (origin, gate)
     }
 
     /// Takes requests and never answers; its side of a connection ends when the other side does.
