@@ -368,6 +368,28 @@ fn only_root_becomes_another_user() {
     assert!(said.contains("only root can become another user"), "{said}");
 }
 
+/// A container has a namespace of processes, and its first process a session that began outside: there getsid(2) and getpgrp(2) return 0.
+#[test]
+fn as_the_first_process_of_a_container_it_starts_and_filters_its_calls() {
+    let namespace = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child"];
+    let tried = Command::new("unshare").args(namespace).arg("true").output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        println!("skipped: unshare(1) can make no namespace of processes here");
+        return;
+    }
+    let place = Place::of(geteuid().as_raw());
+    place.write("listen = \"127.0.0.1:0\"\n[security]\nseccomp = \"auto\"\n", origin());
+    let inner = place.command();
+    let mut outer = Command::new("unshare");
+    let environment = inner.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    outer.envs(environment).args(namespace).arg(inner.get_program()).args(inner.get_args());
+    outer.env_remove("RUST_LOG").env_remove("EVENLY_LOG").stderr(Stdio::piped());
+    let program = Program::of(&mut outer);
+    let listen = program.said("INFO  listening on http://", 0);
+    assert!(get(&listen, "/").starts_with("HTTP/1.1 200"));
+    assert_eq!(program.ask("reload").1, Some(0));
+}
+
 #[test]
 fn confined_as_far_as_this_kernel_can_it_does_all_that_it_does() {
     let uid = geteuid().as_raw();

@@ -114,8 +114,9 @@ fn program() -> Result<BpfProgram, seccompiler::BackendError> {
 /// # Errors
 /// What the kernel or the architecture lacks.
 pub(super) fn filter() -> Result<(), String> {
-    // Allowed everywhere, and not here: a predecessor has put its filter up, which a second one would only make slower.
-    if rustix::process::getsid(None) == Err(Errno::NOSYS) {
+    // Allowed everywhere, and not here: a predecessor has put its filter up, which a second one would only make slower. Not getsid(2): in
+    // a container whose session began outside its namespace of processes that returns 0, which is nobody's number.
+    if rustix::thread::capabilities(None).is_err_and(|error| error == Errno::NOSYS) {
         return Ok(());
     }
     let program =
