@@ -328,22 +328,32 @@ fn queries() -> Vec<String> {
     found.into_iter().map(filled).collect()
 }
 
-#[test]
-fn every_query_can_be_parsed() {
+/// Has promtool parse these queries.
+#[track_caller]
+pub(crate) fn can_be_parsed(queries: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("queries.yml");
-    assert!(queries().len() > 40);
-    let record =
-        |(at, query): (usize, &String)| json!({ "record": format!("q:{at}"), "expr": query });
-    let queries = queries();
+    let record = |(at, query)| json!({ "record": format!("q:{at}"), "expr": query });
     let rules: Vec<Value> = queries.iter().enumerate().map(record).collect();
     let groups = json!({ "groups": [{ "name": "queries", "rules": rules }] });
     std::fs::write(&file, groups.to_string()).unwrap();
-    for file in [file.as_path(), Path::new(&config("alerts.yml"))] {
-        if let Some((is_sound, said)) = promtool(&["check", "rules", file.to_str().unwrap()], "") {
-            assert!(is_sound, "{said}");
-        }
+    are_sound(&file);
+}
+
+/// Has promtool say that a file of rules is.
+#[track_caller]
+fn are_sound(file: &Path) {
+    if let Some((is_sound, said)) = promtool(&["check", "rules", file.to_str().unwrap()], "") {
+        assert!(is_sound, "{said}");
     }
+}
+
+#[test]
+fn every_query_can_be_parsed() {
+    let queries = queries();
+    assert!(queries.len() > 40);
+    can_be_parsed(&queries.iter().map(String::as_str).collect::<Vec<_>>());
+    are_sound(Path::new(&config("alerts.yml")));
 }
 
 /// Names and label names of what is exported, those that a scrape adds included.
@@ -374,8 +384,9 @@ fn words(query: &str) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
-#[test]
-fn queries_ask_only_for_what_the_program_exports() {
+/// Checks that evenly exports what these queries ask for.
+#[track_caller]
+pub(crate) fn are_exported(queries: &[&str]) {
     let (names, labels) = exported();
     let language = [
         "by",
@@ -393,9 +404,8 @@ fn queries_ask_only_for_what_the_program_exports() {
         "or",
         "histogram_quantile",
     ];
-    let queries = queries().into_iter().chain(rules().into_iter().map(|(_, query)| query));
     for query in queries {
-        for word in words(&query) {
+        for word in words(query) {
             let is_duration = ["m", "s", "h"].iter().any(|unit| word.ends_with(unit))
                 && word.starts_with(|c: char| c.is_ascii_digit());
             let is_known = names.contains(&word)
@@ -406,6 +416,13 @@ fn queries_ask_only_for_what_the_program_exports() {
             assert!(is_known || is_duration, "{word} is not exported: {query}");
         }
     }
+}
+
+#[test]
+fn queries_ask_only_for_what_the_program_exports() {
+    let queries = queries().into_iter().chain(rules().into_iter().map(|(_, query)| query));
+    let queries: Vec<String> = queries.collect();
+    are_exported(&queries.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 #[test]

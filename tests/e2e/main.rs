@@ -24,6 +24,7 @@
 //! | `successor` | upgrades: one process takes the place of another |
 //! | `alerts` | the alert rules and the dashboard of `config/` |
 //! | `page` | the page of the admin listener in a browser |
+//! | `guide` | the guide's commands, each on a machine of its section's own |
 //! | `metrics` | what is counted of exchanges, and whether Prometheus reads it |
 //! | `tokens` | commands over TCP |
 //! | `unix` | targets that are Unix sockets |
@@ -40,6 +41,7 @@ mod draining;
 mod ejection;
 mod failover;
 mod fields;
+mod guide;
 mod harness;
 mod ids;
 mod leaving;

@@ -69,7 +69,15 @@ pub(crate) struct NameServer {
 
 impl NameServer {
     pub(crate) fn start() -> NameServer {
-        let (udp, tcp) = bind();
+        NameServer::on(bind())
+    }
+
+    /// At this address and port.
+    pub(crate) fn start_at(address: SocketAddr) -> NameServer {
+        NameServer::on((UdpSocket::bind(address).unwrap(), TcpListener::bind(address).unwrap()))
+    }
+
+    fn on((udp, tcp): (UdpSocket, TcpListener)) -> NameServer {
         let mut server = NameServer {
             address: udp.local_addr().unwrap(),
             state: Arc::new(Mutex::new(State {

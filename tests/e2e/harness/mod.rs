@@ -96,6 +96,10 @@ impl Gate {
         self.opened.notify_all();
     }
 
+    pub(crate) fn close(&self) {
+        *self.is_open.lock().unwrap() = false;
+    }
+
     #[track_caller]
     pub(crate) fn wait(&self) {
         let is_open = self.is_open.lock().unwrap();

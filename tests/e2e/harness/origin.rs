@@ -102,23 +102,26 @@ impl Origin {
         origin
     }
 
+    /// Runs `handler` for each request, at this address and port.
+    pub(crate) fn start_at(
+        address: SocketAddr,
+        handler: impl Fn(&mut Wire, &Head) -> Then + Send + Sync + 'static,
+    ) -> Origin {
+        let mut origin = Origin::start(handler);
+        origin.stop();
+        origin.address = address;
+        origin.restart();
+        origin
+    }
+
     /// Answers each request with `name`, whatever its body.
     pub(crate) fn named(name: &'static str) -> Origin {
-        Origin::start(move |wire, head| {
-            if body_of(wire, head).is_err() {
-                return Then::Close;
-            }
-            answer(wire, name)
-        })
+        Origin::start(named(name))
     }
 
     /// Likewise, at this address of the loopback.
     pub(crate) fn named_at(name: &'static str, ip: Ipv4Addr) -> Origin {
-        let mut origin = Origin::named(name);
-        origin.stop();
-        origin.address = SocketAddr::from((ip, 0));
-        origin.restart();
-        origin
+        Origin::start_at(SocketAddr::from((ip, 0)), named(name))
     }
 
     /// Likewise, on the port of `other` and an address of its own: both can be one name's.
@@ -317,6 +320,14 @@ impl State {
             }
         }
         Then::Close
+    }
+}
+
+/// Answers each request with `name`.
+fn named(name: &'static str) -> impl Fn(&mut Wire, &Head) -> Then {
+    move |wire, head| match body_of(wire, head) {
+        Ok(_) => answer(wire, name),
+        Err(_) => Then::Close,
     }
 }
 
