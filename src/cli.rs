@@ -169,6 +169,13 @@ pub enum CliCommand {
         after_help = "Exit codes: 0 some endpoint could take it, 3 none could, or it is refused, 2 the question is wrong, 1 no evenly was found or it gave no answer."
     )]
     Explain(ExplainArgs),
+    /// List the exchanges of a running evenly that ended last, or that went wrong last
+    ///
+    /// The newest at the end: when each began, what was asked for by whom, which endpoint had it, how long it took and, if it did not end as it
+    /// should, why. It is kept in memory whether there is an access log or not: of each worker the last 1,024 exchanges, the last 128 that went
+    /// wrong by fault of their client, and the last 128 others that went wrong.
+    #[command(after_help = "Exit codes: 0, or 1: no evenly was found or it gave no answer.")]
+    Recent(RecentArgs),
     /// Have a target of a running evenly get requests, whatever its checks say
     ///
     /// Until evenly auto, a restart, or the end of the target. A reload and an upgrade keep it.
@@ -340,6 +347,26 @@ pub struct ExplainArgs {
     /// A field of the request, as NAME: VALUE; may be repeated
     #[arg(short = 'H', long, value_name = "FIELD")]
     pub header: Vec<String>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+    /// Which evenly is meant.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// The arguments of `evenly recent`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RecentArgs {
+    /// Only those that evenly answered or cut, that their client left, or whose status is 500 or more
+    #[arg(long)]
+    pub errors: bool,
+    /// So many, from 1 to 100000
+    #[arg(
+        short = 'n', long, value_name = "NUMBER", default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
+    pub limit: u32,
     /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,

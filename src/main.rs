@@ -152,6 +152,11 @@ fn dispatch(command: &CliCommand) -> Result<(), ExitReason> {
             let see_args = SeeArgs { json: args.json, remote: args.remote.clone() };
             see(&see_args, &path, show::explanation, show::is_taken)
         }
+        CliCommand::Recent(args) => {
+            let path = remote::recent_target(args.errors, args.limit);
+            let see_args = SeeArgs { json: args.json, remote: args.remote.clone() };
+            see(&see_args, &path, show::recent, |_| true)
+        }
         CliCommand::Up(args) => steer(args, TargetState::Up),
         CliCommand::Down(args) => steer(args, TargetState::Down),
         CliCommand::Auto(args) => steer(args, TargetState::Auto),

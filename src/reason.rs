@@ -338,6 +338,20 @@ impl Cause {
         Cause { reason, detail: Some(fault) }
     }
 
+    /// It as two numbers, for who keeps many.
+    #[must_use]
+    pub fn numbers(self) -> [u16; 2] {
+        [self.reason as u16 + 1, self.detail.map_or(0, |detail| detail as u16 + 1)]
+    }
+
+    /// What has these [`Cause::numbers`].
+    #[must_use]
+    pub fn of_numbers([reason, detail]: [u16; 2]) -> Option<Cause> {
+        let at = |number: u16| usize::from(number).wrapping_sub(1);
+        let reason = *Reason::ALL.get(at(reason))?;
+        Some(Cause { reason, detail: Fault::ALL.get(at(detail)).copied() })
+    }
+
     /// The name of its detail, if it has one.
     #[must_use]
     pub fn detail_name(self) -> Option<&'static str> {

@@ -6,7 +6,7 @@
 //! is given back.
 //!
 //! ```
-//! use std::time::{Duration, UNIX_EPOCH};
+//! use std::time::UNIX_EPOCH;
 //!
 //! use evenly::access::render::Renderer;
 //! use evenly::access::{Batch, End, Facts, LogPhase, push_part};
@@ -22,7 +22,7 @@
 //! }
 //! let facts = Facts {
 //!     at: Tick(0),
-//!     duration: Duration::from_millis(3),
+//!     duration: 3_000,
 //!     connect: None,
 //!     first_byte: None,
 //!     client: [192, 0, 2, 1].into(),
@@ -50,6 +50,7 @@
 //! ```
 
 pub mod dates;
+pub mod recorder;
 pub mod render;
 pub mod writer;
 
@@ -58,7 +59,8 @@ use std::time::Duration;
 
 use crate::base::address::Address;
 use crate::base::tick::Tick;
-use crate::reason::{Cause, Party};
+use crate::metrics::histogram::Histogram;
+use crate::reason::{Cause, Party, Reason};
 
 /// Entries after which a batch is full.
 const BATCH_ENTRIES: usize = 512;
@@ -166,12 +168,12 @@ impl End {
 pub struct Facts {
     /// When the request's head was whole.
     pub at: Tick,
-    /// From then to the end.
-    pub duration: Duration,
-    /// How long the last connect took, unless a connection of the pool was used.
-    pub connect: Option<Duration>,
-    /// From `at` to the first byte of the response.
-    pub first_byte: Option<Duration>,
+    /// From then to the end, in microseconds.
+    pub duration: u64,
+    /// How long the last connect took, in microseconds, unless a connection of the pool was used.
+    pub connect: Option<u64>,
+    /// From `at` to the first byte of the response, in microseconds.
+    pub first_byte: Option<u64>,
     /// Who is at the other end of the client's connection.
     pub client: IpAddr,
     /// Who got the request, if anybody did.
@@ -235,6 +237,8 @@ pub struct Pending {
     pub cause: Option<Cause>,
     /// The text parts from [`TextPart::Method`] on.
     pub text: Vec<u8>,
+    /// They are all that the access log says, and not only what the flight recorder does.
+    pub described: bool,
 }
 
 impl Pending {
@@ -246,14 +250,15 @@ impl Pending {
         }
     }
 
-    /// Begins anew. Keeps its memory.
-    pub fn begin(&mut self, at: Tick, text: &[u8]) {
-        let (mut kept, mut target) =
-            (std::mem::take(&mut self.text), std::mem::take(&mut self.target));
-        kept.clear();
-        kept.extend_from_slice(text);
-        target.clear();
-        *self = Pending { at, text: kept, target, ..Pending::default() };
+    /// Begins anew, with text that is for the access log, or else for the flight recorder alone. Takes that text, and leaves
+    /// its own memory for the next.
+    pub fn begin(&mut self, at: Tick, text: &mut Vec<u8>, described: bool) {
+        std::mem::swap(&mut self.text, text);
+        self.target.clear();
+        (self.at, self.described) = (at, described);
+        (self.dialed, self.connected, self.first_byte) = (None, None, None);
+        (self.endpoint, self.cause) = (None, None);
+        (self.attempts, self.bytes_in, self.bytes_out) = (0, 0, 0);
     }
 
     /// A connection is opened.
@@ -263,11 +268,51 @@ impl Pending {
         self.connected = None;
     }
 
+    /// The first byte of the response is there. Of a response of the target that is not passed on, ours comes later.
+    pub fn begin_response(&mut self, now: Tick, times: &Histogram) {
+        if self.first_byte.is_none() {
+            times.observe(now.micros_since(self.at));
+        }
+        self.first_byte = Some(now);
+    }
+
     /// It was sent to this endpoint of a target.
     pub fn sent_to(&mut self, endpoint: &Address, target: &str) {
         self.endpoint = Some(endpoint.clone());
         self.target.clear();
         self.target.extend_from_slice(target.as_bytes());
+    }
+
+    /// What is known when it ends: so, now, for a client of this address, with this status, and as a tunnel or not.
+    pub fn facts(
+        &mut self,
+        now: Tick,
+        end: End,
+        client: IpAddr,
+        status: u16,
+        is_tunnel: bool,
+    ) -> Facts {
+        let since = |begun: Tick, at: Option<Tick>| at.map(|at| at.micros_since(begun));
+        Facts {
+            at: self.at,
+            duration: now.micros_since(self.at),
+            connect: self.dialed.and_then(|dialed| since(dialed, self.connected)),
+            first_byte: since(self.at, self.first_byte),
+            client,
+            phase: self.phase(is_tunnel, end == End::Answered),
+            endpoint: self.endpoint.take(),
+            attempts: self.attempts,
+            status,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            end,
+            cause: match end {
+                End::Answered | End::Cut => self.cause,
+                End::ClientClosed => Some(Reason::ClientClosed.into()),
+                End::TunnelIdle => Some(Reason::TunnelIdleTimeout.into()),
+                End::Finished | End::TunnelClosed => None,
+            },
+        }
     }
 
     /// How far it is. A response of ours, which `is_answered` here, has no phase of its own.
@@ -386,7 +431,7 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             at: Tick(5),
-            duration: Duration::from_micros(7),
+            duration: 7,
             connect: None,
             first_byte: None,
             client: IpAddr::from([127, 0, 0, 1]),
@@ -427,7 +472,7 @@ mod tests {
         assert_eq!(batch.memory(), memory);
         let mut pending = Pending::default();
         for (length, kept) in [(600, true), (16_000, false), (600, true)] {
-            pending.begin(Tick(0), &vec![b'x'; length]);
+            pending.begin(Tick(0), &mut vec![b'x'; length], true);
             pending.rest();
             assert_eq!(pending.text.capacity() > 0, kept, "{length}");
         }

@@ -278,10 +278,9 @@ fn word(word: Option<&str>, dress: Dress, out: &mut Vec<u8>) {
     }
 }
 
-/// Milliseconds with three decimals.
-fn millis(time: Option<Duration>, dress: Dress, out: &mut Vec<u8>) {
-    let Some(time) = time else { return nothing(dress, out) };
-    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+/// Microseconds as milliseconds with three decimals.
+fn millis(micros: Option<u64>, dress: Dress, out: &mut Vec<u8>) {
+    let Some(micros) = micros else { return nothing(dress, out) };
     number(out, micros / 1_000);
     out.push(b'.');
     thousandths(out, micros % 1_000);

@@ -618,7 +618,7 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             at: Tick(1),
-            duration: Duration::ZERO,
+            duration: 0,
             connect: None,
             first_byte: None,
             client: IpAddr::from([127, 0, 0, 1]),

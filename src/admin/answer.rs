@@ -13,7 +13,7 @@ use super::exposition::Exposition;
 use super::permit::Denial;
 use super::request::{Refusal, Request};
 use super::view::View;
-use super::{explain, page, prometheus, status, targets};
+use super::{explain, page, prometheus, recent, status, targets};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -81,6 +81,9 @@ const ROUTES: [Route; 11] = [
 /// What would become of a request.
 const EXPLAIN: &str = "/explain";
 
+/// Exchanges that ended last.
+const RECENT: &str = "/recent";
+
 /// What the path of one target begins with; its name follows, percent-encoded.
 const TARGET: &str = "/targets/";
 
@@ -107,9 +110,15 @@ impl Response {
     }
 }
 
-/// The whole answer to `asked`, after which the connection ends.
-pub(super) fn bytes(asked: &Result<Request, Refusal>, view: &View) -> Vec<u8> {
+/// The whole answer to `asked`, after which the connection ends; who asks is `trusted` if commands of theirs are taken.
+pub(super) fn bytes(asked: &Result<Request, Refusal>, view: &View, trusted: bool) -> Vec<u8> {
     let answer = match asked {
+        Ok(request) if request.path == RECENT => {
+            match recent::render(&request.query, view, trusted) {
+                Ok(text) => Response::ok(status::CONTENT_TYPE, text),
+                Err(why) => Response::plain(400, &why),
+            }
+        }
         Ok(request) if request.path == EXPLAIN => match explain::render(&request.query, view) {
             Ok(text) => Response::ok(status::CONTENT_TYPE, text),
             Err(why) => Response::plain(400, &why),
@@ -172,6 +181,7 @@ pub(super) fn command(request: &Request, permit: Result<(), Denial>) -> Result<C
         (path, _)
             if permit.is_err()
                 || path == EXPLAIN
+                || path == RECENT
                 || path.starts_with(TARGET)
                 || ROUTES.iter().any(|route| route.path == path) =>
         {
@@ -359,7 +369,7 @@ mod tests {
     }
 
     fn answer(asked: &Result<Request, Refusal>, view: &View) -> String {
-        String::from_utf8(bytes(asked, view)).unwrap()
+        String::from_utf8(bytes(asked, view, true)).unwrap()
     }
 
     #[test]

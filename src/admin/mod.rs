@@ -19,6 +19,7 @@
 //! | `prometheus`, `exchanges`, `endpoints` | a view as metrics, family by family (pure) |
 //! | `exposition` | the two formats of metrics, and which one is asked for (pure) |
 //! | `status`, `targets` | a view as JSON, and its targets (pure) |
+//! | `recent` | exchanges that ended last, as JSON (pure) |
 //! | `explain` | what would become of a request (pure) |
 //! | `steer` | the request to decide about a target (pure) |
 
@@ -31,6 +32,7 @@ mod page;
 mod permit;
 mod process;
 mod prometheus;
+mod recent;
 mod request;
 mod serve;
 mod status;

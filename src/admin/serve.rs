@@ -142,10 +142,12 @@ impl Respond for Host<'_> {
                 answer::command(request, permit)
             }
             _ => {
+                let judged = asked.as_ref().map(|request| permit::judge(request, visitor, token));
+                let trusted = judged.is_ok_and(|permit| permit.is_ok());
                 let fresh = || View::read(self.sources);
                 let frozen = self.frozen.filter(|it| it.shut.is(visitor == Visitor::Local));
                 let view = frozen.map_or_else(fresh, |it| it.view.clone());
-                return Handled::Now(answer::bytes(asked, &view));
+                return Handled::Now(answer::bytes(asked, &view, trusted));
             }
         };
         match command {

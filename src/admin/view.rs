@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::access::recorder::{FlightRecorder, Record};
 use crate::balance::Snapshot;
 use crate::balance::detail::Moment;
 use crate::metrics::Counts;
@@ -37,6 +38,8 @@ pub(super) struct View {
     /// Bytes that buffers hold, and that they may hold.
     pub(super) memory: (usize, usize),
     pub(super) workers: Vec<WorkerView>,
+    /// The exchanges of each worker that ended last, as they are when they are asked for.
+    pub(super) recorders: Vec<Arc<FlightRecorder>>,
     /// What no worker of this process counts.
     pub(super) others: Counts,
     /// What was counted of exchanges.
@@ -90,6 +93,7 @@ impl View {
             file: sources.file.clone(),
             memory: (sources.shared.memory.held(), sources.shared.memory.limit()),
             workers: peers.collect(),
+            recorders: workers.peers.iter().map(|peer| Arc::clone(&peer.recorder)).collect(),
             others: [&*sources.others, &*sources.health, &sources.inherited.counters]
                 .map(Counts::of)
                 .into_iter()
@@ -120,6 +124,23 @@ impl View {
             accepted: self.accepted.clone(),
             panics: self.panics,
         }
+    }
+
+    /// The exchanges that ended last, with the number of the worker that each was with.
+    pub(super) fn exchanges(&self) -> Vec<(usize, Record)> {
+        self.records(FlightRecorder::exchanges)
+    }
+
+    /// Those that went wrong last, likewise.
+    pub(super) fn errors(&self) -> Vec<(usize, Record)> {
+        self.records(FlightRecorder::errors)
+    }
+
+    fn records(&self, of: impl Fn(&FlightRecorder) -> Vec<Record>) -> Vec<(usize, Record)> {
+        let of_worker = |(worker, recorder): (usize, &Arc<FlightRecorder>)| {
+            of(recorder).into_iter().map(move |record| (worker, record))
+        };
+        self.recorders.iter().enumerate().flat_map(of_worker).collect()
     }
 
     /// Client connections of all workers.
@@ -165,6 +186,7 @@ impl View {
             file: Some("/etc/evenly.toml".into()),
             memory: (1 << 19, 1 << 30),
             workers: vec![worker, WorkerView { connections: 3, ..worker }],
+            recorders: Vec::new(),
             others: Counts::default(),
             traffic: TrafficCounts::of(&traffic),
             in_flight: 2,

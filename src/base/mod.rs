@@ -31,6 +31,7 @@ pub mod decimal;
 pub mod ledger;
 pub mod lines;
 pub mod log;
+pub mod ring;
 pub mod shortage;
 pub mod slab;
 mod span;

@@ -30,7 +30,7 @@ impl<N: Net> Pump<N> {
         upstream.closes = reuse == Reuse::Ends;
         let (endpoint, status) = (upstream.endpoint, client.exchange.flow.status());
         let reused = upstream.busy().is_some_and(|busy| busy.reused);
-        let answer = WholeResponse { status, begun: Some(client.exchange.begun), reused };
+        let answer = WholeResponse { status, begun: client.exchange.begun(), reused };
         let ended = upstream.conn.read_closed || upstream.is_write_broken();
         let broken_by = client.exchange.tried.as_mut().and_then(|tried| tried.broken_by.take());
         if let Some(broken_by) = broken_by {

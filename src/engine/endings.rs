@@ -9,7 +9,6 @@ use super::pump::Pump;
 use super::tables::{Client, Closing, Then};
 use super::waits::Moved;
 use crate::access::End;
-use crate::base::tick::CoarseTick;
 use crate::base::wheel::Due;
 use crate::exchange::{ClientEnd, Ending};
 use crate::reason::{Cause, Incident, Reason};
@@ -149,7 +148,7 @@ impl<N: Net> Pump<N> {
     fn end_cut(&mut self, key: ClientKey, cause: Cause) -> Option<&mut Client<N::Conn>> {
         self.counters.cut.bump();
         self.counters.reasons.count(Incident::Cut, cause.reason);
-        self.note_cause(key, Some(cause));
+        self.note_cut(key, cause);
         self.end_entry(key, End::Cut);
         self.part(key);
         let client = self.clients.get_mut(key)?;
@@ -239,10 +238,7 @@ impl<N: Net> Pump<N> {
 
     pub(super) fn forget_client(&mut self, key: ClientKey) -> Option<Client<N::Conn>> {
         let mut client = self.clients.remove(key)?;
-        debug_assert!(
-            client.exchange.begun == CoarseTick::NEVER,
-            "an exchange that began has ended"
-        );
+        debug_assert!(client.exchange.entry.is_none(), "an exchange that began has ended");
         client.conn.release(&mut self.buffers);
         client.exchange.let_go(&mut self.buffers);
         self.closed += 1;

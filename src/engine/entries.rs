@@ -1,20 +1,29 @@
-//! The access log's side of the pump: what is noted of an exchange while it runs, and its entry when it ends.
-//! While the access log is off nothing here costs anything but what metrics want to know as well ([`measures`](super::measures)).
+//! What is noted of each exchange while it runs, and what becomes of that when it ends: counts, a record of the flight recorder,
+//! and an entry of the access log if there is one. Time is the turn's.
 
 use super::Net;
 use super::keys::ClientKey;
 use super::pump::Pump;
-use crate::access::{Batch, End, Facts, Pending, push_refused};
-use crate::base::tick::Tick;
-use crate::reason::{Cause, Reason};
+use std::sync::Arc;
+
+use crate::access::recorder::FlightRecorder;
+use crate::access::{Batch, End, Pending, push_refused};
+use crate::reason::Cause;
 
 /// Boxes that are kept to be used again.
 const SPARE: usize = 1024;
 
-/// The entries of one worker on their way to the writer.
+/// What is known of the exchanges of one worker.
 #[derive(Default)]
 pub(super) struct Entries {
-    batch: Batch,
+    /// Those that go to the writer; `None` while the access log is off.
+    batch: Option<Batch>,
+    /// Those that ended last.
+    recorder: Arc<FlightRecorder>,
+    /// The date of tick 0, in microseconds since 1970.
+    pub(super) origin: u64,
+    /// Exchanges that have begun and not ended.
+    pub(super) in_flight: u64,
     /// Boxes to be used again.
     #[expect(clippy::vec_box, reason = "the boxes are what is reused")]
     spare: Vec<Box<Pending>>,
@@ -22,56 +31,71 @@ pub(super) struct Entries {
     id: Vec<u8>,
 }
 
-impl<N: Net> Pump<N> {
-    /// The entries gathered so far, for the worker to hand over; `None` while the access log is off.
-    pub(super) fn access_batch(&mut self) -> Option<&mut Batch> {
-        self.entries.as_mut().map(|entries| &mut entries.batch)
+impl Entries {
+    /// Has the access log get entries from now on, or not.
+    pub(super) fn log(&mut self, is_on: bool) {
+        self.batch = is_on.then(|| self.batch.take().unwrap_or_default());
     }
 
-    /// A request's head is whole, or was refused.
-    pub(super) fn begin_entry(&mut self, key: ClientKey, line: &[u8]) {
-        self.begin_measures(key);
-        // The log is off.
-        let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
-            return;
+    /// Has records go there from now on.
+    pub(super) fn record_in(&mut self, recorder: Arc<FlightRecorder>) {
+        self.recorder = recorder;
+    }
+
+    /// The entries gathered so far; `None` while the access log is off.
+    pub(super) fn batch(&mut self) -> Option<&mut Batch> {
+        self.batch.as_mut()
+    }
+}
+
+impl<N: Net> Pump<N> {
+    /// A request's head is whole, or was refused, or did not come in time. One that has begun is not counted again: its body may turn out
+    /// to be broken.
+    pub(super) fn begin_entry(&mut self, key: ClientKey, line: &mut Vec<u8>) {
+        let Pump { entries, counters, clients, .. } = self;
+        let Some(client) = clients.get_mut(key) else {
+            return self.impossible("a client that runs is there");
         };
-        if client.exchange.entry.is_none() {
-            let mut pending = entries.spare.pop().unwrap_or_default();
-            pending.begin(self.now, line);
-            client.exchange.entry = Some(pending);
+        if client.exchange.entry.is_some() {
+            return;
         }
+        let mut pending = entries.spare.pop().unwrap_or_default();
+        pending.begin(self.now, line, self.rules.describe);
+        client.exchange.entry = Some(pending);
+        counters.requests.bump();
+        entries.in_flight += 1;
+        counters.traffic.in_flight.set(entries.in_flight);
     }
 
     /// The head of a request was not whole when its time was over.
     pub(super) fn begin_entry_of_part(&mut self, key: ClientKey) {
-        // The log is off.
-        let (Some(_), Some(client)) = (&self.entries, self.clients.get(key)) else { return };
+        let Some(client) = self.clients.get(key) else {
+            return self.impossible("a client that runs is there");
+        };
         if client.exchange.entry.is_none() {
             let mut text = Vec::new();
             let came = client.conn.inbox.as_ref().map(|inbox| self.buffers.get(inbox));
             push_refused(&mut text, came.unwrap_or_default());
-            self.begin_entry(key, &text);
+            self.begin_entry(key, &mut text);
         }
     }
 
-    /// So many more bytes of the body went to the client; the first of them show that the response has begun.
-    pub(super) fn add_to_entry(&mut self, key: ClientKey, bytes: usize) {
-        if self.entries.is_some()
-            && let Some(client) = self.clients.get_mut(key)
+    /// It is answered by us, for that cause, and with so many bytes of content.
+    pub(super) fn note_answer(&mut self, key: ClientKey, cause: Option<Cause>, bytes: usize) {
+        let Pump { clients, counters, now, .. } = self;
+        if let Some(client) = clients.get_mut(key)
             && let Some(entry) = &mut client.exchange.entry
         {
+            entry.cause = cause;
             entry.bytes_out += bytes as u64;
-            if entry.first_byte.is_none() && !client.exchange.flow.awaits_response() {
-                entry.first_byte = Some(self.now);
-            }
+            entry.begin_response(*now, &counters.traffic.first_bytes);
         }
     }
 
     /// So many more bytes of the body came from the client.
-    pub(super) fn add_upload_to_entry(&mut self, key: ClientKey, bytes: usize) {
-        if self.entries.is_some()
-            && let Some(entry) =
-                self.clients.get_mut(key).and_then(|client| client.exchange.entry.as_mut())
+    pub(super) fn note_upload(&mut self, key: ClientKey, bytes: usize) {
+        if bytes > 0
+            && let Some(entry) = self.entry(key)
         {
             entry.bytes_in += bytes as u64;
         }
@@ -79,63 +103,56 @@ impl<N: Net> Pump<N> {
 
     /// A connection is opened for the request.
     pub(super) fn note_dial(&mut self, key: ClientKey) {
-        if self.entries.is_some()
-            && let Some(entry) =
-                self.clients.get_mut(key).and_then(|client| client.exchange.entry.as_mut())
-        {
-            entry.dial(self.now);
+        let now = self.now;
+        if let Some(entry) = self.entry(key) {
+            entry.dial(now);
         }
     }
 
-    /// Why the exchange will have ended otherwise than by the target's whole response.
-    pub(super) fn note_cause(&mut self, key: ClientKey, cause: Option<Cause>) {
-        if self.entries.is_some()
-            && let Some(entry) =
-                self.clients.get_mut(key).and_then(|client| client.exchange.entry.as_mut())
-        {
-            entry.cause = cause;
+    /// Why the exchange is cut.
+    pub(super) fn note_cut(&mut self, key: ClientKey, cause: Cause) {
+        if let Some(entry) = self.entry(key) {
+            entry.cause = Some(cause);
         }
     }
 
-    /// The exchange ended.
+    /// The exchange ended, if there is one.
     pub(super) fn end_entry(&mut self, key: ClientKey, end: End) {
-        self.end_measures(key, end);
-        // The log is off.
-        let (Some(entries), Some(client)) = (&mut self.entries, self.clients.get_mut(key)) else {
-            return;
-        };
-        // Its head was never whole.
+        let Pump { entries, counters, clients, .. } = self;
+        // Its last bytes could not be written: it has gone, and its exchange ended then.
+        let Some(client) = clients.get_mut(key) else { return };
+        // No head of a request was whole.
         let Some(mut pending) = client.exchange.entry.take() else { return };
         let flow = &client.exchange.flow;
-        let since = |begun: Tick, at: Option<Tick>| at.map(|at| at.since(begun));
-        let facts = Facts {
-            at: pending.at,
-            duration: self.now.since(pending.at),
-            connect: pending.dialed.and_then(|dialed| since(dialed, pending.connected)),
-            first_byte: since(pending.at, pending.first_byte),
-            client: client.address.ip,
-            phase: pending.phase(flow.is_tunnel(), end == End::Answered),
-            endpoint: pending.endpoint.take(),
-            attempts: pending.attempts,
-            status: flow.status(),
-            bytes_in: pending.bytes_in,
-            bytes_out: pending.bytes_out,
-            end,
-            cause: match end {
-                End::Answered | End::Cut => pending.cause,
-                End::ClientClosed => Some(Reason::ClientClosed.into()),
-                End::TunnelIdle => Some(Reason::TunnelIdleTimeout.into()),
-                End::Finished | End::TunnelClosed => None,
-            },
-        };
+        let facts =
+            pending.facts(self.now, end, client.address.ip, flow.status(), flow.is_tunnel());
+        entries.in_flight -= 1;
+        let traffic = &counters.traffic;
+        traffic.in_flight.set(entries.in_flight);
+        traffic.ended(flow.method() as usize, facts.status);
+        // A tunnel lasts as long as its two sides like, which says nothing of requests.
+        if !matches!(end, End::TunnelClosed | End::TunnelIdle) {
+            traffic.durations.observe(self.now.micros_since(pending.at));
+        }
         entries.id.clear();
         flow.id().append(&mut entries.id);
-        if !entries.batch.push(facts, [&entries.id, &pending.target], &pending.text) {
-            self.counters.entries_lost.bump();
+        let first = [&entries.id[..], &pending.target];
+        let date = entries.origin.saturating_add(pending.at.0);
+        entries.recorder.record(date, &facts, first, &pending.text);
+        if let Some(batch) = &mut entries.batch
+            && pending.described
+            && !batch.push(facts, first, &pending.text)
+        {
+            counters.entries_lost.bump();
         }
         pending.rest();
         if entries.spare.len() < SPARE {
             entries.spare.push(pending);
         }
+    }
+
+    #[inline]
+    fn entry(&mut self, key: ClientKey) -> Option<&mut Pending> {
+        self.clients.get_mut(key)?.exchange.entry.as_deref_mut()
     }
 }

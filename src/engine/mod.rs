@@ -17,7 +17,6 @@ mod entries;
 mod failures;
 mod hint;
 mod keys;
-mod measures;
 mod memory;
 mod net;
 mod parting;
@@ -39,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Batch;
+use crate::access::recorder::FlightRecorder;
 use crate::balance::{EndpointId, Report, Shared, Snapshot};
 use crate::base::tick::Tick;
 use crate::metrics::WorkerCounters;
@@ -74,9 +74,16 @@ impl<N: Net> Engine<N> {
         self.scratch.out.ids.seed(seed);
     }
 
-    /// Says how many microseconds it is since 1970, for names of requests: before each turn with a plan that has them.
-    pub fn set_wall_time(&mut self, micros: u64) {
+    /// Says how many microseconds `now` is since 1970: before each turn with a plan that has names of requests, which are made of
+    /// it, and now and then for the flight recorder.
+    pub fn set_wall_time(&mut self, now: Tick, micros: u64) {
         self.scratch.out.ids.set_time(micros);
+        self.pump.entries.origin = micros.saturating_sub(now.0);
+    }
+
+    /// Has the flight recorder of its worker get its exchanges; it has one of its own until then.
+    pub fn record_in(&mut self, recorder: Arc<FlightRecorder>) {
+        self.pump.entries.record_in(recorder);
     }
 
     /// Sets how many connections of both sides there may be: one more takes the place of an idle one to a target.
@@ -184,7 +191,7 @@ impl<N: Net> Engine<N> {
 
     /// The entries gathered so far, for the worker to hand over; `None` while the access log is off.
     pub fn access_batch(&mut self) -> Option<&mut Batch> {
-        self.pump.access_batch()
+        self.pump.entries.batch()
     }
 
     /// The network, for a simulation to play with.

@@ -17,7 +17,7 @@ use crate::access::Pending;
 use crate::balance::links::{Link, Links};
 use crate::balance::{Endpoint, EndpointId, Served, Snapshot, Streak};
 use crate::base::address::Address;
-use crate::base::tick::{CoarseTick, Tick};
+use crate::base::tick::Tick;
 use crate::metrics::endpoint::OwnBlock;
 use crate::settings::{Limits, Plan};
 
@@ -229,7 +229,7 @@ pub(super) enum Matured {
 pub(super) struct WholeResponse {
     pub(super) status: u16,
     /// When its exchange began; `None`: how long it took says nothing.
-    pub(super) begun: Option<CoarseTick>,
+    pub(super) begun: Option<Tick>,
     /// It came on a connection that had carried others.
     pub(super) reused: bool,
 }
@@ -404,7 +404,7 @@ impl Pools {
         const NOT_KEPT: GivenBack = GivenBack { kept: false, brief: false, errors: None };
         let WholeResponse { status, begun, reused } = answer;
         let Some(pool) = self.pools.get_mut(&endpoint) else { return NOT_KEPT };
-        pool.meters.answered(status, begun.map(|begun| begun.micros_until(now)));
+        pool.meters.answered(status, begun.map(|begun| now.micros_since(begun)));
         if reused {
             pool.meters.reuses.bump();
         }

@@ -21,7 +21,7 @@ use super::waits::{Lengths, Moved};
 use crate::balance::{Endpoint, EndpointId, EndpointState, Report, Shared, Snapshot};
 use crate::base::buffer::Pool;
 use crate::base::slab::Slab;
-use crate::base::tick::{CoarseTick, Tick};
+use crate::base::tick::Tick;
 use crate::base::wheel::{Fired, Wheel};
 use crate::exchange::{ExchangeRules, Output, Pseudonym};
 use crate::http1::ClientAddress;
@@ -80,10 +80,8 @@ pub(super) struct Pump<N: Net> {
     pub(super) reports: Vec<(EndpointId, Report)>,
     /// Connections of both sides there may be, as long as an idle one to a target can make room.
     pub(super) sockets: usize,
-    /// `None` while the access log is off.
-    pub(super) entries: Option<Entries>,
-    /// Exchanges that are counted and have not ended.
-    pub(super) in_flight: u64,
+    /// What is known of its exchanges.
+    pub(super) entries: Entries,
     /// Client connections that ended since [`Engine::take_closed`](super::Engine::take_closed).
     pub(super) closed: usize,
     /// Requests the retry budget knows of.
@@ -111,6 +109,8 @@ impl<N: Net> Pump<N> {
         let asks_seen = shared.asks.count();
         let mut rules = ExchangeRules::default();
         follow_plan(&mut rules, &snapshot.plan, Pseudonym::new(shared.instance));
+        let mut entries = Entries::default();
+        entries.log(rules.describe);
         // Those of an engine before this one were lost in its panic.
         counters.traffic.in_flight.set(0);
         Pump {
@@ -133,12 +133,11 @@ impl<N: Net> Pump<N> {
             snapshot,
             asks_seen,
             lost: Vec::new(),
-            entries: rules.describe.then(Entries::default),
+            entries,
             rules,
             counters,
             reports: Vec::new(),
             sockets: usize::MAX,
-            in_flight: 0,
             closed: 0,
             noted: 0,
             note_at: Tick::default(),
@@ -221,7 +220,7 @@ impl<N: Net> Pump<N> {
         if !Arc::ptr_eq(&self.snapshot.plan, &snapshot.plan) {
             follow_plan(&mut self.rules, &snapshot.plan, Pseudonym::new(self.shared.instance));
             self.lengths = Lengths::new(&snapshot.plan.timeouts, self.drains);
-            self.entries = self.rules.describe.then(|| self.entries.take().unwrap_or_default());
+            self.entries.log(self.rules.describe);
         }
         self.snapshot = snapshot;
     }
@@ -336,8 +335,11 @@ impl<N: Net> Pump<N> {
             }
         }
         let begun = self.clients.keys().filter_map(|key| self.clients.get(key));
-        let begun = begun.filter(|client| client.exchange.begun != CoarseTick::NEVER).count();
-        assert_eq!(begun as u64, self.in_flight, "every exchange that is counted has its client");
+        let begun = begun.filter(|client| client.exchange.entry.is_some()).count();
+        assert_eq!(
+            begun as u64, self.entries.in_flight,
+            "every exchange that is counted has its client"
+        );
         let owned = self
             .upstreams
             .keys()

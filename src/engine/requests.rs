@@ -102,8 +102,8 @@ impl<N: Net> Pump<N> {
         match step.next {
             Next::NeedMore | Next::ToClient | Next::Finished { .. } | Next::Failed(_) => {}
             Next::NeedUpstream => {
-                self.begin_entry(key, &out.line);
-                self.add_upload_to_entry(key, step.body.len());
+                self.begin_entry(key, &mut out.line);
+                self.note_upload(key, step.body.len());
                 match self.find_upstream(key, [&out.head, body, &out.tail]) {
                     Search::Underway => {}
                     Search::NoEndpoint => self.answer_unavailable(key, out),
@@ -111,12 +111,12 @@ impl<N: Net> Pump<N> {
                 }
             }
             Next::ToUpstream => {
-                self.add_upload_to_entry(key, step.body.len());
+                self.note_upload(key, step.body.len());
                 self.send_upstream(key, [&out.head, body, &out.tail]);
                 self.end_upload_if_over(key);
             }
             Next::Answered => {
-                self.begin_entry(key, &out.line);
+                self.begin_entry(key, &mut out.line);
                 self.hint_at(key, out.cause);
                 self.send_answer(key, out);
             }

@@ -11,7 +11,7 @@ use super::waits::Moved;
 use crate::access::End;
 use crate::balance::{Report, Streak};
 use crate::base::ledger::Level;
-use crate::base::tick::CoarseTick;
+use crate::base::tick::Tick;
 use crate::exchange::{Ending, Failure, Halves, Next, Output, Reuse, Step};
 use crate::metrics::traffic::Way;
 use crate::reason::{Incident, Reason};
@@ -116,13 +116,17 @@ impl<N: Net> Pump<N> {
         let awaited = flow.awaits_response();
         let step = flow.upstream_bytes(rules, halves, input, out);
         let begins = awaited && !flow.awaits_response();
-        self.counters.traffic.moved(Way::FromTargets, step.consumed);
+        let traffic = &self.counters.traffic;
+        traffic.moved(Way::FromTargets, step.consumed);
+        if let Some(entry) = &mut client.exchange.entry {
+            entry.bytes_out += step.body.len() as u64;
+            if begins {
+                entry.begin_response(self.now, &traffic.first_bytes);
+            }
+        }
         if upstream.fresh && matches!(step.next, Next::ToClient | Next::Finished { .. }) {
             upstream.fresh = false;
             self.pools.matured(upstream.endpoint, key, Matured::Response, self.now);
-        }
-        if begins {
-            self.measure_first_byte(owner);
         }
         self.upstream_act(key, owner, &step, input, out);
         // The exchange is over.
@@ -146,18 +150,15 @@ impl<N: Net> Pump<N> {
     ) {
         match step.next {
             Next::ToClient => {
-                self.add_to_entry(owner, step.body.len());
                 let body = out.join(&input[step.body.clone()]);
                 self.respond(key, owner, [&out.head, body, &out.tail]);
             }
             Next::Finished { reuse } => {
-                self.add_to_entry(owner, step.body.len());
                 let body = out.join(&input[step.body.clone()]);
                 self.finish(key, owner, reuse, [&out.head, body, &out.tail]);
             }
             Next::Failed(failure) => {
                 if !step.body.is_empty() {
-                    self.add_to_entry(owner, step.body.len());
                     self.send_client(owner, [&out.head, &input[step.body.clone()], &out.tail]);
                 }
                 self.upstream_failed(owner, failure, out);
@@ -211,7 +212,7 @@ impl<N: Net> Pump<N> {
         client.exchange.upstream = None;
         self.counters.finished.bump();
         let (status, idle_hint) = (client.exchange.flow.status(), client.exchange.half.idle_hint());
-        let begun = Some(client.exchange.begun);
+        let begun = client.exchange.begun();
         let ending = client.exchange.flow.ending(&client.half);
         let stays = reuse == Reuse::Private && ending == Ending::KeepAlive;
         let broken_by = client.exchange.tried.as_mut().and_then(|tried| tried.broken_by.take());
@@ -234,7 +235,7 @@ impl<N: Net> Pump<N> {
         key: UpstreamKey,
         reuse: Reuse,
         owner: Option<ClientKey>,
-        (status, begun): (u16, Option<CoarseTick>),
+        (status, begun): (u16, Option<Tick>),
     ) {
         let Some(upstream) = self.upstreams.get_mut(key) else {
             return self.impossible("an upstream connection that runs is there");
@@ -301,13 +302,11 @@ impl<N: Net> Pump<N> {
     pub(super) fn send_answer(&mut self, key: ClientKey, out: &mut Output) {
         self.counters.answered.bump();
         // The head of a request that was too slow was never whole.
-        self.begin_entry(key, &out.line);
-        self.measure_first_byte(key);
+        self.begin_entry(key, &mut out.line);
         if let Some(cause) = out.cause {
             self.counters.reasons.count(Incident::Response, cause.reason);
         }
-        self.note_cause(key, out.cause);
-        self.add_to_entry(key, body_len(&out.head));
+        self.note_answer(key, out.cause, body_len(&out.head));
         self.part(key);
         self.send_client(key, [&out.head, &[], &out.tail]);
         self.exchange_over(key, End::Answered);

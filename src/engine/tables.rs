@@ -8,7 +8,7 @@ use super::net::Token;
 use crate::access::Pending;
 use crate::balance::EndpointId;
 use crate::base::buffer::{Chunk, Pool};
-use crate::base::tick::{CoarseTick, Tick};
+use crate::base::tick::Tick;
 use crate::base::wheel::Due;
 use crate::exchange::Flow;
 use crate::http1::{ClientAddress, ClientHalf, ServerHalf};
@@ -61,9 +61,7 @@ pub(super) struct Exchange {
     pub(super) hold: Option<Chunk>,
     /// The low bits of its round-robin ticket: by it requests that are tried elsewhere are spread over the others.
     ticket: u32,
-    /// When it began, as far as it is counted; [`CoarseTick::NEVER`] otherwise.
-    pub(super) begun: CoarseTick,
-    /// What the access log will say of it.
+    /// What is noted of it, from when it began to when it ends.
     pub(super) entry: Option<Box<Pending>>,
     /// Endpoints that refused it, and one that broke it.
     pub(super) tried: Option<Box<Tried>>,
@@ -82,12 +80,16 @@ impl Exchange {
         upstream: None,
         hold: None,
         ticket: 0,
-        begun: CoarseTick::NEVER,
         entry: None,
         tried: None,
         answered: false,
         unsent: 0,
     };
+
+    /// When it began, if it goes on.
+    pub(super) fn begun(&self) -> Option<Tick> {
+        self.entry.as_ref().map(|entry| entry.at)
+    }
 
     /// Its round-robin ticket, or one that spreads as well.
     pub(super) fn ticket(&self) -> usize {

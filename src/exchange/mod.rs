@@ -102,7 +102,7 @@ pub struct ExchangeRules {
     pub max_hops: usize,
     /// Which responses get a `Proxy-Status` field.
     pub proxy_status: ProxyStatus,
-    /// Whether requests are described in [`Output::line`], for the access log.
+    /// Whether [`Output::line`] describes requests as the access log does, or else in brief.
     pub describe: bool,
     /// Whether the worker is stopping: every response then says `Connection: close`.
     pub draining: bool,
@@ -132,8 +132,8 @@ pub struct Output {
     pub head: Vec<u8>,
     /// Goes after it.
     pub tail: Vec<u8>,
-    /// What the access log says of a request whose head was whole, if [`ExchangeRules::describe`] asks for it:
-    /// request line, Host, Referer, User-Agent, each ended by a NUL.
+    /// What the access log says of a request whose head was whole, or what the flight recorder does
+    /// ([`ExchangeRules::describe`]): text parts from [`TextPart::Method`](crate::access::TextPart::Method) on.
     pub line: Vec<u8>,
     /// Why the exchange ended otherwise than by the target's whole response; `None` if it did not.
     pub cause: Option<Cause>,

@@ -8,7 +8,7 @@ use crate::access::{push_part, push_refused};
 use crate::http1::body::Decoded;
 use crate::http1::head::{FieldSpace, RequestHead};
 use crate::http1::rewrite::RequestRewrite;
-use crate::http1::{BodyLength, ClientAddress, Fault, Progress, ServerHalf, TraceParent, Version};
+use crate::http1::{BodyLength, ClientAddress, Fault, Progress, ServerHalf, TraceParent};
 use crate::reason::{Cause, Reason};
 
 impl Flow {
@@ -69,9 +69,7 @@ impl Flow {
                 if fault == Fault::OtherVersion && client.lowers_minor(input) {
                     return self.one_request_head(rules, address, halves, input, out);
                 }
-                if rules.describe {
-                    push_refused(&mut out.line, input);
-                }
+                push_refused(&mut out.line, input);
                 return self.refuse(fault, rules, client, out);
             }
             Ok(Progress::Partial) => {
@@ -84,8 +82,9 @@ impl Flow {
                 }
                 let span =
                     out.ids.traces.then(|| TraceParent::next(head.traceparent(), &mut out.ids));
-                if rules.describe {
-                    describe(&head, span.as_ref(), address.trusted, &mut out.line);
+                match rules.describe {
+                    true => describe(&head, input, span.as_ref(), address.trusted, &mut out.line),
+                    false => describe_briefly(&head, input, address.trusted, &mut out.line),
                 }
                 if rules.request_via.is_some_and(|us| head.passes(&us) > rules.max_hops) {
                     return self.answer_loop(&head, rules, client, out);
@@ -227,17 +226,12 @@ impl Flow {
 /// What the access log says of a request, which goes on in the trace `span`, or in that of its client.
 fn describe(
     head: &RequestHead<'_, '_>,
+    input: &[u8],
     span: Option<&TraceParent>,
     trusted: bool,
     line: &mut Vec<u8>,
 ) {
-    let version = match head.version {
-        Version::Http10 => "HTTP/1.0",
-        Version::Http11 => "HTTP/1.1",
-    };
-    for part in [head.method_text, head.target, version] {
-        push_part(line, part.as_bytes());
-    }
+    push_line(head, input, line);
     for name in ["host", "referer", "user-agent"] {
         push_part(line, head.field(name).unwrap_or_default());
     }
@@ -246,4 +240,26 @@ fn describe(
     }
     line.push(0);
     push_part(line, if trusted { head.forwarded_for() } else { &[] });
+}
+
+/// What the flight recorder has room for, and what costs little.
+fn describe_briefly(head: &RequestHead<'_, '_>, input: &[u8], trusted: bool, line: &mut Vec<u8>) {
+    push_line(head, input, line);
+    push_part(line, head.host.unwrap_or_default());
+    if trusted {
+        line.extend_from_slice(&[0; 3]);
+        push_part(line, head.forwarded_for());
+    }
+}
+
+/// Appends the request line, whose two spaces are single ones, as three text parts.
+fn push_line(head: &RequestHead<'_, '_>, input: &[u8], line: &mut Vec<u8>) {
+    let ends = [head.line_start, head.line_end.saturating_sub("\r".len())];
+    line.extend_from_slice(input.get(ends[0]..ends[1]).unwrap_or_default());
+    let target = head.method_text.len() + " ".len() + head.target.len();
+    for end in [head.method_text.len(), target, line.len().saturating_sub(1)] {
+        if let Some(byte) = line.get_mut(end) {
+            *byte = 0;
+        }
+    }
 }

@@ -241,6 +241,11 @@ pub fn explain_target(method: &str, url: &str, headers: &[String]) -> String {
     target
 }
 
+/// The target that asks for the exchanges that ended last, so many at most, or for those that went wrong.
+pub fn recent_target(errors: bool, limit: u32) -> String {
+    format!("/recent?limit={limit}{}", if errors { "&errors" } else { "" })
+}
+
 /// `bytes` as part of a target, percent-encoded (RFC 3986 section 2.1).
 fn encoded(bytes: &[u8]) -> String {
     let mut text = String::new();

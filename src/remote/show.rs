@@ -241,6 +241,52 @@ pub fn explanation(explained: &Value) -> String {
     lines + &table(&rows)
 }
 
+/// `/recent` as a table, a line for each exchange.
+pub fn recent(recent: &Value) -> String {
+    let titles =
+        ["time", "client", "request", "status", "ms", "endpoint", "why"].map(str::to_owned);
+    let mut rows = vec![titles];
+    for exchange in recent["exchanges"].as_array().into_iter().flatten() {
+        let part = |key: &str| text(&exchange[key]);
+        let asked = match exchange["method"].is_string() {
+            true => format!("{} {}{}", part("method"), part("host"), part("uri")),
+            false => part("line"),
+        };
+        rows.push([
+            part("time"),
+            part("client"),
+            asked,
+            exchange["status"].to_string(),
+            exchange["duration_ms"].to_string(),
+            part("endpoint"),
+            ending(exchange),
+        ]);
+    }
+    if rows.len() == 1 {
+        return "none since it was started\n".to_owned();
+    }
+    table(&rows)
+}
+
+/// Why an exchange did not end as it should, or did after several attempts.
+fn ending(exchange: &Value) -> String {
+    let part = |key: &str| text(&exchange[key]);
+    let mut parts = Vec::new();
+    if exchange["reason"].is_string() {
+        parts.push(part("reason"));
+    }
+    if exchange["detail"].is_string() {
+        parts.push(format!("({})", part("detail")));
+    }
+    if exchange["ended_by"].is_string() {
+        parts.push(format!("by {} in {}", part("ended_by"), part("phase")));
+    }
+    if let Some(attempts @ 2..) = exchange["attempts"].as_u64() {
+        parts.push(format!("after {attempts} attempts"));
+    }
+    parts.join(" ")
+}
+
 /// Whether the request of `/explain` is not refused, and an endpoint could take it.
 pub fn is_taken(explained: &Value) -> bool {
     let mut endpoints = explained["endpoints"].as_array().into_iter().flatten();
@@ -279,6 +325,47 @@ mod tests {
                 "b:1     -           unresolved                      no such name",
             ]
         );
+    }
+
+    #[test]
+    fn exchanges_are_lines_with_what_went_wrong_at_the_end() {
+        let exchange = json!({"time": "2026-12-01T10:00:00.000Z", "client": "192.0.2.7", "method": "GET", "uri": "/a", "host": "x",
+            "status": 200, "duration_ms": 1.25, "endpoint": "10.0.0.1:1", "attempts": 1, "reason": null, "detail": null,
+            "ended_by": null, "phase": null, "line": null});
+        let (mut cut, mut refused) = (exchange.clone(), exchange.clone());
+        for (key, value) in [
+            ("status", json!(502)),
+            ("attempts", json!(3)),
+            ("reason", json!("connection_refused")),
+            ("ended_by", json!("target")),
+            ("phase", json!("connect")),
+        ] {
+            cut[key] = value;
+        }
+        for (key, value) in [
+            ("method", Value::Null),
+            ("line", json!("G\u{1b}[31mET")),
+            ("status", json!(400)),
+            ("endpoint", Value::Null),
+            ("reason", json!("http_request_error")),
+            ("detail", json!("no_host")),
+            ("ended_by", json!("client")),
+            ("phase", json!("request")),
+        ] {
+            refused[key] = value;
+        }
+        let shown = recent(&json!({"exchanges": [exchange, cut, refused]}));
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "time                      client     request   status  ms    endpoint    why",
+                "2026-12-01T10:00:00.000Z  192.0.2.7  GET x/a   200     1.25  10.0.0.1:1",
+                "2026-12-01T10:00:00.000Z  192.0.2.7  GET x/a   502     1.25  10.0.0.1:1  connection_refused by target in connect after 3 attempts",
+                "2026-12-01T10:00:00.000Z  192.0.2.7  G\u{fffd}[31mET  400     1.25              http_request_error (no_host) by client in request",
+            ]
+        );
+        assert_eq!(recent(&json!({"exchanges": []})), "none since it was started\n");
     }
 
     #[test]

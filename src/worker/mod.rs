@@ -27,6 +27,7 @@ use socket2::Socket;
 
 use crate::access::BATCH_TIME;
 use crate::access::dates::Dates;
+use crate::access::recorder::FlightRecorder;
 use crate::access::writer::Outlet;
 use crate::balance::{EndpointId, Report, Shared};
 use crate::base::shortage::Shortage;
@@ -47,6 +48,8 @@ const EVENTS: usize = 512;
 const HANDED_OVER: usize = 1024;
 /// The least time between two lines about missing descriptors.
 const QUIET: Duration = Duration::from_secs(10);
+/// How often the wall clock is read for dates of the flight recorder.
+const DATE_TIME: Duration = Duration::from_secs(1);
 const WAKER: mio::Token = mio::Token(usize::MAX);
 /// Listeners have the tokens from here on; no connection has, because its index would be beyond any limit.
 const FIRST_LISTENER: usize = usize::MAX - 1024;
@@ -61,6 +64,8 @@ pub struct Peer {
     waker: Waker,
     /// What it counts.
     pub counters: WorkerCounters,
+    /// Its exchanges that ended last.
+    pub recorder: Arc<FlightRecorder>,
     /// What it is to do.
     errands: SegQueue<Errand>,
     /// How many it was sent, and how many of them it has run.
@@ -272,6 +277,7 @@ pub fn prepare(
             asked_by: AtomicUsize::new(0),
             waker: Waker::new(poll.registry(), WAKER)?,
             counters: WorkerCounters::default(),
+            recorder: Arc::default(),
             errands: SegQueue::new(),
             sent: AtomicUsize::new(0),
             run: AtomicUsize::new(0),
@@ -345,6 +351,8 @@ struct Worker<'a> {
     asked: usize,
     /// The dates of ticks, for the access log.
     dates: Dates,
+    /// When the wall clock is read again at the latest, as long as there are turns.
+    dated_at: Tick,
     /// When the access log's entries go to the writer.
     hand_over_at: Option<Tick>,
     /// It drains, and from then on idle connections are closed.
@@ -431,6 +439,7 @@ impl<'a> Worker<'a> {
             Arc::clone(&job.shared),
             Arc::clone(&job.workers.peers[job.me].counters),
         );
+        engine.record_in(Arc::clone(&job.workers.peers[job.me].recorder));
         engine.seed(RandomState::new().build_hasher().finish());
         Worker {
             job,
@@ -441,25 +450,25 @@ impl<'a> Worker<'a> {
             parked: None,
             asked: job.me,
             dates: Dates::new(Tick(0), SystemTime::now()),
+            dated_at: Tick(0),
             hand_over_at: None,
             let_idle_go_at: None,
             quiet_until: Tick(0),
         }
     }
 
-    /// Once a turn, for those who need to know it.
+    /// Once a turn for those who need to know it, else now and then.
     fn read_wall_clock(&mut self, now: Tick, is_logging: bool, names_requests: bool) {
-        if !is_logging && !names_requests {
+        if !is_logging && !names_requests && now < self.dated_at {
             return;
         }
+        self.dated_at = now.after(DATE_TIME);
         let wall = SystemTime::now();
         if is_logging {
             self.dates.follow(now, wall);
         }
-        if names_requests {
-            let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.engine.set_wall_time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
-        }
+        let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.engine.set_wall_time(now, u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
     }
 
     fn now(&mut self) -> Tick {

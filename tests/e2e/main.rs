@@ -19,6 +19,7 @@
 //! | `sharing` | connections to targets that clients share, or must not |
 //! | `stopping` | signals and the drain |
 //! | `draining` | the drain by a command, and how it is taken back |
+//! | `recent` | the exchanges that ended last, and those that went wrong |
 //! | `steering` | targets that are taken out and put back by hand, and what is told of them |
 //! | `reload` | a changed file: what is applied, what is refused, and what nobody notices |
 //! | `successor` | upgrades: one process takes the place of another |
@@ -51,6 +52,7 @@ mod names;
 mod nameserver;
 mod page;
 mod reasons;
+mod recent;
 mod reload;
 mod resources;
 mod sharing;

@@ -455,6 +455,7 @@ impl Scene {
             match event {
                 Incident::Response | Incident::Cut => {
                     until("its entry in the access log", || self.entry_with(reason).is_some());
+                    self.is_recorded(&self.entry_with(reason).unwrap());
                 }
                 Incident::Ejection | Incident::Check => {
                     let line = format!("; reason: {reason}");
@@ -469,6 +470,21 @@ impl Scene {
                 told.as_u64() == Some(counted)
             });
         }
+    }
+
+    /// The flight recorder says the same as the access log.
+    #[track_caller]
+    fn is_recorded(&self, entry: &Value) {
+        let told: Value = serde_json::from_str(&self.evenly.admin("/recent?errors", "")).unwrap();
+        let same = |it: &Value| {
+            [
+                "reason", "detail", "status", "end", "ended_by", "phase", "endpoint", "attempts",
+                "uri", "line",
+            ]
+            .iter()
+            .all(|&key| it[key] == entry[key])
+        };
+        assert!(told["exchanges"].as_array().unwrap().iter().any(same), "{entry}\n{told}");
     }
 
     fn status(&self) -> Value {

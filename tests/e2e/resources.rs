@@ -186,7 +186,8 @@ fn heads_that_never_end_hold_no_more_memory_than_they_may_and_it_goes_back() {
     let response = flood[one].response();
     assert_eq!((response.status, response.closes()), (503, true));
     drop(flood);
-    until("their memory is back", || evenly.resident_kib() < before + 1024);
+    // But for what the flight recorder keeps, half a mebibyte of each worker.
+    until("their memory is back", || evenly.resident_kib() < before + 2 * 1024);
     assert_eq!(origin.requests(), 2);
 }
 

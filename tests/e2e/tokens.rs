@@ -359,3 +359,19 @@ fn an_upgrade_over_tcp_has_a_successor_that_reads_the_token_itself() {
     let output = drain.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
+
+#[test]
+fn queries_of_urls_are_told_over_tcp_to_who_has_the_token() {
+    let (files, origin) = (Files::new(), Origin::named("a"));
+    let (evenly, _) = with_token(&origin, &files);
+    evenly.client().get("/a?password=secret");
+    let told = |fields: &str| ask(admin(&evenly), "GET /recent", fields);
+    for fields in ["", "Authorization: Bearer 0000000000000000\r\n"] {
+        let text = told(fields);
+        assert!(text.contains("\"uri\":\"/a?") && !text.contains("secret"), "{text}");
+    }
+    let text = told(RIGHT);
+    assert!(text.contains("/a?password=secret"), "{text}");
+    let text = ask(admin(&evenly), "GET /recent?limit=0", "");
+    assert!(text.starts_with("HTTP/1.1 400") && text.contains("write a number from 1"), "{text}");
+}

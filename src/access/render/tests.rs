@@ -9,9 +9,9 @@ use crate::base::tick::Tick;
 fn facts() -> Facts {
     Facts {
         at: Tick(0),
-        duration: Duration::from_micros(1_500),
-        connect: Some(Duration::from_micros(250)),
-        first_byte: Some(Duration::from_micros(1_250)),
+        duration: 1_500,
+        connect: Some(250),
+        first_byte: Some(1_250),
         client: IpAddr::from([192, 0, 2, 1]),
         endpoint: Some(SocketAddr::from(([127, 0, 0, 1], 8001)).into()),
         attempts: 1,

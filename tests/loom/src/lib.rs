@@ -9,6 +9,7 @@
 mod base {
     pub mod address;
     pub mod ledger;
+    pub mod ring;
     pub mod sync;
 }
 
