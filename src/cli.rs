@@ -36,6 +36,8 @@ Examples:
       Have it finish what it has begun and end, and wait for that.
   evenly targets /etc/evenly.toml
       List its targets: how each is, since when, and why.
+  evenly top /etc/evenly.toml
+      Watch its requests, latencies, targets and errors.
   evenly drain http-api-1:8001 --wait 30s /etc/evenly.toml
       Take one target out; evenly auto http-api-1:8001 puts it back.
   evenly upgrade /etc/evenly.toml
@@ -77,7 +79,8 @@ Signals:
 
 Environment:
   EVENLY_LOG, RUST_LOG  the log level, where --log-level does not give it
-  EVENLY_ADMIN_TOKEN    the token of --admin, where --token-file does not give it";
+  EVENLY_ADMIN_TOKEN    the token of --admin, where --token-file does not give it
+  NO_COLOR              if it is set evenly top has no colours";
 
 /// What follows the options of `evenly run --help`.
 const AFTER_RUN_HELP: &str = "\
@@ -162,6 +165,14 @@ pub enum CliCommand {
         after_help = "Exit codes: 0 it gets requests, 3 it gets none, 2 no target has this name, 1 no evenly was found or it gave no answer."
     )]
     Why(TargetArgs),
+    /// Watch a running evenly on the terminal: requests, latencies, targets, errors by reason
+    ///
+    /// All of it is of the last interval, from what the API says (/status, /targets, /metrics). Keys: q quits, ? shows the others. Nothing is
+    /// coloured if NO_COLOR is set. When it does not answer that is shown, and it is asked on.
+    #[command(
+        after_help = "Exit codes: 0 somebody quit, 1 no evenly was found, it gave no answer at first, or the terminal failed, 2 there is no terminal: evenly top --once needs none."
+    )]
+    Top(TopArgs),
     /// Say what would become of a request: whether it is refused, and which endpoints could take it
     ///
     /// Nothing is sent to anybody. URL is http://HOST/PATH, or a path.
@@ -335,6 +346,20 @@ pub struct TargetArgs {
     pub remote: RemoteArgs,
 }
 
+/// The arguments of `evenly top`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TopArgs {
+    /// How often it is asked, and what rates and percentiles are of: 100ms to 1m
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+    /// Print one frame as text, after one interval
+    #[arg(long)]
+    pub once: bool,
+    /// Which evenly is meant.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
 /// The arguments of `evenly explain`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ExplainArgs {
@@ -471,6 +496,16 @@ fn time(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(ms).map(Duration::from_millis)
+}
+
+/// An interval of `evenly top`.
+fn interval(text: &str) -> Result<Duration, String> {
+    let range = Duration::from_millis(100)..=Duration::from_secs(60);
+    match time(text) {
+        Some(time) if range.contains(&time) => Ok(time),
+        Some(_) => Err("write 100ms to 1m".to_owned()),
+        None => Err("write a number with a unit, such as 500ms or 2s".to_owned()),
+    }
 }
 
 /// The arguments of `evenly upgrade`.

@@ -9,6 +9,7 @@
 //! cli          the command line, as data
 //! server       starts and stops everything in order; signals; reload; drain
 //!
+//! top/         `evenly top`: a running evenly on a terminal, again and again
 //! remote       a running evenly from outside: its control socket, one question over it
 //! admin/       the admin thread: /metrics, /status
 //! worker/      one thread: poll -> mark readiness -> engine.turn(now); the only room that names mio
@@ -49,4 +50,5 @@ pub mod remote;
 pub mod server;
 pub mod settings;
 pub mod token;
+pub mod top;
 pub mod worker;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use evenly::base::log;
 use evenly::cli::{
-    self, CheckArgs, Cli, CliCommand, Drain, RemoteArgs, RunArgs, SeeArgs, TargetArgs,
+    self, CheckArgs, Cli, CliCommand, Drain, RemoteArgs, RunArgs, SeeArgs, TargetArgs, TopArgs,
 };
 use evenly::config::{self, ConfigError, Places};
 use evenly::remote::{self, Contact, RemoteError, show};
@@ -16,6 +16,7 @@ use evenly::server::{
 };
 use evenly::settings::TargetState;
 use evenly::token::{AdminToken, TokenFile};
+use evenly::top::{self, Asker, WatchError};
 
 /// How often it is looked whether requests are left.
 const LOOK: Duration = Duration::from_millis(100);
@@ -147,6 +148,7 @@ fn dispatch(command: &CliCommand) -> Result<(), ExitReason> {
             let args = SeeArgs { json: *json, remote: remote.clone() };
             see(&args, &remote::target_path(target), show::one, show::gets_requests)
         }
+        CliCommand::Top(args) => watch(args),
         CliCommand::Explain(args) => {
             let path = remote::explain_target(&args.method, &args.url, &args.header);
             let see_args = SeeArgs { json: args.json, remote: args.remote.clone() };
@@ -293,6 +295,27 @@ fn see(
     let text = if args.json { said } else { shown(&value) };
     print(text.as_bytes())?;
     if is_well(&value) { Ok(()) } else { Err(ExitReason::No) }
+}
+
+/// Shows a running evenly on the terminal, again and again.
+fn watch(args: &TopArgs) -> Result<(), ExitReason> {
+    let remote = args.remote.clone();
+    let find = move || reading_contact(&remote).ok();
+    if args.once {
+        let asker = Asker::new(reading_contact(&args.remote)?, find);
+        return print(top::once(asker, args.interval).map_err(ExitReason::Remote)?.as_bytes());
+    }
+    let ends = [("input", io::stdin().is_terminal()), ("output", io::stdout().is_terminal())];
+    if let Some((end, _)) = ends.iter().rev().find(|(_, is_terminal)| !is_terminal) {
+        return Err(ExitReason::Usage(format!(
+            "standard {end} is no terminal: use evenly status (or evenly status --json)"
+        )));
+    }
+    let asker = Asker::new(reading_contact(&args.remote)?, find);
+    top::watch(asker, args.interval).map_err(|error| match error {
+        WatchError::Remote(error) => ExitReason::Remote(error),
+        WatchError::Terminal(error) => ExitReason::Failed(format!("the terminal: {error}")),
+    })
 }
 
 /// How the running evenly that is meant is reached to read, which needs no token.

@@ -98,7 +98,7 @@ const ROOMS: &[Room] = &[
     Room { name: "lib", imports: &[], without: PURE },
     Room {
         name: "main",
-        imports: &["cli", "server", "remote", "config", "settings", "token", "base::log"],
+        imports: &["cli", "server", "top", "remote", "config", "settings", "token", "base::log"],
         without: &[],
     },
     Room { name: "cli", imports: &["config", "settings", "base"], without: &[&SOCKETS, &LOCKS] },
@@ -110,6 +110,7 @@ const ROOMS: &[Room] = &[
         ],
         without: &[],
     },
+    Room { name: "top", imports: &["remote"], without: PURE },
     Room { name: "remote", imports: &["reason", "token", "settings", "base::text"], without: &[] },
     Room {
         name: "admin",
@@ -194,6 +195,8 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
     ("base/stderr.rs", &["Instant", "Mutex", "Condvar"]),
     ("base/thread.rs", &["Instant", "std::thread", "JoinHandle"]),
     ("base/lines.rs", &["rustix", "std::thread"]),
+    // It is the one file of its room that has the terminal, the clock and the question.
+    ("top/terminal.rs", &["Instant", "std::thread", "std::sync::mpsc", "std::env", "rustix"]),
     // An entry has a date.
     ("access/render.rs", &["SystemTime", "UNIX_EPOCH"]),
     ("access/dates.rs", &["SystemTime", "UNIX_EPOCH"]),
@@ -767,6 +770,7 @@ fn a_table_of_the_files_of_a_room_has_each_of_them() {
         ("admin", include_str!("../src/admin/mod.rs")),
         ("engine", include_str!("../docs/design.md")),
         ("health", include_str!("../src/health/mod.rs")),
+        ("top", include_str!("../src/top/mod.rs")),
     ];
     let sources = sources();
     for (room, page) in tables {

@@ -10,14 +10,19 @@ use serde_json::Value;
 use crate::base::text::is_active;
 use crate::reason::Reason;
 
-/// A text of `value`, without what a terminal would follow; empty if it is none.
-fn text(value: &Value) -> String {
+/// `text` without what a terminal would follow.
+pub fn quiet(text: &str) -> String {
     let shown = |c: char| if is_active(c) { char::REPLACEMENT_CHARACTER } else { c };
-    value.as_str().unwrap_or_default().chars().map(shown).collect()
+    text.chars().map(shown).collect()
+}
+
+/// A text of `value`, likewise; empty if it is none.
+pub fn text(value: &Value) -> String {
+    quiet(value.as_str().unwrap_or_default())
 }
 
 /// The endpoints of each target of `/targets`, with the name of their target.
-fn endpoints(targets: &Value) -> impl Iterator<Item = (String, &Value)> {
+pub fn endpoints(targets: &Value) -> impl Iterator<Item = (String, &Value)> {
     let targets = targets["targets"].as_array().into_iter().flatten();
     targets.flat_map(|target| {
         let endpoints = target["endpoints"].as_array().into_iter().flatten();

@@ -28,6 +28,7 @@
 //! | `guide` | the guide's commands, each on a machine of its section's own |
 //! | `metrics` | what is counted of exchanges, and whether Prometheus reads it |
 //! | `tokens` | commands over TCP |
+//! | `top` | `evenly top` on a terminal |
 //! | `unix` | targets that are Unix sockets |
 //! | `names` | targets that are names, before a name server of the tests' own |
 //! | `surface` | command line, listen addresses, logs |
@@ -62,5 +63,6 @@ mod stopping;
 mod successor;
 mod surface;
 mod tokens;
+mod top;
 mod unix;
 mod upgrade;

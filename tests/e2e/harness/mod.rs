@@ -5,6 +5,7 @@ mod client;
 mod evenly;
 mod origin;
 mod scrape;
+mod screen;
 mod wire;
 
 use std::sync::{Condvar, Mutex};
@@ -15,6 +16,7 @@ pub(crate) use client::{Client, End, Response};
 pub(crate) use evenly::{Evenly, Start};
 pub(crate) use origin::{Origin, Then, answer, body_of, no_body};
 pub(crate) use scrape::{ADMIN, Scrape, promtool};
+pub(crate) use screen::Screen;
 pub(crate) use wire::{Head, Wire};
 
 /// How long anything may take before the test fails: long, for machines under load.
