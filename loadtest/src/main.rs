@@ -22,6 +22,7 @@ mod report;
 mod servers;
 mod steady;
 mod storms;
+mod told;
 mod tools;
 
 use std::error::Error;

@@ -102,7 +102,6 @@ impl<N: Net> Pump<N> {
         {
             self.end_upstream(upstream);
         }
-        self.counters.finished.bump();
         self.exchange_over(owner, End::Finished);
     }
 }

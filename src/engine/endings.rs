@@ -11,7 +11,7 @@ use super::waits::Moved;
 use crate::access::End;
 use crate::base::wheel::Due;
 use crate::exchange::{ClientEnd, Ending};
-use crate::reason::{Cause, Incident, Reason};
+use crate::reason::{Cause, Reason};
 
 impl<N: Net> Pump<N> {
     /// What becomes of the client now that its exchange is over.
@@ -146,8 +146,6 @@ impl<N: Net> Pump<N> {
 
     /// Ends the exchange of a client that is cut off.
     fn end_cut(&mut self, key: ClientKey, cause: Cause) -> Option<&mut Client<N::Conn>> {
-        self.counters.cut.bump();
-        self.counters.reasons.count(Incident::Cut, cause.reason);
         self.note_cut(key, cause);
         self.end_entry(key, End::Cut);
         self.part(key);
@@ -197,18 +195,10 @@ impl<N: Net> Pump<N> {
             return self.impossible("a client that runs is there");
         };
         let end = if client.exchange.flow.is_tunnel() {
-            self.counters.tunnels.bump();
             End::TunnelClosed
         } else if client.exchange.answered && client.conn.outbox.is_none() {
-            self.counters.finished.bump();
             End::Finished
         } else {
-            let is_under_way = (client.exchange.upstream.is_some()
-                || client.exchange.hold.is_some())
-                && !client.exchange.flow.is_idle();
-            if is_under_way || client.exchange.answered {
-                self.count_abandoned();
-            }
             End::ClientClosed
         };
         self.end_entry(key, end);
@@ -221,7 +211,6 @@ impl<N: Net> Pump<N> {
     pub(super) fn give_up(&mut self, key: ClientKey) {
         let begun =
             self.clients.get(key).is_some_and(|client| !client.exchange.flow.awaits_response());
-        self.count_abandoned();
         self.end_entry(key, End::ClientClosed);
         self.part(key);
         if let Some(client) = self.forget_client(key)
@@ -229,11 +218,6 @@ impl<N: Net> Pump<N> {
         {
             self.net.reset(client.conn.socket);
         }
-    }
-
-    fn count_abandoned(&self) {
-        self.counters.abandoned.bump();
-        self.counters.reasons.count(Incident::Cut, Reason::ClientClosed);
     }
 
     pub(super) fn forget_client(&mut self, key: ClientKey) -> Option<Client<N::Conn>> {

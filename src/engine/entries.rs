@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::access::recorder::FlightRecorder;
 use crate::access::{Batch, End, Pending, push_refused};
-use crate::reason::Cause;
+use crate::metrics::Counters;
+use crate::reason::{Cause, Incident};
 
 /// Boxes that are kept to be used again.
 const SPARE: usize = 1024;
@@ -126,6 +127,7 @@ impl<N: Net> Pump<N> {
         let flow = &client.exchange.flow;
         let facts =
             pending.facts(self.now, end, client.address.ip, flow.status(), flow.is_tunnel());
+        count_end(counters, end, facts.cause);
         entries.in_flight -= 1;
         let traffic = &counters.traffic;
         traffic.in_flight.set(entries.in_flight);
@@ -154,5 +156,21 @@ impl<N: Net> Pump<N> {
     #[inline]
     fn entry(&mut self, key: ClientKey) -> Option<&mut Pending> {
         self.clients.get_mut(key)?.exchange.entry.as_deref_mut()
+    }
+}
+
+/// Counts how an exchange ended, and why: here alone, by what its entry says, so that log and metrics cannot differ.
+fn count_end(counters: &Counters, end: End, cause: Option<Cause>) {
+    let (counter, incident) = match end {
+        End::Finished => (&counters.finished, None),
+        End::Answered => (&counters.answered, Some(Incident::Response)),
+        End::Cut => (&counters.cut, Some(Incident::Cut)),
+        End::ClientClosed => (&counters.abandoned, Some(Incident::Cut)),
+        End::TunnelClosed => (&counters.tunnels, None),
+        End::TunnelIdle => (&counters.tunnels, Some(Incident::Cut)),
+    };
+    counter.bump();
+    if let (Some(incident), Some(cause)) = (incident, cause) {
+        counters.reasons.count(incident, cause.reason);
     }
 }

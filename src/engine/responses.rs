@@ -14,7 +14,7 @@ use crate::base::ledger::Level;
 use crate::base::tick::Tick;
 use crate::exchange::{Ending, Failure, Halves, Next, Output, Reuse, Step};
 use crate::metrics::traffic::Way;
-use crate::reason::{Incident, Reason};
+use crate::reason::Reason;
 
 impl<N: Net> Pump<N> {
     /// One step of an upstream connection: writes what waits for the target, then, depending on what the connection carries, reads
@@ -210,7 +210,6 @@ impl<N: Net> Pump<N> {
             return self.finish_early(key, owner, reuse);
         }
         client.exchange.upstream = None;
-        self.counters.finished.bump();
         let (status, idle_hint) = (client.exchange.flow.status(), client.exchange.half.idle_hint());
         let begun = client.exchange.begun();
         let ending = client.exchange.flow.ending(&client.half);
@@ -300,12 +299,8 @@ impl<N: Net> Pump<N> {
 
     /// Sends a response that evenly generates; the upstream, if there is one, is not needed any more.
     pub(super) fn send_answer(&mut self, key: ClientKey, out: &mut Output) {
-        self.counters.answered.bump();
         // The head of a request that was too slow was never whole.
         self.begin_entry(key, &mut out.line);
-        if let Some(cause) = out.cause {
-            self.counters.reasons.count(Incident::Response, cause.reason);
-        }
         self.note_answer(key, out.cause, body_len(&out.head));
         self.part(key);
         self.send_client(key, [&out.head, &[], &out.tail]);

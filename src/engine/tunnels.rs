@@ -6,7 +6,6 @@ use super::pump::Pump;
 use super::tables::Upstream;
 use super::waits::Moved;
 use crate::access::End;
-use crate::reason::{Incident, Reason};
 
 impl<N: Net> Pump<N> {
     /// The client's direction of a tunnel ended: passes that on when all is written.
@@ -47,7 +46,6 @@ impl<N: Net> Pump<N> {
     }
 
     pub(super) fn end_idle_tunnel(&mut self, key: ClientKey) {
-        self.counters.reasons.count(Incident::Cut, Reason::TunnelIdleTimeout);
         self.end_entry(key, End::TunnelIdle);
         self.drop_client(key);
     }

@@ -16,6 +16,7 @@
 //! | `stalls` | targets that take requests and do not answer |
 //! | `resources` | connections, descriptors, memory |
 //! | `reasons` | every reason, provoked and seen wherever it is told |
+//! | `agreement` | whatever goes wrong is told alike wherever it is told |
 //! | `sharing` | connections to targets that clients share, or must not |
 //! | `stopping` | signals and the drain |
 //! | `draining` | the drain by a command, and how it is taken back |
@@ -35,6 +36,7 @@
 
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in tests, but not in what tests are made of
 
+mod agreement;
 mod alerts;
 mod answers;
 mod balancing;
@@ -63,6 +65,8 @@ mod stopping;
 mod successor;
 mod surface;
 mod tokens;
+#[path = "../../loadtest/src/told.rs"]
+mod told;
 mod top;
 mod unix;
 mod upgrade;

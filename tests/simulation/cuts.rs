@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use evenly::engine::LINGER;
+use evenly::metrics::ReasonCounts;
 use evenly::settings::Plan;
 
 use crate::net::Weather;
@@ -67,6 +68,22 @@ fn what_waits_for_a_slow_reader_when_its_response_is_cut_reaches_it() {
         }
         assert_eq!((all, end), (1_400, wanted));
     }
+}
+
+#[test]
+fn a_reader_that_takes_nothing_of_a_response_that_is_over_is_no_cut_of_it() {
+    let narrow = Weather { capacity: 1_000, ..CALM };
+    let (mut scene, _, target) = Scene::exchange(narrow, GET);
+    scene.says(target, b"HTTP/1.1 200 OK\r\nContent-Length: 1400\r\n\r\n");
+    for _ in 0..2 {
+        scene.settle();
+        scene.says(target, "x".repeat(700).as_bytes());
+    }
+    scene.settle();
+    scene.wait(Plan::default().timeouts.client_body * 2);
+    assert_eq!((scene.engine.client_count(), scene.counters.finished.get()), (0, 1));
+    let reasons = ReasonCounts::of(&scene.counters.reasons);
+    assert_eq!((scene.counters.cut.get(), reasons), (0, ReasonCounts::default()));
 }
 
 #[test]

@@ -81,6 +81,11 @@ impl Account {
         self.missed.iter().filter(|miss| !excuse(miss)).count()
     }
 
+    /// How many failed that reached the subject: a connect that fails is known to nobody but its client.
+    pub(crate) fn failed(&self) -> usize {
+        self.inexcusable(|miss| miss.why.starts_with("connect: "))
+    }
+
     /// The time that `hundredths` of the requests did not exceed, in milliseconds.
     pub(crate) fn percentile(&self, hundredths: usize) -> f64 {
         let mut sorted = self.took.clone();

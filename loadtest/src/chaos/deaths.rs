@@ -12,7 +12,7 @@ use crate::servers::{Bench, Origin, Subject};
 
 use super::crowd::{Account, Crowd, Method, size, under_load};
 use super::origin::{Manner, seen};
-use super::{CLIENTS, INTERVAL, PROBE, RESPONSE_HEADER, config};
+use super::{CLIENTS, INTERVAL, PROBE, RESPONSE_HEADER, config, judge_reasons};
 
 /// How long the load runs before, between and after faults.
 const CALM: Duration = Duration::from_secs(1);
@@ -73,7 +73,7 @@ pub(crate) fn scene(
         Method::Get => judge_gets(&account, &deed, report),
         Method::Post => judge_posts(&account, &deed, &origins, report)?,
     }
-    Ok(())
+    judge_reasons(bench, &subject, account.failed(), report)
 }
 
 fn title(act: Act, method: Method) -> String {

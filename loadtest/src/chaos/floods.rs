@@ -14,7 +14,7 @@ use crate::{Failure, proc, process};
 
 use super::crowd::{Crowd, Method, size, under_load};
 use super::origin::{BIG_BYTES, Manner};
-use super::{BUSY, CLIENT_HEADER, config};
+use super::{BUSY, CLIENT_HEADER, config, judge_reasons};
 
 /// How long an honest load runs by itself.
 const CALM: Duration = Duration::from_secs(1);
@@ -72,7 +72,7 @@ pub(crate) fn descriptors(bench: &Bench, report: &mut Report) -> Result<(), Fail
     report.at_most("first answer with descriptors again", again, "ms", 1000.0);
     report.exactly("failed afterwards", size(account.missed.len()), "", 0.0);
     report.exactly("died", f64::from(u8::from(subject.process.has_ended())), "", 0.0);
-    Ok(())
+    judge_reasons(bench, &subject, account.failed(), report)
 }
 
 fn calm() -> Result<(), Failure> {
@@ -172,7 +172,7 @@ pub(crate) fn slow_heads(bench: &Bench, report: &mut Report) -> Result<(), Failu
     report.figure("refused with a 408", size(slow.refused), "");
     report.exactly("honest failures", size(account.missed.len()), "", 0.0);
     report.exactly("slow clients still there after client_header", size(slow.left), "", 0.0);
-    Ok(())
+    judge_reasons(bench, &subject, account.failed() + slow.refused, report)
 }
 
 /// What became of slow clients.
@@ -249,7 +249,7 @@ pub(crate) fn aborts(bench: &Bench, report: &mut Report) -> Result<(), Failure> 
     report.figure(format!("resident after {SETTLED} rounds"), count(settled / 1024), "KiB");
     report.at_most("more after the last", growth, "KiB", GROWTH_KIB);
     report.exactly("honest failures", size(account.missed.len()), "", 0.0);
-    Ok(())
+    judge_reasons(bench, &subject, account.failed(), report)
 }
 
 fn most(one: usize, other: Result<usize, Failure>) -> Result<usize, Failure> {

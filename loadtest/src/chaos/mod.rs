@@ -10,6 +10,7 @@ pub(crate) mod failover;
 mod floods;
 pub(crate) mod origin;
 mod ports;
+mod reasons;
 mod stalls;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ pub(crate) use crowd::size;
 
 use crowd::Method;
 use deaths::Act;
+use reasons::judge_reasons;
 use stalls::Waits;
 
 /// How long all scenarios together may take.

@@ -18,7 +18,7 @@ use crate::{Failure, tools};
 use super::crowd::size;
 use super::floods::first_answer;
 use super::origin::Manner;
-use super::{BUSY, config, judge_blame};
+use super::{BUSY, config, judge_blame, judge_reasons};
 
 pub(super) const NAME: &str = "local ports";
 /// Says that this process is the one in the namespace.
@@ -85,10 +85,12 @@ fn inside(bench: &Bench, report: &mut Report) -> Result<(), Failure> {
     ));
     leave(subject.address)?;
     report.figure("ports that wait for their time to be over (TIME_WAIT)", size(waiting()?), "");
-    report.exactly("honest failures after they left", size(honest(&subject)), "", 0.0);
+    let mut failures = honest(&subject);
+    report.exactly("honest failures after they left", size(failures), "", 0.0);
     // Idle connections would serve these clients for ever; a new one is needed for each that is closed.
     let taken = take_all(&targets)?;
     let failed = honest(&subject);
+    failures += failed;
     report.figure("ports that another program has taken", size(taken.len()), "");
     report.figure(
         "honest failures meanwhile (of those without an open connection)",
@@ -104,9 +106,10 @@ fn inside(bench: &Bench, report: &mut Report) -> Result<(), Failure> {
         "ms",
         1000.0,
     );
-    report.exactly("honest failures with ports again", size(honest(&subject)), "", 0.0);
+    let failed = honest(&subject);
+    report.exactly("honest failures with ports again", size(failed), "", 0.0);
     judge_blame(&subject, report);
-    Ok(())
+    judge_reasons(bench, &subject, failures + failed, report)
 }
 
 /// Clients that ask for what never comes and go at once, each with a reset.

@@ -15,7 +15,7 @@ use crate::{Failure, steady};
 use super::crowd::{Crowd, Method, size, under_load};
 use super::floods::until;
 use super::origin::Manner;
-use super::{CLIENTS, RESPONSE_HEADER, config, judge_blame};
+use super::{CLIENTS, RESPONSE_HEADER, config, judge_blame, judge_reasons};
 
 /// How long the process stands still: longer than anything that is awaited then may take ([`RESPONSE_HEADER`], and
 /// the second that a connection may take).
@@ -61,7 +61,7 @@ pub(crate) fn pause(bench: &Bench, waits: Waits, report: &mut Report) -> Result<
     account.tell(report);
     report.exactly("GETs failed", size(account.missed.len()), "", 0.0);
     judge_blame(&subject, report);
-    Ok(())
+    judge_reasons(bench, &subject, account.failed(), report)
 }
 
 /// New clients per second, how long they wait, and how long they come.
@@ -108,7 +108,8 @@ pub(crate) fn hung_target(bench: &Bench, report: &mut Report) -> Result<(), Fail
         "",
         0.0,
     );
-    Ok(())
+    let failed = served.iter().filter(|ok| !**ok).count();
+    judge_reasons(bench, &subject, failed, report)
 }
 
 /// Clients at a fixed rate, each with one request; whether each was answered, in the order in which they came.

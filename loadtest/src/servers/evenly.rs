@@ -10,13 +10,20 @@ use crate::Failure;
 use crate::process::{Process, command};
 
 impl Bench {
-    /// Starts evenly with two workers and a configuration of its own, under at most `descriptors`.
+    /// The access log of [`Bench::evenly_with`], in its folder.
+    pub(crate) const ACCESS: &str = "access.log";
+
+    /// Starts evenly with two workers and a configuration of its own, under at most `descriptors`, with an access log and an
+    /// admin listener.
     pub(crate) fn evenly_with(
         &self,
         config: &str,
         descriptors: Option<u64>,
     ) -> Result<Subject, Failure> {
-        let config = self.file("evenly.toml", config)?;
+        let access = self.file(Bench::ACCESS, "")?;
+        let more = "[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n";
+        let config = format!("{config}{more}access = \"{}\"\n", access.display());
+        let config = self.file("evenly.toml", &config)?;
         let mut command = match descriptors {
             Some(most) => {
                 let mut command = command("prlimit", self.cores.subject);

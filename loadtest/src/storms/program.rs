@@ -173,8 +173,3 @@ pub(super) struct Holdings {
     pub(super) descriptors: usize,
     pub(super) threads: usize,
 }
-
-/// The value of a metric without labels, in Prometheus' text.
-pub(super) fn metric(text: &str, name: &str) -> Option<f64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-}

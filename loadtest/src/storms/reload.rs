@@ -11,9 +11,10 @@ use crate::Failure;
 use crate::client::{Client, read_head};
 use crate::report::{Report, count, median};
 use crate::servers::Bench;
+use crate::told::metric;
 
 use super::crowd::{Crowd, Habit};
-use super::program::{Holdings, Places, Program, Way, metric};
+use super::program::{Holdings, Places, Program, Way};
 use super::streams::Streams;
 use super::target::Target;
 use super::{CLIENTS, size, until};

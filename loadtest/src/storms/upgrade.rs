@@ -15,9 +15,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::Failure;
 use crate::report::{Report, count, median};
 use crate::servers::Bench;
+use crate::told::metric;
 
 use super::crowd::{Crowd, Habit};
-use super::program::{Places, Program, metric};
+use super::program::{Places, Program};
 use super::target::Target;
 use super::{CLIENTS, size, until};
 
