@@ -135,9 +135,10 @@ $(LOADTESTS): load-tools load-programs
 	@exec "$(LOADTEST)" $(patsubst loadtest,load,$@) $(ARGS)
 
 # Those that need nothing else.
-STORMS := reload-storm upgrade-storm drain-storm
+STORMS := costs reload-storm upgrade-storm drain-storm
 
 .PHONY: $(STORMS)
+costs: ## CPU per request with access logs, scrapes, request IDs and traces over none; ARGS="--baseline FILE" compares two builds
 reload-storm: ## 1,000 reloads under keep-alive clients, tunnels and a download: what they notice (nothing), how soon each is effective; a minute
 upgrade-storm: ## 50 upgrades under keep-alive and new connections, five of them with what must be refused: what clients and scrapes notice
 drain-storm: ## SIGTERM with requests under way, and with clients that learn of it 10 s later: none fails

@@ -116,6 +116,8 @@ enum Run {
         #[arg(long, default_value_t = 1, value_parser = number(1, 60))]
         slice: u64,
     },
+    /// What access logs, scrapes, request IDs and traces cost, and this build over another: CPU per request
+    Costs(benchmarks::costs::Costs),
     /// Origins are killed and return under load
     Failover,
     /// POSTs on kept connections beside targets that close idle ones: how many are lost
@@ -300,6 +302,7 @@ fn needed(arguments: &Arguments) -> Vec<tools::Tool> {
     let mut tools = vec![tools::SETPRIV, tools::TASKSET, tools::NGINX];
     match arguments.run {
         Run::ReloadStorm | Run::UpgradeStorm | Run::DrainStorm => return vec![tools::SETPRIV],
+        Run::Costs(_) => return vec![tools::SETPRIV, tools::TASKSET],
         Run::Load => tools.extend([tools::WRK, tools::STRACE]),
         Run::Compare { peers: None, .. } => tools.extend([tools::WRK, tools::HAPROXY]),
         Run::Compare { .. } => tools.push(tools::WRK),
@@ -339,6 +342,7 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
         | Run::Drive(_)
         | Run::Floor(_)
         | Run::Mixed(_) => Ok(()),
+        Run::Costs(options) => benchmarks::costs::costs(options, &bench, report),
         Run::Peers => peers::peers(&bench, report),
         Run::Load => load::load(&bench, kind, shape, report),
         Run::Compare { peers, rounds, slice } => {

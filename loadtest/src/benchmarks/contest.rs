@@ -185,7 +185,8 @@ pub(super) struct Record {
     /// The latencies of each round, and how late its requests were sent.
     latencies: Vec<[Histogram; 2]>,
     all: Outcome,
-    trouble: Option<String>,
+    /// Why it sits out.
+    pub(super) trouble: Option<String>,
 }
 
 /// Runs every round on every subject. A subject that fails sits out the rest.

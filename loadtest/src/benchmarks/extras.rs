@@ -366,19 +366,10 @@ fn options(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
     }
     // Long enough for a scrape in every slice.
     let load = Load { slice: run.slice.max(Duration::from_secs(1)), ..run.small(64) };
-    let over = AtomicBool::new(false);
     let title = ("log".to_owned(), "The access log and a scrape each second".to_owned());
-    let found = thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                let _ = scrape(admin);
-                thread::sleep(Duration::from_secs(1));
-            }
-        });
+    let found = while_scraped(admin, || {
         let subjects: Vec<&Subject> = subjects.iter().collect();
-        let found = over_the_first(run, &generator, &subjects, &load, title);
-        over.store(true, Ordering::Relaxed);
-        found
+        over_the_first(run, &generator, &subjects, &load, title)
     });
     for (ratios, bound) in found.iter().zip([1.05, 1.01]) {
         let what = format!("evenly, {}, over without: CPU per request", ratios.subject);
@@ -388,8 +379,24 @@ fn options(run: &mut Run, _: &CpuSet) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Does `work` while the metrics are scraped every second.
+pub(super) fn while_scraped<T>(admin: SocketAddr, work: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let _ = scrape(admin);
+                thread::sleep(Duration::from_secs(1));
+            }
+        });
+        let found = work();
+        over.store(true, Ordering::Relaxed);
+        found
+    })
+}
+
 /// A loopback address that was free a moment ago, for what cannot take port 0.
-fn free_address() -> Result<SocketAddr, Failure> {
+pub(super) fn free_address() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 

@@ -6,6 +6,7 @@
 
 mod chart;
 mod contest;
+pub(crate) mod costs;
 mod document;
 mod extras;
 mod machine;
