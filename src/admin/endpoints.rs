@@ -12,7 +12,7 @@ use super::view::View;
 /// A family with one sample for each endpoint.
 type Single = (&'static str, MetricKind, &'static str, fn(&EndpointTotals) -> u64);
 
-const SINGLES: [Single; 7] = [
+const SINGLES: [Single; 6] = [
     (
         "evenly_endpoint_requests_in_flight",
         MetricKind::Gauge,
@@ -44,12 +44,6 @@ const SINGLES: [Single; 7] = [
         |counts| counts.failures,
     ),
     (
-        "evenly_endpoint_retries_total",
-        MetricKind::Counter,
-        "Requests sent again or elsewhere because this endpoint did not take or answer them.",
-        |counts| counts.retries,
-    ),
-    (
         "evenly_endpoint_ejections_total",
         MetricKind::Counter,
         "How often this endpoint was ejected.",
@@ -73,6 +67,7 @@ pub(super) fn render(view: &View, text: &mut Text) {
     since(view, text);
     responses(view, text);
     checks(view, text);
+    retries(view, text);
     for (name, kind, help, value) in SINGLES {
         text.family(name, kind, help);
         each(view, |_, labels, counts| text.sample(name, &labels, value(counts)));
@@ -128,6 +123,17 @@ fn responses(view: &View, text: &mut Text) {
     let help = "Time from the head of a request to the end of this endpoint's response.";
     text.family(name, MetricKind::Histogram, help);
     each(view, |_, labels, counts| text.times(name, &labels, &counts.durations));
+}
+
+fn retries(view: &View, text: &mut Text) {
+    let name = "evenly_endpoint_retries_total";
+    let help = "Requests sent again or elsewhere because this endpoint did not take or answer them, by reason.";
+    text.family(name, MetricKind::Counter, help);
+    each(view, |_, [target, address], counts| {
+        for (reason, count) in counts.retries() {
+            text.sample(name, &[target, address, ("reason", &reason)], count);
+        }
+    });
 }
 
 fn checks(view: &View, text: &mut Text) {

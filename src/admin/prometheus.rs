@@ -244,8 +244,13 @@ process_start_time_seconds 1700000000.25";
         let strip =
             |line: &String| line.replace("target=\"api-0:80\",address=\"192.0.2.1:8001\"", "");
         let mut samples: Vec<String> = lines.iter().filter(of_first).map(strip).collect();
-        assert_eq!(samples.len(), 40);
-        samples.retain(|line| !line.contains("_bucket{"));
+        let of_retries = Reason::ALL.iter().filter(|it| it.can_be_of(Incident::Retry));
+        let retries =
+            of_retries.map(|it| format!("evenly_endpoint_retries_total{{,reason=\"{it}\"}} 0"));
+        let there = samples.iter().filter(|line| line.contains("_retries_total{"));
+        assert!(retries.clone().eq(there.cloned()));
+        assert_eq!(samples.len(), 39 + retries.count());
+        samples.retain(|line| !line.contains("_bucket{") && !line.contains("_retries_total{"));
         let expected = "\
 evenly_endpoint_up{} 1
 evenly_endpoint_state{,state=\"unknown\"} 0
@@ -270,7 +275,6 @@ evenly_endpoint_connects_total{} 0
 evenly_endpoint_connect_failures_total{} 0
 evenly_endpoint_connection_reuses_total{} 0
 evenly_endpoint_failures_total{} 0
-evenly_endpoint_retries_total{} 0
 evenly_endpoint_ejections_total{} 0";
         assert_eq!(samples.join("\n"), expected);
     }

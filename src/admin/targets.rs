@@ -181,7 +181,7 @@ fn row(
             connects: counts.connects,
             connect_failures: counts.connect_failures,
             failures: counts.failures,
-            retries: counts.retries,
+            retries: counts.retries().map(|(_, count)| count).sum(),
             ejections: counts.ejections,
         },
         priority: endpoint.preference.priority,

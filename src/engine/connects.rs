@@ -398,7 +398,7 @@ impl<N: Net> Pump<N> {
             false => None,
         };
         if next.is_some() {
-            self.pools.retried(failed);
+            self.pools.retried(failed, why);
             self.counters.reasons.count(Incident::Retry, why);
         }
         if let Some(client) = self.clients.get_mut(key) {

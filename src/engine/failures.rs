@@ -50,7 +50,7 @@ impl<N: Net> Pump<N> {
         self.pools.broke(endpoint);
         match remedy {
             Remedy::Replay => {
-                self.pools.retried(endpoint);
+                self.pools.retried(endpoint, failure.reason(false));
                 if broken.sent {
                     self.shared.budget.spend(elapsed);
                 }

@@ -19,6 +19,7 @@ use crate::balance::{Endpoint, EndpointId, Served, Snapshot, Streak};
 use crate::base::address::Address;
 use crate::base::tick::Tick;
 use crate::metrics::endpoint::OwnBlock;
+use crate::reason::Reason;
 use crate::settings::{Limits, Plan};
 
 /// Endpoint ids are dense and ours: mixing their bits would only cost time.
@@ -536,9 +537,9 @@ impl Pools {
     }
 
     /// A request that the endpoint did not take or answer is sent again, or elsewhere.
-    pub(super) fn retried(&self, endpoint: EndpointId) {
+    pub(super) fn retried(&self, endpoint: EndpointId, why: Reason) {
         if let Some(pool) = self.pools.get(&endpoint) {
-            pool.meters.retries.bump();
+            pool.meters.retried(why);
         }
     }
 

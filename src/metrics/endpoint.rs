@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 
 use super::histogram::{Histogram, LIMITS, Times};
-use super::{CLASSES, Counter, Gauge};
+use super::{CLASSES, Counter, Gauge, reason_key};
+use crate::reason::{Incident, Reason};
 
 /// What one worker counts of one endpoint.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct EndpointCounters {
     classes: [Counter; CLASSES.len()],
     /// From the head of a request to the end of the response of this endpoint.
@@ -28,11 +29,34 @@ pub struct EndpointCounters {
     pub reuses: Counter,
     /// Exchanges that it broke, or did not answer in time.
     pub failures: Counter,
-    /// Requests that were sent again or elsewhere, because it did not take or answer them.
-    pub retries: Counter,
+    /// Requests that were sent again or elsewhere, because it did not take or answer them, by reason.
+    retries: Retries<Counter>,
+}
+
+/// Something for each reason, in the order of [`Reason::ALL`], of which those of a retry are used.
+pub type Retries<T> = [T; Reason::COUNT];
+
+impl Default for EndpointCounters {
+    fn default() -> Self {
+        EndpointCounters {
+            classes: Default::default(),
+            durations: Histogram::default(),
+            in_flight: Gauge::default(),
+            connects: Counter::default(),
+            connect_failures: Counter::default(),
+            reuses: Counter::default(),
+            failures: Counter::default(),
+            retries: std::array::from_fn(|_| Counter::default()),
+        }
+    }
 }
 
 impl EndpointCounters {
+    /// A request is sent again or elsewhere, because it did not take or answer it. Only the owner may call this.
+    pub fn retried(&self, why: Reason) {
+        self.retries[why as usize].bump();
+    }
+
     /// It has sent a whole response, so many microseconds after the request's head. Only the owner may call this.
     #[inline]
     pub fn answered(&self, status: u16, micros: Option<u64>) {
@@ -126,14 +150,14 @@ impl EndpointMeters {
             sum.connect_failures += it.connect_failures.get();
             sum.reuses += it.reuses.get();
             sum.failures += it.failures.get();
-            sum.retries += it.retries.get();
+            sum.retries.iter_mut().zip(&it.retries).for_each(|(sum, count)| *sum += count.get());
         }
         sum
     }
 }
 
 /// What was counted of one endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndpointTotals {
     /// Whole responses, in the order of [`CLASSES`].
     pub classes: [u64; CLASSES.len()],
@@ -149,8 +173,8 @@ pub struct EndpointTotals {
     pub reuses: u64,
     /// As [`EndpointCounters::failures`].
     pub failures: u64,
-    /// As [`EndpointCounters::retries`].
-    pub retries: u64,
+    /// As [`EndpointCounters::retried`] was told.
+    pub retries: Retries<u64>,
     /// As [`CheckCounters::passed`].
     pub passed: u64,
     /// As [`CheckCounters::failed`].
@@ -161,7 +185,36 @@ pub struct EndpointTotals {
     pub ejections: u64,
 }
 
+impl Default for EndpointTotals {
+    fn default() -> Self {
+        EndpointTotals {
+            classes: [0; CLASSES.len()],
+            durations: Times::default(),
+            in_flight: 0,
+            connects: 0,
+            connect_failures: 0,
+            reuses: 0,
+            failures: 0,
+            retries: [0; Reason::COUNT],
+            passed: 0,
+            failed: 0,
+            check_micros: 0,
+            ejections: 0,
+        }
+    }
+}
+
+/// Each reason that a retry can have.
+fn reasons() -> impl Iterator<Item = Reason> {
+    Reason::ALL.iter().copied().filter(|reason| reason.can_be_of(Incident::Retry))
+}
+
 impl EndpointTotals {
+    /// Retries, by each reason that they can have.
+    pub fn retries(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        reasons().map(|reason| (reason, self.retries[reason as usize]))
+    }
+
     /// Each count but that of what is in flight, by a key that another process knows it by.
     fn parts(&mut self) -> Vec<(String, &mut u64)> {
         let classes = CLASSES.iter().map(|class| (*class).to_owned()).zip(&mut self.classes);
@@ -173,13 +226,15 @@ impl EndpointTotals {
             ("connect_failures", &mut self.connect_failures),
             ("reuses", &mut self.reuses),
             ("failures", &mut self.failures),
-            ("retries", &mut self.retries),
             ("checks.passed", &mut self.passed),
             ("checks.failed", &mut self.failed),
             ("checks.micros", &mut self.check_micros),
             ("ejections", &mut self.ejections),
         ];
         parts.extend(others.map(|(key, count)| (key.to_owned(), count)));
+        let retries = Reason::ALL.iter().zip(&mut self.retries);
+        let retries = retries.filter(|(reason, _)| reason.can_be_of(Incident::Retry));
+        parts.extend(retries.map(|(why, count)| (reason_key(Incident::Retry, *why), count)));
         parts
     }
 
@@ -246,11 +301,11 @@ mod tests {
         let mut counts = EndpointTotals::default();
         counts.parts().into_iter().zip(1..).for_each(|((_, count), number)| *count = number);
         let keys: std::collections::BTreeMap<_, _> = counts.by_key().into_iter().collect();
-        assert_eq!(keys.len(), 30, "each key is one count's");
+        assert_eq!(keys.len(), 29 + reasons().count(), "each key is one count's");
         let taken = EndpointTotals::default().raised(|key| keys.get(key).copied());
         assert_eq!(taken, counts);
         assert_eq!(taken.raised(|_| None), counts);
-        assert_eq!(taken.with(counts).retries, 2 * counts.retries);
+        assert_eq!(taken.with(counts).retries, counts.retries.map(|count| 2 * count));
     }
 
     #[test]

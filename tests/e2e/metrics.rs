@@ -152,7 +152,8 @@ fn what_an_endpoint_breaks_and_what_is_retried_is_counted_with_it() {
     assert_eq!(evenly.client().get("/").text(), "sound");
     assert_eq!(evenly.client().get("/").text(), "sound");
     let scraped = Scrape::of(&evenly);
-    let retries = scraped.get(&of(&broken, "retries_total", ""));
+    let why = ",reason=\"connection_terminated\"";
+    let retries = scraped.get(&of(&broken, "retries_total", why));
     assert!(retries >= 1.0 && same(retries, scraped.get(&of(&broken, "failures_total", ""))));
     assert!(same(scraped.get(&of(&sound, "failures_total", "")), 0.0));
 }
