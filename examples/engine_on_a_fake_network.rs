@@ -173,7 +173,7 @@ impl Bench {
     fn accept(&mut self) -> usize {
         let at = self.net.0.borrow_mut().open("client".to_owned());
         let peer = SocketAddr::from(([192, 0, 2, 1], 50_000));
-        assert!(self.engine.accept(at, peer, self.now));
+        assert!(self.engine.accept(at, peer.into(), self.now));
         at
     }
 

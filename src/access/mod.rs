@@ -26,6 +26,7 @@
 //!     connect: None,
 //!     first_byte: None,
 //!     client: [192, 0, 2, 1].into(),
+//!     listener: None,
 //!     endpoint: None,
 //!     attempts: 0,
 //!     status: 503,
@@ -54,7 +55,7 @@ pub mod recorder;
 pub mod render;
 pub mod writer;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::address::Address;
@@ -176,6 +177,8 @@ pub struct Facts {
     pub first_byte: Option<u64>,
     /// Who is at the other end of the client's connection.
     pub client: IpAddr,
+    /// The address that its connection was accepted at, if that is known.
+    pub listener: Option<SocketAddr>,
     /// Who got the request, if anybody did.
     pub endpoint: Option<Address>,
     /// How often a connection for it was opened or taken from the pool.
@@ -283,12 +286,12 @@ impl Pending {
         self.target.extend_from_slice(target.as_bytes());
     }
 
-    /// What is known when it ends: so, now, for a client of this address, with this status, and as a tunnel or not.
+    /// What is known when it ends: so, now, for a client of this address that came by that listener, with this status, and as a tunnel or not.
     pub fn facts(
         &mut self,
         now: Tick,
         end: End,
-        client: IpAddr,
+        (client, listener): (IpAddr, Option<SocketAddr>),
         status: u16,
         is_tunnel: bool,
     ) -> Facts {
@@ -299,6 +302,7 @@ impl Pending {
             connect: self.dialed.and_then(|dialed| since(dialed, self.connected)),
             first_byte: since(self.at, self.first_byte),
             client,
+            listener,
             phase: self.phase(is_tunnel, end == End::Answered),
             endpoint: self.endpoint.take(),
             attempts: self.attempts,
@@ -435,6 +439,7 @@ mod tests {
             connect: None,
             first_byte: None,
             client: IpAddr::from([127, 0, 0, 1]),
+            listener: None,
             endpoint: None,
             attempts: 1,
             status: 200,

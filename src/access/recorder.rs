@@ -26,7 +26,7 @@ pub const ERRORS: usize = 128;
 /// Words of a slot: with its version they fill six cache lines.
 const WORDS: usize = 47;
 /// Of these the ones in front of the text.
-const FACTS: usize = 13;
+const FACTS: usize = 15;
 /// Bytes of text that a slot has room for.
 const TEXT: usize = (WORDS - FACTS) * 8;
 /// Bytes that are kept of what has no bound of its own: a request's ID, a target's name, the path of a Unix socket.
@@ -122,13 +122,20 @@ fn read(ring: &Ring<WORDS>) -> Vec<Record> {
 #[inline]
 fn pack(time: u64, facts: &Facts, [id, target, text]: [&[u8]; 3], words: &mut Words<'_>) {
     let (client, client_kind) = ip_number(facts.client);
-    let (endpoint, endpoint_kind, place, path) = match &facts.endpoint {
-        None => (0, NO_ADDRESS, 0, &[][..]),
-        Some(Address::Unix(path)) => (0, UNIX, 0, path.as_bytes()),
+    let (listener, listener_kind, listener_port) = match facts.listener {
+        None => (0, NO_ADDRESS, 0),
+        Some(address) => {
+            let (ip, kind) = ip_number(address.ip());
+            (ip, kind, address.port())
+        }
+    };
+    let (endpoint, endpoint_kind, [port, scope], path) = match &facts.endpoint {
+        None => (0, NO_ADDRESS, [0; 2], &[][..]),
+        Some(Address::Unix(path)) => (0, UNIX, [0; 2], path.as_bytes()),
         Some(Address::Ip(address)) => {
             let (ip, kind) = ip_number(address.ip());
             let scope = if let SocketAddr::V6(it) = address { it.scope_id() } else { 0 };
-            (ip, kind, pair([address.port().into(), scope]), &[][..])
+            (ip, kind, [address.port().into(), scope], &[][..])
         }
     };
     let [reason, detail] = facts.cause.map_or([0; 2], Cause::numbers);
@@ -142,12 +149,14 @@ fn pack(time: u64, facts: &Facts, [id, target, text]: [&[u8]; 3], words: &mut Wo
         facts.duration,
         pair([facts.connect, facts.first_byte].map(short)),
         four([facts.status, attempts, facts.end as u16, facts.phase as u16]),
-        four([reason, detail, client_kind, endpoint_kind]),
+        four([reason, detail, client_kind << 8 | listener_kind, endpoint_kind]),
         (client >> 64) as u64,
         client as u64,
         (endpoint >> 64) as u64,
         endpoint as u64,
-        place,
+        (listener >> 64) as u64,
+        listener as u64,
+        pair([port << 16 | u32::from(listener_port), scope]),
         facts.bytes_in,
         facts.bytes_out,
         four([id.len, target.len, path.len, text.len]),
@@ -182,8 +191,23 @@ impl KeptText<'_> {
 
 /// What was written down; `None` of what nobody wrote.
 fn unpack(words: &[u64; WORDS]) -> Option<Record> {
-    let &[time, duration, times, outcome, why, c1, c0, e1, e0, place, bytes_in, bytes_out, lens] =
-        words.first_chunk::<FACTS>()?;
+    let &[
+        time,
+        duration,
+        times,
+        outcome,
+        why,
+        c1,
+        c0,
+        e1,
+        e0,
+        l1,
+        l0,
+        place,
+        bytes_in,
+        bytes_out,
+        lens,
+    ] = words.first_chunk::<FACTS>()?;
     let bytes: Vec<u8> = words[FACTS..].iter().flat_map(|word| word.to_le_bytes()).collect();
     let mut from = 0;
     let [id, target, path, rest] = fours(lens).map(|len| {
@@ -197,17 +221,20 @@ fn unpack(words: &[u64; WORDS]) -> Option<Record> {
     push_part(&mut text, &target);
     text.extend_from_slice(&rest);
     let [status, attempts, end, phase] = fours(outcome);
-    let [reason, detail, client_kind, endpoint_kind] = fours(why);
-    let [port, scope] = pairs(place);
+    let [reason, detail, kinds, endpoint_kind] = fours(why);
+    let [client_kind, listener_kind] = [kinds >> 8, kinds & 0xff];
+    let [ports, scope] = pairs(place);
+    let [port, listener_port] = [(ports >> 16) as u16, ports as u16];
     let endpoint_number = u128::from(e1) << 64 | u128::from(e0);
+    let listener = ip_of(u128::from(l1) << 64 | u128::from(l0), listener_kind);
     let endpoint = match endpoint_kind {
         NO_ADDRESS => None,
         UNIX => Some(Address::Unix(String::from_utf8_lossy(&path).into())),
         V6 => {
             let ip = Ipv6Addr::from_bits(endpoint_number);
-            Some(SocketAddr::from(SocketAddrV6::new(ip, port as u16, 0, scope)).into())
+            Some(SocketAddr::from(SocketAddrV6::new(ip, port, 0, scope)).into())
         }
-        kind => Some(SocketAddr::new(ip_of(endpoint_number, kind), port as u16).into()),
+        kind => Some(SocketAddr::new(ip_of(endpoint_number, kind), port).into()),
     };
     let [connect, first_byte] = pairs(times).map(long);
     let facts = Facts {
@@ -216,6 +243,7 @@ fn unpack(words: &[u64; WORDS]) -> Option<Record> {
         connect,
         first_byte,
         client: ip_of(u128::from(c1) << 64 | u128::from(c0), client_kind),
+        listener: (listener_kind != NO_ADDRESS).then_some(SocketAddr::new(listener, listener_port)),
         endpoint,
         attempts: attempts.into(),
         status,
@@ -280,6 +308,7 @@ mod tests {
             connect: Some(0),
             first_byte: None,
             client: IpAddr::from([192, 0, 2, 7]),
+            listener: Some(SocketAddr::from(([192, 0, 2, 2], 443))),
             endpoint: Some(SocketAddr::from(([192, 0, 2, 1], 8001)).into()),
             attempts: 2,
             status,
@@ -319,7 +348,13 @@ mod tests {
         let mut wanted = Vec::new();
         for (nth, cause) in causes.chain(faults).enumerate() {
             let endpoint = endpoints[nth % endpoints.len()].clone();
-            wanted.push(Facts { endpoint, client: clients[nth % 2], ..facts(502, cause) });
+            let listener = [None, Some("[2001:db8::2]:80".parse().unwrap())][nth % 2];
+            wanted.push(Facts {
+                endpoint,
+                listener,
+                client: clients[nth % 2],
+                ..facts(502, cause)
+            });
         }
         for (end, phase) in ends {
             let first_byte = Some(77);

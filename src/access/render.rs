@@ -135,6 +135,10 @@ impl Renderer {
             LogField::RequestId => part(TextPart::RequestId, out),
             LogField::TraceId => part(TextPart::TraceId, out),
             LogField::Client => in_quotes(dress, out, |out| ip(out, client(entry))),
+            LogField::Listener => {
+                let listener = facts.listener.map(Address::from);
+                self.endpoint(listener.as_ref(), dress, out);
+            }
             LogField::Method => part(TextPart::Method, out),
             LogField::Uri => part(TextPart::Uri, out),
             LogField::Protocol => part(TextPart::Protocol, out),

@@ -621,6 +621,7 @@ mod tests {
             duration: 0,
             connect: None,
             first_byte: None,
+            listener: None,
             client: IpAddr::from([127, 0, 0, 1]),
             endpoint: None,
             attempts: 0,

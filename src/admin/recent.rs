@@ -108,6 +108,7 @@ mod tests {
                     connect: None,
                     first_byte: None,
                     client: [192, 0, 2, 7].into(),
+                    listener: None,
                     endpoint: None,
                     attempts: 1,
                     status,

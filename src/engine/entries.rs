@@ -4,6 +4,7 @@
 use super::Net;
 use super::keys::ClientKey;
 use super::pump::Pump;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::access::recorder::FlightRecorder;
@@ -25,6 +26,8 @@ pub(super) struct Entries {
     pub(super) origin: u64,
     /// Exchanges that have begun and not ended.
     pub(super) in_flight: u64,
+    /// The addresses that connections were accepted at.
+    listeners: Vec<SocketAddr>,
     /// Boxes to be used again.
     #[expect(clippy::vec_box, reason = "the boxes are what is reused")]
     spare: Vec<Box<Pending>>,
@@ -41,6 +44,18 @@ impl Entries {
     /// Has records go there from now on.
     pub(super) fn record_in(&mut self, recorder: Arc<FlightRecorder>) {
         self.recorder = recorder;
+    }
+
+    /// The number of an address that a connection is accepted at. There are as many as a configuration ever had; what is beyond
+    /// counts as unknown.
+    pub(super) fn listener(&mut self, address: Option<SocketAddr>) -> u16 {
+        let Some(address) = address else { return u16::MAX };
+        let at = self.listeners.iter().position(|it| *it == address);
+        let at = at.unwrap_or_else(|| {
+            self.listeners.push(address);
+            self.listeners.len() - 1
+        });
+        u16::try_from(at).unwrap_or(u16::MAX)
     }
 
     /// The entries gathered so far; `None` while the access log is off.
@@ -125,8 +140,9 @@ impl<N: Net> Pump<N> {
         // No head of a request was whole.
         let Some(mut pending) = client.exchange.entry.take() else { return };
         let flow = &client.exchange.flow;
-        let facts =
-            pending.facts(self.now, end, client.address.ip, flow.status(), flow.is_tunnel());
+        let (status, is_tunnel) = (flow.status(), flow.is_tunnel());
+        let listener = entries.listeners.get(usize::from(client.listener)).copied();
+        let facts = pending.facts(self.now, end, (client.address.ip, listener), status, is_tunnel);
         count_end(counters, end, facts.cause);
         entries.in_flight -= 1;
         let traffic = &counters.traffic;

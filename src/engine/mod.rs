@@ -33,7 +33,6 @@ mod tunnels;
 mod turn;
 mod waits;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +43,7 @@ use crate::base::tick::Tick;
 use crate::metrics::WorkerCounters;
 
 pub use keys::{ClientKey, UpstreamKey};
-pub use net::{Net, Readiness, Token};
+pub use net::{Ends, Net, Readiness, Token};
 use pump::{Pump, Scratch};
 
 /// How long an idle client connection lives on after the drain has begun: long enough for a request that
@@ -93,8 +92,8 @@ impl<N: Net> Engine<N> {
 
     /// Takes a fresh client connection on. `false` if the event queue has no room for it: it is closed then, and it is better
     /// to take no more for a moment.
-    pub fn accept(&mut self, socket: N::Conn, peer: SocketAddr, now: Tick) -> bool {
-        self.pump.accept(socket, peer, now)
+    pub fn accept(&mut self, socket: N::Conn, ends: Ends, now: Tick) -> bool {
+        self.pump.accept(socket, ends, now)
     }
 
     /// Remembers what an event says. The work is done by the next [`Engine::turn`].

@@ -1,6 +1,7 @@
 //! The seam between the engine and whatever moves its bytes: sockets in production, a script in the simulation.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 
 use super::keys::{ClientKey, UpstreamKey};
 use crate::base::address::Address;
@@ -36,6 +37,21 @@ impl Token {
             0 => Token::Client(ClientKey::of(key)),
             _ => Token::Upstream(UpstreamKey::of(key)),
         }
+    }
+}
+
+/// Between whom a client's connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// Who is at the other end.
+    pub client: SocketAddr,
+    /// The address that it was accepted at, as it is listened on; `None` if that is not known.
+    pub listener: Option<SocketAddr>,
+}
+
+impl From<SocketAddr> for Ends {
+    fn from(client: SocketAddr) -> Ends {
+        Ends { client, listener: None }
     }
 }
 

@@ -2,7 +2,6 @@
 //! room is written on it: what is done, file by file.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::entries::Entries;
 use super::hint::Hints;
 use super::keys::{ClientKey, UpstreamKey};
 use super::memory::MemoryQueue;
-use super::net::{Net, Readiness, Token};
+use super::net::{Ends, Net, Readiness, Token};
 use super::parting::Parting;
 use super::patient::Patient;
 use super::pools::Pools;
@@ -173,11 +172,11 @@ impl<N: Net> Pump<N> {
 
     /// Takes a fresh client connection on. `false` if the event queue has no room for it: it is closed then, and it is better
     /// to take no more for a moment.
-    pub(super) fn accept(&mut self, socket: N::Conn, peer: SocketAddr, now: Tick) -> bool {
+    pub(super) fn accept(&mut self, socket: N::Conn, ends: Ends, now: Tick) -> bool {
         self.observe(now);
-        let ip = peer.ip().to_canonical();
+        let ip = ends.client.ip().to_canonical();
         let address = ClientAddress { ip, trusted: self.snapshot.plan.trusts(ip) };
-        let mut client = Client::new(socket, address);
+        let mut client = Client::new(socket, address, self.entries.listener(ends.listener));
         self.counters.accepted.bump();
         if !self.register(&mut client.conn.socket) {
             self.closed += 1;

@@ -111,6 +111,8 @@ impl Exchange {
 pub(super) struct Client<S> {
     pub(super) conn: Conn<S>,
     pub(super) address: ClientAddress,
+    /// Where it was accepted, for [`Entries`](super::entries::Entries).
+    pub(super) listener: u16,
     /// HTTP/1 on this connection.
     pub(super) half: ServerHalf,
     /// The exchange under way.
@@ -123,10 +125,11 @@ pub(super) struct Client<S> {
 }
 
 impl<S> Client<S> {
-    pub(super) fn new(socket: S, address: ClientAddress) -> Self {
+    pub(super) fn new(socket: S, address: ClientAddress, listener: u16) -> Self {
         Client {
             conn: Conn::new(socket),
             address,
+            listener,
             half: ServerHalf::of_client(address.trusted),
             exchange: Exchange::READY,
             closing: Closing::Open { evictable: Due::NEVER },

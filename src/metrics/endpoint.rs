@@ -173,7 +173,7 @@ pub struct EndpointTotals {
     pub reuses: u64,
     /// As [`EndpointCounters::failures`].
     pub failures: u64,
-    /// As [`EndpointCounters::retried`] was told.
+    /// Requests that were sent again or elsewhere, by reason.
     pub retries: Retries<u64>,
     /// As [`CheckCounters::passed`].
     pub passed: u64,

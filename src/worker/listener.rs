@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
+use crate::engine::Ends;
 use crate::metrics::Counter;
 use crate::metrics::accepts::AcceptCounters;
 use crate::settings::Tcp;
@@ -236,7 +237,7 @@ pub struct Listeners {
 /// Result of one accept.
 pub enum Accepted {
     /// A connection.
-    One(Socket, SocketAddr),
+    One(Socket, Ends),
     /// None waits, or enough were taken in this turn.
     NoMore,
     /// It waits still: something is short here, or the listener fails again and again.
@@ -288,12 +289,7 @@ impl Listeners {
     }
 
     /// Takes every connection that waits at this one and closes it.
-    pub fn remove(
-        &mut self,
-        id: ListenerId,
-        registry: &Registry,
-        take: impl FnMut(Socket, SocketAddr),
-    ) {
+    pub fn remove(&mut self, id: ListenerId, registry: &Registry, take: impl FnMut(Socket, Ends)) {
         let gone: Vec<Listener> = self.list.extract_if(.., |listener| listener.id == id).collect();
         gone.iter().filter_map(|it| it.address).for_each(|address| self.accepts.forget(address));
         empty(gone, registry, take);
@@ -371,16 +367,16 @@ impl Listeners {
     }
 
     /// Takes every connection that waits and closes the listeners.
-    pub fn close(&mut self, registry: &Registry, take: impl FnMut(Socket, SocketAddr)) {
+    pub fn close(&mut self, registry: &Registry, take: impl FnMut(Socket, Ends)) {
         empty(std::mem::take(&mut self.list), registry, take);
     }
 }
 
 /// Takes every connection that waits at these and closes them.
-fn empty(listeners: Vec<Listener>, registry: &Registry, mut take: impl FnMut(Socket, SocketAddr)) {
+fn empty(listeners: Vec<Listener>, registry: &Registry, mut take: impl FnMut(Socket, Ends)) {
     for listener in listeners {
-        while let Accepted::One(stream, peer) = listener.accept_one() {
-            take(stream, peer);
+        while let Accepted::One(stream, ends) = listener.accept_one() {
+            take(stream, ends);
         }
         listener.close(registry);
     }
@@ -423,7 +419,7 @@ impl Listener {
     }
 
     fn accept_one(&self) -> Accepted {
-        let result = first_accepted(|| self.socket.accept());
+        let result = first_accepted(self.address, || self.socket.accept());
         if matches!(result, Accepted::One(..)) {
             self.accepted.bump();
         }
@@ -435,12 +431,15 @@ impl Listener {
 /// its client has left, the network between is broken, or a filter forbids it (accept(2)). The next one may be sound, but
 /// a listener that only fails must not hold up the turn.
 fn first_accepted(
+    listener: Option<SocketAddr>,
     mut accept: impl FnMut() -> io::Result<(mio::net::TcpStream, SocketAddr)>,
 ) -> Accepted {
     let mut failures = 0;
     loop {
         let error = match accept() {
-            Ok((stream, peer)) => return Accepted::One(OwnedFd::from(stream).into(), peer),
+            Ok((stream, client)) => {
+                return Accepted::One(OwnedFd::from(stream).into(), Ends { client, listener });
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::NoMore,
             Err(error) => error,
         };
@@ -592,14 +591,14 @@ mod tests {
     fn a_listener_that_only_fails_is_left_for_a_while() {
         let eperm = || io::Error::from_raw_os_error(libc::EPERM);
         let mut calls = 0;
-        let accepted = first_accepted(|| {
+        let accepted = first_accepted(None, || {
             calls += 1;
             Err(eperm())
         });
         assert!(matches!(accepted, Accepted::Failed(_)), "nothing else was there");
         assert_eq!(calls, FAILURES_A_TURN);
         let mut errors = vec![io::ErrorKind::WouldBlock.into(), eperm(), eperm()];
-        let accepted = first_accepted(|| Err(errors.pop().expect("it stops at WouldBlock")));
+        let accepted = first_accepted(None, || Err(errors.pop().expect("it stops at WouldBlock")));
         assert!(matches!(accepted, Accepted::NoMore), "some failed, and no more wait");
     }
 
@@ -607,7 +606,7 @@ mod tests {
     fn what_is_short_here_is_not_tried_again_at_once() {
         for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
             let mut calls = 0;
-            let accepted = first_accepted(|| {
+            let accepted = first_accepted(None, || {
                 calls += 1;
                 Err(io::Error::from_raw_os_error(errno))
             });

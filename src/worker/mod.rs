@@ -11,7 +11,6 @@ mod stage;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -32,7 +31,7 @@ use crate::access::writer::Outlet;
 use crate::balance::{EndpointId, Report, Shared};
 use crate::base::shortage::Shortage;
 use crate::base::tick::Tick;
-use crate::engine::{Engine, Net, Token};
+use crate::engine::{Ends, Engine, Net, Token};
 use crate::metrics::WorkerCounters;
 use crate::metrics::accepts::{AcceptCounters, AcceptCounts};
 use crate::settings::Boot;
@@ -58,7 +57,7 @@ const FIRST_LISTENER: usize = usize::MAX - 1024;
 pub struct Peer {
     /// Client connections it has, those on their way to it included.
     load: CachePadded<AtomicUsize>,
-    handed_over: ArrayQueue<(Socket, SocketAddr)>,
+    handed_over: ArrayQueue<(Socket, Ends)>,
     /// The worker that asks this one to close an idle connection, counted from 1; 0 is none.
     asked_by: AtomicUsize,
     waker: Waker,
@@ -346,7 +345,7 @@ struct Worker<'a> {
     /// It has said that it has nothing left to finish.
     is_empty: bool,
     /// Accepted beyond the cap: it waits for room, and nothing is accepted meanwhile.
-    parked: Option<(Socket, SocketAddr)>,
+    parked: Option<(Socket, Ends)>,
     /// Which worker was asked for room last.
     asked: usize,
     /// The dates of ticks, for the access log.
@@ -505,8 +504,8 @@ impl<'a> Worker<'a> {
 
     /// Takes over the connections that others accepted for this worker.
     fn take_over(&mut self, now: Tick) {
-        while let Some((stream, address)) = self.peer().handed_over.pop() {
-            self.engine.accept(stream, address, now);
+        while let Some((stream, ends)) = self.peer().handed_over.pop() {
+            self.engine.accept(stream, ends, now);
         }
     }
 
@@ -518,11 +517,11 @@ impl<'a> Worker<'a> {
             return;
         }
         let parked = self.parked.take();
-        let mut has_room = parked.is_none_or(|(stream, address)| self.admit(stream, address, now));
+        let mut has_room = parked.is_none_or(|(stream, ends)| self.admit(stream, ends, now));
         if has_room {
             station.listeners.accept(station.poll.registry(), now, |accepted| {
                 has_room = match accepted {
-                    Accepted::One(stream, address) => self.admit(stream, address, now),
+                    Accepted::One(stream, ends) => self.admit(stream, ends, now),
                     Accepted::Failed(error) => self.make_room(&error, now),
                     Accepted::NoMore => true,
                 };
@@ -540,11 +539,11 @@ impl<'a> Worker<'a> {
 
     /// Gives a fresh connection a worker, in the place of an idle one if there is no other room. `false` if it
     /// has to wait.
-    fn admit(&mut self, stream: Socket, address: SocketAddr, now: Tick) -> bool {
+    fn admit(&mut self, stream: Socket, ends: Ends, now: Tick) -> bool {
         if self.has_room() || self.evict_idle() {
-            return self.place(stream, address, now);
+            return self.place(stream, ends, now);
         }
-        self.parked = Some((stream, address));
+        self.parked = Some((stream, ends));
         self.ask_for_room();
         false
     }
@@ -583,17 +582,17 @@ impl<'a> Worker<'a> {
 
     /// Gives a fresh connection to the worker with the fewest. `false` if this one could not take it: no more is accepted
     /// for a moment then.
-    fn place(&mut self, stream: Socket, address: SocketAddr, now: Tick) -> bool {
+    fn place(&mut self, stream: Socket, ends: Ends, now: Tick) -> bool {
         let workers = &*self.job.workers;
         let to = workers.least_loaded(self.job.me);
         workers.peers[to].load.fetch_add(1, Ordering::Relaxed);
         if to == self.job.me {
-            return self.engine.accept(stream, address, now);
+            return self.engine.accept(stream, ends, now);
         }
-        if let Err((stream, address)) = workers.peers[to].handed_over.push((stream, address)) {
+        if let Err((stream, ends)) = workers.peers[to].handed_over.push((stream, ends)) {
             workers.peers[to].load.fetch_sub(1, Ordering::Relaxed);
             self.peer().load.fetch_add(1, Ordering::Relaxed);
-            return self.engine.accept(stream, address, now);
+            return self.engine.accept(stream, ends, now);
         }
         // If this fails the connection waits for that worker's next event.
         let _ = workers.peers[to].waker.wake();
@@ -670,9 +669,9 @@ impl<'a> Worker<'a> {
                 Errand::Listen(..) | Errand::Beat => {}
                 Errand::Return => (station.left, self.is_empty) = (false, false),
                 Errand::Unlisten(id) => {
-                    station.listeners.remove(id, station.poll.registry(), |stream, address| {
+                    station.listeners.remove(id, station.poll.registry(), |stream, ends| {
                         self.job.workers.peers[self.job.me].load.fetch_add(1, Ordering::Relaxed);
-                        self.engine.accept(stream, address, now);
+                        self.engine.accept(stream, ends, now);
                     });
                 }
                 Errand::Release(id) => station.listeners.release(id, station.poll.registry()),
@@ -696,13 +695,13 @@ impl<'a> Worker<'a> {
         let workers = &*self.job.workers;
         let stage = workers.stage();
         if stage >= Stage::Draining && !station.left {
-            let mut take = |(stream, address)| {
+            let mut take = |(stream, ends)| {
                 self.job.workers.peers[self.job.me].load.fetch_add(1, Ordering::Relaxed);
-                self.engine.accept(stream, address, now);
+                self.engine.accept(stream, ends, now);
             };
             self.parked.take().into_iter().for_each(&mut take);
             let registry = station.poll.registry();
-            station.listeners.close(registry, |stream, address| take((stream, address)));
+            station.listeners.close(registry, |stream, ends| take((stream, ends)));
             station.left = true;
             if workers.stages.leave() {
                 // No worker hands connections over from now on: the others may have nothing left to finish.
@@ -767,8 +766,8 @@ mod tests {
             lives += 1;
             assert!(lives > 1, "the first life ends in a panic");
             station.listeners.accept(station.poll.registry(), Tick(0), |one| {
-                if let Accepted::One(_, peer) = one {
-                    accepted = Some(peer);
+                if let Accepted::One(_, ends) = one {
+                    accepted = Some(ends.client);
                 }
                 true
             });

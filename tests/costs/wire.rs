@@ -175,7 +175,7 @@ impl Rig {
         let accept = |client: usize| {
             let wire = engine.net_mut();
             wire.pipes.push(Pipe { end: End::Client, token: None, unread: 0 });
-            engine.accept(client, SocketAddr::from(([127, 0, 0, 1], 9_000)), Tick(0));
+            engine.accept(client, SocketAddr::from(([127, 0, 0, 1], 9_000)).into(), Tick(0));
             client
         };
         let clients = (0..clients).map(accept).collect();

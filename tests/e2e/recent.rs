@@ -43,6 +43,7 @@ fn the_last_exchanges_are_told_without_an_access_log_and_with_their_phases() {
             ("endpoint", origin.address.to_string().into()),
             ("target", origin.target().into()),
             ("client", "127.0.0.1".into()),
+            ("listener", evenly.address().to_string().into()),
             ("attempts", 1.into()),
             ("bytes_out", 1.into()),
             ("reason", Value::Null),

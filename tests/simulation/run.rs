@@ -327,7 +327,7 @@ impl World {
         let now = Tick(self.now.saturating_sub(back));
         for wire in std::mem::take(&mut self.fresh) {
             let near = SimNet(Rc::clone(&self.network)).near(wire);
-            self.engine.accept(near, ([10, 1, 2, 3], 40_000).into(), now);
+            self.engine.accept(near, SocketAddr::from(([10, 1, 2, 3], 40_000)).into(), now);
             self.accepted += 1;
         }
         let before = self.network.borrow().moves;

@@ -1,6 +1,7 @@
 //! What seeds once found, as plain scenes: an engine, a calm network, and every word of both sides written out.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -88,7 +89,7 @@ impl Scene {
     pub(crate) fn client(&mut self) -> usize {
         let wire = self.network.borrow_mut().client_wire();
         let near = SimNet(Rc::clone(&self.network)).near(wire);
-        self.engine.accept(near, ([10, 1, 2, 3], 4).into(), Tick(self.now));
+        self.engine.accept(near, SocketAddr::from(([10, 1, 2, 3], 4)).into(), Tick(self.now));
         wire
     }
 

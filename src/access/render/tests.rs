@@ -12,6 +12,7 @@ fn facts() -> Facts {
         duration: 1_500,
         connect: Some(250),
         first_byte: Some(1_250),
+        listener: Some(SocketAddr::from(([192, 0, 2, 9], 8080))),
         client: IpAddr::from([192, 0, 2, 1]),
         endpoint: Some(SocketAddr::from(([127, 0, 0, 1], 8001)).into()),
         attempts: 1,
