@@ -239,6 +239,8 @@ pub struct Target {
     pub address: TargetAddress,
     /// How its endpoints are checked.
     pub health: HealthCheck,
+    /// Whether it gets requests, unless somebody decides otherwise while evenly runs.
+    pub state: TargetState,
 }
 
 /// `host:port`, `_service._proto.name` or `unix:/path` as the operator wrote it, taken apart.

@@ -8,7 +8,7 @@ use evenly::config::{self, Overrides};
 use evenly::settings::{
     AccessFormat, AccessLog, AccessSink, Boot, ControlSocket, Dns, Ejection, HealthCheck, Limits,
     Lockdown, Plan, ProxyStatus, Retry, RunAs, Security, Settings, StatusRanges, Target,
-    TargetAddress, Tcp, Timeouts, Via, Workers,
+    TargetAddress, TargetState, Tcp, Timeouts, Via, Workers,
 };
 use proptest::prelude::*;
 
@@ -64,6 +64,7 @@ fn the_smallest_file_is_two_targets_and_the_defaults() {
     let target = |port| Target {
         address: TargetAddress::Ip(local(port)),
         health: HealthCheck { endpoint: Some("/healthz".into()), ..HealthCheck::default() },
+        state: TargetState::Auto,
     };
     let plan = Plan { targets: vec![target(8001), target(8002)], ..Plan::default() };
     let expected = Settings { plan, ..Settings::default() };
@@ -73,7 +74,8 @@ fn the_smallest_file_is_two_targets_and_the_defaults() {
 #[test]
 fn the_reference_file_equals_the_defaults() {
     let address = TargetAddress::Ip(local(8001));
-    let targets = vec![Target { address, health: HealthCheck::default() }];
+    let targets =
+        vec![Target { address, health: HealthCheck::default(), state: TargetState::Auto }];
     let plan = Plan { targets, ..Plan::default() };
     let expected = Settings { plan, ..Settings::default() };
     assert_eq!(config::load(&shipped("reference.toml")), Ok(expected));
@@ -111,6 +113,7 @@ fn every_key_reaches_its_setting() {
 
         [[targets]]
         address = "A.example:1"
+        state = "drain"
 
         [health]
         interval = "1m"
@@ -216,6 +219,7 @@ fn every_key_reaches_its_setting() {
                 expect: StatusRanges(vec![(200, 200), (301, 302), (404, 404)]),
                 host: Some("h:1".into()),
             },
+            state: TargetState::Drain,
         }],
         trusted_proxies: settings.plan.trusted_proxies.clone(),
         via: Via::All,
@@ -1006,7 +1010,8 @@ fn windows_line_ends_and_a_byte_order_mark_do_no_harm() {
 #[test]
 fn targets_need_no_file() {
     let texts = ["a:1".to_owned(), "[::1]:2".to_owned()];
-    let target = |address| Target { address, health: HealthCheck::default() };
+    let target =
+        |address| Target { address, health: HealthCheck::default(), state: TargetState::Auto };
     let address = TargetAddress::Ip("[::1]:2".parse().unwrap());
     let plan = Plan { targets: vec![target(named("a", 1)), target(address)], ..Plan::default() };
     assert_eq!(from_targets(&texts), Ok(Settings { plan, ..Settings::default() }));
@@ -1043,7 +1048,10 @@ fn the_command_line_wins_over_the_file() {
     assert_eq!(settings.plan.listen, [local(5), "[::1]:5".parse().unwrap()]);
     assert_eq!(settings.boot.workers, Workers::Auto);
     let health = HealthCheck { endpoint: Some("/up".into()), rise: 7, ..HealthCheck::default() };
-    assert_eq!(settings.plan.targets, [Target { address: named("b", 2), health }]);
+    assert_eq!(
+        settings.plan.targets,
+        [Target { address: named("b", 2), health, state: TargetState::Auto }]
+    );
 
     std::fs::write(&file, "workers = 2").unwrap();
     assert!(config::load(&file).is_err());

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use evenly::balance::Shared;
 use evenly::base::address::Address;
 use evenly::health::Health;
-use evenly::settings::{Dns, HealthCheck, Plan, Target, TargetAddress};
+use evenly::settings::{Dns, HealthCheck, Plan, Target, TargetAddress, TargetState};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use nameserver::{Mode, NameServer};
@@ -48,11 +48,19 @@ fn check() -> HealthCheck {
 }
 
 fn name(host: &str, port: u16) -> Target {
-    Target { address: TargetAddress::Name { host: host.into(), port }, health: check() }
+    Target {
+        address: TargetAddress::Name { host: host.into(), port },
+        health: check(),
+        state: TargetState::Auto,
+    }
 }
 
 fn service(name: &str) -> Target {
-    Target { address: TargetAddress::Service(name.into()), health: check() }
+    Target {
+        address: TargetAddress::Service(name.into()),
+        health: check(),
+        state: TargetState::Auto,
+    }
 }
 
 struct Watch {

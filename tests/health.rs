@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 use evenly::balance::{Endpoint, EndpointId, EndpointState, Report, Shared, Snapshot, Streak};
 use evenly::base::address::Address;
 use evenly::health::Health;
-use evenly::settings::{Ejection, HealthCheck, Plan, StatusRanges, Target, TargetAddress};
+use evenly::settings::{
+    Ejection, HealthCheck, Plan, StatusRanges, Target, TargetAddress, TargetState,
+};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use socket2::{Domain, Socket, Type};
 use watched::{capture_log, lines_with, until, until_line};
@@ -208,11 +210,15 @@ fn socket_of(endpoint: &Endpoint) -> SocketAddr {
 }
 
 fn at(address: SocketAddr, health: HealthCheck) -> Target {
-    Target { address: TargetAddress::Ip(address), health }
+    Target { address: TargetAddress::Ip(address), health, state: TargetState::Auto }
 }
 
 fn name(host: &str, health: HealthCheck) -> Target {
-    Target { address: TargetAddress::Name { host: host.into(), port: 80 }, health }
+    Target {
+        address: TargetAddress::Name { host: host.into(), port: 80 },
+        health,
+        state: TargetState::Auto,
+    }
 }
 
 /// A running health thread and what it publishes.
@@ -783,6 +789,7 @@ fn a_name_that_fails_keeps_its_addresses_and_tells_it_once() {
     let keeper = Target {
         address: TargetAddress::Name { host: "keeper".into(), port: 80 },
         health: check(),
+        state: TargetState::Auto,
     };
     let watch = Watch::resolving(vec![keeper], move |_, port| {
         count.fetch_add(1, Ordering::Relaxed);

@@ -9,6 +9,8 @@ use crate::base::text::quiet_json;
 use crate::metrics::endpoint::EndpointTotals;
 use crate::reason::Reason;
 
+use crate::settings::TargetState;
+
 use super::view::View;
 
 #[derive(Serialize)]
@@ -155,7 +157,8 @@ fn row(
     (detail, counts): (Option<&EndpointDetail>, EndpointTotals),
     now: Moment,
 ) -> EndpointEntry {
-    let decided = detail.map(|it| it.decided).filter(Override::is_set);
+    let says = |it: &Override| it.is_set() || it.saved != TargetState::Auto;
+    let decided = detail.map(|it| it.decided).filter(says);
     EndpointEntry {
         address: endpoint.address.to_string(),
         state: endpoint.state.to_string(),
@@ -167,9 +170,9 @@ fn row(
         why: detail.and_then(|it| it.why.as_deref()).map(str::to_owned),
         reason: detail.and_then(|it| it.reason).map(Reason::word),
         decided: decided.map(|it| Decision {
-            state: it.state.unwrap_or_default().name(),
+            state: it.in_force().name(),
             weight: it.weight,
-            unsaved: true,
+            unsaved: it.is_set(),
         }),
         ejected_until: detail.and_then(|it| it.ejected_until).map(|at| timestamp(now.wall_of(at))),
         in_flight: match endpoint.healthy() {

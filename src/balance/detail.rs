@@ -69,14 +69,33 @@ pub struct CheckNote {
 pub struct Override {
     /// Whether it gets requests; `None`: as the file says.
     pub state: Option<TargetState>,
+    /// What the file says.
+    pub saved: TargetState,
     /// Its part of what its target gets; `None`: as DNS says.
     pub weight: Option<u16>,
 }
 
 impl Override {
-    /// Whether anything was decided.
+    /// Whether anything was decided that the file does not say.
     pub fn is_set(&self) -> bool {
-        *self != Override::default()
+        self.state.is_some() || self.weight.is_some()
+    }
+
+    /// Whether it gets requests, by whoever says so.
+    pub fn in_force(&self) -> TargetState {
+        self.state.unwrap_or(self.saved)
+    }
+
+    /// After `state` was decided: nothing is left of a decision that the file says as well.
+    #[must_use]
+    pub fn deciding(self, state: TargetState) -> Override {
+        Override { state: Some(state).filter(|state| *state != self.saved), ..self }
+    }
+
+    /// After the file says `saved`, likewise.
+    #[must_use]
+    pub fn saving(self, saved: TargetState) -> Override {
+        Override { saved, state: self.state.filter(|state| *state != saved), ..self }
     }
 }
 

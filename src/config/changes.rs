@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::keys::{self, ConfigKey, Draft, Table};
+use super::keys::{self, ConfigKey, Draft};
 use crate::settings::{Settings, Target};
 
 /// One thing in which two files differ.
@@ -58,33 +58,41 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
     found
 }
 
-fn differences(keys: &[ConfigKey], prefix: &str, [old, new]: &mut [Draft; 2]) -> Vec<Change> {
+fn differences(keys: &[ConfigKey], prefix: &str, drafts: &mut [Draft; 2]) -> Vec<Change> {
+    keys.iter().filter_map(|key| difference(key, prefix, drafts)).collect()
+}
+
+fn difference(key: &ConfigKey, prefix: &str, [old, new]: &mut [Draft; 2]) -> Option<Change> {
     let unset = || "unset".to_owned();
-    let differs = |key: &ConfigKey| {
-        let (was, is) = (key.shown(old), key.shown(new));
-        let kind =
-            ChangeKind::Value(was.clone().unwrap_or_else(unset), is.clone().unwrap_or_else(unset));
-        let path = format!("{prefix}{}", key.name);
-        (was != is).then_some(Change { path, reload: key.reload, kind })
-    };
-    keys.iter().filter_map(differs).collect()
+    let (was, is) = (key.shown(old), key.shown(new));
+    let differs = was != is;
+    let kind = ChangeKind::Value(was.unwrap_or_else(unset), is.unwrap_or_else(unset));
+    let path = format!("{prefix}{}", key.name);
+    differs.then_some(Change { path, reload: key.reload, kind })
 }
 
 fn of_targets_of(old: &[Target], new: &[Target]) -> Vec<Change> {
     let address = |target: &Target| target.address.to_string();
-    let draft = |target: &Target| Draft { check: target.health.clone(), ..Draft::default() };
+    let draft = |target: &Target| Draft {
+        check: target.health.clone(),
+        state: target.state,
+        address: Some(target.address.clone()),
+        ..Draft::default()
+    };
     let mut before: HashMap<String, &Target> = old.iter().map(|it| (address(it), it)).collect();
     let mut found = Vec::new();
     for target in new {
         let path = address(target);
         match before.remove(&path) {
             None => found.push(Change { path, reload: true, kind: ChangeKind::Added }),
-            Some(known) if known.health != target.health => {
-                let table: &Table = &keys::HEALTH;
-                let prefix = format!("targets[{path}].");
-                found.extend(differences(table.keys, &prefix, &mut [draft(known), draft(target)]));
+            Some(known) => {
+                let (prefix, mut drafts) =
+                    (format!("targets[{path}]."), [draft(known), draft(target)]);
+                // How the address is written is no difference.
+                let keys = keys::TARGETS.keys.iter().filter(|key| key.name != "address");
+                let keys = keys.chain(keys::HEALTH.keys);
+                found.extend(keys.filter_map(|key| difference(key, &prefix, &mut drafts)));
             }
-            Some(_) => {}
         }
     }
     let gone = old.iter().map(address).filter(|path| before.contains_key(path));
@@ -133,6 +141,13 @@ mod tests {
         assert_eq!(between(&two, ONE), ["- target b:1"]);
         let other = "[[targets]]\naddress = \"b:1\"\n";
         assert_eq!(between(ONE, other), ["+ target b:1", "- target a:1"]);
+        let out = format!("{ONE}state = \"drain\"\nhealth_check_endpoint = \"/x\"\nfall = 9\n");
+        let changes = [
+            "targets[a:1].state \"auto\" -> \"drain\"",
+            "targets[a:1].health_check_endpoint unset -> \"/x\"",
+            "targets[a:1].fall 3 -> 9",
+        ];
+        assert_eq!(between(ONE, &out), changes);
     }
 
     #[test]

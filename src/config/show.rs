@@ -28,6 +28,7 @@ fn one(text: &mut String, target: &Target) {
     let mut draft = Draft {
         check: target.health.clone(),
         address: Some(target.address.clone()),
+        state: target.state,
         ..Draft::default()
     };
     part(text, &keys::TARGETS, keys::TARGETS.header, &mut draft);

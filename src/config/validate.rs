@@ -14,7 +14,9 @@ use super::keys::{self, Draft, WORKERS};
 use super::listen::{self, Mine};
 use super::raw::{Item, Written};
 use super::{Overrides, address, kinds, units, value};
-use crate::settings::{Ejection, HealthCheck, Settings, Target, TargetAddress, Workers};
+use crate::settings::{
+    Ejection, HealthCheck, Settings, Target, TargetAddress, TargetState, Workers,
+};
 
 const TARGETS_EXAMPLE: &str = r#"add a [[targets]] block with address = "host:port""#;
 
@@ -142,7 +144,7 @@ fn targets<'a>(
     let (default_check, _) = base.target(&Written::nothing(keys::table("targets")));
     let of_file = file.get("targets").map(|item| (item, targets_of_file(item, &base, page)));
     if !overrides.targets.is_empty() {
-        return Some(targets_of_options(overrides, default_check, page));
+        return Some(targets_of_options(overrides, default_check.0, page));
     }
     match of_file {
         Some((_, Some(targets))) if !targets.is_empty() => return Some(targets),
@@ -177,8 +179,8 @@ impl<'a> Base<'a> {
         Base { written, check: draft.check, wrong }
     }
 
-    /// How the target of the block `own` is checked, and where it is, if that can be read.
-    fn target(&self, own: &Written<'_>) -> (HealthCheck, Option<TargetAddress>) {
+    /// How the target of the block `own` is checked, whether it gets requests, and where it is, if that can be read.
+    fn target(&self, own: &Written<'_>) -> ((HealthCheck, TargetState), Option<TargetAddress>) {
         let mut draft = Draft { check: self.check.clone(), ..Draft::default() };
         let wrong = own.lay_over(&mut draft);
         let item = |name| own.get(name).or(self.written.get(name));
@@ -189,7 +191,7 @@ impl<'a> Base<'a> {
         if is_sound("interval") && is_sound("timeout") {
             fit_timeout(&mut draft.check, item("interval"), item("timeout"));
         }
-        (draft.check, draft.address)
+        ((draft.check, draft.state), draft.address)
     }
 }
 
@@ -206,7 +208,7 @@ fn targets_of_file<'a>(
     let mut targets = Vec::with_capacity(blocks.len());
     for block in blocks {
         let Some(written) = page.take(block.table(keys::table("targets"))) else { continue };
-        let (health, address) = base.target(&written);
+        let (target, address) = base.target(&written);
         let Some(item) = written.get("address") else {
             if !written.has_unknown_keys {
                 page.report(block.mistake("has no address; write address = \"host:port\""));
@@ -216,7 +218,10 @@ fn targets_of_file<'a>(
         let Some(address) = address else { continue };
         match seen.add(&address, || format!("{} (line {})", item.key, item.line())) {
             Err(first) => page.report(item.mistake(repeated(item.value.get_ref(), &first))),
-            Ok(()) => targets.push((Target { address, health }, Source::File(item.clone()))),
+            Ok(()) => {
+                let (health, state) = target;
+                targets.push((Target { address, health, state }, Source::File(item.clone())));
+            }
         }
     }
     Some(targets)
@@ -244,7 +249,8 @@ fn targets_of_options<'a>(
             Ok(address)
         });
         if let Some(address) = page.take(address.map_err(|p| Mistake::of_option("--target", p))) {
-            targets.push((Target { address, health: health.clone() }, Source::Option));
+            let (health, state) = (health.clone(), TargetState::Auto);
+            targets.push((Target { address, health, state }, Source::Option));
         }
     }
     targets

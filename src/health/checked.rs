@@ -124,7 +124,7 @@ impl Checked {
         self.ejections = Ejections::resume(until, record.ejections, came_in);
         (self.absent, self.known) = (record.absent, record.known);
         self.inherited = true;
-        self.decided = record.decided();
+        self.decided = record.decided().saving(self.decided.saved);
         if let Some(ago) = record.since_ms {
             let reason = record.reason_word.as_deref().and_then(Reason::of_word);
             let why = record.reason.as_deref().map(|text| Why { text: text.into(), reason });
@@ -165,7 +165,7 @@ impl Checked {
 
     /// As workers are to see it: what somebody has decided comes first.
     pub(super) fn state(&self) -> EndpointState {
-        match self.decided.state.unwrap_or_default() {
+        match self.decided.in_force() {
             TargetState::Auto => self.health(),
             TargetState::Up => EndpointState::Up,
             TargetState::Drain => EndpointState::Drained,

@@ -21,7 +21,7 @@ use crate::balance::{EndpointId, EndpointState, Report, Shared, Snapshot, Streak
 use crate::base::shortage::Shortage;
 use crate::metrics::Counters;
 use crate::reason::{Incident, Reason};
-use crate::settings::Plan;
+use crate::settings::{Plan, TargetState};
 
 use super::checked::HealthEvent;
 use super::flight::InFlight;
@@ -401,9 +401,12 @@ impl Monitor {
         let Some(endpoint) = self.roster.assignment(id) else { return };
         let who = format!("target {} ({})", endpoint.label, endpoint.address);
         let healthy = self.roster.healthy_count();
-        let decided = self.roster.decided(id).state;
-        let decided = decided.map(|state| format!("; {} by hand", state.name()));
-        let decided = decided.unwrap_or_default();
+        let decided = self.roster.decided(id);
+        let decided = match (decided.state, decided.saved) {
+            (Some(state), _) => format!("; {} by hand", state.name()),
+            (None, TargetState::Auto) => String::new(),
+            (None, saved) => format!("; {} by the file", saved.name()),
+        };
         let why = reason.map(|reason| format!("; reason: {reason}")).unwrap_or_default();
         self.lines
             .push((level, format!("{who} is {what}{decided}; healthy endpoints: {healthy}{why}")));

@@ -593,10 +593,10 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::settings::HealthCheck;
+    use crate::settings::{HealthCheck, TargetState};
 
     fn target(address: TargetAddress, health: HealthCheck) -> Target {
-        Target { address, health }
+        Target { address, health, state: TargetState::Auto }
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl EndpointRecord {
     /// What somebody has decided.
     pub(super) fn decided(&self) -> Override {
         let state = self.override_state.as_deref().and_then(TargetState::of);
-        Override { state, weight: self.override_weight }
+        Override { state, weight: self.override_weight, ..Override::default() }
     }
 }
 

@@ -147,7 +147,7 @@ impl Roster {
                     let mut member = Member::new(self.next_number - 1, target);
                     let of_all = (member.label.to_string(), String::new());
                     if let Some(record) = self.inherited.remove(&of_all) {
-                        member.decided = record.decided();
+                        member.decided = record.decided().saving(target.state);
                     }
                     member
                 }
@@ -372,7 +372,7 @@ impl Roster {
         if !allowed || endpoint.health() != EndpointState::Up || !endpoint.is_up() {
             return None;
         }
-        if endpoint.decided.state == Some(TargetState::Up) {
+        if endpoint.decided.in_force() == TargetState::Up {
             return None;
         }
         endpoint.accuse((streak, count), asks, &rules, now)
@@ -619,7 +619,7 @@ impl Member {
             trouble: "it has not been looked up yet".into(),
             awaited: Wanted::of(&target.address).is_some(),
             retired: false,
-            decided: Override::default(),
+            decided: Override::default().saving(target.state),
         }
     }
 
@@ -629,6 +629,12 @@ impl Member {
         if std::mem::take(&mut self.retired) {
             // Of a name, lookups say who stays.
             self.endpoints.iter_mut().for_each(|endpoint| endpoint.leaving = false);
+        }
+        if self.decided.saved != target.state {
+            self.decided = self.decided.saving(target.state);
+            for endpoint in &mut self.endpoints {
+                endpoint.decide(endpoint.decided.saving(target.state));
+            }
         }
         let before = (self.interval, self.rise, self.fall);
         let differs = before != (health.interval, health.rise, health.fall) || *self.spec != spec;

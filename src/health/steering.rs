@@ -21,14 +21,10 @@ pub struct SteerOrder {
 }
 
 impl SteerOrder {
-    /// What is decided then, where that was decided before. `auto` is what the file says, so that nothing is left of a decision.
+    /// What is decided then, where that was decided before.
     pub(super) fn over(&self, before: Override) -> Override {
-        let state = match self.state {
-            None => before.state,
-            Some(TargetState::Auto) => None,
-            decided => decided,
-        };
-        Override { state, weight: self.weight.unwrap_or(before.weight) }
+        let decided = self.state.map_or(before, |state| before.deciding(state));
+        Override { weight: self.weight.unwrap_or(before.weight), ..decided }
     }
 }
 
@@ -101,12 +97,26 @@ mod tests {
 
     #[test]
     fn what_is_left_out_of_an_order_stays_as_it_was() {
-        let before = Override { state: Some(TargetState::Drain), weight: Some(3) };
+        let saved = TargetState::Auto;
+        let before = Override { state: Some(TargetState::Drain), saved, weight: Some(3) };
         let order = |state, weight| SteerOrder { name: String::new(), state, weight };
         assert_eq!(order(None, None).over(before), before);
         let up = order(Some(TargetState::Up), Some(Some(0))).over(before);
-        assert_eq!(up, Override { state: Some(TargetState::Up), weight: Some(0) });
+        assert_eq!(up, Override { state: Some(TargetState::Up), saved, weight: Some(0) });
         assert!(!order(Some(TargetState::Auto), Some(None)).over(before).is_set());
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_decision_that_the_file_says_as_well() {
+        let order = |state| SteerOrder { name: String::new(), state: Some(state), weight: None };
+        let saved = Override::default().saving(TargetState::Drain);
+        assert_eq!((saved.is_set(), saved.in_force()), (false, TargetState::Drain));
+        let auto = order(TargetState::Auto).over(saved);
+        assert_eq!((auto.is_set(), auto.in_force()), (true, TargetState::Auto));
+        assert_eq!(order(TargetState::Drain).over(auto), saved);
+        let down = order(TargetState::Down).over(saved);
+        assert_eq!(down.saving(TargetState::Up).in_force(), TargetState::Down);
+        assert!(!down.saving(TargetState::Down).is_set());
     }
 
     #[test]

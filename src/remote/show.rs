@@ -49,8 +49,8 @@ fn why(endpoint: &Value) -> String {
     let mut parts = Vec::new();
     let decided = &endpoint["override"];
     if let Some(state) = decided["state"].as_str() {
-        let unsaved = if decided["unsaved"] == true { ", unsaved" } else { "" };
-        parts.push(format!("{state} by hand{unsaved}"));
+        let by = if decided["unsaved"] == true { "hand, unsaved" } else { "the file" };
+        parts.push(format!("{state} by {by}"));
     }
     if let Some(weight) = decided["weight"].as_u64() {
         parts.push(format!("weight {weight} by hand"));

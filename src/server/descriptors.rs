@@ -129,12 +129,13 @@ fn divide(limit: u64, reserve: u64, workers: u64) -> Option<Shares> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{HealthCheck, Plan, Target};
+    use crate::settings::{HealthCheck, Plan, Target, TargetState};
 
     fn settings(targets: usize, names: usize) -> Settings {
         let ip = |_| TargetAddress::Ip(([127, 0, 0, 1], 1).into());
         let name = |_| TargetAddress::Name { host: "a".into(), port: 1 };
-        let target = |address| Target { address, health: HealthCheck::default() };
+        let target =
+            |address| Target { address, health: HealthCheck::default(), state: TargetState::Auto };
         let targets = (0..targets).map(ip).chain((0..names).map(name)).map(target).collect();
         let plan = Plan { targets, ..Plan::default() };
         Settings { plan, ..Settings::default() }

@@ -196,3 +196,45 @@ fn what_would_become_of_a_request_is_explained_without_sending_it() {
     assert_eq!(evenly.client().get("/").status, 503);
     assert_eq!((a.requests(), b.requests()), (0, 0));
 }
+
+#[test]
+fn what_the_file_says_of_a_target_holds_until_somebody_decides_and_is_saved_then() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let name = a.target();
+    let file = |state: &str| {
+        let targets = format!(
+            "[[targets]]\naddress = \"{name}\"\n{state}\n[[targets]]\naddress = \"{}\"\n",
+            b.target()
+        );
+        format!("listen = \"127.0.0.1:0\"\nworkers = 2\n{targets}")
+    };
+    let evenly = Start::of(&file("state = \"drain\"")).start();
+    let served =
+        || -> Vec<String> { (0..4).map(|_| evenly.client().get("/").text().to_owned()).collect() };
+    let shown = || {
+        let seen = seen(&evenly, &a.address.to_string());
+        let (text, _) = evenly.ask(&["targets"]);
+        (seen["state"].clone(), seen["override"]["unsaved"].clone(), text)
+    };
+    assert_eq!(served(), ["b"; 4]);
+    let (state, unsaved, text) = shown();
+    assert!(state == "drained" && unsaved == false && text.contains("drain by the file"), "{text}");
+    steer(&evenly, &["auto", &name], "as its checks say");
+    assert!(served().contains(&"a".to_owned()));
+    let (state, unsaved, text) = shown();
+    assert!(state == "up" && unsaved == true && text.contains("auto by hand, unsaved"), "{text}");
+    assert!(evenly.reload(&file("")).contains("applied"));
+    let (state, unsaved, text) = shown();
+    assert!(state == "up" && unsaved.is_null() && !text.contains("by hand"), "{text}");
+    steer(&evenly, &["down", &name], "down by hand");
+    assert!(evenly.reload(&file("state = \"up\"")).contains("applied"));
+    let (state, unsaved, text) = shown();
+    assert!(state == "disabled" && unsaved == true && text.contains("down by hand"), "{text}");
+    let said = evenly.reload(&file("state = \"down\""));
+    assert!(said.contains("applied"), "{said}");
+    let (state, unsaved, text) = shown();
+    assert!(state == "disabled" && unsaved == false && text.contains("down by the file"), "{text}");
+    assert_eq!(served(), ["b"; 4]);
+    assert!(evenly.reload(&file("")).contains("applied"));
+    until("it is served by both", || served().contains(&"a".to_owned()));
+}

@@ -193,7 +193,7 @@ function drawRow(key, target, endpoint) {
     say(row.rest, endpoint ? `${number(endpoint.in_flight)} in flight` : "");
     const decided = endpoint?.override;
     const why = target.unresolved ?? endpoint?.why ?? "";
-    const hand = decided ? `by hand: ${decided.state}${decided.unsaved ? ", unsaved" : ""}` : "";
+    const hand = decided ? `by ${decided.unsaved ? "hand" : "the file"}: ${decided.state}${decided.unsaved ? ", unsaved" : ""}` : "";
     say(row.reason, why);
     say(row.decided, hand);
     row.why.className = why || hand ? "" : "empty";

@@ -16,7 +16,7 @@ use super::error::{ConfigError, Mistake, Page, quoted};
 use super::raw::{self, Item};
 use super::units::Unit;
 use crate::settings::{
-    Boot, HealthCheck, Lockdown, Plan, ProxyStatus, TargetAddress, Via, Workers,
+    Boot, HealthCheck, Lockdown, Plan, ProxyStatus, TargetAddress, TargetState, Via, Workers,
 };
 
 /// What a file is read into, key by key.
@@ -29,6 +29,8 @@ pub(super) struct Draft {
     pub(super) check: HealthCheck,
     /// Where the target that is being read is.
     pub(super) address: Option<TargetAddress>,
+    /// Whether it gets requests.
+    pub(super) state: TargetState,
 }
 
 /// A place for an amount: a number, milliseconds, bytes. `None` is the word that may stand instead (`"auto"`, `"off"`),
@@ -122,6 +124,7 @@ macro_rules! choice {
 }
 
 choice! { Via { Off, Requests, All } }
+choice! { TargetState { Auto, Up, Drain, Down } }
 choice! { ProxyStatus { Off, Errors, All } }
 choice! { Lockdown { Off, Auto, On } }
 

@@ -251,6 +251,18 @@ pub(in crate::config) static TARGETS: Table = Table {
              `localhost`, with the port of a `listen` address or of the admin listener",
         ),
         key(
+            "state",
+            choice(&["auto", "up", "drain", "down"], "none of its values", |draft| {
+                &mut draft.state
+            }),
+            "Whether it gets requests",
+        )
+        .long(
+            "With `\"auto\"` as its checks and its requests say; `\"up\"`: whatever they say; `\"drain\"`: no new ones, those under way go on to \
+             their end; `\"down\"`: none, and those that another target can take are moved there. It is what `evenly drain TARGET` and its siblings decide while evenly \
+             runs, which comes before it and is shown as unsaved until the file says the same",
+        ),
+        key(
             "health_check_endpoint",
             Text {
                 kind: "path",

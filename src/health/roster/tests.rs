@@ -4,7 +4,7 @@ use super::super::place::MAX_ADDRESSES;
 use super::*;
 use std::net::SocketAddr;
 
-use crate::settings::HealthCheck;
+use crate::settings::{HealthCheck, TargetState};
 
 fn socket(last: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 80))
@@ -15,7 +15,7 @@ fn ip(last: u8) -> Address {
 }
 
 fn target(address: TargetAddress) -> Target {
-    Target { address, health: HealthCheck::default() }
+    Target { address, health: HealthCheck::default(), state: TargetState::Auto }
 }
 
 fn named(host: &str) -> Target {
@@ -162,7 +162,11 @@ fn ejected(now: Instant) -> (Roster, EndpointId, Duration) {
 /// Two endpoints that are up until their third consecutive failure.
 fn two_that_fall_at_the_third(now: Instant) -> Roster {
     let health = HealthCheck { fall: 3, ..HealthCheck::default() };
-    let one = |last| Target { address: TargetAddress::Ip(socket(last)), health: health.clone() };
+    let one = |last| Target {
+        address: TargetAddress::Ip(socket(last)),
+        health: health.clone(),
+        state: TargetState::Auto,
+    };
     let mut roster = roster(vec![one(1), one(2)]);
     let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
     for &id in &ids {
@@ -313,7 +317,11 @@ fn a_mark_of_long_ago_tells_nothing_of_now() {
 #[test]
 fn timeouts_and_failed_connects_eject_only_with_a_failed_check() {
     let asks = HealthCheck { endpoint: Some("/".into()), ..HealthCheck::default() };
-    let one = |last| Target { address: TargetAddress::Ip(socket(last)), health: asks.clone() };
+    let one = |last| Target {
+        address: TargetAddress::Ip(socket(last)),
+        health: asks.clone(),
+        state: TargetState::Auto,
+    };
     for streak in [Streak::Timeouts, Streak::ConnectFailures] {
         for (verdict, news) in [
             (Judgement::Good, None),
@@ -389,7 +397,11 @@ fn an_endpoint_that_serves_is_ejected_for_resets_if_its_check_fails_too() {
     {
         let now = Instant::now();
         let asks = HealthCheck { endpoint: Some("/".into()), fall: 3, ..HealthCheck::default() };
-        let one = |last| Target { address: TargetAddress::Ip(socket(last)), health: asks.clone() };
+        let one = |last| Target {
+            address: TargetAddress::Ip(socket(last)),
+            health: asks.clone(),
+            state: TargetState::Auto,
+        };
         let mut roster = roster(vec![one(1), one(2)]);
         let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
         for &id in &ids {
@@ -417,7 +429,11 @@ fn an_endpoint_that_was_not_asked_for_long_has_the_benefit_of_the_doubt_once() {
 fn a_check_that_clears_of_resets_says_nothing_of_connects() {
     let now = Instant::now();
     let asks = HealthCheck { endpoint: Some("/".into()), ..HealthCheck::default() };
-    let one = |last| Target { address: TargetAddress::Ip(socket(last)), health: asks.clone() };
+    let one = |last| Target {
+        address: TargetAddress::Ip(socket(last)),
+        health: asks.clone(),
+        state: TargetState::Auto,
+    };
     let mut roster = roster(vec![one(1), one(2)]);
     let ids: Vec<_> = roster.endpoints().map(|(id, _)| id).collect();
     for &id in &ids {
