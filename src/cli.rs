@@ -185,7 +185,9 @@ pub enum CliCommand {
     /// The newest at the end: when each began, what was asked for by whom, which endpoint had it, how long it took and, if it did not end as it
     /// should, why. It is kept in memory whether there is an access log or not: of each worker the last 1,024 exchanges, the last 128 that went
     /// wrong by fault of their client, and the last 128 others that went wrong.
-    #[command(after_help = "Exit codes: 0, or 1: no evenly was found or it gave no answer.")]
+    #[command(
+        after_help = "Exit codes: 0, 1 no evenly was found or it gave no answer, 2 the command line is wrong."
+    )]
     Recent(RecentArgs),
     /// Have a target of a running evenly get requests, whatever its checks say
     ///
@@ -386,10 +388,10 @@ pub struct RecentArgs {
     /// Only those that evenly answered or cut, that their client left, or whose status is 500 or more
     #[arg(long)]
     pub errors: bool,
-    /// So many, from 1 to 100000
+    /// So many, from 1 to 10000
     #[arg(
         short = 'n', long, value_name = "NUMBER", default_value_t = 50,
-        value_parser = clap::value_parser!(u32).range(1..=100_000)
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
     )]
     pub limit: u32,
     /// Print JSON, for programs

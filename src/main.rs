@@ -308,8 +308,12 @@ fn watch(args: &TopArgs) -> Result<(), ExitReason> {
     let ends = [("input", io::stdin().is_terminal()), ("output", io::stdout().is_terminal())];
     if let Some((end, _)) = ends.iter().rev().find(|(_, is_terminal)| !is_terminal) {
         return Err(ExitReason::Usage(format!(
-            "standard {end} is no terminal: use evenly status (or evenly status --json)"
+            "standard {end} is no terminal: use evenly top --once, evenly status, or evenly status --json"
         )));
+    }
+    if std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb") {
+        let why = "TERM says that this terminal only prints lines: use evenly top --once, or set TERM (such as xterm)";
+        return Err(ExitReason::Usage(why.to_owned()));
     }
     let asker = Asker::new(reading_contact(&args.remote)?, find);
     top::watch(asker, args.interval).map_err(|error| match error {
@@ -318,10 +322,15 @@ fn watch(args: &TopArgs) -> Result<(), ExitReason> {
     })
 }
 
-/// How the running evenly that is meant is reached to read, which needs no token.
+/// How the running evenly that is meant is reached to read, which needs no token; one that is given has to be one.
 fn reading_contact(args: &RemoteArgs) -> Result<Contact, ExitReason> {
     match &args.admin {
-        Some(address) => Ok(Contact::Admin(address.clone(), token(args).ok())),
+        Some(address) => {
+            let given =
+                args.token_file.is_some() || std::env::var_os("EVENLY_ADMIN_TOKEN").is_some();
+            let token = given.then(|| token(args)).transpose().map_err(ExitReason::Usage)?;
+            Ok(Contact::Admin(address.clone(), token))
+        }
         None => contact(args),
     }
 }

@@ -175,7 +175,7 @@ pub struct Facts {
     pub connect: Option<u64>,
     /// From `at` to the first byte of the response, in microseconds.
     pub first_byte: Option<u64>,
-    /// Who is at the other end of the client's connection.
+    /// Who is at the other end of the client's connection, or whom the trusted proxy there has it from.
     pub client: IpAddr,
     /// The address that its connection was accepted at, if that is known.
     pub listener: Option<SocketAddr>,
@@ -284,6 +284,13 @@ impl Pending {
         self.endpoint = Some(endpoint.clone());
         self.target.clear();
         self.target.extend_from_slice(target.as_bytes());
+    }
+
+    /// The address that a trusted proxy has it from, if that is one.
+    pub fn forwarded(&self) -> Option<IpAddr> {
+        let nth = TextPart::Forwarded as usize - TextPart::Method as usize;
+        let part = self.text.split(|&byte| byte == 0).nth(nth)?;
+        std::str::from_utf8(part).ok()?.parse().ok()
     }
 
     /// What is known when it ends: so, now, for a client of this address that came by that listener, with this status, and as a tunnel or not.

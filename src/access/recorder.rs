@@ -23,14 +23,14 @@ pub const EXCHANGES: usize = 1024;
 /// How many it keeps of those that went wrong: so many by fault of their client, and so many others.
 pub const ERRORS: usize = 128;
 
-/// Words of a slot: with its version they fill six cache lines.
-const WORDS: usize = 47;
+/// Words of a slot: with its version they fill eight cache lines.
+const WORDS: usize = 63;
 /// Of these the ones in front of the text.
 const FACTS: usize = 15;
 /// Bytes of text that a slot has room for.
 const TEXT: usize = (WORDS - FACTS) * 8;
 /// Bytes that are kept of what has no bound of its own: a request's ID, a target's name, the path of a Unix socket.
-const NAME: usize = 64;
+const NAME: usize = 128;
 /// The bit of a length that says that there was more.
 const CUT: u16 = 1 << 15;
 
@@ -52,16 +52,13 @@ pub struct Record {
     pub time: SystemTime,
     /// As the access log has them.
     pub facts: Facts,
+    /// Some of its text found no room.
+    pub cut: bool,
     text: Vec<u8>,
 }
 
 impl Record {
-    /// When it ended.
-    pub fn ended(&self) -> SystemTime {
-        self.time + Duration::from_micros(self.facts.duration)
-    }
-
-    /// The text, as the access log has it. One that found no room ends in "…", and the parts behind it are empty.
+    /// The text, as the access log has it. If it was cut, the last part that is there may be short, and those behind it are empty.
     pub fn parts(&self) -> [&[u8]; PARTS] {
         parts_of(&self.text)
     }
@@ -102,20 +99,36 @@ impl FlightRecorder {
         ring.write(|words| pack(time, facts, [id, target, text], words));
     }
 
-    /// The exchanges that ended last, in the order in which they ended: [`EXCHANGES`] at most.
-    pub fn exchanges(&self) -> Vec<Record> {
-        read(&self.exchanges)
+    /// The `most` exchanges that ended last, and [`EXCHANGES`] at most, in the order in which they ended.
+    pub fn exchanges(&self, most: usize) -> Vec<RawRecord> {
+        raw(&self.exchanges, most).collect()
     }
 
     /// Those among the exchanges of all time that went wrong last, with a reason or with a status from 500 on: at most [`ERRORS`] of which
-    /// the client is the cause, and as many others.
-    pub fn errors(&self) -> Vec<Record> {
-        [&self.of_clients, &self.errors].into_iter().flat_map(read).collect()
+    /// the client is the cause, and as many others, and `most` of each.
+    pub fn errors(&self, most: usize) -> Vec<RawRecord> {
+        [&self.of_clients, &self.errors].into_iter().flat_map(|ring| raw(ring, most)).collect()
     }
 }
 
-fn read(ring: &Ring<WORDS>) -> Vec<Record> {
-    ring.read().iter().filter_map(unpack).collect()
+fn raw(ring: &Ring<WORDS>, most: usize) -> impl Iterator<Item = RawRecord> {
+    ring.read(most).into_iter().map(RawRecord)
+}
+
+/// A record as it is kept. Of many, most are only compared.
+#[derive(Debug, Clone)]
+pub struct RawRecord([u64; WORDS]);
+
+impl RawRecord {
+    /// When it ended, in microseconds since 1970.
+    pub fn ended(&self) -> u64 {
+        self.0[0].saturating_add(self.0[1])
+    }
+
+    /// What it says; `None` of what nobody wrote.
+    pub fn record(&self) -> Option<Record> {
+        unpack(&self.0)
+    }
 }
 
 /// Writes down an exchange, with an ID, the name of a target, and the other text parts.
@@ -140,10 +153,13 @@ fn pack(time: u64, facts: &Facts, [id, target, text]: [&[u8]; 3], words: &mut Wo
     };
     let [reason, detail] = facts.cause.map_or([0; 2], Cause::numbers);
     let attempts = u16::try_from(facts.attempts).unwrap_or(u16::MAX);
-    let names = [id, target, path].map(|name| KeptText::new(name, NAME));
-    let used: usize = names.iter().map(KeptText::room).sum();
-    let text = KeptText::new(text, TEXT - used);
-    let [id, target, path] = names;
+    let mut room = TEXT;
+    let [id, target, path, text] =
+        [(id, NAME), (target, NAME), (path, NAME), (text, TEXT)].map(|(text, most)| {
+            let kept = KeptText::new(text, most.min(room));
+            room -= kept.room();
+            kept
+        });
     words.put::<FACTS>([
         time,
         facts.duration,
@@ -169,7 +185,7 @@ fn pack(time: u64, facts: &Facts, [id, target, text]: [&[u8]; 3], words: &mut Wo
 /// What is kept of a text.
 struct KeptText<'t> {
     kept: &'t [u8],
-    /// Its length, with [`CUT`] if there was more.
+    /// Its length, and [`CUT`] if there was more.
     len: u16,
 }
 
@@ -178,7 +194,10 @@ impl KeptText<'_> {
     #[inline]
     fn new(text: &[u8], most: usize) -> KeptText<'_> {
         match text.get(..most) {
-            Some(kept) if text.len() > most => KeptText { kept, len: kept.len() as u16 | CUT },
+            Some(kept) if text.len() > most => {
+                let kept = whole(kept);
+                KeptText { kept, len: kept.len() as u16 | CUT }
+            }
             _ => KeptText { kept: text, len: text.len() as u16 },
         }
     }
@@ -209,17 +228,18 @@ fn unpack(words: &[u64; WORDS]) -> Option<Record> {
         lens,
     ] = words.first_chunk::<FACTS>()?;
     let bytes: Vec<u8> = words[FACTS..].iter().flat_map(|word| word.to_le_bytes()).collect();
+    let cut = fours(lens).iter().any(|len| len & CUT != 0);
     let mut from = 0;
     let [id, target, path, rest] = fours(lens).map(|len| {
         let to = from + usize::from(len & !CUT);
         let kept = bytes.get(from..to).unwrap_or_default();
         from = to.next_multiple_of(8);
-        [kept, if len & CUT == 0 { b"" } else { "\u{2026}".as_bytes() }].concat()
+        kept
     });
     let mut text = Vec::with_capacity(bytes.len());
-    push_part(&mut text, &id);
-    push_part(&mut text, &target);
-    text.extend_from_slice(&rest);
+    push_part(&mut text, id);
+    push_part(&mut text, target);
+    text.extend_from_slice(rest);
     let [status, attempts, end, phase] = fours(outcome);
     let [reason, detail, kinds, endpoint_kind] = fours(why);
     let [client_kind, listener_kind] = [kinds >> 8, kinds & 0xff];
@@ -229,7 +249,7 @@ fn unpack(words: &[u64; WORDS]) -> Option<Record> {
     let listener = ip_of(u128::from(l1) << 64 | u128::from(l0), listener_kind);
     let endpoint = match endpoint_kind {
         NO_ADDRESS => None,
-        UNIX => Some(Address::Unix(String::from_utf8_lossy(&path).into())),
+        UNIX => Some(Address::Unix(String::from_utf8_lossy(path).into())),
         V6 => {
             let ip = Ipv6Addr::from_bits(endpoint_number);
             Some(SocketAddr::from(SocketAddrV6::new(ip, port, 0, scope)).into())
@@ -253,7 +273,15 @@ fn unpack(words: &[u64; WORDS]) -> Option<Record> {
         phase: *PHASES.get(usize::from(phase))?,
         cause: Cause::of_numbers([reason, detail]),
     };
-    Some(Record { time: UNIX_EPOCH + Duration::from_micros(time), facts, text })
+    Some(Record { time: UNIX_EPOCH + Duration::from_micros(time), facts, cut, text })
+}
+
+/// Without the beginning of a character at its end.
+fn whole(text: &[u8]) -> &[u8] {
+    match std::str::from_utf8(text) {
+        Err(error) if error.error_len().is_none() => &text[..error.valid_up_to()],
+        _ => text,
+    }
 }
 
 fn ip_number(ip: IpAddr) -> (u128, u16) {
@@ -300,6 +328,14 @@ mod tests {
     use super::*;
     use crate::access::TextPart;
     use crate::reason::Reason;
+
+    fn all(recorder: &FlightRecorder) -> Vec<Record> {
+        recorder.exchanges(EXCHANGES).iter().filter_map(RawRecord::record).collect()
+    }
+
+    fn errors(recorder: &FlightRecorder) -> Vec<Record> {
+        recorder.errors(ERRORS).iter().filter_map(RawRecord::record).collect()
+    }
 
     fn facts(status: u16, cause: Option<Cause>) -> Facts {
         Facts {
@@ -364,7 +400,7 @@ mod tests {
         for (nth, facts) in (0..).zip(&wanted) {
             recorder.record(nth, facts, [b"an-id", b"api:80"], &text(b"/a?b=c"));
         }
-        let records = recorder.exchanges();
+        let records = all(&recorder);
         assert_eq!(records.iter().map(|it| it.facts.clone()).collect::<Vec<_>>(), wanted);
         for (nth, record) in (0..).zip(&records) {
             assert_eq!(record.time, UNIX_EPOCH + Duration::from_micros(nth));
@@ -377,13 +413,13 @@ mod tests {
     #[test]
     fn the_last_ones_are_kept_in_their_order() {
         let recorder = FlightRecorder::default();
-        assert!(recorder.exchanges().is_empty() && recorder.errors().is_empty());
+        assert!(all(&recorder).is_empty() && errors(&recorder).is_empty());
         for nth in 0..3_000 {
             recorder.record(0, &facts(nth % 500, None), [b"", b""], b"");
         }
         let kept: Vec<u16> = (0..3_000).map(|nth| nth % 500).skip(3_000 - EXCHANGES).collect();
-        assert_eq!(statuses(&recorder.exchanges()), kept);
-        assert!(recorder.errors().is_empty());
+        assert_eq!(statuses(&all(&recorder)), kept);
+        assert!(errors(&recorder).is_empty());
     }
 
     #[test]
@@ -395,35 +431,33 @@ mod tests {
             recorder.record(2, &facts(400, Some(Reason::HttpRequestError.into())), [b"", b""], b"");
             recorder.record(3, &facts(200, None), [b"", b""], b"");
         }
-        let errors = statuses(&recorder.errors());
+        let errors = statuses(&errors(&recorder));
         let (refused, others) = errors.split_at(ERRORS);
         assert!(refused.iter().all(|&status| status == 400));
         assert_eq!(others, [500, 504]);
     }
 
     #[test]
-    fn a_long_text_is_cut_and_says_so() {
-        let recorder = FlightRecorder::default();
-        let long = vec![b'x'; 4_000];
-        let endpoint = Some(Address::Unix(String::from_utf8(long.clone()).unwrap().into()));
+    fn a_long_text_is_cut_between_characters_and_that_is_said() {
+        let long = "\u{e9}".repeat(2_000).into_bytes();
+        let endpoint = Some(Address::Unix("/run/app.sock".into()));
         let facts = Facts { endpoint, ..facts(200, None) };
-        recorder.record(0, &facts, [&long, &long], &text(&long));
-        let record = recorder.exchanges().remove(0);
-        let parts = record.parts();
-        for part in [TextPart::RequestId, TextPart::Target, TextPart::Uri] {
-            let part = String::from_utf8(parts[part as usize].to_vec()).unwrap();
-            assert!(part.starts_with("xxx") && part.ends_with('…'), "{part}");
-        }
-        assert_eq!(parts[TextPart::Method as usize], b"GET");
-        assert!(parts[TextPart::Host as usize].is_empty());
-        assert!(record.facts.endpoint.unwrap().to_string().ends_with('…'));
-        for len in 0..2 * TEXT {
+        for len in (0..2 * TEXT).step_by(2) {
             let recorder = FlightRecorder::default();
-            recorder.record(0, &facts, [&long[..40], b""], &text(&long[..len]));
-            let record = recorder.exchanges().remove(0);
-            let uri = String::from_utf8(record.parts()[TextPart::Uri as usize].to_vec()).unwrap();
-            assert!(uri.len() == len || uri.ends_with('…'), "{len}: {uri}");
+            recorder.record(0, &facts, [b"an-id", b"api:80"], &text(&long[..len]));
+            let record = all(&recorder).remove(0);
+            let parts = record.parts();
+            let uri = std::str::from_utf8(parts[TextPart::Uri as usize]).unwrap();
+            assert!(record.cut || uri.len() == len, "{len}: {uri}");
+            assert!(
+                !record.cut || uri.len() <= len && parts[TextPart::Host as usize] != b"example.org"
+            );
+            assert_eq!(record.facts, facts);
         }
+        let recorder = FlightRecorder::default();
+        recorder.record(0, &facts, [&long, &long], b"");
+        let record = all(&recorder).remove(0);
+        assert!(record.cut && record.parts()[0].len() == NAME);
     }
 
     #[test]

@@ -113,6 +113,9 @@ impl Response {
 /// The whole answer to `asked`, after which the connection ends; who asks is `trusted` if commands of theirs are taken.
 pub(super) fn bytes(asked: &Result<Request, Refusal>, view: &View, trusted: bool) -> Vec<u8> {
     let answer = match asked {
+        Ok(request) if request.path == RECENT && request.credentials.is_some() && !trusted => {
+            deny(Denial::Wrong)
+        }
         Ok(request) if request.path == RECENT => {
             match recent::render(&request.query, view, trusted) {
                 Ok(text) => Response::ok(status::CONTENT_TYPE, text),

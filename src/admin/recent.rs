@@ -12,8 +12,8 @@ use super::view::View;
 
 /// How many exchanges are shown when nobody says how many.
 const LIMIT: usize = 1_000;
-/// How many may be asked for: more than all workers of a large machine keep.
-const MOST: usize = 100_000;
+/// How many may be asked for: about 10 MB, which the admin thread writes in some 20 ms.
+const MOST: usize = 10_000;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,24 +22,24 @@ struct Wish {
     limit: usize,
 }
 
-/// The answer to a query such as `errors&limit=20`: the newest ones, the oldest of them first. For who is not `trusted` without the
-/// queries of URLs, in which secrets may be.
+/// The answer to a query such as `errors&limit=20`: the newest ones, the oldest of them first. For who is not `trusted` without
+/// what may hold secrets: queries of URLs, and lines that are no requests.
 ///
 /// # Errors
 /// What is wrong with the query, and what to write instead.
 pub(super) fn render(query: &str, view: &View, trusted: bool) -> Result<String, String> {
     let wish = wish(query)?;
-    let mut records = if wish.errors { view.errors() } else { view.exchanges() };
-    // By the time at which they ended; those of one worker stay as they are where that is the same.
-    records.sort_by_key(|(_, record)| record.ended());
-    let newest = records.len().saturating_sub(wish.limit);
+    let records = if wish.errors { view.errors(wish.limit) } else { view.exchanges(wish.limit) };
     let mut renderer = Renderer::new(&AccessFormat::Json);
     let time = timestamp(view.now.wall);
     let mut text = format!("{{\n\"time\": \"{time}\",\n\"exchanges\": [").into_bytes();
-    for (nth, (worker, record)) in records[newest..].iter().enumerate() {
-        let separator = if nth == 0 { "\n" } else { ",\n" };
-        text.extend_from_slice(format!("{separator}{{\"worker\":{worker},").as_bytes());
-        text.extend_from_slice(line(record, trusted, &mut renderer).trim_ascii_end());
+    let records = records.iter().filter_map(|(worker, raw)| Some((worker, raw.record()?)));
+    for (nth, (worker, record)) in records.enumerate() {
+        let (separator, cut) = (if nth == 0 { "\n" } else { ",\n" }, record.cut);
+        text.extend_from_slice(
+            format!("{separator}{{\"worker\":{worker},\"cut\":{cut},").as_bytes(),
+        );
+        text.extend_from_slice(line(&record, trusted, &mut renderer).trim_ascii_end());
     }
     text.extend_from_slice(b"\n]\n}\n");
     // The renderer writes nothing else.
@@ -49,10 +49,11 @@ pub(super) fn render(query: &str, view: &View, trusted: bool) -> Result<String, 
 /// Its line without the brace in front.
 fn line(record: &Record, trusted: bool, renderer: &mut Renderer) -> Vec<u8> {
     let mut parts = record.parts();
-    let shown = [TextPart::Uri, TextPart::Referer, TextPart::Line]
-        .map(|part| (part, without_query(parts[part as usize])));
+    let path = path_of(parts[TextPart::Uri as usize]);
     if !trusted {
-        shown.iter().for_each(|(part, text)| parts[*part as usize] = text);
+        parts[TextPart::Uri as usize] = &path;
+        // Whatever it holds: of a request that was not understood it is not known what is secret.
+        (parts[TextPart::Referer as usize], parts[TextPart::Line as usize]) = (b"", b"");
     }
     let mut line = Vec::new();
     renderer.line(record.time, &record.facts, &parts, &mut line);
@@ -60,11 +61,18 @@ fn line(record: &Record, trusted: bool, renderer: &mut Renderer) -> Vec<u8> {
     line
 }
 
-/// The text up to its query, if it has one.
-fn without_query(text: &[u8]) -> Cow<'_, [u8]> {
-    match text.iter().position(|&byte| byte == b'?') {
-        None => text.into(),
-        Some(at) => [&text[..=at], "\u{2026}".as_bytes()].concat().into(),
+/// A request target up to what may be more than a path: a query, parameters, a fragment, also where that is percent-encoded.
+fn path_of(target: &[u8]) -> Cow<'_, [u8]> {
+    let encoded =
+        |at: usize| target[at..].get(1..3).is_some_and(|it| it.eq_ignore_ascii_case(b"3f"));
+    let ends = |at: &usize| match target[*at] {
+        b'?' | b';' | b'#' => true,
+        b'%' => encoded(*at),
+        _ => false,
+    };
+    match (0..target.len()).find(ends) {
+        None => target.into(),
+        Some(at) => [&target[..at], "?\u{2026}".as_bytes()].concat().into(),
     }
 }
 
@@ -171,12 +179,18 @@ mod tests {
         assert!(!hidden.contains("secret") && !hidden.contains("c=d"), "{hidden}");
         let json: Value = serde_json::from_str(&hidden).unwrap();
         assert_eq!(json["exchanges"][0]["uri"], "/a?\u{2026}");
+        for target in ["/a?s", "/a;s", "/a#s", "/a%3Fs", "/a%3fs"] {
+            assert_eq!(path_of(target.as_bytes()), "/a?\u{2026}".as_bytes(), "{target}");
+        }
+        for target in ["/a", "*", "/%41%", "/a%3"] {
+            assert_eq!(path_of(target.as_bytes()), target.as_bytes());
+        }
     }
 
     #[test]
     fn a_query_that_asks_for_something_else_is_refused_with_what_there_is() {
         let view = view([&[], &[]]);
-        for query in ["limit=0", "limit=100001", "limit=", "limit=x", "error", "errors=1", "a&b"] {
+        for query in ["limit=0", "limit=10001", "limit=", "limit=x", "error", "errors=1", "a&b"] {
             let why = render(query, &view, true).unwrap_err();
             assert!(why.contains("limit"), "{query}: {why}");
         }

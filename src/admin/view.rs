@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::access::recorder::{FlightRecorder, Record};
+use crate::access::recorder::{FlightRecorder, RawRecord};
 use crate::balance::Snapshot;
 use crate::balance::detail::Moment;
 use crate::metrics::Counts;
@@ -126,21 +126,28 @@ impl View {
         }
     }
 
-    /// The exchanges that ended last, with the number of the worker that each was with.
-    pub(super) fn exchanges(&self) -> Vec<(usize, Record)> {
-        self.records(FlightRecorder::exchanges)
+    /// The `most` exchanges that ended last, the oldest of them first, with the number of the worker that each was with.
+    pub(super) fn exchanges(&self, most: usize) -> Vec<(usize, RawRecord)> {
+        self.records(most, |recorder| recorder.exchanges(most))
     }
 
     /// Those that went wrong last, likewise.
-    pub(super) fn errors(&self) -> Vec<(usize, Record)> {
-        self.records(FlightRecorder::errors)
+    pub(super) fn errors(&self, most: usize) -> Vec<(usize, RawRecord)> {
+        self.records(most, |recorder| recorder.errors(most))
     }
 
-    fn records(&self, of: impl Fn(&FlightRecorder) -> Vec<Record>) -> Vec<(usize, Record)> {
+    fn records(
+        &self,
+        most: usize,
+        of: impl Fn(&FlightRecorder) -> Vec<RawRecord>,
+    ) -> Vec<(usize, RawRecord)> {
         let of_worker = |(worker, recorder): (usize, &Arc<FlightRecorder>)| {
             of(recorder).into_iter().map(move |record| (worker, record))
         };
-        self.recorders.iter().enumerate().flat_map(of_worker).collect()
+        let mut found: Vec<_> = self.recorders.iter().enumerate().flat_map(of_worker).collect();
+        // Those of one worker stay as they are where that is the same.
+        found.sort_by_key(|(_, record)| record.ended());
+        found.split_off(found.len().saturating_sub(most))
     }
 
     /// Client connections of all workers.

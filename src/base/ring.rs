@@ -41,12 +41,14 @@ impl<const WORDS: usize> Ring<WORDS> {
         self.written.store(written.wrapping_add(1), Ordering::Release);
     }
 
-    /// The records, in the order in which they were written, but for those that are written meanwhile.
-    pub fn read(&self) -> Vec<[u64; WORDS]> {
+    /// The `most` last records, in the order in which they were written, but for those that are written meanwhile.
+    pub fn read(&self, most: usize) -> Vec<[u64; WORDS]> {
         let Some(slots) = self.slots.get() else { return Vec::new() };
-        // What is written while this reads comes in the place of the oldest, which is read first.
-        let from = self.written.load(Ordering::Acquire);
-        let slots = (from..).take(self.len).filter_map(|nth| slots.get(self.place(nth)));
+        // What is written while this reads comes in the place of the oldest, which is read first, if at all.
+        let (written, len) = (self.written.load(Ordering::Acquire), self.len.min(most));
+        let from = written.wrapping_sub(len as u64);
+        let last = (0..len as u64).map(|nth| from.wrapping_add(nth));
+        let slots = last.filter_map(|nth| slots.get(self.place(nth)));
         slots.filter_map(RingSlot::read).collect()
     }
 
@@ -137,16 +139,17 @@ mod tests {
     #[test]
     fn the_last_records_are_read_in_the_order_in_which_they_were_written() {
         let ring = Ring::<2>::new(8);
-        assert!(ring.read().is_empty());
+        assert!(ring.read(100).is_empty());
         for nth in 0..5 {
             ring.write(|words| words.put([nth, nth]));
         }
-        assert_eq!(ring.read(), [0, 1, 2, 3, 4].map(|nth| [nth, nth]));
+        assert_eq!(ring.read(100), [0, 1, 2, 3, 4].map(|nth| [nth, nth]));
         for nth in 5..100 {
             ring.write(|words| words.put([nth]));
         }
-        let first: Vec<u64> = ring.read().iter().map(|record| record[0]).collect();
+        let first: Vec<u64> = ring.read(100).iter().map(|record| record[0]).collect();
         assert_eq!(first, (92..100).collect::<Vec<_>>());
+        assert_eq!(ring.read(2).iter().map(|record| record[0]).collect::<Vec<_>>(), [98, 99]);
     }
 
     #[test]
@@ -165,7 +168,7 @@ mod tests {
                 words.put_bytes(bytes);
                 words.put([7]);
             });
-            assert_eq!(ring.read(), [wanted], "{bytes:?}");
+            assert_eq!(ring.read(100), [wanted], "{bytes:?}");
         }
     }
 }

@@ -47,7 +47,7 @@ impl Entries {
     }
 
     /// The number of an address that a connection is accepted at. There are as many as a configuration ever had; what is beyond
-    /// counts as unknown.
+    /// 65,535 counts as unknown.
     pub(super) fn listener(&mut self, address: Option<SocketAddr>) -> u16 {
         let Some(address) = address else { return u16::MAX };
         let at = self.listeners.iter().position(|it| *it == address);
@@ -140,16 +140,19 @@ impl<N: Net> Pump<N> {
         // No head of a request was whole.
         let Some(mut pending) = client.exchange.entry.take() else { return };
         let flow = &client.exchange.flow;
-        let (status, is_tunnel) = (flow.status(), flow.is_tunnel());
-        let listener = entries.listeners.get(usize::from(client.listener)).copied();
-        let facts = pending.facts(self.now, end, (client.address.ip, listener), status, is_tunnel);
+        // One that was cut is no tunnel any more.
+        let (status, is_tunnel) = (flow.status(), flow.is_tunnel() || flow.status() == 101);
+        let forwarded = if client.address.trusted { pending.forwarded() } else { None };
+        let ip = forwarded.unwrap_or(client.address.ip);
+        let listener = entries.listeners.get(usize::from(client.exchange.listener)).copied();
+        let facts = pending.facts(self.now, end, (ip, listener), status, is_tunnel);
         count_end(counters, end, facts.cause);
         entries.in_flight -= 1;
         let traffic = &counters.traffic;
         traffic.in_flight.set(entries.in_flight);
         traffic.ended(flow.method() as usize, facts.status);
         // A tunnel lasts as long as its two sides like, which says nothing of requests.
-        if !matches!(end, End::TunnelClosed | End::TunnelIdle) {
+        if !is_tunnel {
             traffic.durations.observe(self.now.micros_since(pending.at));
         }
         entries.id.clear();

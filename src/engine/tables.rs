@@ -68,6 +68,8 @@ pub(super) struct Exchange {
     /// Its response is whole and was handed to the kernel or waits for it, and the rest of its request still goes to the target or,
     /// without one, nowhere. The flow knows the first already when it was read.
     pub(super) answered: bool,
+    /// Where its client's connection was accepted, as [`Entries`](super::entries::Entries) has numbered it.
+    pub(super) listener: u16,
     /// How much of its request the kernel had not sent to the target when it was last asked.
     pub(super) unsent: u32,
 }
@@ -83,6 +85,7 @@ impl Exchange {
         entry: None,
         tried: None,
         answered: false,
+        listener: u16::MAX,
         unsent: 0,
     };
 
@@ -111,8 +114,6 @@ impl Exchange {
 pub(super) struct Client<S> {
     pub(super) conn: Conn<S>,
     pub(super) address: ClientAddress,
-    /// Where it was accepted, for [`Entries`](super::entries::Entries).
-    pub(super) listener: u16,
     /// HTTP/1 on this connection.
     pub(super) half: ServerHalf,
     /// The exchange under way.
@@ -129,9 +130,8 @@ impl<S> Client<S> {
         Client {
             conn: Conn::new(socket),
             address,
-            listener,
             half: ServerHalf::of_client(address.trusted),
-            exchange: Exchange::READY,
+            exchange: Exchange { listener, ..Exchange::READY },
             closing: Closing::Open { evictable: Due::NEVER },
             head_begun: false,
             end_after_flush: false,
@@ -142,7 +142,8 @@ impl<S> Client<S> {
     pub(super) fn next_request(&mut self) {
         self.half.next_request();
         let flow = self.exchange.flow.for_next_request();
-        self.exchange = Exchange { flow, upstream: self.exchange.upstream, ..Exchange::READY };
+        let Exchange { upstream, listener, .. } = self.exchange;
+        self.exchange = Exchange { flow, upstream, listener, ..Exchange::READY };
     }
 
     /// It is not being closed.

@@ -340,15 +340,12 @@ fn exchange(
     let failed = |error| RemoteError::Answer(contact.clone(), error);
     let mut stream =
         connect(contact).map_err(|error| RemoteError::Connect(contact.clone(), error))?;
-    // Only who gives a command needs it.
     let credentials = match contact {
-        Contact::Admin(_, Some(token)) if method != "GET" => {
-            format!("Authorization: {}\r\n", token.credentials())
-        }
+        Contact::Admin(_, Some(token)) => format!("Authorization: {}\r\n", token.credentials()),
         _ => String::new(),
     };
     let request = format!(
-        "{method} {target} HTTP/1.1\r\nHost: evenly\r\n{credentials}Content-Length: {}\r\n\r\n{content}",
+        "{method} {target} HTTP/1.1\r\nHost: evenly\r\nConnection: close\r\n{credentials}Content-Length: {}\r\n\r\n{content}",
         content.len()
     );
     let mut read = || -> io::Result<Vec<u8>> {

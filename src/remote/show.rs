@@ -253,14 +253,17 @@ pub fn recent(recent: &Value) -> String {
     let mut rows = vec![titles];
     for exchange in recent["exchanges"].as_array().into_iter().flatten() {
         let part = |key: &str| text(&exchange[key]);
+        let uri = part("uri");
+        // Others name their host, or no resource.
+        let host = if uri.starts_with('/') { part("host") } else { String::new() };
         let asked = match exchange["method"].is_string() {
-            true => format!("{} {}{}", part("method"), part("host"), part("uri")),
+            true => format!("{} {host}{uri}", part("method")),
             false => part("line"),
         };
         rows.push([
             part("time"),
             part("client"),
-            asked,
+            short(asked, exchange["cut"] == true),
             exchange["status"].to_string(),
             exchange["duration_ms"].to_string(),
             part("endpoint"),
@@ -271,6 +274,15 @@ pub fn recent(recent: &Value) -> String {
         return "none since it was started\n".to_owned();
     }
     table(&rows)
+}
+
+/// A request in a column: its first characters, with a mark if there are more.
+fn short(text: String, cut: bool) -> String {
+    const WIDTH: usize = 60;
+    if text.chars().count() <= WIDTH && !cut {
+        return text;
+    }
+    text.chars().take(WIDTH - 1).chain(['\u{2026}']).collect()
 }
 
 /// Why an exchange did not end as it should, or did after several attempts.

@@ -281,7 +281,8 @@ fn recorded(evenly: &Evenly, access: &str) {
         said.sort_unstable();
         said
     };
-    let recent: Value = serde_json::from_str(&evenly.admin("/recent?errors", "")).unwrap();
+    let (recent, _) = evenly.ask(&["recent", "--errors", "--json", "-n", "10000"]);
+    let recent: Value = serde_json::from_str(&recent).unwrap();
     let exchanges = recent["exchanges"].as_array().unwrap();
     assert_eq!(sorted(exchanges), sorted(&entries(access)));
     assert_eq!(exchanges.len(), sorted(exchanges).len());

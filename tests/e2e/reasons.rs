@@ -475,7 +475,8 @@ impl Scene {
     /// The flight recorder says the same as the access log.
     #[track_caller]
     fn is_recorded(&self, entry: &Value) {
-        let told: Value = serde_json::from_str(&self.evenly.admin("/recent?errors", "")).unwrap();
+        let (told, _) = self.evenly.ask(&["recent", "--errors", "--json", "-n", "1000"]);
+        let told: Value = serde_json::from_str(&told).unwrap();
         let same = |it: &Value| {
             [
                 "reason", "detail", "status", "end", "ended_by", "phase", "endpoint", "attempts",

@@ -1,11 +1,14 @@
 //! The flight recorder: what a running evenly tells of the exchanges that ended last, without an access log.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use evenly::base::log::timestamp;
 use serde_json::Value;
 
-use crate::harness::{Client, Evenly, Origin, Start, Then, answer, until};
+use crate::harness::{
+    ADMIN, Client, Evenly, Gate, OpenOnDrop, Origin, Scrape, Start, Then, answer, until,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -32,6 +35,7 @@ fn the_last_exchanges_are_told_without_an_access_log_and_with_their_phases() {
     for nth in 0..8 {
         assert_eq!(clients[nth % 4].get(&format!("/{nth}?a=b")).text(), "a");
     }
+    until("all have ended", || recent(&evenly, &[]).len() == 8);
     let told = recent(&evenly, &[]);
     let wanted: Vec<String> = (0..8).map(|nth| format!("/{nth}?a=b")).collect();
     assert_eq!(of(&told, "uri"), wanted, "in the order in which they ended");
@@ -83,7 +87,9 @@ fn what_went_wrong_is_found_behind_any_number_of_others_and_of_nonsense() {
         client.send("GET / nonsense\r\n\r\n");
         assert_eq!(client.response().status, 400);
     }
-    let all = recent(&evenly, &["-n", "100000"]);
+    let refused = || of(&recent(&evenly, &["--errors", "-n", "1000"]), "line").len() - 1;
+    until("the last one has ended", || refused() == 128);
+    let all = recent(&evenly, &["-n", "10000"]);
     assert_eq!(all.len(), 1_024);
     assert!(!of(&all, "uri").contains(&"/gone"));
     let errors = recent(&evenly, &["--errors", "-n", "1000"]);
@@ -115,6 +121,46 @@ fn a_status_of_the_server_that_a_target_sent_is_an_error_too() {
     });
     let evenly = Evenly::before(&[&origin]);
     assert_eq!(evenly.client().get("/mine").status, 503);
+    until("it has ended", || !recent(&evenly, &["--errors"]).is_empty());
     let errors = recent(&evenly, &["--errors"]);
     assert_eq!((of(&errors, "uri"), of(&errors, "reason")), (vec!["/mine"], vec!["null"]));
+}
+
+#[test]
+fn a_tunnel_that_its_target_resets_ended_as_a_tunnel_and_its_time_is_no_requests() {
+    let gate = Arc::new(Gate::default());
+    let _end = OpenOnDrop(&gate);
+    let waits = Arc::clone(&gate);
+    let origin = Origin::start(move |wire, _| {
+        wire.send("HTTP/1.1 101 On\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n").unwrap();
+        waits.wait();
+        Then::Reset
+    });
+    let evenly = Start::before(&[&origin]).config(ADMIN).start();
+    let mut client = evenly.client();
+    client.send("GET /t HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+    assert_eq!(client.response_head().unwrap().status, 101);
+    gate.open();
+    until("it has ended", || !recent(&evenly, &[]).is_empty());
+    let told = recent(&evenly, &[]);
+    assert_eq!((of(&told, "uri"), of(&told, "end")), (vec!["/t"], vec!["cut"]));
+    assert_eq!(of(&told, "phase"), ["tunnel"], "{told:?}");
+    let count = Scrape::of(&evenly).get("evenly_request_duration_seconds_count");
+    assert!(count < 1.0, "{count}");
+}
+
+#[test]
+fn however_long_a_request_is_its_client_is_the_one_that_a_trusted_proxy_names() {
+    let origin = Origin::named("a");
+    let evenly = Start::before(&[&origin]).config("trusted_proxies = \"127.0.0.1\"").start();
+    let uri = format!("/{}", "x".repeat(400));
+    let mut client = evenly.client();
+    client.send(format!("GET {uri} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n"));
+    assert_eq!(client.response().text(), "a");
+    until("it has ended", || !recent(&evenly, &[]).is_empty());
+    let told = recent(&evenly, &[]);
+    assert_eq!(of(&told, "client"), ["203.0.113.9"]);
+    assert_eq!(told[0]["cut"], true);
+    let shown = told[0]["uri"].as_str().unwrap();
+    assert!(uri.starts_with(shown) && shown.len() > 200, "{shown}");
 }

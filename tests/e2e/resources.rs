@@ -186,7 +186,7 @@ fn heads_that_never_end_hold_no_more_memory_than_they_may_and_it_goes_back() {
     let response = flood[one].response();
     assert_eq!((response.status, response.closes()), (503, true));
     drop(flood);
-    // But for what the flight recorder keeps, half a mebibyte of each worker.
+    // But for what the flight recorder keeps, 0.6 MiB of each worker.
     until("their memory is back", || evenly.resident_kib() < before + 2 * 1024);
     assert_eq!(origin.requests(), 2);
 }

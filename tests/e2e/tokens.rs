@@ -366,12 +366,28 @@ fn queries_of_urls_are_told_over_tcp_to_who_has_the_token() {
     let (evenly, _) = with_token(&origin, &files);
     evenly.client().get("/a?password=secret");
     let told = |fields: &str| ask(admin(&evenly), "GET /recent", fields);
-    for fields in ["", "Authorization: Bearer 0000000000000000\r\n"] {
-        let text = told(fields);
-        assert!(text.contains("\"uri\":\"/a?") && !text.contains("secret"), "{text}");
-    }
+    until("the exchange has ended", || told("").contains("/a?"));
+    let text = told("");
+    assert!(text.contains("\"uri\":\"/a?") && !text.contains("secret"), "{text}");
+    let text = told("Authorization: Bearer 0000000000000000\r\n");
+    assert!(text.starts_with("HTTP/1.1 401") && !text.contains("/a?"), "{text}");
     let text = told(RIGHT);
     assert!(text.contains("/a?password=secret"), "{text}");
     let text = ask(admin(&evenly), "GET /recent?limit=0", "");
     assert!(text.starts_with("HTTP/1.1 400") && text.contains("write a number from 1"), "{text}");
+}
+
+#[test]
+fn who_gives_a_token_reads_with_it() {
+    let (files, origin) = (Files::new(), Origin::named("a"));
+    let (evenly, _) = with_token(&origin, &files);
+    evenly.client().get("/a?password=secret");
+    let token = files.0.path().join("token");
+    let address = admin(&evenly).to_string();
+    let asked = |path: &str| run(&["recent", "--admin", &address, "--token-file", path], None);
+    until("the exchange has ended", || {
+        asked(token.to_str().unwrap()).0.contains("/a?password=secret")
+    });
+    let (said, code) = asked("/nonexistent");
+    assert!(code == Some(2) && said.contains("--token-file"), "{said}");
 }

@@ -1,6 +1,7 @@
 //! `evenly top` on a terminal: what it shows, how it ends, and what it leaves behind.
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -144,8 +145,14 @@ fn without_a_terminal_it_says_what_to_do_and_once_needs_none() {
     let a = Origin::named("a");
     let evenly = Evenly::before(&[&a]);
     let (said, code) = evenly.ask(&["top"]);
-    let hint = "standard output is no terminal: use evenly status (or evenly status --json)\n";
+    let hint = "standard output is no terminal: use evenly top --once, evenly status, or evenly status --json\n";
     assert_eq!((said.ends_with(hint), code), (true, Some(2)), "{said}");
+    let top = evenly.command(&["top"]);
+    let mut dumb = Command::new("sh");
+    dumb.args(["-c", "TERM=dumb exec \"$0\" \"$@\""]).arg(top.get_program()).args(top.get_args());
+    let mut screen = Screen::start(dumb, SIZE);
+    screen.until_shown("TERM says that this terminal only prints lines: use evenly top --once");
+    assert_eq!(screen.ended().code(), Some(2));
     let (said, code) = evenly.ask(&["top", "--once", "--interval", "100ms"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.starts_with("evenly ") && said.contains(&a.target()), "{said}");

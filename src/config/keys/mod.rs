@@ -442,7 +442,7 @@ mod tests {
         for path in ["health", "[health]"] {
             assert_eq!(find(path).expect("a table").len(), 6);
         }
-        assert_eq!(find("[[targets]]").expect("a table").len(), 8);
+        assert_eq!(find("[[targets]]").expect("a table").len(), 9);
         assert!(find("health.").is_err() && find("health]").is_err());
     }
 }
