@@ -142,7 +142,7 @@ impl Renderer {
             LogField::Method => part(TextPart::Method, out),
             LogField::Uri => part(TextPart::Uri, out),
             LogField::Protocol => part(TextPart::Protocol, out),
-            LogField::Tls => nothing(dress, out),
+            LogField::Tls | LogField::Route => nothing(dress, out),
             LogField::Host => kept(TextPart::Host, out),
             LogField::Referer => kept(TextPart::Referer, out),
             LogField::UserAgent => kept(TextPart::UserAgent, out),

@@ -149,6 +149,7 @@ evenly_uptime_seconds 12.345
 evenly_worker_panics_total 1
 evenly_client_connections_accepted_total 0
 evenly_client_connections_closed_total 0
+evenly_client_connections_refused_total 0
 evenly_requests_total 2
 evenly_exchanges_finished_total 0
 evenly_unavailable_answers_total 0

@@ -181,6 +181,7 @@ impl<N: Net> Pump<N> {
         if !self.register(&mut client.conn.socket) {
             self.closed += 1;
             self.counters.closed.bump();
+            self.counters.refused.bump();
             return false;
         }
         let key = self.clients.insert(client);

@@ -36,6 +36,7 @@ log_fields! {
     TraceId "trace_id" "The trace ID of the `traceparent` that the target got, if that is valid"
     Client "client" "The client's IP address: that of the connection, or the last of `X-Forwarded-For` of a trusted proxy (`trusted_proxies`)"
     Listener "listener" "The address that the client's connection was accepted at, as it is listened on"
+    Route "route" "Always null: there are no routes, every request goes to the targets"
     Method "method" "The method as received; null if the request was not valid"
     Uri "uri" "The request target as received, such as `/a?b=c`; null if the request was not valid"
     Protocol "protocol" "The version as received: `HTTP/1.0` or `HTTP/1.1`; null if the request was not valid"

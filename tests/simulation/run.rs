@@ -123,6 +123,8 @@ pub(crate) struct World {
     rng: Rng,
     now: u64,
     accepted: usize,
+    /// Those that the engine did not take.
+    refused: u64,
     ended: usize,
 }
 
@@ -194,6 +196,7 @@ impl World {
             rng,
             now: 0,
             accepted: 0,
+            refused: 0,
             ended: 0,
         }
     }
@@ -254,6 +257,7 @@ impl World {
         if let Some(left) = left {
             let entries = self.entries + left + self.counters.entries_lost.get();
             assert_eq!(entries, self.counters.requests.get(), "each request has an entry");
+            assert_eq!(self.counters.refused.get(), self.refused, "who is not taken is counted");
         }
         if self.model.profile == Profile::Fair {
             let failed = self.counters.connect_failed.get();
@@ -327,8 +331,10 @@ impl World {
         let now = Tick(self.now.saturating_sub(back));
         for wire in std::mem::take(&mut self.fresh) {
             let near = SimNet(Rc::clone(&self.network)).near(wire);
-            self.engine.accept(near, SocketAddr::from(([10, 1, 2, 3], 40_000)).into(), now);
+            let taken =
+                self.engine.accept(near, SocketAddr::from(([10, 1, 2, 3], 40_000)).into(), now);
             self.accepted += 1;
+            self.refused += u64::from(!taken);
         }
         let before = self.network.borrow().moves;
         self.engine.turn(now, &self.snapshot);
