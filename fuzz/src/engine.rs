@@ -371,7 +371,7 @@ impl Play {
         let wire = Wire { is_client: true, room: ROOM, ..Wire::default() };
         self.world.borrow_mut().wires.push(wire);
         let conn = Conn { at, world: Rc::clone(&self.world) };
-        self.engine.accept(conn, SocketAddr::from(([192, 0, 2, 1], 9)), self.now);
+        self.engine.accept(conn, SocketAddr::from(([192, 0, 2, 1], 9)).into(), self.now);
     }
 
     /// As the worker does it: events, then turns until the engine rests.
